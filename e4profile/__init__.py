@@ -1,0 +1,1 @@
+"""The exact cost of group-equivariant networks, with witnesses."""

@@ -1,0 +1,1 @@
+"""One file per counter; each gives the same Count."""

@@ -1,0 +1,42 @@
+"""Errors whose text is written for the person at the keyboard: one line, the value, the remedy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class E4ProfileError(Exception):
+    """Base of every error that the command line shows as one line with exit code 2."""
+
+
+class SettingError(E4ProfileError, ValueError):
+    """A value, or a combination of values, that cannot exist."""
+
+
+class UnknownNameError(E4ProfileError, ValueError):
+    """A name that nothing answers to; carries the nearest names that exist."""
+
+    def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
+        """Build the message.
+
+        Args:
+            what: the kind of thing looked up, for example ``"group"``.
+            name: the name that was not found.
+            known: every name that would have been accepted.
+        """
+        names = sorted(known)
+        near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.4)
+        hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(names)}"
+        super().__init__(f"unknown {what} {name!r}; {hint}")
+
+
+def positive(**values: int) -> None:
+    """Refuse values that are not positive integers.
+
+    Raises:
+        SettingError: naming the first value that is not an integer of at least one.
+    """
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise SettingError(f"{name} (={value!r}) must be a positive integer")

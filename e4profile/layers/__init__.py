@@ -1,0 +1,1 @@
+"""Layers of group-equivariant networks, each with its named cost terms."""

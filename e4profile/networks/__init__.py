@@ -1,0 +1,1 @@
+"""Topologies that a card names."""
