@@ -1,0 +1,116 @@
+"""What every counter returns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from e4profile.conventions import convention
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class LayerCount:
+    """What one counter saw in one module.
+
+    Attributes:
+        path: dotted module path, empty for the network itself.
+        layer: class name.
+        params: parameters.
+        operations: amount by kind (see ``e4profile.conventions``): MACs for arithmetic kinds, elements for
+            norms. A raw counter reports its own figures by its own operation names instead.
+        terms: MACs by named term, where the counter knows terms.
+    """
+
+    path: str
+    layer: str
+    params: int
+    operations: Mapping[str, int]
+    terms: Mapping[str, int] = field(default_factory=dict)
+
+    def total(self, convention_name: str) -> int:
+        """Operations added up under a named convention."""
+        return convention(convention_name).total(self.operations)
+
+
+@dataclass(frozen=True)
+class Count:
+    """One counter's view of one network at one input shape.
+
+    Attributes:
+        counter: the counter's name.
+        version: the version of the counter or of the library it wraps.
+        layers: what it saw, by module; every operation stands in exactly one of them.
+        raw: True for a third-party counter, whose operations are its own and are only ever added up.
+        uncounted: operations that it executed or met and could not count, with how often.
+        free: operations that cost nothing in any convention, with how often (dispatch only).
+        notes: what a reader must know, for example that a parameter total is the counter's own.
+    """
+
+    counter: str
+    version: str
+    layers: tuple[LayerCount, ...]
+    raw: bool = False
+    uncounted: Mapping[str, int] = field(default_factory=dict)
+    free: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def params(self) -> int:
+        """All parameters."""
+        return sum(layer.params for layer in self.layers)
+
+    @property
+    def macs(self) -> int:
+        """All MACs in the default convention; for a raw counter, the figure that it reports."""
+        return self.total("macs")
+
+    def total(self, convention_name: str) -> int:
+        """Operations under a named convention; a raw counter's own total whatever the convention."""
+        if self.raw:
+            return sum(sum(layer.operations.values()) for layer in self.layers)
+        return sum(layer.total(convention_name) for layer in self.layers)
+
+    @property
+    def operations(self) -> dict[str, int]:
+        """Operations of the whole network by kind."""
+        by_kind: dict[str, int] = {}
+        for layer in self.layers:
+            for kind, amount in layer.operations.items():
+                by_kind[kind] = by_kind.get(kind, 0) + amount
+        return by_kind
+
+    def rolled_up(self, paths: Iterable[str]) -> dict[str, LayerCount]:
+        """What happened at or below each path; what fits below none is under its own path."""
+        known = set(paths)
+        gathered: dict[str, tuple[str, int, dict[str, int]]] = {}
+        for layer in self.layers:
+            path = layer.path
+            while path and path not in known:
+                path = path.rpartition(".")[0]
+            path = path if path in known else layer.path
+            name, params, operations = gathered.get(path, (layer.layer, 0, {}))
+            for kind, amount in layer.operations.items():
+                operations[kind] = operations.get(kind, 0) + amount
+            gathered[path] = (layer.layer if layer.path == path else name, params + layer.params, operations)
+        return {path: LayerCount(path, *values) for path, values in gathered.items()}
+
+    def frame(self, convention_name: str = "macs") -> pd.DataFrame:
+        """One row per layer: path, layer, params, macs and a column per kind."""
+        import pandas as pd
+
+        kinds = sorted(self.operations)
+        rows = [
+            {
+                "path": layer.path,
+                "layer": layer.layer,
+                "params": layer.params,
+                "macs": sum(layer.operations.values()) if self.raw else layer.total(convention_name),
+                **{kind: layer.operations.get(kind, 0) for kind in kinds},
+            }
+            for layer in self.layers
+        ]
+        return pd.DataFrame(rows)

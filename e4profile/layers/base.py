@@ -1,0 +1,208 @@
+"""What every layer with a closed form has: named terms, the values of their symbols, an output shape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
+
+import sympy as sp
+from torch import nn
+
+from e4profile.conventions import CONVOLUTION, convention
+from e4profile.errors import SettingError
+from e4profile.terms import Terms, evaluate
+
+Shape: TypeAlias = tuple[int, ...]
+Dimensions: TypeAlias = Mapping[sp.Symbol, int]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The evaluated terms of one layer at one input shape.
+
+    Attributes:
+        params: parameters by term.
+        macs: forward multiply-accumulates by term, for the whole batch.
+        elements: normalised elements by term, for the whole batch.
+        kinds: the kind of each term of ``macs`` and ``elements`` (see ``e4profile.conventions``).
+        printed: names of the terms that the source's printed closed form contains.
+    """
+
+    params: dict[str, int]
+    macs: dict[str, int]
+    elements: dict[str, int]
+    kinds: dict[str, str]
+    printed: dict[str, tuple[str, ...]]
+
+    @property
+    def total_params(self) -> int:
+        """All parameters."""
+        return sum(self.params.values())
+
+    @property
+    def total_macs(self) -> int:
+        """All forward MACs of the batch, in the default convention."""
+        return self.total("macs")
+
+    @property
+    def printed_params(self) -> int:
+        """Parameters by the closed form as the source prints it."""
+        return sum(self.params[name] for name in self.printed["params"])
+
+    @property
+    def printed_macs(self) -> int:
+        """MACs by the closed form as the source prints it."""
+        return sum(self.macs[name] for name in self.printed["macs"])
+
+    @property
+    def operations(self) -> dict[str, int]:
+        """Operations by kind."""
+        by_kind: dict[str, int] = {}
+        for name, amount in (*self.macs.items(), *self.elements.items()):
+            kind = self.kinds[name]
+            by_kind[kind] = by_kind.get(kind, 0) + amount
+        return {kind: amount for kind, amount in by_kind.items() if amount}
+
+    def total(self, convention_name: str) -> int:
+        """The operations added up under a named convention."""
+        return convention(convention_name).total(self.operations)
+
+
+@runtime_checkable
+class Costed(Protocol):
+    """The closed form of a layer: everything ``layer_cost`` reads. None of it touches a tensor.
+
+    Attributes:
+        params: parameters by term.
+        macs: forward MACs *of one image* by term.
+        elements: normalised elements of one image by term.
+        kinds: the kind of a term; a term not named here is a convolution.
+        printed: ``{"params": names, "macs": names}`` of the terms in the source's printed form.
+    """
+
+    @property
+    def params(self) -> Terms: ...  # noqa: D102
+    @property
+    def macs(self) -> Terms: ...  # noqa: D102
+    @property
+    def elements(self) -> Terms: ...  # noqa: D102
+    @property
+    def kinds(self) -> Mapping[str, str]: ...  # noqa: D102
+    @property
+    def printed(self) -> Mapping[str, Sequence[str]]: ...  # noqa: D102
+
+    def dimensions(self, input_shape: Shape) -> Dimensions:
+        """The value of every symbol of the terms, from arguments and shape alone."""
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Shape in, shape out, both with the batch."""
+
+
+def layer_cost(layer: Costed, input_shape: Shape) -> Cost:
+    """Evaluate a layer's terms at an input shape (B, ...).
+
+    Raises:
+        SettingError: when the shape does not fit the layer.
+    """
+    values = layer.dimensions(input_shape)
+    batch = input_shape[0]
+    names = (*layer.macs, *layer.elements)
+    return Cost(
+        params=evaluate(layer.params, values),
+        macs={name: batch * amount for name, amount in evaluate(layer.macs, values).items()},
+        elements={name: batch * amount for name, amount in evaluate(layer.elements, values).items()},
+        kinds={name: layer.kinds.get(name, CONVOLUTION) for name in names},
+        printed={part: tuple(layer.printed.get(part, ())) for part in ("params", "macs")},
+    )
+
+
+LAYERS: dict[str, type[EquivariantLayer]] = {}
+"""Every layer class of the package by class name, filled as the layer files are imported."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One setting for the contract tests: constructor arguments (without ``group``) and an input size."""
+
+    arguments: Mapping[str, Any]
+    size: tuple[int, int]
+
+
+class EquivariantLayer(nn.Module):
+    """Base of the layers: an ``nn.Module`` whose class carries the closed form.
+
+    Feature maps are (B, c * A, h, w) with channel index = field * A + group element for *regular* fields
+    and (B, c, h, w) for *trivial* fields (images; maps pooled over the group).
+    """
+
+    source: ClassVar[str] = ""
+    params: ClassVar[Terms] = {}
+    macs: ClassVar[Terms] = {}
+    elements: ClassVar[Terms] = {}
+    kinds: ClassVar[Mapping[str, str]] = {}
+    printed: ClassVar[Mapping[str, Sequence[str]]] = {"params": (), "macs": ()}
+    field_in: ClassVar[str] = "regular"
+    field_out: ClassVar[str] = "regular"
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if cls.__module__.startswith("e4profile.layers."):
+            LAYERS[cls.__name__] = cls
+
+    def dimensions(self, input_shape: Shape) -> Dimensions:
+        """The value of every symbol of the terms, from arguments and shape alone."""
+        raise TypeError(f"{type(self).__name__} must define dimensions()")
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """The output's shape for an input's shape, both with the batch."""
+        return input_shape
+
+    def cost(self, input_shape: Sequence[int]) -> Cost:
+        """Evaluate the named terms.
+
+        Args:
+            input_shape: (B, channels, h, w), or (channels, h, w) for one image.
+
+        Raises:
+            SettingError: when the shape does not fit the layer.
+        """
+        shape = tuple(int(size) for size in input_shape)
+        return layer_cost(self, shape if len(shape) == 4 else (1, *shape))
+
+    def inexact_on(self, input_shape: Sequence[int]) -> str | None:
+        """Why this layer is not exactly equivariant on inputs of this shape, or None where it is."""
+        del input_shape
+        return None
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        """Settings at which the contract tests build this layer for every supported group."""
+        raise TypeError(f"{cls.__name__} must define samples()")
+
+
+def check_maps(layer: nn.Module, input_shape: Shape, channels: int) -> tuple[int, int]:
+    """Height and width of a (B, channels, h, w) shape.
+
+    Raises:
+        SettingError: when the rank, the channels or a size does not fit.
+    """
+    name = type(layer).__name__
+    if len(input_shape) != 4:
+        raise SettingError(f"{name} takes inputs (B, channels, h, w), not a shape of rank {len(input_shape)}: {input_shape}")
+    if input_shape[1] != channels:
+        raise SettingError(f"{name} takes {channels} channels, not {input_shape[1]} (input {input_shape})")
+    if min(input_shape[2:]) < 1:
+        raise SettingError(f"{name} takes maps of at least 1x1 pixel (input {input_shape})")
+    return input_shape[2], input_shape[3]
+
+
+def window_size(size: int, kernel: int, stride: int, padding: int, what: str) -> int:
+    """How many window positions fit along one axis.
+
+    Raises:
+        SettingError: when the window is larger than the padded map.
+    """
+    if size + 2 * padding < kernel:
+        raise SettingError(f"{what}: kernel (={kernel}) is larger than the padded map (={size}+2*{padding})")
+    return (size + 2 * padding - kernel) // stride + 1

@@ -1,0 +1,240 @@
+"""The E4 layer: a dynamic depthwise stencil times an encoded field. He et al. 2021, section 4.1, eq. 12."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from e4profile.conventions import AGGREGATION, BATCH_NORM, GROUP_NORM
+from e4profile.errors import SettingError, positive
+from e4profile.groups import GroupLike, as_group
+from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps, window_size
+from e4profile.layers.grid import window_reason
+from e4profile.layers.group_conv import GroupConv2d
+from e4profile.layers.norm import FieldBatchNorm2d, FieldGroupNorm
+from e4profile.layers.pointwise import PointwiseConv2d
+from e4profile.ops import aggregate
+from e4profile.symbols import (
+    A_K,
+    A_V,
+    A,
+    affine_pairs,
+    c_in,
+    c_out,
+    h,
+    h_out,
+    has_encoder_bias,
+    has_encoder_norm,
+    has_squeeze_bias,
+    k,
+    r,
+    s,
+    w,
+    w_out,
+)
+
+Concatenate = Literal["both", "kernel", "encoder", "none"]
+Implementation = Literal["auto", "reference"]
+
+
+class Aggregation(nn.Module):
+    """Apply a stencil per position to encoded fields: the product and sum of eq. 12."""
+
+    def __init__(self, kernel: int, stride: int, implementation: Implementation) -> None:
+        super().__init__()
+        self.kernel, self.stride, self.implementation = kernel, stride, implementation
+
+    def forward(self, stencils: Tensor, values: Tensor) -> Tensor:
+        """(B, A, s, k*k, h_out, w_out), (B, s, c, A, h, w) -> (B, s, c, A, h_out, w_out)."""
+        return aggregate(stencils, values, self.kernel, self.stride, implementation=self.implementation)
+
+
+class E4Conv2d(EquivariantLayer):
+    """The E4 layer: generate a k x k stencil per position and group element, aggregate encoded fields with it.
+
+    Shapes: (B, c_in * A, h, w) -> (B, c_out * A, ceil(h / stride), ceil(w / stride)).
+
+    Args:
+        c_in: input fields.
+        c_out: output fields.
+        kernel: odd stencil size k.
+        group: a group exact on the square grid.
+        reduction: r; the kernel branch has c_in / r hidden fields.
+        slices: s; each stencil is shared by c_out / s consecutive fields.
+        channels_per_slice: c_out / s, instead of ``slices``.
+        stride: the kernel branch and the aggregation run at every stride-th position.
+        concatenate: which branches see all group elements (Table 2).
+        encoder_norm: a field batch norm on the encoder branch (the networks as printed have it).
+        squeeze_affine: ``"channel"`` is the released networks' norm, which loses equivariance in training.
+        implementation: ``"reference"`` runs the aggregation as plain unfold, multiply and sum.
+
+    Raises:
+        SettingError: when reduction does not divide c_in, slices do not divide c_out, kernel is even, ...
+    """
+
+    source = "He et al. 2021, eq. 12 and section 4.2"
+    params = {
+        "encoder": c_in * c_out * A_V,
+        "encoder bias": has_encoder_bias * c_out,
+        "encoder norm": has_encoder_norm * 2 * c_out,
+        "squeeze": c_in * (c_in / r) * A_K,
+        "squeeze bias": has_squeeze_bias * c_in / r,
+        "squeeze norm": 2 * affine_pairs * c_in / r,
+        "generator": (c_in / r) * s * k**2,
+        "generator bias": s * k**2,
+    }
+    macs = {
+        "encoder": c_in * c_out * A * A_V * h * w,
+        "squeeze": c_in * (c_in / r) * A * A_K * h_out * w_out,
+        "generator": (c_in / r) * s * k**2 * A * h_out * w_out,
+        "aggregation": c_out * A * k**2 * h_out * w_out,
+    }
+    elements = {
+        "encoder norm": has_encoder_norm * c_out * A * h * w,
+        "squeeze norm": (c_in / r) * A * h_out * w_out,
+    }
+    kinds = {"aggregation": AGGREGATION, "encoder norm": BATCH_NORM, "squeeze norm": GROUP_NORM}
+    printed = {
+        "params": ("encoder", "squeeze", "generator"),
+        "macs": ("encoder", "squeeze", "generator", "aggregation"),
+    }
+
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        kernel: int,
+        *,
+        group: GroupLike,
+        reduction: int = 1,
+        slices: int | None = None,
+        channels_per_slice: int | None = None,
+        stride: int = 1,
+        concatenate: Concatenate = "both",
+        encoder_norm: bool = False,
+        squeeze_affine: Literal["field", "channel"] = "field",
+        implementation: Implementation = "auto",
+    ) -> None:
+        super().__init__()
+        positive(c_in=c_in, c_out=c_out, kernel=kernel, reduction=reduction, stride=stride)
+        if kernel % 2 == 0:
+            raise SettingError(f"kernel (={kernel}) must be odd: the stencil is centred on a pixel")
+        if c_in % reduction:
+            raise SettingError(f"reduction (={reduction}) must divide c_in (={c_in})")
+        if concatenate not in ("both", "kernel", "encoder", "none"):
+            raise SettingError(f"concatenate (={concatenate!r}) must be 'both', 'kernel', 'encoder' or 'none'")
+        self.group = as_group(group)
+        self.group.require_exact_on_grid(type(self).__name__)
+        self.c_in, self.c_out, self.kernel, self.stride = c_in, c_out, kernel, stride
+        self.reduction, self.slices = reduction, _slices(c_out, slices, channels_per_slice)
+        self.concatenate, self.squeeze_affine = concatenate, squeeze_affine
+        hidden = c_in // reduction
+        self.encoder = self._branch(c_in, c_out, 1, concatenate in ("both", "encoder"))
+        self.encoder_norm = FieldBatchNorm2d(c_out, group=self.group) if encoder_norm else None
+        self.squeeze = self._branch(c_in, hidden, stride, concatenate in ("both", "kernel"))
+        self.squeeze_norm = FieldGroupNorm(hidden, group=self.group, affine=squeeze_affine)
+        taps = kernel * kernel
+        self.generator_weight = nn.Parameter(torch.empty(self.slices * taps, hidden))
+        nn.init.kaiming_uniform_(self.generator_weight, a=5**0.5)
+        self.generator_bias = nn.Parameter(torch.zeros(self.slices * taps))
+        per_element = torch.tensor(self.group.lifting_index(kernel))
+        rows = per_element[:, None, :] + taps * torch.arange(self.slices)[None, :, None]
+        self.register_buffer("generator_rows", rows.flatten(), persistent=False)
+        self.aggregation = Aggregation(kernel, stride, implementation)
+
+    generator_rows: Tensor
+
+    def _branch(self, c_in: int, c_out: int, stride: int, concatenate: bool) -> GroupConv2d | PointwiseConv2d:
+        if concatenate:
+            return GroupConv2d(c_in, c_out, 1, group=self.group, stride=stride)
+        return PointwiseConv2d(c_in, c_out, group=self.group, stride=stride)
+
+    def stencils(self, features: Tensor) -> Tensor:
+        """(B, c_in * A, h, w) -> the stencils (B, A, s, k * k, h_out, w_out), each acted on by its element.
+
+        Acting on a stencil permutes the generator's rows, so the weights are permuted once and the
+        full-size stencils never are.
+        """
+        hidden = F.relu(self.squeeze_norm(self.squeeze(features)))
+        order, fields = self.group.order, self.c_in // self.reduction
+        rows, columns = hidden.shape[2:]
+        by_element = hidden.unflatten(1, (fields, order)).transpose(1, 2).reshape(-1, order * fields, rows, columns)
+        weight = self.generator_weight.index_select(0, self.generator_rows)[:, :, None, None]
+        bias = self.generator_bias.index_select(0, self.generator_rows)
+        generated = F.conv2d(by_element, weight, bias, groups=order)
+        return generated.unflatten(1, (order, self.slices, self.kernel**2))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, c_in * A, h, w) -> (B, c_out * A, h_out, w_out)."""
+        values = self.encoder(features)
+        if self.encoder_norm is not None:
+            values = self.encoder_norm(values)
+        values = values.unflatten(1, (self.slices, self.c_out // self.slices, self.group.order))
+        aggregated: Tensor = self.aggregation(self.stencils(features), values)
+        return aggregated.flatten(1, 3)
+
+    def dimensions(self, input_shape: Shape) -> Dimensions:
+        """The values of the symbols, from arguments and shape alone."""
+        order = self.group.order
+        rows, columns = check_maps(self, input_shape, self.c_in * order)
+        encoder, kernel = self.concatenate in ("both", "encoder"), self.concatenate in ("both", "kernel")
+        return {
+            A: order, c_in: self.c_in, c_out: self.c_out, k: self.kernel, r: self.reduction, s: self.slices,
+            h: rows, w: columns, h_out: self._strided(rows), w_out: self._strided(columns),
+            A_V: order if encoder else 1, A_K: order if kernel else 1,
+            has_encoder_bias: int(not encoder), has_squeeze_bias: int(not kernel),
+            has_encoder_norm: int(self.encoder_norm is not None),
+            affine_pairs: order if self.squeeze_affine == "channel" else 1,
+        }  # fmt: skip
+
+    def _strided(self, size: int) -> int:
+        return window_size(size, self.kernel, self.stride, (self.kernel - 1) // 2, "E4 layer")
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """(B, c_in * A, h, w) -> (B, c_out * A, h_out, w_out)."""
+        rows, columns = check_maps(self, input_shape, self.c_in * self.group.order)
+        return (input_shape[0], self.c_out * self.group.order, self._strided(rows), self._strided(columns))
+
+    def inexact_on(self, input_shape: Shape) -> str | None:
+        """Why this layer is not exactly equivariant on this input, or None."""
+        return self.squeeze_norm.inexact_on(input_shape) or window_reason(
+            self.group, input_shape[-2:], self.kernel, self.stride, (self.kernel - 1) // 2, "stencils"
+        )
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        """Settings for the contract tests."""
+        yield Sample({"c_in": 2, "c_out": 4, "kernel": 3, "slices": 2}, (5, 6))
+        yield Sample({"c_in": 4, "c_out": 6, "kernel": 5, "reduction": 2, "channels_per_slice": 2}, (4, 4))
+        yield Sample({"c_in": 2, "c_out": 2, "kernel": 3, "stride": 2, "encoder_norm": True}, (7, 5))
+        yield Sample({"c_in": 2, "c_out": 3, "kernel": 3, "concatenate": "kernel"}, (4, 5))
+        yield Sample({"c_in": 2, "c_out": 3, "kernel": 1, "concatenate": "encoder"}, (3, 5))
+        yield Sample({"c_in": 2, "c_out": 3, "kernel": 7, "concatenate": "none"}, (5, 4))
+        yield Sample({"c_in": 2, "c_out": 2, "kernel": 3, "implementation": "reference"}, (4, 5))
+        yield Sample({"c_in": 2, "c_out": 2, "kernel": 3, "squeeze_affine": "channel"}, (4, 4))
+
+
+def _slices(c_out: int, slices: int | None, channels_per_slice: int | None) -> int:
+    """Slices from either way of saying it.
+
+    Raises:
+        SettingError: when both disagree or neither divides c_out.
+    """
+    if channels_per_slice is not None:
+        positive(channels_per_slice=channels_per_slice)
+        if c_out % channels_per_slice:
+            raise SettingError(f"channels_per_slice (={channels_per_slice}) must divide c_out (={c_out})")
+        if slices is not None and slices * channels_per_slice != c_out:
+            raise SettingError(
+                f"slices (={slices}) * channels_per_slice (={channels_per_slice}) must equal c_out (={c_out})"
+            )
+        return c_out // channels_per_slice
+    slices = 1 if slices is None else slices
+    positive(slices=slices)
+    if c_out % slices:
+        raise SettingError(f"slices (={slices}) must divide c_out (={c_out})")
+    return slices

@@ -1,0 +1,68 @@
+"""Expanding a layer's weights into an ordinary convolution's filters: one gather, cached in evaluation."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from e4profile.layers.base import EquivariantLayer
+
+
+class FilterBankLayer(EquivariantLayer):
+    """A convolution whose dense filters are a gather of its weights.
+
+    In evaluation mode without gradients the filters are computed once and kept until the weight changes.
+    A change is noticed by the weight's identity, memory, version counter and, on CPU, by its sum, because
+    writing through ``weight.data`` leaves the version counter alone. On an accelerator reading a sum would
+    force a synchronisation: after writing through ``.data`` there, call ``clear_filter_cache()``.
+    """
+
+    weight: nn.Parameter
+    filter_index: Tensor
+    filter_shape: tuple[int, int, int, int]
+
+    def _set_filters(self, weight_shape: tuple[int, ...], index: Tensor, filter_shape: tuple[int, int, int, int]) -> None:
+        """Create the weight (c_out, ...) and the index of each output field's filters into its weights."""
+        self.weight = nn.Parameter(torch.empty(weight_shape))
+        nn.init.uniform_(self.weight, *_bounds(math.prod(weight_shape[1:])))
+        self.filter_shape = filter_shape
+        self.register_buffer("filter_index", index, persistent=False)
+        self.clear_filter_cache()
+
+    def clear_filter_cache(self) -> None:
+        """Forget the cached filters."""
+        self._cached_filters: Tensor | None = None
+        self._cache_key: tuple[Any, ...] | None = None
+
+    def train(self, mode: bool = True) -> FilterBankLayer:
+        """Set the mode; the cache lives in evaluation mode only."""
+        if mode:
+            self.clear_filter_cache()
+        super().train(mode)
+        return self
+
+    def expand_filters(self) -> Tensor:
+        """The dense filters (c_out * A, c_in or c_in * A, k, k), differentiable in the weight."""
+        flat = self.weight.flatten(1)
+        return flat.index_select(1, self.filter_index).view(self.filter_shape)
+
+    def filters(self) -> Tensor:
+        """The dense filters, from the cache where that is safe."""
+        weight = self.weight
+        needs_graph = torch.is_grad_enabled() and weight.requires_grad
+        if self.training or needs_graph or weight.is_meta or torch.compiler.is_compiling():
+            return self.expand_filters()
+        probe = weight.detach().sum().item() if weight.device.type == "cpu" else None
+        key = (id(weight), weight.data_ptr(), weight._version, weight.dtype, weight.device, probe)
+        if self._cached_filters is None or key != self._cache_key:
+            self._cached_filters = self.expand_filters().detach()
+            self._cache_key = key
+        return self._cached_filters
+
+
+def _bounds(fan_in: int) -> tuple[float, float]:
+    bound = 1 / math.sqrt(fan_in)
+    return -bound, bound

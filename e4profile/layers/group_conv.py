@@ -1,0 +1,123 @@
+"""The group convolution between regular fields. He et al. 2021, eq. 5 and section 4.2 (Cohen & Welling 2016)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from e4profile.errors import SettingError, positive
+from e4profile.groups import GroupLike, as_group
+from e4profile.layers.base import Dimensions, Sample, Shape, check_maps, window_size
+from e4profile.layers.filter_bank import FilterBankLayer
+from e4profile.layers.grid import window_reason
+from e4profile.symbols import A, c_in, c_out, h_conv, has_bias, k, w_conv
+
+
+class GroupConv2d(FilterBankLayer):
+    """Correlate regular fields with W(a^-1 b) acted on by a.
+
+    Shapes: (B, c_in * A, h, w) -> (B, c_out * A, h_out, w_out).
+
+    ``stride_by="max_pool"`` is how the released E4 networks realise a stride: the convolution runs at
+    stride 1 and a stride x stride max-pool follows, so its MACs are those of the unstrided map.
+
+    Raises:
+        SettingError: for a group that is not exact on the grid, or sizes that are not positive.
+    """
+
+    source = "He et al. 2021, eq. 5 and section 4.2; Cohen & Welling 2016"
+    params = {
+        "weight": c_in * c_out * A * k**2,
+        "bias": has_bias * c_out,
+    }
+    macs = {
+        "convolution": k**2 * c_in * c_out * A**2 * h_conv * w_conv,
+    }
+    printed = {"params": ("weight",), "macs": ("convolution",)}
+
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        kernel: int,
+        *,
+        group: GroupLike,
+        stride: int = 1,
+        padding: int = 0,
+        bias: bool = False,
+        stride_by: Literal["conv", "max_pool"] = "conv",
+    ) -> None:
+        super().__init__()
+        positive(c_in=c_in, c_out=c_out, kernel=kernel, stride=stride)
+        if padding < 0:
+            raise SettingError(f"padding (={padding}) must not be negative")
+        if stride_by not in ("conv", "max_pool"):
+            raise SettingError(f"stride_by (={stride_by!r}) must be 'conv' or 'max_pool'")
+        self.group = as_group(group)
+        self.group.require_exact_on_grid(type(self).__name__)
+        self.c_in, self.c_out, self.kernel = c_in, c_out, kernel
+        self.stride, self.padding, self.stride_by = stride, padding, stride_by
+        order, taps = self.group.order, kernel * kernel
+        per_pair = torch.tensor(self.group.filter_bank_index(kernel))
+        index = per_pair[:, None] + order * taps * torch.arange(c_in)[None, :, None, None]
+        self._set_filters(
+            (c_out, c_in, order, kernel, kernel), index.flatten(), (c_out * order, c_in * order, kernel, kernel)
+        )
+        self.bias = nn.Parameter(torch.zeros(c_out)) if bias else None
+
+    @property
+    def _conv_stride(self) -> int:
+        return self.stride if self.stride_by == "conv" else 1
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, c_in * A, h, w) -> (B, c_out * A, h_out, w_out)."""
+        bias = None if self.bias is None else self.bias.repeat_interleave(self.group.order)
+        convolved = F.conv2d(features, self.filters(), bias, self._conv_stride, self.padding)
+        if self.stride_by == "max_pool" and self.stride > 1:
+            return F.max_pool2d(convolved, self.stride)
+        return convolved
+
+    def _conv_sizes(self, input_shape: Shape) -> tuple[int, int]:
+        rows, columns = check_maps(self, input_shape, self.c_in * self.group.order)
+        what = "group convolution"
+        return (
+            window_size(rows, self.kernel, self._conv_stride, self.padding, what),
+            window_size(columns, self.kernel, self._conv_stride, self.padding, what),
+        )
+
+    def dimensions(self, input_shape: Shape) -> Dimensions:
+        """The values of the symbols, from arguments and shape alone."""
+        rows, columns = self._conv_sizes(input_shape)
+        return {
+            A: self.group.order, c_in: self.c_in, c_out: self.c_out, k: self.kernel,
+            h_conv: rows, w_conv: columns, has_bias: int(self.bias is not None),
+        }  # fmt: skip
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """(B, c_in * A, h, w) -> (B, c_out * A, h_out, w_out)."""
+        rows, columns = self._conv_sizes(input_shape)
+        if self.stride_by == "max_pool":
+            rows = window_size(rows, self.stride, self.stride, 0, "max-pool")
+            columns = window_size(columns, self.stride, self.stride, 0, "max-pool")
+        return (input_shape[0], self.c_out * self.group.order, rows, columns)
+
+    def inexact_on(self, input_shape: Shape) -> str | None:
+        """Why the windows do not sit symmetrically on this input, or None."""
+        sizes = input_shape[-2:]
+        if self.stride_by == "conv":
+            return window_reason(self.group, sizes, self.kernel, self.stride, self.padding)
+        pooled = [size + 2 * self.padding - self.kernel + 1 for size in sizes]
+        return window_reason(self.group, pooled, self.stride, self.stride, 0, "pooling windows")
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        """Settings for the contract tests."""
+        yield Sample({"c_in": 2, "c_out": 3, "kernel": 3, "padding": 1}, (5, 6))
+        yield Sample({"c_in": 3, "c_out": 2, "kernel": 1, "bias": True}, (4, 4))
+        yield Sample({"c_in": 2, "c_out": 2, "kernel": 3, "padding": 1, "stride": 2}, (7, 5))
+        yield Sample({"c_in": 1, "c_out": 2, "kernel": 3, "padding": 1, "stride": 2, "stride_by": "max_pool"}, (6, 8))
+        yield Sample({"c_in": 1, "c_out": 2, "kernel": 4, "bias": True}, (6, 6))

@@ -1,0 +1,112 @@
+"""Norms over whole fields: one affine pair per field keeps them equivariant. He et al. 2021, released networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from e4profile.conventions import BATCH_NORM, GROUP_NORM
+from e4profile.errors import SettingError, positive
+from e4profile.groups import GroupLike, as_group
+from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps
+from e4profile.symbols import A, affine_pairs, c_in, h, w
+
+
+class FieldBatchNorm2d(EquivariantLayer, nn.BatchNorm2d):
+    """Batch norm over batch, group and space: statistics and one affine pair per field.
+
+    Shapes: (B, fields * A, h, w) -> the same.
+
+    Raises:
+        SettingError: for sizes that are not positive.
+    """
+
+    source = "He et al. 2021, released networks; Cohen & Welling 2016"
+    params = {"weight": c_in, "bias": c_in}
+    elements = {"norm": c_in * A * h * w}
+    kinds = {"norm": BATCH_NORM}
+
+    def __init__(self, fields: int, *, group: GroupLike, eps: float = 1e-5) -> None:
+        positive(fields=fields)
+        super().__init__(fields, eps=eps)
+        self.fields, self.group = fields, as_group(group)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, fields * A, h, w) -> the same."""
+        shape = features.shape
+        merged = features.reshape(shape[0], self.fields, self.group.order * shape[2], shape[3])
+        return super().forward(merged).reshape(shape)
+
+    def dimensions(self, input_shape: Shape) -> Dimensions:
+        """The values of the symbols, from arguments and shape alone."""
+        rows, columns = check_maps(self, input_shape, self.fields * self.group.order)
+        return {A: self.group.order, c_in: self.fields, h: rows, w: columns}
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        """Settings for the contract tests."""
+        yield Sample({"fields": 3}, (4, 5))
+
+
+class FieldGroupNorm(EquivariantLayer):
+    """Group norm over each field's A maps.
+
+    ``affine="field"`` has one affine pair per field. ``affine="channel"`` has one per field *and group
+    element*, as in the released E4 networks: equivariant at initialisation, when every pair is (1, 0), and
+    no longer after one optimiser step.
+
+    Shapes: (B, fields * A, h, w) -> the same.
+
+    Raises:
+        SettingError: for sizes that are not positive or an unknown affine.
+    """
+
+    source = "He et al. 2021, released networks"
+    params = {"weight": c_in * affine_pairs, "bias": c_in * affine_pairs}
+    elements = {"norm": c_in * A * h * w}
+    kinds = {"norm": GROUP_NORM}
+
+    def __init__(
+        self, fields: int, *, group: GroupLike, affine: Literal["field", "channel"] = "field", eps: float = 1e-5
+    ) -> None:
+        super().__init__()
+        positive(fields=fields)
+        if affine not in ("field", "channel"):
+            raise SettingError(f"affine (={affine!r}) must be 'field' or 'channel'")
+        self.fields, self.group, self.affine, self.eps = fields, as_group(group), affine, eps
+        pairs = fields * (self.group.order if affine == "channel" else 1)
+        self.weight = nn.Parameter(torch.ones(pairs))
+        self.bias = nn.Parameter(torch.zeros(pairs))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, fields * A, h, w) -> the same."""
+        weight, bias = self.weight, self.bias
+        if self.affine == "field":
+            weight, bias = (pairs.repeat_interleave(self.group.order) for pairs in (weight, bias))
+        return F.group_norm(features, self.fields, weight, bias, self.eps)
+
+    def dimensions(self, input_shape: Shape) -> Dimensions:
+        """The values of the symbols, from arguments and shape alone."""
+        rows, columns = check_maps(self, input_shape, self.fields * self.group.order)
+        pairs = self.group.order if self.affine == "channel" else 1
+        return {A: self.group.order, c_in: self.fields, h: rows, w: columns, affine_pairs: pairs}
+
+    def inexact_on(self, input_shape: Shape) -> str | None:
+        """Why this norm is not equivariant, or None."""
+        del input_shape
+        if self.affine == "channel" and self.group.order > 1:
+            return (
+                "affine='channel' learns one affine pair per group element: equivariant at initialisation only; "
+                "affine='field' stays equivariant"
+            )
+        return None
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        """Settings for the contract tests."""
+        yield Sample({"fields": 3}, (4, 5))
+        yield Sample({"fields": 2, "affine": "channel"}, (3, 3))

@@ -1,0 +1,48 @@
+"""Pooling over the group: regular fields to invariant maps. Cohen & Welling 2016, section 6."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from e4profile.errors import positive
+from e4profile.groups import GroupLike, as_group
+from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps
+
+
+class GroupMaxPool(EquivariantLayer):
+    """The maximum of each field over the group.
+
+    Shapes: (B, fields * A, h, w) -> (B, fields, h, w).
+
+    Raises:
+        SettingError: for sizes that are not positive.
+    """
+
+    source = "Cohen & Welling 2016, section 6; He et al. 2021, section 5.1"
+    field_out = "trivial"
+
+    def __init__(self, fields: int, *, group: GroupLike) -> None:
+        super().__init__()
+        positive(fields=fields)
+        self.fields, self.group = fields, as_group(group)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, fields * A, h, w) -> (B, fields, h, w)."""
+        return features.unflatten(1, (self.fields, self.group.order)).amax(2)
+
+    def dimensions(self, input_shape: Shape) -> Dimensions:
+        """Pooling costs no MACs, so no symbol needs a value."""
+        check_maps(self, input_shape, self.fields * self.group.order)
+        return {}
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """(B, fields * A, h, w) -> (B, fields, h, w)."""
+        rows, columns = check_maps(self, input_shape, self.fields * self.group.order)
+        return (input_shape[0], self.fields, rows, columns)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        """Settings for the contract tests."""
+        yield Sample({"fields": 3}, (4, 5))

@@ -1,0 +1,198 @@
+"""Closed forms for PyTorch's own layers, so that plain parts of a network are stock modules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from e4profile.conventions import BATCH_NORM, CONVOLUTION, GROUP_NORM, LINEAR
+from e4profile.errors import SettingError
+from e4profile.layers.base import Costed, Dimensions, Shape, check_maps, window_size
+from e4profile.symbols import c_in, c_out, h, h_out, has_affine, has_bias, k_h, k_w, n_groups, w, w_out
+from e4profile.terms import Terms
+
+
+@dataclass(frozen=True)
+class StockForm:
+    """The closed form of one stock module class.
+
+    ``dimensions`` and ``output_shape`` take the module (for its arguments, never its tensors) and the shape.
+    """
+
+    dimensions: Callable[[Any, Shape], Dimensions]
+    output_shape: Callable[[Any, Shape], Shape]
+    params: Terms = field(default_factory=dict)
+    macs: Terms = field(default_factory=dict)
+    elements: Terms = field(default_factory=dict)
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    printed: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StockLayer:
+    """A stock module seen through its closed form."""
+
+    module: nn.Module
+    form: StockForm
+
+    @property
+    def params(self) -> Terms:
+        """Parameters by term."""
+        return self.form.params
+
+    @property
+    def macs(self) -> Terms:
+        """Forward MACs of one image by term."""
+        return self.form.macs
+
+    @property
+    def elements(self) -> Terms:
+        """Normalised elements of one image by term."""
+        return self.form.elements
+
+    @property
+    def kinds(self) -> Mapping[str, str]:
+        """The kind of each term."""
+        return self.form.kinds
+
+    @property
+    def printed(self) -> Mapping[str, Sequence[str]]:
+        """The terms in the printed form."""
+        return self.form.printed
+
+    def dimensions(self, input_shape: Shape) -> Dimensions:
+        """The values of the symbols, from arguments and shape alone."""
+        return self.form.dimensions(self.module, input_shape)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Shape in, shape out, both with the batch."""
+        return self.form.output_shape(self.module, input_shape)
+
+
+def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
+
+
+def _windows(module: Any, shape: Shape, channels: int) -> tuple[int, int]:
+    sizes = check_maps(module, shape, channels)
+    stride = module.stride if module.stride is not None else module.kernel_size
+    if isinstance(module.padding, str) or _pair(getattr(module, "dilation", 1)) != (1, 1):
+        raise SettingError(f"no closed form for {module}: string paddings and dilations are not covered")
+    if getattr(module, "ceil_mode", False):
+        raise SettingError(f"no closed form for {module}: ceil_mode is not covered")
+    rows, columns = (
+        window_size(size, kernel, step, padding, type(module).__name__)
+        for size, kernel, step, padding in zip(
+            sizes, _pair(module.kernel_size), _pair(stride), _pair(module.padding), strict=True
+        )
+    )
+    return rows, columns
+
+
+def _conv_dimensions(conv: nn.Conv2d, shape: Shape) -> Dimensions:
+    rows, columns = _windows(conv, shape, conv.in_channels)
+    return {
+        c_in: conv.in_channels, c_out: conv.out_channels, k_h: conv.kernel_size[0], k_w: conv.kernel_size[1],
+        n_groups: conv.groups, has_bias: int(conv.bias is not None), h_out: rows, w_out: columns,
+    }  # fmt: skip
+
+
+def _linear_dimensions(linear: nn.Linear, shape: Shape) -> Dimensions:
+    if len(shape) != 2 or shape[1] != linear.in_features:
+        raise SettingError(f"Linear takes (B, {linear.in_features}), not {shape}")
+    return {c_in: linear.in_features, c_out: linear.out_features, has_bias: int(linear.bias is not None)}
+
+
+def _norm_dimensions(norm: nn.BatchNorm2d, shape: Shape) -> Dimensions:
+    rows, columns = check_maps(norm, shape, norm.num_features)
+    return {c_in: norm.num_features, has_affine: int(norm.affine), h: rows, w: columns}
+
+
+def _group_norm_dimensions(norm: nn.GroupNorm, shape: Shape) -> Dimensions:
+    rows, columns = check_maps(norm, shape, norm.num_channels)
+    return {c_in: norm.num_channels, has_affine: int(norm.affine), h: rows, w: columns}
+
+
+def _no_dimensions(_: nn.Module, __: Shape) -> Dimensions:
+    return {}
+
+
+def _same_shape(_: nn.Module, shape: Shape) -> Shape:
+    return shape
+
+
+def _pooled_shape(pool: nn.MaxPool2d | nn.AvgPool2d, shape: Shape) -> Shape:
+    return (*shape[:2], *_windows(pool, shape, shape[1]))
+
+
+def _adaptive_shape(pool: nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d, shape: Shape) -> Shape:
+    size = pool.output_size if isinstance(pool.output_size, tuple) else (pool.output_size, pool.output_size)
+    rows, columns = (old if new is None else new for new, old in zip(size, shape[2:], strict=True))
+    return (*shape[:2], rows, columns)
+
+
+def _flat_shape(flatten: nn.Flatten, shape: Shape) -> Shape:
+    if (flatten.start_dim, flatten.end_dim) != (1, -1):
+        raise SettingError(f"no closed form for {flatten}: only start_dim=1, end_dim=-1")
+    features = 1
+    for size in shape[1:]:
+        features *= size
+    return (shape[0], features)
+
+
+_FREE = StockForm(_no_dimensions, _same_shape)
+
+STOCK: dict[type[nn.Module], StockForm] = {
+    nn.Conv2d: StockForm(
+        _conv_dimensions,
+        lambda conv, shape: (shape[0], conv.out_channels, *_windows(conv, shape, conv.in_channels)),
+        params={"weight": c_in * c_out * k_h * k_w / n_groups, "bias": has_bias * c_out},
+        macs={"convolution": c_in * c_out * k_h * k_w * h_out * w_out / n_groups},
+        kinds={"convolution": CONVOLUTION},
+        printed={"params": ("weight",), "macs": ("convolution",)},
+    ),
+    nn.Linear: StockForm(
+        _linear_dimensions,
+        lambda linear, shape: (shape[0], linear.out_features),
+        params={"weight": c_in * c_out, "bias": has_bias * c_out},
+        macs={"linear": c_in * c_out},
+        kinds={"linear": LINEAR},
+    ),
+    nn.BatchNorm2d: StockForm(
+        _norm_dimensions,
+        _same_shape,
+        params={"weight": has_affine * c_in, "bias": has_affine * c_in},
+        elements={"norm": c_in * h * w},
+        kinds={"norm": BATCH_NORM},
+    ),
+    nn.GroupNorm: StockForm(
+        _group_norm_dimensions,
+        _same_shape,
+        params={"weight": has_affine * c_in, "bias": has_affine * c_in},
+        elements={"norm": c_in * h * w},
+        kinds={"norm": GROUP_NORM},
+    ),
+    nn.MaxPool2d: StockForm(_no_dimensions, _pooled_shape),
+    nn.AvgPool2d: StockForm(_no_dimensions, _pooled_shape),
+    nn.AdaptiveAvgPool2d: StockForm(_no_dimensions, _adaptive_shape),
+    nn.AdaptiveMaxPool2d: StockForm(_no_dimensions, _adaptive_shape),
+    nn.Flatten: StockForm(_no_dimensions, _flat_shape),
+    nn.ReLU: _FREE,
+    nn.SiLU: _FREE,
+    nn.GELU: _FREE,
+    nn.Dropout: _FREE,
+    nn.Dropout2d: _FREE,
+    nn.Identity: _FREE,
+}
+"""Closed forms by exact class: a subclass may do anything, so it has none here."""
+
+
+def as_costed(module: nn.Module) -> Costed | None:
+    """The closed form of a module: its own, a stock one, or None."""
+    if isinstance(module, Costed):
+        return module
+    form = STOCK.get(type(module))
+    return None if form is None else StockLayer(module, form)

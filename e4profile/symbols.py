@@ -1,0 +1,66 @@
+"""The symbols of every closed form, declared once.
+
+Sizes are positive integers. An indicator is 1 when a layer has the named part and 0 when it has not, so
+that a term which depends on an argument is still said once, in the layer's table.
+"""
+
+from __future__ import annotations
+
+import sympy as sp
+
+
+def _size(name: str) -> sp.Symbol:
+    return sp.Symbol(name, integer=True, positive=True)
+
+
+def _indicator(name: str) -> sp.Symbol:
+    return sp.Symbol(name, integer=True, nonnegative=True)
+
+
+B = _size("B")
+A = _size("A")
+c_in, c_out = _size("c_in"), _size("c_out")
+h, w = _size("h"), _size("w")
+h_out, w_out = _size("h_out"), _size("w_out")
+k = _size("k")
+k_h, k_w = _size("k_h"), _size("k_w")
+r = _size("r")
+s = _size("s")
+n_groups = _size("n_groups")
+
+h_conv, w_conv = _size("h_conv"), _size("w_conv")
+A_V, A_K = _size("A_V"), _size("A_K")
+affine_pairs = _size("q")
+
+has_bias = _indicator("beta")
+has_affine = _indicator("alpha")
+has_encoder_norm = _indicator("nu")
+has_encoder_bias, has_squeeze_bias = _indicator("beta_V"), _indicator("beta_K")
+
+MEANING: dict[sp.Symbol, str] = {
+    B: "images in the batch",
+    A: "order of the point group",
+    c_in: "input fields (channels of a plain layer)",
+    c_out: "output fields (channels of a plain layer)",
+    h: "input height in pixels",
+    w: "input width in pixels",
+    h_out: "output height in pixels",
+    w_out: "output width in pixels",
+    h_conv: "height at which the convolution itself runs",
+    w_conv: "width at which the convolution itself runs",
+    k: "kernel size",
+    k_h: "kernel height",
+    k_w: "kernel width",
+    r: "reduction ratio of the kernel branch",
+    s: "slices: stencils per position and group element",
+    n_groups: "groups of a grouped plain convolution",
+    A_V: "group elements concatenated by the encoder: A, or 1 without concatenation",
+    A_K: "group elements concatenated by the kernel branch: A, or 1 without concatenation",
+    affine_pairs: "affine pairs per field of the squeeze norm: 1, or A for one per channel",
+    has_bias: "1 with a bias, else 0",
+    has_affine: "1 with an affine pair, else 0",
+    has_encoder_norm: "1 with a batch norm on the encoder branch, else 0",
+    has_encoder_bias: "1 where the encoder has a bias (no concatenation), else 0",
+    has_squeeze_bias: "1 where the squeeze has a bias (no concatenation), else 0",
+}
+"""What each symbol stands for, for documentation and ``e4profile formula``."""
