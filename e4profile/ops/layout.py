@@ -1,0 +1,80 @@
+"""The flat layout in which a shift by (dy, dx) is one constant offset.
+
+A batch of planes is written one after another with e spare columns and e spare rows each, e = ⌈p / stride⌉
+for a padding p = (k − 1)/2. The spare places hold zeros and serve as the right and left padding of
+neighbouring rows and as the bottom and top padding of neighbouring planes. Every tap of the stencil then reads
+one contiguous run of the whole batch, so that a multiply-add runs over long vectors however small the planes
+are. With a stride, the stride² phases of the values are written as planes of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from e4profile.ops.shapes import output_size
+
+
+@dataclass(frozen=True)
+class FlatLayout:
+    """Places of `batch` planes of h_out×w_out in one run."""
+
+    batch: int
+    h_out: int
+    w_out: int
+    kernel: int
+    stride: int
+
+    @property
+    def edge(self) -> int:
+        """Spare columns and rows per plane."""
+        return -(-((self.kernel - 1) // 2) // self.stride)
+
+    @property
+    def pitch(self) -> int:
+        """Distance between rows."""
+        return self.w_out + self.edge
+
+    @property
+    def plane(self) -> int:
+        """Distance between planes."""
+        return (self.h_out + self.edge) * self.pitch
+
+    @property
+    def run(self) -> int:
+        """Length of the batch."""
+        return self.batch * self.plane
+
+    @property
+    def margin(self) -> int:
+        """Zeros before and after the run of the values, as far as the largest shift reaches."""
+        return self.edge * self.pitch + self.edge
+
+    def taps(self) -> list[tuple[int, int]]:
+        """(phase, start) of the values' run for each tap dy·k + dx, dy the slower."""
+        padding = (self.kernel - 1) // 2
+        found = []
+        for dy in range(-padding, padding + 1):
+            for dx in range(-padding, padding + 1):
+                (qy, phase_y), (qx, phase_x) = divmod(dy, self.stride), divmod(dx, self.stride)
+                found.append((phase_y * self.stride + phase_x, self.margin + qy * self.pitch + qx))
+        return found
+
+    def planes(self, run: torch.Tensor) -> torch.Tensor:
+        """The places that are not spare: (..., run) -> a view (..., batch, h_out, w_out)."""
+        split = run.view(*run.shape[:-1], self.batch, self.h_out + self.edge, self.pitch)
+        return split[..., : self.h_out, : self.w_out]
+
+    def phases(self, padded: torch.Tensor, h: int, w: int) -> list[tuple[torch.Tensor, int, int]]:
+        """Where the values go: (stride², ..., margin + run + margin) -> [(view, first row, first column)].
+
+        Each view (..., batch, rows, columns) takes the values [first row::stride, first column::stride].
+        """
+        inside = self.planes(padded[..., self.margin : self.margin + self.run])
+        found = []
+        for y in range(min(self.stride, h)):
+            for x in range(min(self.stride, w)):
+                rows, columns = output_size(h - y, self.stride), output_size(w - x, self.stride)
+                found.append((inside[y * self.stride + x][..., :rows, :columns], y, x))
+        return found
