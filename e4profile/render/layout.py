@@ -1,0 +1,183 @@
+"""Which columns, headers and number forms a table takes so that it fits a terminal.
+
+In order: everything with every digit; constant columns lifted into a line above; headers broken at spaces;
+short headers; SI numbers; long text shortened; and only then columns hidden, the least important first.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+from itertools import product
+
+from rich.cells import cell_len
+
+from e4profile.errors import SettingError
+from e4profile.render.cells import cell, one_line
+from e4profile.render.columns import Column, Table
+
+GAP = 2
+MIN_WIDTH = 20
+_ELLIPSIS = "…"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A table ready to print: headers may hold line breaks, cells never do.
+
+    Attributes:
+        columns: the visible columns, deciding ones first.
+        headers: their headers.
+        cells: the text of each row.
+        lifted: columns whose one value stands above the table.
+        hidden: columns that do not fit, in the table's order.
+        si_units: whether integers are shortened to four digits.
+        text_limit: the length that longer text was shortened to, None when nothing was.
+    """
+
+    columns: tuple[Column, ...]
+    headers: tuple[str, ...]
+    cells: tuple[tuple[str, ...], ...]
+    lifted: tuple[Column, ...]
+    hidden: tuple[Column, ...]
+    si_units: bool
+    text_limit: int | None
+
+    @property
+    def width(self) -> int:
+        """Terminal columns the table takes."""
+        return sum(map(_column_width, self.headers, _columns_of(self))) + GAP * (len(self.columns) - 1)
+
+
+@dataclass(frozen=True)
+class _Style:
+    si_units: bool
+    short: bool
+    stacked: bool
+    text_limit: int | None
+
+
+def fit(table: Table, width: int | None, units: str) -> Layout:
+    """The fullest layout that is at most ``width`` wide.
+
+    Raises:
+        SettingError: when the width is below 20.
+    """
+    shown = _display_order(table)
+    number_forms = {"exact": (False,), "si": (True,), "auto": (False, True)}[units]
+    plain = _Style(number_forms[0], short=False, stacked=False, text_limit=None)
+    full = _layout(table, shown, (), (), plain)
+    if width is None:
+        return full
+    if width < MIN_WIDTH:
+        raise SettingError(f"width (={width}) must be at least {MIN_WIDTH}")
+    if full.width <= width:
+        return full
+    lifted = _constant(table, shown)
+    kept = [column for column in shown if column not in lifted]
+    expendable = _hiding_order(table, kept)
+    styles = [
+        _Style(si_units, short, stacked, text_limit)
+        for text_limit, si_units, (short, stacked) in product(
+            (None, max(MIN_WIDTH // 2, width // 3)),
+            number_forms,
+            ((False, False), (False, True), (True, False), (True, True)),
+        )
+    ]
+    for count in range(len(kept)):
+        gone = expendable[:count]
+        visible = [column for column in kept if column not in gone]
+        hidden = [column for column in table.columns if column in gone]
+        for style in styles:
+            layout = _layout(table, visible, lifted, hidden, style)
+            if layout.width <= width:
+                return layout
+    raise SettingError(f"width (={width}) is too narrow for column {visible[0].key!r}")
+
+
+def _layout(
+    table: Table,
+    visible: list[Column],
+    lifted: list[Column] | tuple[()],
+    hidden: list[Column] | tuple[()],
+    style: _Style,
+) -> Layout:
+    cells = [
+        [
+            text if column.is_number else _shorten(text, style.text_limit)
+            for column in visible
+            for text in [cell(row[column.key], column, si_units=style.si_units)]
+        ]
+        for row in table.rows
+    ]
+    headers = []
+    for index, column in enumerate(visible):
+        header = _shorten(one_line(column.short if style.short else column.header), style.text_limit)
+        if style.stacked:
+            header = _stack(header, max((cell_len(row[index]) for row in cells), default=1))
+        headers.append(header)
+    return Layout(
+        columns=tuple(visible),
+        headers=tuple(headers),
+        cells=tuple(map(tuple, cells)),
+        lifted=tuple(lifted),
+        hidden=tuple(hidden),
+        si_units=style.si_units,
+        text_limit=style.text_limit,
+    )
+
+
+def _display_order(table: Table) -> list[Column]:
+    deciding = table.deciding
+    return [*deciding, *(column for column in table.columns if column not in deciding)]
+
+
+def _constant(table: Table, shown: list[Column]) -> list[Column]:
+    """Setting columns (text, integer) with one value in all of several rows; one column always stays."""
+    if len(table.rows) < 2:
+        return []
+    deciding = table.deciding
+    constant = [
+        column
+        for column in table.columns
+        if column not in deciding
+        and column.kind in ("text", "integer")
+        and all(row[column.key] == table.rows[0][column.key] for row in table.rows)
+    ]
+    return constant if len(constant) < len(shown) else constant[1:]
+
+
+def _hiding_order(table: Table, kept: list[Column]) -> list[Column]:
+    """Least important first: by priority, the rightmost first among equals, deciding columns last."""
+    deciding = table.deciding
+    position = {column.key: index for index, column in enumerate(table.columns)}
+    return sorted(kept, key=lambda c: (c in deciding, c.priority, -position[c.key]))
+
+
+def _shorten(text: str, limit: int | None) -> str:
+    """Cut the middle out of long text: the two ends of a path or a name tell most."""
+    if limit is None or cell_len(text) <= limit:
+        return text
+    head, tail = "", ""
+    # Both ends grow in turn: a wide character counts two, so lengths cannot simply be halved.
+    for first, last in zip(text, reversed(text), strict=True):
+        if cell_len(head + first + tail) + 1 > limit:
+            break
+        head += first
+        if cell_len(head + last + tail) + 1 > limit:
+            break
+        tail = last + tail
+    return head + _ELLIPSIS + tail
+
+
+def _stack(header: str, cell_width: int) -> str:
+    longest_word = max((len(word) for word in header.split()), default=1)
+    return "\n".join(textwrap.wrap(header, max(cell_width, longest_word, 1), break_long_words=False))
+
+
+def _column_width(header: str, cells: tuple[str, ...]) -> int:
+    return max(cell_len(text) for text in [*header.split("\n"), *cells])
+
+
+def _columns_of(layout: Layout) -> list[tuple[str, ...]]:
+    return [tuple(row[index] for row in layout.cells) for index in range(len(layout.columns))]
