@@ -42,7 +42,13 @@ Implementation = Literal["auto", "reference"]
 
 
 class Aggregation(nn.Module):
-    """Apply a stencil per position to encoded fields: the product and sum of eq. 12."""
+    """Apply a stencil per position to encoded fields: the product and sum of eq. 12.
+
+    The two class attributes tell a counter of operators what the products in here are.
+    """
+
+    operation_kind = AGGREGATION
+    counts_products = True
 
     def __init__(self, kernel: int, stride: int, implementation: Implementation) -> None:
         super().__init__()

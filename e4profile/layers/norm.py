@@ -16,8 +16,10 @@ from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, c
 from e4profile.symbols import A, affine_pairs, c_in, h, w
 
 
-class FieldBatchNorm2d(EquivariantLayer, nn.BatchNorm2d):
+class FieldBatchNorm2d(EquivariantLayer):
     """Batch norm over batch, group and space: statistics and one affine pair per field.
+
+    The norm itself is a stock ``nn.BatchNorm3d`` over (B, fields, A, h, w), as in the released networks.
 
     Shapes: (B, fields * A, h, w) -> the same.
 
@@ -31,15 +33,15 @@ class FieldBatchNorm2d(EquivariantLayer, nn.BatchNorm2d):
     kinds = {"norm": BATCH_NORM}
 
     def __init__(self, fields: int, *, group: GroupLike, eps: float = 1e-5) -> None:
+        super().__init__()
         positive(fields=fields)
-        super().__init__(fields, eps=eps)
         self.fields, self.group = fields, as_group(group)
+        self.norm = nn.BatchNorm3d(fields, eps=eps)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, fields * A, h, w) -> the same."""
-        shape = features.shape
-        merged = features.reshape(shape[0], self.fields, self.group.order * shape[2], shape[3])
-        return super().forward(merged).reshape(shape)
+        normalised: Tensor = self.norm(features.unflatten(1, (self.fields, self.group.order)))
+        return normalised.flatten(1, 2)
 
     def dimensions(self, input_shape: Shape) -> Dimensions:
         """The values of the symbols, from arguments and shape alone."""
