@@ -123,10 +123,14 @@ LAYERS: dict[str, type[EquivariantLayer]] = {}
 
 @dataclass(frozen=True)
 class Sample:
-    """One setting for the contract tests: constructor arguments (without ``group``) and an input size."""
+    """One setting for the contract tests: constructor arguments (without ``group``) and an input size.
+
+    ``channels`` is the number of input fields where no argument ``c_in`` or ``fields`` says it.
+    """
 
     arguments: Mapping[str, Any]
     size: tuple[int, int]
+    channels: int | None = None
 
 
 class EquivariantLayer(nn.Module):
@@ -174,6 +178,11 @@ class EquivariantLayer(nn.Module):
         """Why this layer is not exactly equivariant on inputs of this shape, or None where it is."""
         del input_shape
         return None
+
+    @classmethod
+    def has_closed_form(cls) -> bool:
+        """Whether this class is a layer of its own and not a base of layers."""
+        return cls.dimensions is not EquivariantLayer.dimensions
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
