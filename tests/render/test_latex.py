@@ -49,7 +49,7 @@ def test_nothing_passes_unescaped() -> None:
     assert escape(r"\input{a}$&#_%^~") == (
         r"\textbackslash{}input\{a\}\$\&\#\_\%\textasciicircum{}\textasciitilde{}"
     )
-    assert escape("→ é 漢") == r"$\to$ é \texttt{U+6F22}"
+    assert escape("→ é 漢 ª") == r"$\to$ é \texttt{U+6F22} \texttt{U+00AA}"
 
 
 def test_it_compiles(tmp_path: Path) -> None:

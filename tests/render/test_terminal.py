@@ -111,7 +111,9 @@ def test_the_least_important_columns_go_first_and_deciding_ones_never() -> None:
     columns = sweep_table().columns
     gone: set[str] = set()
     for width in range(120, 24, -1):
-        text = " ".join(render(sweep_table(), "table", width=width).split())
+        lines = render(sweep_table(), "table", width=width)
+        assert max(map(len, lines.splitlines())) <= width
+        text = " ".join(lines.split())
         match = re.search(r"hidden at \d+ columns: (.*); widen", text)
         hidden = set(match[1].split(", ")) if match else set()
         assert "agrees" not in hidden
