@@ -1,0 +1,332 @@
+"""Cards: one TOML file per published network holds its architecture and every published figure.
+
+Loading a card imports no torch; building its network does.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from e4profile.conventions import convention
+from e4profile.errors import E4ProfileError, SettingError, UnknownNameError
+from e4profile.published import parse_printed
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+if TYPE_CHECKING:
+    from torch import nn
+
+COMPARED = ("params", "flops", "macs")
+"""Quantities of a published row that are compared with the built network; the others are carried along."""
+
+REPRODUCED = "reproduced"
+TRUNCATED = "reproduced (truncated)"
+BY_RULE = "reproduced under a named rule"
+UNRESOLVED = "unresolved"
+VERDICTS = (REPRODUCED, TRUNCATED, BY_RULE, UNRESOLVED)
+
+_ROUNDINGS = ("rounded", "truncated")
+_EXCLUSIVE = (("slices", "channels_per_slice"),)
+_CARD_KEYS = {"name", "title", "network", "input", "source", "notes", "arguments", "published", "training"}
+_ROW_KEYS = {"table", "order", "row", "source", "arguments"}
+_CELL_KEYS = {"value", "convention", "rounding", "verdict", "evidence", "arguments", "spread", "unit"}
+
+
+class CardError(E4ProfileError, ValueError):
+    """A card that cannot be used: names the file, the key and the reason."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One published figure.
+
+    Attributes:
+        quantity: ``params``, ``flops``, ``macs``, or a quantity that is only carried, like ``test_error``.
+        value: as printed.
+        convention: how the figure was counted; None for parameters and carried quantities.
+        rounding: whether the printed digits are rounded or truncated.
+        verdict: what building the network is known to give; None for carried quantities.
+        evidence: why the cell is unresolved, or what reproduces it.
+        arguments: overrides of the card's arguments for this cell alone.
+        spread: the printed deviation over runs.
+        unit: the printed unit.
+    """
+
+    quantity: str
+    value: str
+    convention: str | None = None
+    rounding: str = "rounded"
+    verdict: str | None = None
+    evidence: str | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    spread: str | None = None
+    unit: str | None = None
+
+    @property
+    def compared(self) -> bool:
+        """Whether the built network is held against this figure."""
+        return self.quantity in COMPARED
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """One printed row of one published table; ``arguments`` override the card's."""
+
+    table: str
+    order: int
+    row: str
+    source: str
+    arguments: Mapping[str, Any]
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Card:
+    """One published network.
+
+    Attributes:
+        name: the card's name on the command line.
+        title: for people.
+        network: the topology's name (see ``e4profile.networks``).
+        input: (channels, h, w) of one image.
+        arguments: keyword arguments of the topology.
+        source: paper and section.
+        published: the printed rows.
+        notes: what a reader should know, a sentence each.
+        training: the published training recipe.
+    """
+
+    name: str
+    title: str
+    network: str
+    input: tuple[int, ...]
+    arguments: Mapping[str, Any]
+    source: str = ""
+    published: tuple[PublishedRow, ...] = ()
+    notes: tuple[str, ...] = ()
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_arguments(self, overrides: Mapping[str, Any]) -> Card:
+        """The same card with some arguments replaced.
+
+        ``slices`` and ``channels_per_slice`` say the same thing two ways: giving one drops the other.
+
+        Raises:
+            UnknownNameError: for an argument that the topology does not take, with the nearest names.
+        """
+        if not overrides:
+            return self
+        known = self._parameters()
+        for name in overrides:
+            if name not in known:
+                raise UnknownNameError(f"argument of {self.name}", name, known)
+        arguments = dict(self.arguments)
+        for names in _EXCLUSIVE:
+            if any(overrides.get(name) is not None for name in names):
+                for name in names:
+                    arguments.pop(name, None)
+        arguments.update(overrides)
+        return replace(self, arguments={key: arguments[key] for key in sorted(arguments)})
+
+    def accepts(self, argument: str) -> bool:
+        """Whether the topology takes an argument of this name."""
+        return argument in self._parameters()
+
+    def _parameters(self) -> set[str]:
+        import inspect
+
+        return set(inspect.signature(self._builder()).parameters)
+
+    def _builder(self) -> Any:
+        from e4profile.networks import NETWORKS
+
+        if self.network not in NETWORKS:
+            raise UnknownNameError(f"network (in card {self.name})", self.network, NETWORKS)
+        return NETWORKS[self.network]
+
+    def build(self, device: str = "meta", seed: int = 0) -> nn.Module:
+        """Build the network in evaluation mode.
+
+        Args:
+            device: ``"meta"`` needs no memory and is enough for counting; ``"cpu"`` gives real weights.
+            seed: of the weights; the caller's random state is kept.
+
+        Raises:
+            SettingError: for arguments that the topology or a layer refuses.
+        """
+        import torch
+
+        from e4profile.counters.state import random_state_kept
+
+        builder = self._builder()
+        missing = self._parameters_without_default() - set(self.arguments)
+        if missing:
+            raise SettingError(f"card {self.name} lacks the argument {', '.join(sorted(missing))}")
+        self.with_arguments(dict(self.arguments))
+        with random_state_kept(), torch.device(device):
+            torch.manual_seed(seed)
+            try:
+                model: nn.Module = builder(**self.arguments)
+            except TypeError as error:
+                raise SettingError(f"card {self.name}: {error}") from error
+        return model.eval()
+
+    def _parameters_without_default(self) -> set[str]:
+        import inspect
+
+        parameters = inspect.signature(self._builder()).parameters.values()
+        return {parameter.name for parameter in parameters if parameter.default is inspect.Parameter.empty}
+
+    def input_shape(self, batch_size: int = 1) -> tuple[int, ...]:
+        """(B, channels, h, w)."""
+        return (batch_size, *self.input)
+
+
+def _folder() -> Traversable:
+    shipped = files("e4profile") / "models"
+    if shipped.is_dir():
+        return shipped
+    beside = Path(__file__).resolve().parent.parent / "models"
+    if not beside.is_dir():
+        raise CardError(f"no folder of cards: neither {shipped} nor {beside} exists; reinstall e4profile")
+    return beside
+
+
+@lru_cache(maxsize=1)
+def all_cards() -> dict[str, Card]:
+    """Every card of the package by name, sorted.
+
+    Raises:
+        CardError: for a malformed card.
+    """
+    cards = {}
+    for entry in sorted(_folder().iterdir(), key=lambda entry: entry.name):
+        if entry.name.endswith(".toml"):
+            card = parse_card(entry.read_text(encoding="utf-8"), f"models/{entry.name}")
+            if f"{card.name}.toml" != entry.name:
+                raise CardError(f"models/{entry.name}: name: {card.name!r} must equal the file's name")
+            cards[card.name] = card
+    return cards
+
+
+def find_card(name: str) -> Card:
+    """The card of a name (any case), or the card in a ``.toml`` file.
+
+    Raises:
+        UnknownNameError: with the nearest names.
+        CardError: for a file that cannot be read or is malformed.
+    """
+    if name.endswith(".toml"):
+        try:
+            text = Path(name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise CardError(f"{name}: cannot be read: {reason}") from error
+        return parse_card(text, name)
+    cards = all_cards()
+    if name.lower() not in cards:
+        raise UnknownNameError("model", name, cards)
+    return cards[name.lower()]
+
+
+def parse_card(text: str, file: str) -> Card:
+    """A card from TOML text; ``file`` is for messages.
+
+    Raises:
+        CardError: naming file, key and reason.
+    """
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise CardError(f"{file}: not TOML: {error}") from error
+    reader = _Reader(file)
+    reader.known(data, _CARD_KEYS, "")
+    input_shape = reader.need(data, "input", list, "")
+    if len(input_shape) != 3 or not all(type(size) is int and size > 0 for size in input_shape):
+        raise CardError(f"{file}: input: {input_shape!r} must be three positive integers, channels, height, width")
+    notes = reader.get(data, "notes", list, [], "")
+    return Card(
+        name=reader.need(data, "name", str, ""),
+        title=reader.get(data, "title", str, data["name"], ""),
+        network=reader.need(data, "network", str, ""),
+        input=tuple(input_shape),
+        arguments=reader.get(data, "arguments", dict, {}, ""),
+        source=reader.get(data, "source", str, "", ""),
+        published=tuple(reader.rows(data)),
+        notes=tuple(str(note) for note in notes),
+        training=reader.get(data, "training", dict, {}, ""),
+    )
+
+
+class _Reader:
+    """Typed access to a card's tables, with errors that say where."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+
+    def need(self, table: Mapping[str, Any], key: str, kind: type, where: str) -> Any:
+        if key not in table:
+            raise CardError(f"{self.file}: {where}{key}: missing")
+        return self.get(table, key, kind, None, where)
+
+    def get(self, table: Mapping[str, Any], key: str, kind: type, default: Any, where: str) -> Any:
+        value = table.get(key, default)
+        if key in table and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
+            raise CardError(f"{self.file}: {where}{key}: {value!r} must be of type {kind.__name__}")
+        return value
+
+    def known(self, table: Mapping[str, Any], keys: set[str], where: str) -> None:
+        for key in table:
+            if key not in keys:
+                raise CardError(f"{self.file}: {where}{key}: unknown key; known: {', '.join(sorted(keys))}")
+
+    def rows(self, data: Mapping[str, Any]) -> Iterator[PublishedRow]:
+        for index, table in enumerate(self.get(data, "published", list, [], "")):
+            where = f"published[{index}]."
+            if not isinstance(table, dict):
+                raise CardError(f"{self.file}: {where.rstrip('.')}: must be a table")
+            cells = {key: value for key, value in table.items() if isinstance(value, dict) and key != "arguments"}
+            self.known({key: 0 for key in table if key not in cells}, _ROW_KEYS, where)
+            yield PublishedRow(
+                table=self.need(table, "table", str, where),
+                order=self.need(table, "order", int, where),
+                row=self.need(table, "row", str, where),
+                source=self.need(table, "source", str, where),
+                arguments=self.get(table, "arguments", dict, {}, where),
+                cells=tuple(self.cell(key, cell, f"{where}{key}.") for key, cell in cells.items()),
+            )
+
+    def cell(self, quantity: str, table: Mapping[str, Any], where: str) -> Cell:
+        self.known(table, _CELL_KEYS, where)
+        for key in _CELL_KEYS - {"arguments"}:
+            self.get(table, key, str, None, where)
+        cell = Cell(
+            quantity=quantity,
+            **{**table, "value": self.need(table, "value", str, where)},
+        )
+        self.get(table, "arguments", dict, {}, where)
+        if cell.rounding not in _ROUNDINGS:
+            raise CardError(f"{self.file}: {where}rounding: {cell.rounding!r} must be one of {', '.join(_ROUNDINGS)}")
+        if not cell.compared:
+            return cell
+        if cell.verdict not in VERDICTS:
+            raise CardError(f"{self.file}: {where}verdict: {cell.verdict!r} must be one of {', '.join(VERDICTS)}")
+        if cell.verdict == UNRESOLVED and not cell.evidence:
+            raise CardError(f"{self.file}: {where}evidence: missing; an unresolved cell must say why")
+        try:
+            parse_printed(cell.value)
+            if quantity != "params":
+                convention(self.need(table, "convention", str, where))
+        except (SettingError, UnknownNameError) as error:
+            raise CardError(f"{self.file}: {where}{error}") from error
+        return cell
