@@ -1,7 +1,21 @@
 """The aggregation operator: reference, CPU, GPU."""
 
 from e4profile.ops.aggregation import IMPLEMENTATIONS, aggregate
+from e4profile.ops.fused import generate_and_aggregate, generate_stencils
 from e4profile.ops.reference import aggregate_reference
-from e4profile.ops.shapes import aggregation_macs
+from e4profile.ops.shapes import (
+    aggregation_macs,
+    generate_aggregate_backward_macs,
+    generate_aggregate_macs,
+)
 
-__all__ = ["IMPLEMENTATIONS", "aggregate", "aggregate_reference", "aggregation_macs"]
+__all__ = [
+    "IMPLEMENTATIONS",
+    "aggregate",
+    "aggregate_reference",
+    "aggregation_macs",
+    "generate_aggregate_backward_macs",
+    "generate_aggregate_macs",
+    "generate_and_aggregate",
+    "generate_stencils",
+]

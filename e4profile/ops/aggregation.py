@@ -74,9 +74,15 @@ def autocast(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return tuple(t.to(dtype) if t.is_floating_point() and t.dtype != torch.float64 else t for t in tensors)
 
 
-def _check_available(implementation: str) -> None:
+def choose(implementation: str, tensor: torch.Tensor) -> str:
+    """The implementation that serves a tensor: "cpu" or "triton".
+
+    Raises:
+        SettingError: when Triton is asked for and cannot run.
+    """
     if implementation == "triton":
         raise SettingError("implementation (='triton') needs the triton package and a CUDA device")
+    return "cpu"
 
 
 # The operation is bilinear, and so are its two gradients: the three operators are closed under
@@ -93,7 +99,7 @@ def aggregate_operator(
 ) -> torch.Tensor:
     """Operator behind `aggregate`: the same arguments, autocast done."""
     check_aggregate(stencils, values, kernel, stride)
-    _check_available(implementation)
+    choose(implementation, values)
     return shifted.forward(stencils, values, kernel, stride)
 
 
@@ -107,7 +113,7 @@ def stencil_gradient_operator(
 ) -> torch.Tensor:
     """(B, s, c, A, h_out, w_out), (B, s, c, A, h, w) -> (B, A, s, k·k, h_out, w_out)."""
     check_stencil_gradient(grad, values, kernel, stride)
-    _check_available(implementation)
+    choose(implementation, values)
     return shifted.stencil_gradient(grad, values, kernel, stride)
 
 
@@ -122,7 +128,7 @@ def value_gradient_operator(  # noqa: PLR0917 - an operator's arguments are posi
 ) -> torch.Tensor:
     """(B, s, c, A, h_out, w_out), (B, A, s, k·k, h_out, w_out) -> (B, s, c, A, h, w)."""
     check_value_gradient(grad, stencils, h, w, kernel, stride)
-    _check_available(implementation)
+    choose(implementation, grad)
     return shifted.value_gradient(grad, stencils, h, w, kernel, stride)
 
 

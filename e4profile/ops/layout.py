@@ -2,9 +2,9 @@
 
 A batch of planes is written one after another with e spare columns and e spare rows each, e = ⌈p / stride⌉
 for a padding p = (k − 1)/2. The spare places hold zeros and serve as the right and left padding of
-neighbouring rows and as the bottom and top padding of neighbouring planes. Every tap of the stencil then reads
-one contiguous run of the whole batch, so that a multiply-add runs over long vectors however small the planes
-are. With a stride, the stride² phases of the values are written as planes of their own.
+neighbouring rows and as the bottom and top padding of neighbouring planes. Every tap of the stencil then
+reads one contiguous run of the whole batch, so that a multiply-add runs over long vectors however small the
+planes. With a stride, the stride² phases of the values are written as planes of their own.
 """
 
 from __future__ import annotations
@@ -51,14 +51,29 @@ class FlatLayout:
         """Zeros before and after the run of the values, as far as the largest shift reaches."""
         return self.edge * self.pitch + self.edge
 
-    def taps(self) -> list[tuple[int, int]]:
-        """(phase, start) of the values' run for each tap dy·k + dx, dy the slower."""
+    def windows(self, padded: torch.Tensor) -> list[tuple[slice, slice, torch.Tensor]]:
+        """What the taps read, as overlapping views of padded (stride², ..., margin + run + margin).
+
+        Each of the [(rows, columns, view)] is a view (..., rows of taps, columns of taps, run); `rows` and
+        `columns` say which of the k×k taps these are. Without a stride there is one view, of all taps; with a
+        stride, one for each phase.
+        """
         padding = (self.kernel - 1) // 2
         found = []
-        for dy in range(-padding, padding + 1):
-            for dx in range(-padding, padding + 1):
-                (qy, phase_y), (qx, phase_x) = divmod(dy, self.stride), divmod(dx, self.stride)
-                found.append((phase_y * self.stride + phase_x, self.margin + qy * self.pitch + qx))
+        for y in range(min(self.stride, self.kernel)):
+            for x in range(min(self.stride, self.kernel)):
+                (qy, phase_y), (qx, phase_x) = (
+                    divmod(y - padding, self.stride),
+                    divmod(x - padding, self.stride),
+                )
+                phase = padded[phase_y * self.stride + phase_x]
+                size = [output_size(self.kernel - first, self.stride) for first in (y, x)]
+                view = phase.as_strided(
+                    (*phase.shape[:-1], *size, self.run),
+                    (*phase.stride()[:-1], self.pitch, 1, 1),
+                    phase.storage_offset() + self.margin + qy * self.pitch + qx,
+                )
+                found.append((slice(y, None, self.stride), slice(x, None, self.stride), view))
         return found
 
     def planes(self, run: torch.Tensor) -> torch.Tensor:

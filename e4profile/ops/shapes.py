@@ -85,6 +85,44 @@ def check_value_gradient(  # noqa: PLR0917 - the operator's arguments
         )
 
 
+def check_generate_aggregate(  # noqa: PLR0917 - the operator's arguments
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    values: torch.Tensor,
+    kernel: int,
+    stride: int,
+) -> None:
+    """Refuse a generator's input, weight and bias that do not fit together or do not fit the values.
+
+    Shapes: hidden (B, A, c_mid, h_out, w_out), weight (A, s·k², c_mid), bias (A, s·k²),
+    values (B, s, c, A, h, w).
+
+    Raises:
+        SettingError: naming the sizes, dtypes or devices that disagree.
+    """
+    check_kernel_and_stride(kernel, stride)
+    check_alike(hidden=hidden, weight=weight, bias=bias, values=values)
+    if hidden.dim() != 5 or weight.dim() != 3 or values.dim() != 6:
+        raise SettingError(
+            "expected hidden (B, A, c_mid, h_out, w_out), weight (A, s·k·k, c_mid) and values "
+            f"(B, s, c, A, h, w), got {tuple(hidden.shape)}, {tuple(weight.shape)} and {tuple(values.shape)}"
+        )
+    B, s, _, A, h, w = values.shape
+    c_mid = hidden.shape[2]
+    wanted = {
+        "hidden": (hidden, (B, A, c_mid, output_size(h, stride), output_size(w, stride))),
+        "weight": (weight, (A, s * kernel * kernel, c_mid)),
+        "bias": (bias, (A, s * kernel * kernel)),
+    }
+    for name, (tensor, shape) in wanted.items():
+        if tuple(tensor.shape) != shape:
+            raise SettingError(
+                f"{name} {tuple(tensor.shape)} does not fit values {tuple(values.shape)} with kernel "
+                f"(={kernel}) and stride (={stride}): expected {shape}"
+            )
+
+
 def check_alike(**tensors: torch.Tensor) -> None:
     """Refuse tensors that are not floating point, or not all of one dtype and on one device.
 
@@ -124,3 +162,52 @@ def aggregation_macs(values_shape: Sequence[int], kernel: int, stride: int = 1) 
         stride: of the output positions.
     """
     return math.prod(output_shape(values_shape, stride)) * kernel * kernel
+
+
+def generate_aggregate_macs(
+    hidden_shape: Sequence[int], values_shape: Sequence[int], kernel: int, stride: int = 1
+) -> dict[str, int]:
+    """MACs of generating the stencils and of aggregating with them, apart.
+
+    Args:
+        hidden_shape: (B, A, c_mid, h_out, w_out).
+        values_shape: (B, s, c, A, h, w).
+        kernel: k, odd.
+        stride: of the output positions.
+
+    Returns:
+        {"generator": s·k²·c_mid per group element and position, "aggregation": see `aggregation_macs`}.
+    """
+    return {
+        "generator": math.prod(hidden_shape) * values_shape[1] * kernel * kernel,
+        "aggregation": aggregation_macs(values_shape, kernel, stride),
+    }
+
+
+def generate_aggregate_backward_macs(
+    hidden_shape: Sequence[int],
+    values_shape: Sequence[int],
+    kernel: int,
+    stride: int = 1,
+    needs: Sequence[bool] = (True, True, True, True),
+) -> dict[str, int]:
+    """MACs of the gradients, the stencils being generated anew where the values' gradient needs them.
+
+    Args:
+        hidden_shape: (B, A, c_mid, h_out, w_out).
+        values_shape: (B, s, c, A, h, w).
+        kernel: k, odd.
+        stride: of the output positions.
+        needs: which gradients: of hidden, weight, bias and values. The bias's takes additions only.
+
+    Returns:
+        {"generator": the gradients through it, "generator again": the repetition, "aggregation": both its
+        gradients}.
+    """
+    forward = generate_aggregate_macs(hidden_shape, values_shape, kernel, stride)
+    hidden, weight, bias, values = needs
+    return {
+        "generator": forward["generator"] * (hidden + weight),
+        "generator again": forward["generator"] * values,
+        "aggregation": forward["aggregation"] * ((hidden or weight or bias) + values),
+    }

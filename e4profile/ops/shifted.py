@@ -14,8 +14,8 @@ import torch
 
 from e4profile.ops.layout import FlatLayout
 
-# Bytes of one block's buffers: within one core's second-level cache; on an accelerator, few launches instead.
-CPU_BLOCK_BYTES = 1 << 20
+# Bytes of one block's buffers: about one core's second-level cache; on an accelerator, few launches instead.
+CPU_BLOCK_BYTES = 1 << 21
 ACCELERATOR_BLOCK_BYTES = 1 << 27
 
 
@@ -47,13 +47,13 @@ class Block:
 
     values (stride², elements, s, c, margin + run + margin), stencils (elements, s, k², run) and
     output (elements, s, c, run); what is spare in the values and in the stencils is zero and stays zero.
+    The views of each tap are made once, for making them costs as much as a short multiply-add.
     """
 
     def __init__(self, layout: FlatLayout, elements: int, s: int, c: int, like: torch.Tensor) -> None:
         self.layout = layout
-        self.taps = layout.taps()
-        dtype = compute_dtype(like.dtype)
         self.size = (elements, s, c)
+        dtype = compute_dtype(like.dtype)
 
         def zeros(*shape: int) -> torch.Tensor:
             return torch.zeros(shape, dtype=dtype, device=like.device)
@@ -61,23 +61,30 @@ class Block:
         self.values = zeros(layout.stride**2, elements, s, c, layout.run + 2 * layout.margin)
         self.stencils = zeros(elements, s, layout.kernel**2, layout.run)
         self.output = zeros(elements, s, c, layout.run)
+        self.gathered: torch.Tensor | None = None
+        self.gathered_taps: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.taps = self._taps(self.values)
 
-    def shifted(self, values: torch.Tensor, tap: int) -> torch.Tensor:
-        """The run that one tap reads: a view (elements, s, c, run)."""
-        phase, start = self.taps[tap]
-        return values[phase, ..., start : start + self.layout.run]
+    def _windows(self, padded: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """[(stencils (elements, s, taps, taps, run), values (elements, s, c, taps, taps, run))]."""
+        k = self.layout.kernel
+        stencils = self.stencils.view(*self.size[:2], k, k, self.layout.run)
+        return [(stencils[:, :, rows, columns], view) for rows, columns, view in self.layout.windows(padded)]
+
+    def _taps(self, padded: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """[(stencils (elements, s, 1, run), values (elements, s, c, run))], tap by tap."""
+        return [
+            (stencils[:, :, row, column].unsqueeze(2), view[:, :, :, row, column])
+            for stencils, view in self._windows(padded)
+            for row in range(view.shape[3])
+            for column in range(view.shape[4])
+        ]
 
     def load_values(self, values: torch.Tensor) -> None:
         """Take values (batch, s, c, elements, h, w)."""
         moved = values.permute(3, 1, 2, 0, 4, 5)
         for view, y, x in self.layout.phases(self.values, values.shape[4], values.shape[5]):
             view.copy_(moved[..., y :: self.layout.stride, x :: self.layout.stride])
-
-    def store_values(self, padded: torch.Tensor, out: torch.Tensor) -> None:
-        """Give what was gathered in the places of the values to out (batch, s, c, elements, h, w)."""
-        moved = out.permute(3, 1, 2, 0, 4, 5)
-        for view, y, x in self.layout.phases(padded, out.shape[4], out.shape[5]):
-            moved[..., y :: self.layout.stride, x :: self.layout.stride].copy_(view)
 
     def load_stencils(self, stencils: torch.Tensor) -> None:
         """Take stencils (batch, elements, s, k², h_out, w_out)."""
@@ -93,28 +100,39 @@ class Block:
 
     def aggregate(self) -> None:
         """Let output be the sum over taps of stencil · shifted values."""
-        weights = self.stencils.unsqueeze(2)
-        torch.mul(weights[:, :, :, 0], self.shifted(self.values, 0), out=self.output)
-        for tap in range(1, len(self.taps)):
-            self.output.addcmul_(weights[:, :, :, tap], self.shifted(self.values, tap))
+        first, *rest = self.taps
+        torch.mul(*first, out=self.output)
+        for weight, read in rest:
+            self.output.addcmul_(weight, read)
 
-    def stencil_gradient(self, gradient: torch.Tensor) -> None:
-        """Sum output gradient · shifted values over the slice's channels: (elements, s, k², run)."""
-        for tap in range(len(self.taps)):
-            target, read = gradient[:, :, tap], self.shifted(self.values, tap)
-            torch.mul(self.output[:, :, 0], read[:, :, 0], out=target)
+    def stencil_gradient(self) -> None:
+        """Let stencils be the sum over the slice's channels of output gradient · shifted values."""
+        grad = self.output[:, :, :, None, None]
+        for stencils, read in self._windows(self.values):
+            torch.mul(grad[:, :, 0], read[:, :, 0], out=stencils)
             for channel in range(1, self.size[2]):
-                target.addcmul_(self.output[:, :, channel], read[:, :, channel])
+                stencils.addcmul_(grad[:, :, channel], read[:, :, channel])
 
-    def value_gradient(self, gradient: torch.Tensor) -> None:
-        """Add stencil · output gradient to each tap's run of gradient, zeroed, laid out as the values."""
-        weights = self.stencils.unsqueeze(2)
-        for tap in range(len(self.taps)):
-            self.shifted(gradient, tap).addcmul_(weights[:, :, :, tap], self.output)
+    def value_gradient(self) -> None:
+        """Gather, laid out as the values, the sum of stencil · output gradient over each tap's run."""
+        # A buffer of its own: what it gathers in the spare places must not be read as padding later.
+        if self.gathered is None:
+            self.gathered = torch.empty_like(self.values)
+            self.gathered_taps = self._taps(self.gathered)
+        self.gathered.zero_()
+        for weight, target in self.gathered_taps:
+            target.addcmul_(weight, self.output)
+
+    def store_value_gradient(self, out: torch.Tensor) -> None:
+        """Give what was gathered to out (batch, s, c, elements, h, w)."""
+        assert self.gathered is not None
+        moved = out.permute(3, 1, 2, 0, 4, 5)
+        for view, y, x in self.layout.phases(self.gathered, out.shape[4], out.shape[5]):
+            moved[..., y :: self.layout.stride, x :: self.layout.stride].copy_(view)
 
 
-def _blocks_of(
-    batch: int, order: int, size: tuple[int, int], layout: FlatLayout, like: torch.Tensor
+def blocks_of(  # noqa: PLR0917
+    batch: int, order: int, size: tuple[int, int], layout: FlatLayout, like: torch.Tensor, extra: int = 0
 ) -> Iterator[tuple[Block, slice, slice]]:
     """The blocks of a whole aggregation; buffers are made anew only when a block's size changes.
 
@@ -124,9 +142,10 @@ def _blocks_of(
         size: (s, c).
         layout: of one sample.
         like: gives the dtype and the device.
+        extra: numbers the caller keeps per place and group element besides.
     """
     s, c = size
-    per_place = s * (layout.kernel**2 + c * (1 + layout.stride**2))
+    per_place = extra + s * (layout.kernel**2 + c * (1 + layout.stride**2))
     bytes_each = compute_dtype(like.dtype).itemsize * per_place * layout.plane
     block: Block | None = None
     for samples, elements in blocks(batch, order, bytes_each, like.device):
@@ -144,7 +163,7 @@ def forward(stencils: torch.Tensor, values: torch.Tensor, kernel: int, stride: i
     if out.numel() == 0:
         return out
     layout = FlatLayout(1, out.shape[4], out.shape[5], kernel, stride)
-    for block, samples, elements in _blocks_of(B, A, (s, c), layout, values):
+    for block, samples, elements in blocks_of(B, A, (s, c), layout, values):
         block.load_values(values[samples, :, :, elements])
         block.load_stencils(stencils[samples, elements])
         block.aggregate()
@@ -159,10 +178,10 @@ def stencil_gradient(grad: torch.Tensor, values: torch.Tensor, kernel: int, stri
     if grad.numel() == 0:
         return out.zero_()
     layout = FlatLayout(1, h_out, w_out, kernel, stride)
-    for block, samples, elements in _blocks_of(B, A, (s, c), layout, values):
+    for block, samples, elements in blocks_of(B, A, (s, c), layout, values):
         block.load_output(grad[samples, :, :, elements])
         block.load_values(values[samples, :, :, elements])
-        block.stencil_gradient(block.stencils)
+        block.stencil_gradient()
         out[samples, elements].permute(1, 2, 3, 0, 4, 5).copy_(block.layout.planes(block.stencils))
     return out
 
@@ -176,9 +195,9 @@ def value_gradient(  # noqa: PLR0917 - the operator's arguments
     if grad.numel() == 0:
         return out.zero_()
     layout = FlatLayout(1, h_out, w_out, kernel, stride)
-    for block, samples, elements in _blocks_of(B, A, (s, c), layout, grad):
+    for block, samples, elements in blocks_of(B, A, (s, c), layout, grad):
         block.load_output(grad[samples, :, :, elements])
         block.load_stencils(stencils[samples, elements])
-        block.value_gradient(block.values.zero_())
-        block.store_values(block.values, out[samples, :, :, elements])
+        block.value_gradient()
+        block.store_value_gradient(out[samples, :, :, elements])
     return out
