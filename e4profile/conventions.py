@@ -15,8 +15,17 @@ CONVOLUTION = "convolution"
 LINEAR = "linear"
 AGGREGATION = "aggregation"
 ATTENTION = "attention"
+ATTENTION_NAIVE = "attention_naive"
+EXPANSION = "expansion"
+EXPANSION_REFERENCE = "expansion_reference"
 BATCH_NORM = "batch_norm"
 GROUP_NORM = "group_norm"
+EXPANSION = "expansion"
+POINTWISE_AT_OUTPUT = "pointwise_at_output"
+DENSE_AS_FACTORS = "dense_as_factors"
+NORM_WEIGHT = "norm_weight"
+CONTAINER_WEIGHT = "container_weight"
+BELOW_DEPTH = "below_depth"
 
 MAC_KINDS = (CONVOLUTION, LINEAR, AGGREGATION, ATTENTION)
 """Kinds whose unit is one multiply-accumulate that really runs."""
@@ -24,19 +33,41 @@ MAC_KINDS = (CONVOLUTION, LINEAR, AGGREGATION, ATTENTION)
 NORM_KINDS = (BATCH_NORM, GROUP_NORM)
 """Kinds whose unit is one normalised element."""
 
+FILTER_KINDS = (EXPANSION,)
+"""Kinds of arithmetic on filters alone: once per forward whatever the batch, and not again at inference with
+fixed weights. They weigh 0 in ``macs``."""
+
+CHARGE_KINDS = (POINTWISE_AT_OUTPUT, DENSE_AS_FACTORS, NORM_WEIGHT, CONTAINER_WEIGHT, BELOW_DEPTH)
+"""Kinds by which a published tool's charge differs from what runs, one per cause; an amount may be negative."""
+
+NAIVE_KINDS = (ATTENTION_NAIVE,)
+"""Kinds of products that a published implementation spells out and ours does not execute: they weigh 0 in
+``macs`` and no counter of a running network sees them."""
+
+EXPANSION_KINDS = (EXPANSION, EXPANSION_REFERENCE)
+"""Multiply-accumulates of building filters from a basis, once per training forward and never in evaluation mode,
+where the filters are kept: as our layers execute it, and as the reference library for steerable CNNs does."""
+
 
 @dataclass(frozen=True)
 class Convention:
-    """A named rule for adding up operations: a weight per kind, 0 for a kind that is not named."""
+    """A named rule for adding up operations: a weight per kind, 0 for a kind that is not named.
+
+    ``published_rule`` marks a publication's own tool whose figures are not what runs: a cell that follows from
+    it alone is reproduced *under a named rule*.
+    """
 
     name: str
     meaning: str
     weights: Mapping[str, int]
+    published_rule: bool = False
 
     def total(self, operations: Mapping[str, int]) -> int:
         """The weighted sum of operations by kind."""
         return sum(self.weights.get(kind, 0) * amount for kind, amount in operations.items())
 
+
+_AT_OUTPUT = {POINTWISE_AT_OUTPUT: 1, DENSE_AS_FACTORS: 1}
 
 CONVENTIONS: dict[str, Convention] = {
     convention.name: convention
@@ -53,15 +84,43 @@ CONVENTIONS: dict[str, Convention] = {
         ),
         Convention(
             "printed",
-            "convolution and linear MACs plus 5 per normalised element; aggregation, ReLU, bias and pooling 0 "
-            "(reproduces Tables 1-3 of He et al. 2021)",
-            {CONVOLUTION: 1, LINEAR: 1, BATCH_NORM: 5, GROUP_NORM: 5},
+            "convolution and linear MACs plus 5 per normalised element; aggregation, ReLU, bias and pooling 0; "
+            "self-attention as its published einsums, gates 0 (reproduces Tables 1-3 of He et al. 2021)",
+            {CONVOLUTION: 1, LINEAR: 1, ATTENTION_NAIVE: 1, BATCH_NORM: 5, GROUP_NORM: 5},
         ),
         Convention(
             "fvcore",
             "what fvcore counts in evaluation mode: convolution and linear MACs, 2 per batch-norm element, "
-            "5 per group-norm element; aggregation 0",
-            {CONVOLUTION: 1, LINEAR: 1, BATCH_NORM: 2, GROUP_NORM: 5},
+            "5 per group-norm element; aggregation 0; self-attention as its published einsums, gates 0",
+            {CONVOLUTION: 1, LINEAR: 1, ATTENTION_NAIVE: 1, BATCH_NORM: 2, GROUP_NORM: 5},
+        ),
+        Convention(
+            "convolution",
+            "convolution MACs that run, without the classifier",
+            {CONVOLUTION: 1},
+        ),
+        Convention(
+            "weights-at-output",
+            "convolutions alone, each charged weight elements x group order x output positions: the pointwise "
+            "factor of a separable convolution runs at input positions and is charged at output positions, and a "
+            "pre-multiplied dense filter bank is charged as its factors (Lengyel & van Gemert 2021, README)",
+            {CONVOLUTION: 1, **_AT_OUTPUT},
+            published_rule=True,
+        ),
+        Convention(
+            "summary-tool",
+            "torchinfo as released with Lengyel & van Gemert 2021: weights-at-output, plus every linear and norm "
+            "weight once, plus every weight element once more for each container module (block, stage, shortcut, "
+            "separable pair) around it; biases 0",
+            {CONVOLUTION: 1, LINEAR: 1, **_AT_OUTPUT, NORM_WEIGHT: 1, CONTAINER_WEIGHT: 1},
+            published_rule=True,
+        ),
+        Convention(
+            "summary-tool-depth-3",
+            "summary-tool without the modules deeper than three levels, which in the ResNets are the convolution "
+            "and the norm of a shortcut; the shortcut container itself is still charged",
+            {CONVOLUTION: 1, LINEAR: 1, **_AT_OUTPUT, NORM_WEIGHT: 1, CONTAINER_WEIGHT: 1, BELOW_DEPTH: 1},
+            published_rule=True,
         ),
     )
 }

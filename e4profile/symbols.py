@@ -32,7 +32,18 @@ h_conv, w_conv = _size("h_conv"), _size("w_conv")
 A_V, A_K = _size("A_V"), _size("A_K")
 affine_pairs = _size("q")
 
+k_gate = _size("k_gate")
+D, H, P = _size("D"), _size("H"), _size("P")
+n_hidden = _size("n_hidden")
+
+c_spatial = _size("c_s")
+W_inside, N_inside, Q_inside = _indicator("W"), _indicator("N"), _indicator("Q")
+
+A_in, A_out, A_rel = _size("A_in"), _size("A_out"), _size("A_rel")
+n_k = _size("n_k")
+
 has_bias = _indicator("beta")
+is_dense = _indicator("delta")
 has_affine = _indicator("alpha")
 has_encoder_norm = _indicator("nu")
 has_encoder_bias, has_squeeze_bias = _indicator("beta_V"), _indicator("beta_K")
@@ -56,7 +67,21 @@ MEANING: dict[sp.Symbol, str] = {
     n_groups: "groups of a grouped plain convolution",
     A_V: "group elements concatenated by the encoder: A, or 1 without concatenation",
     A_K: "group elements concatenated by the kernel branch: A, or 1 without concatenation",
+    k_gate: "kernel size of a spatial gate",
+    D: "channels of one attention head",
+    H: "attention heads",
+    P: "position features per axis (rows, columns) of one attention head",
+    n_hidden: "hidden units of a position network",
     affine_pairs: "affine pairs per field of the squeeze norm: 1, or A for one per channel",
+    c_spatial: "input fields that one spatial factor sums over: c_in (g-separable) or 1 (gc-separable)",
+    W_inside: "weight elements inside a container",
+    N_inside: "norm-weight elements inside a container",
+    Q_inside: "convolution MACs, charged at output positions, inside a container",
+    is_dense: "1 where the factors are multiplied into a dense filter bank first, else 0",
+    A_in: "channels of one input field: A for a regular field, 1 for a trivial one",
+    A_out: "channels of one output field: A for a regular field, 1 for a trivial one",
+    A_rel: "free kernel functions between two fields: A between regular fields, else 1",
+    n_k: "ring harmonics that span one kernel function: 1, 6, 11, 18, 31 for k = 1, 3, 5, 7, 9",
     has_bias: "1 with a bias, else 0",
     has_affine: "1 with an affine pair, else 0",
     has_encoder_norm: "1 with a batch norm on the encoder branch, else 0",

@@ -107,11 +107,18 @@ def layer_cost(layer: Costed, input_shape: Shape) -> Cost:
     """
     values = layer.dimensions(input_shape)
     batch = input_shape[0]
+    # what does not depend on the images runs once, whatever the batch
+    once = getattr(layer, "per_forward", frozenset())
     names = (*layer.macs, *layer.elements)
+
+    def of_the_batch(terms: Terms) -> dict[str, int]:
+        amounts = evaluate(terms, values)
+        return {name: amount if name in once else batch * amount for name, amount in amounts.items()}
+
     return Cost(
         params=evaluate(layer.params, values),
-        macs={name: batch * amount for name, amount in evaluate(layer.macs, values).items()},
-        elements={name: batch * amount for name, amount in evaluate(layer.elements, values).items()},
+        macs=of_the_batch(layer.macs),
+        elements=of_the_batch(layer.elements),
         kinds={name: layer.kinds.get(name, CONVOLUTION) for name in names},
         printed={part: tuple(layer.printed.get(part, ())) for part in ("params", "macs")},
     )
@@ -146,12 +153,15 @@ class EquivariantLayer(nn.Module):
     elements: ClassVar[Terms] = {}
     kinds: ClassVar[Mapping[str, str]] = {}
     printed: ClassVar[Mapping[str, Sequence[str]]] = {"params": (), "macs": ()}
-    field_in: ClassVar[str] = "regular"
-    field_out: ClassVar[str] = "regular"
+    per_forward: ClassVar[frozenset[str]] = frozenset()
+    """Terms of ``macs`` and ``elements`` that run once per forward, whatever the batch."""
+    field_in: str = "regular"
+    field_out: str = "regular"
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
-        if cls.__module__.startswith("e4profile.layers."):
+        # a class without settings of its own is a base that layers share
+        if cls.__module__.startswith("e4profile.layers.") and "samples" in vars(cls):
             LAYERS[cls.__name__] = cls
 
     def dimensions(self, input_shape: Shape) -> Dimensions:

@@ -21,7 +21,7 @@ class PointwiseConv2d(EquivariantLayer):
     Shapes: (B, c_in * A, h, w) -> (B, c_out * A, h_out, w_out).
 
     Raises:
-        SettingError: for a group that is not exact on the grid, or sizes that are not positive.
+        SettingError: for sizes that are not positive, or a stride with a group that is not exact on the grid.
     """
 
     source = "He et al. 2021, Table 2"
@@ -37,7 +37,8 @@ class PointwiseConv2d(EquivariantLayer):
         super().__init__()
         positive(c_in=c_in, c_out=c_out, stride=stride)
         self.group = as_group(group)
-        self.group.require_exact_on_grid(type(self).__name__)
+        if stride > 1:
+            self.group.require_exact_on_grid(type(self).__name__)
         self.c_in, self.c_out, self.stride = c_in, c_out, stride
         self.weight = nn.Parameter(torch.empty(c_out, c_in, 1, 1))
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
@@ -69,6 +70,8 @@ class PointwiseConv2d(EquivariantLayer):
 
     def inexact_on(self, input_shape: Shape) -> str | None:
         """Why the sampled positions do not sit symmetrically on this input, or None."""
+        if self.stride == 1:
+            return None
         return window_reason(self.group, input_shape[-2:], 1, self.stride, 0, "sampled positions")
 
     @classmethod

@@ -1,0 +1,238 @@
+"""Attentive group convolutions: responses gated by channel and by place. Romero et al. 2020, section 4.
+
+Names: o output field, s output element, i input field, t input element (a lifting layer has no t).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from e4profile.conventions import ATTENTION
+from e4profile.errors import SettingError, positive
+from e4profile.groups import GroupLike, as_group
+from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps, window_size
+from e4profile.symbols import A, c_in, c_out, h_out, k, k_gate, r, w_out
+
+
+class _AttentiveConv2d(EquivariantLayer):
+    """What lifting and group layer share; they differ in the input elements t.
+
+    1. Responses, not yet summed over i and t: r[o,s,i,t] = (s W)[o,i,s^-1 t] correlated with x[i,t].
+    2. Channel gate g[o,s,i,t]: a two-layer network over i, per output field o, of the spatial mean and the
+       spatial maximum of r; its weights are taken at s^-1 t and the two results are added before the sigmoid.
+    3. Spatial gate S[o,s,t]: the mean and the maximum of g r over i, correlated with a kernel that turns as W
+       does, then the sigmoid.
+    4. Output y[o,s] = measure * sum over i and t of (1 - S g) r.
+    """
+
+    source = "Romero et al. 2020, Attentive Group Equivariant Convolutional Networks, section 4"
+    operation_kind: ClassVar[str] = ATTENTION
+
+    stencil_index: Tensor
+    element_index: Tensor
+    gate_stencil_index: Tensor
+
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        kernel: int,
+        *,
+        group: GroupLike,
+        padding: int = 0,
+        reduction: int = 1,
+        gate_kernel: int = 7,
+    ) -> None:
+        super().__init__()
+        positive(c_in=c_in, c_out=c_out, kernel=kernel, reduction=reduction, gate_kernel=gate_kernel)
+        if padding < 0:
+            raise SettingError(f"padding (={padding}) must not be negative")
+        if c_in % reduction:
+            raise SettingError(f"reduction (={reduction}) must divide c_in (={c_in})")
+        if gate_kernel % 2 == 0:
+            raise SettingError(f"gate_kernel (={gate_kernel}) must be odd: the gate keeps the map's size")
+        self.group = as_group(group)
+        self.group.require_exact_on_grid(type(self).__name__)
+        self.c_in, self.c_out, self.kernel, self.padding = c_in, c_out, kernel, padding
+        self.reduction, self.gate_kernel = reduction, gate_kernel
+        hidden, sources = c_in // reduction, self._sources
+        self.weight = _uniform((c_out, c_in, sources, kernel, kernel), c_in * sources * kernel**2)
+        self.channel_squeeze = _uniform((c_out, hidden, c_in, sources), c_in)
+        self.channel_excite = _uniform((c_out, c_in, hidden, sources), hidden)
+        gate_shape = (c_out, 2, sources, gate_kernel, gate_kernel)
+        self.spatial_gate = _uniform(gate_shape, 2 * sources * gate_kernel**2)
+        self.register_buffer("stencil_index", self._index(kernel), persistent=False)
+        self.register_buffer("element_index", self._index(1), persistent=False)
+        self.register_buffer("gate_stencil_index", self._index(gate_kernel), persistent=False)
+
+    @property
+    def _sources(self) -> int:
+        """Input elements t."""
+        raise TypeError(f"{type(self).__name__} must define _sources")
+
+    @property
+    def _measure(self) -> float:
+        """What one input element weighs in the sum over t."""
+        raise TypeError(f"{type(self).__name__} must define _measure")
+
+    def _index(self, kernel: int) -> Tensor:
+        """[s, t, tap]: where the weight for output element s and input element t stands."""
+        raise TypeError(f"{type(self).__name__} must define _index(kernel), not only for kernel={kernel}")
+
+    def _turned(self, weight: Tensor, index: Tensor) -> Tensor:
+        """(.., .., sources * taps) stored weights -> (.., .., A, sources, taps), for every output element."""
+        return weight.index_select(2, index.flatten()).view(*weight.shape[:2], *index.shape)
+
+    def _responses(self, features: Tensor) -> Tensor:
+        """(B, c_in * sources, h, w) -> (B, i, t, o, s, h_out, w_out)."""
+        filters = self._turned(self.weight.flatten(2), self.stencil_index).permute(1, 3, 0, 2, 4)
+        planes = self.c_in * self._sources
+        filters = filters.reshape(-1, 1, self.kernel, self.kernel)
+        responses = F.conv2d(features, filters, padding=self.padding, groups=planes)
+        batch, _, rows, columns = responses.shape
+        return responses.view(batch, self.c_in, self._sources, self.c_out, self.group.order, rows, columns)
+
+    def _channel_gate(self, responses: Tensor) -> Tensor:
+        """(B, i, t, o, s, y, x) -> (B, i, t, o, s, 1, 1)."""
+        statistics = torch.stack((responses.mean((-2, -1)), responses.amax((-2, -1))))
+        per_gate = statistics.permute(4, 5, 3, 0, 1, 2)
+        rows = per_gate.reshape(-1, 2 * responses.shape[0], self.c_in)
+        inner = torch.bmm(rows, self._per_gate(self.channel_squeeze)).relu()
+        outer = torch.bmm(inner, self._per_gate(self.channel_excite))
+        gate = outer.view(per_gate.shape).sum(3).sigmoid()
+        return gate.permute(3, 4, 2, 0, 1)[..., None, None]
+
+    def _per_gate(self, weight: Tensor) -> Tensor:
+        """(o, out, in, sources) stored weights -> (o * s * t, in, out)."""
+        c_out, outputs, inputs, _ = weight.shape
+        turned = self._turned(weight.flatten(0, 1), self.element_index)
+        by_element = turned.view(c_out, outputs, inputs, self.group.order, self._sources)
+        return by_element.permute(0, 3, 4, 2, 1).reshape(-1, inputs, outputs)
+
+    def _spatial_gate(self, gated: Tensor) -> Tensor:
+        """(B, i, t, o, s, y, x) -> (B, 1, t, o, s, y, x)."""
+        statistics = torch.stack((gated.mean(1), gated.amax(1)), 4)
+        filters = self._turned(self.spatial_gate.flatten(2), self.gate_stencil_index).permute(3, 0, 2, 1, 4)
+        planes = self._sources * self.c_out * self.group.order
+        filters = filters.reshape(planes, 2, self.gate_kernel, self.gate_kernel)
+        logits = F.conv2d(statistics.flatten(1, 4), filters, padding=self.gate_kernel // 2, groups=planes)
+        return logits.sigmoid().reshape(gated[:, :1].shape)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, c_in, h, w) or (B, c_in * A, h, w) -> (B, c_out * A, h_out, w_out)."""
+        responses = self._responses(features)
+        gated = self._channel_gate(responses) * responses
+        kept = responses - self._spatial_gate(gated) * gated
+        return self._measure * kept.sum((1, 2)).flatten(1, 2)
+
+    def dimensions(self, input_shape: Shape) -> Dimensions:
+        """The values of the symbols, from arguments and shape alone."""
+        _, _, rows, columns = self.output_shape(input_shape)
+        return {
+            A: self.group.order, c_in: self.c_in, c_out: self.c_out, k: self.kernel, r: self.reduction,
+            k_gate: self.gate_kernel, h_out: rows, w_out: columns,
+        }  # fmt: skip
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """(B, c_in, h, w) or (B, c_in * A, h, w) -> (B, c_out * A, h_out, w_out)."""
+        sizes = check_maps(self, input_shape, self.c_in * self._sources)
+        windows = (window_size(size, self.kernel, 1, self.padding, "attentive convolution") for size in sizes)
+        return (input_shape[0], self.c_out * self.group.order, *windows)
+
+
+class AttentiveLiftingConv2d(_AttentiveConv2d):
+    """The attentive convolution from images to regular fields.
+
+    The channel gate's weights are shared by all output elements.
+    Shapes: (B, c_in, h, w) -> (B, c_out * A, h_out, w_out).
+
+    Raises:
+        SettingError: for a group that is not exact on the grid, a reduction that does not divide c_in, an
+            even gate kernel, or sizes that are not positive.
+    """
+
+    field_in = "trivial"
+    kinds = {"channel gate": ATTENTION}
+    params = {
+        "kernel": c_in * c_out * k**2,
+        "channel gate": 2 * c_in * (c_in / r) * c_out,
+        "spatial gate": 2 * k_gate**2 * c_out,
+    }
+    macs = {
+        "convolution": k**2 * c_in * c_out * A * h_out * w_out,
+        "channel gate": 4 * c_in * (c_in / r) * c_out * A,
+        "spatial gate": 2 * k_gate**2 * c_out * A * h_out * w_out,
+    }
+
+    @property
+    def _sources(self) -> int:
+        return 1
+
+    @property
+    def _measure(self) -> float:
+        return 1.0
+
+    def _index(self, kernel: int) -> Tensor:
+        return torch.tensor(self.group.lifting_index(kernel))[:, None]
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        """Settings for the contract tests."""
+        yield Sample({"c_in": 1, "c_out": 2, "kernel": 3, "gate_kernel": 5}, (6, 5))
+        yield Sample(
+            {"c_in": 4, "c_out": 3, "kernel": 2, "padding": 1, "reduction": 2, "gate_kernel": 3}, (4, 4)
+        )
+
+
+class AttentiveGroupConv2d(_AttentiveConv2d):
+    """The attentive convolution between regular fields.
+
+    The sum over input elements carries the angle between neighbouring rotations (2 pi / 4 for C4).
+    Shapes: (B, c_in * A, h, w) -> (B, c_out * A, h_out, w_out).
+
+    Raises:
+        SettingError: for a group that is not exact on the grid, a reduction that does not divide c_in, an
+            even gate kernel, or sizes that are not positive.
+    """
+
+    kinds = {"channel gate": ATTENTION}
+    params = {
+        "kernel": c_in * c_out * A * k**2,
+        "channel gate": 2 * c_in * (c_in / r) * c_out * A,
+        "spatial gate": 2 * k_gate**2 * c_out * A,
+    }
+    macs = {
+        "convolution": k**2 * c_in * c_out * A**2 * h_out * w_out,
+        "channel gate": 4 * c_in * (c_in / r) * c_out * A**2,
+        "spatial gate": 2 * k_gate**2 * c_out * A**2 * h_out * w_out,
+    }
+
+    @property
+    def _sources(self) -> int:
+        return self.group.order
+
+    @property
+    def _measure(self) -> float:
+        return 2 * math.pi / self.group.rotations
+
+    def _index(self, kernel: int) -> Tensor:
+        return torch.tensor(self.group.filter_bank_index(kernel))
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        """Settings for the contract tests."""
+        yield Sample({"c_in": 2, "c_out": 3, "kernel": 3, "gate_kernel": 5}, (6, 5))
+        yield Sample(
+            {"c_in": 4, "c_out": 2, "kernel": 4, "padding": 1, "reduction": 2, "gate_kernel": 3}, (4, 4)
+        )
+
+
+def _uniform(shape: tuple[int, ...], fan_in: int) -> nn.Parameter:
+    bound = 1 / math.sqrt(fan_in)
+    return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))

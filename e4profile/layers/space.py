@@ -1,0 +1,94 @@
+"""Cropping maps and summing them up: layers that move no group element and multiply nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from e4profile.errors import SettingError, positive
+from e4profile.groups import GroupLike, as_group
+from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps
+
+
+class SpatialCrop(EquivariantLayer):
+    """Drop ``margin`` pixels on every side.
+
+    Shapes: (B, fields * A, h, w) -> (B, fields * A, h - 2 margin, w - 2 margin).
+
+    Raises:
+        SettingError: for sizes that are not positive or a negative margin.
+    """
+
+    source = "Romero & Cordonnier 2021, released networks"
+
+    def __init__(self, fields: int, margin: int, *, group: GroupLike) -> None:
+        super().__init__()
+        positive(fields=fields)
+        if margin < 0:
+            raise SettingError(f"margin (={margin}) must not be negative")
+        self.fields, self.margin, self.group = fields, margin, as_group(group)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, fields * A, h, w) -> (B, fields * A, h - 2 margin, w - 2 margin)."""
+        rows, columns = features.shape[2:]
+        return features[:, :, self.margin : rows - self.margin, self.margin : columns - self.margin]
+
+    def dimensions(self, input_shape: Shape) -> Dimensions:
+        """A crop costs nothing, so no symbol needs a value."""
+        check_maps(self, input_shape, self.fields * self.group.order)
+        return {}
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """(B, fields * A, h, w) -> (B, fields * A, h - 2 margin, w - 2 margin).
+
+        Raises:
+            SettingError: when nothing is left.
+        """
+        sizes = check_maps(self, input_shape, self.fields * self.group.order)
+        rows, columns = (size - 2 * self.margin for size in sizes)
+        if min(rows, columns) < 1:
+            raise SettingError(f"margin (={self.margin}) leaves nothing of maps of {input_shape[-2:]} pixels")
+        return (*input_shape[:2], rows, columns)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        """Settings for the contract tests."""
+        yield Sample({"fields": 2, "margin": 1}, (4, 5))
+        yield Sample({"fields": 1, "margin": 0}, (3, 2))
+
+
+class SpatialSum(EquivariantLayer):
+    """The sum of every map.
+
+    Shapes: (B, fields * A, h, w) -> (B, fields * A, 1, 1).
+
+    Raises:
+        SettingError: for sizes that are not positive.
+    """
+
+    source = "Romero & Cordonnier 2021, released networks"
+
+    def __init__(self, fields: int, *, group: GroupLike) -> None:
+        super().__init__()
+        positive(fields=fields)
+        self.fields, self.group = fields, as_group(group)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, fields * A, h, w) -> (B, fields * A, 1, 1)."""
+        return features.sum((2, 3), keepdim=True)
+
+    def dimensions(self, input_shape: Shape) -> Dimensions:
+        """A sum costs no MACs, so no symbol needs a value."""
+        check_maps(self, input_shape, self.fields * self.group.order)
+        return {}
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """(B, fields * A, h, w) -> (B, fields * A, 1, 1)."""
+        check_maps(self, input_shape, self.fields * self.group.order)
+        return (*input_shape[:2], 1, 1)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        """Settings for the contract tests."""
+        yield Sample({"fields": 3}, (4, 5))
