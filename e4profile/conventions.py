@@ -16,11 +16,10 @@ LINEAR = "linear"
 AGGREGATION = "aggregation"
 ATTENTION = "attention"
 ATTENTION_NAIVE = "attention_naive"
-EXPANSION = "expansion"
-EXPANSION_REFERENCE = "expansion_reference"
 BATCH_NORM = "batch_norm"
 GROUP_NORM = "group_norm"
 EXPANSION = "expansion"
+EXPANSION_REFERENCE = "expansion_reference"
 POINTWISE_AT_OUTPUT = "pointwise_at_output"
 DENSE_AS_FACTORS = "dense_as_factors"
 NORM_WEIGHT = "norm_weight"
@@ -38,15 +37,11 @@ FILTER_KINDS = (EXPANSION,)
 fixed weights. They weigh 0 in ``macs``."""
 
 CHARGE_KINDS = (POINTWISE_AT_OUTPUT, DENSE_AS_FACTORS, NORM_WEIGHT, CONTAINER_WEIGHT, BELOW_DEPTH)
-"""Kinds by which a published tool's charge differs from what runs, one per cause; an amount may be negative."""
+"""Kinds by which a published tool's charge differs from what runs, one per cause; may be negative."""
 
-NAIVE_KINDS = (ATTENTION_NAIVE,)
+NAIVE_KINDS = (ATTENTION_NAIVE, EXPANSION_REFERENCE)
 """Kinds of products that a published implementation spells out and ours does not execute: they weigh 0 in
 ``macs`` and no counter of a running network sees them."""
-
-EXPANSION_KINDS = (EXPANSION, EXPANSION_REFERENCE)
-"""Multiply-accumulates of building filters from a basis, once per training forward and never in evaluation mode,
-where the filters are kept: as our layers execute it, and as the reference library for steerable CNNs does."""
 
 
 @dataclass(frozen=True)
@@ -96,29 +91,29 @@ CONVENTIONS: dict[str, Convention] = {
         ),
         Convention(
             "convolution",
-            "convolution MACs that run, without the classifier",
+            "convolution MACs that run, nothing else",
             {CONVOLUTION: 1},
         ),
         Convention(
             "weights-at-output",
-            "convolutions alone, each charged weight elements x group order x output positions: the pointwise "
-            "factor of a separable convolution runs at input positions and is charged at output positions, and a "
-            "pre-multiplied dense filter bank is charged as its factors (Lengyel & van Gemert 2021, README)",
+            "convolutions, each charged weight elements x group order x output positions: the pointwise "
+            "factor of a separable convolution runs at input positions and is charged at output positions, "
+            "and a pre-multiplied dense filter bank is charged as its factors (Lengyel & van Gemert 2021)",
             {CONVOLUTION: 1, **_AT_OUTPUT},
             published_rule=True,
         ),
         Convention(
             "summary-tool",
-            "torchinfo as released with Lengyel & van Gemert 2021: weights-at-output, plus every linear and norm "
-            "weight once, plus every weight element once more for each container module (block, stage, shortcut, "
-            "separable pair) around it; biases 0",
+            "torchinfo as released with Lengyel & van Gemert 2021: weights-at-output, plus every linear and "
+            "norm weight once, plus every weight element once more for each container module (block, stage, "
+            "shortcut, separable pair) around it; biases 0",
             {CONVOLUTION: 1, LINEAR: 1, **_AT_OUTPUT, NORM_WEIGHT: 1, CONTAINER_WEIGHT: 1},
             published_rule=True,
         ),
         Convention(
             "summary-tool-depth-3",
-            "summary-tool without the modules deeper than three levels, which in the ResNets are the convolution "
-            "and the norm of a shortcut; the shortcut container itself is still charged",
+            "summary-tool without the modules deeper than three levels, which in the ResNets are the "
+            "convolution and the norm of a shortcut; the shortcut container itself is still charged",
             {CONVOLUTION: 1, LINEAR: 1, **_AT_OUTPUT, NORM_WEIGHT: 1, CONTAINER_WEIGHT: 1, BELOW_DEPTH: 1},
             published_rule=True,
         ),

@@ -42,11 +42,16 @@ W_inside, N_inside, Q_inside = _indicator("W"), _indicator("N"), _indicator("Q")
 A_in, A_out, A_rel = _size("A_in"), _size("A_out"), _size("A_rel")
 n_k = _size("n_k")
 
+n_in, n_out = _size("n_in"), _size("n_out")
+
 has_bias = _indicator("beta")
 is_dense = _indicator("delta")
 has_affine = _indicator("alpha")
 has_encoder_norm = _indicator("nu")
 has_encoder_bias, has_squeeze_bias = _indicator("beta_V"), _indicator("beta_K")
+is_pooled, is_sampled = _indicator("delta_pool"), _indicator("delta_sample")
+is_expanded, is_regrouped = _indicator("delta_affine"), _indicator("delta_hidden")
+is_reference, keeps_stencils = _indicator("delta_reference"), _indicator("delta_stencils")
 
 MEANING: dict[sp.Symbol, str] = {
     B: "images in the batch",
@@ -82,6 +87,14 @@ MEANING: dict[sp.Symbol, str] = {
     A_out: "channels of one output field: A for a regular field, 1 for a trivial one",
     A_rel: "free kernel functions between two fields: A between regular fields, else 1",
     n_k: "ring harmonics that span one kernel function: 1, 6, 11, 18, 31 for k = 1, 3, 5, 7, 9",
+    n_in: "elements of one image's input",
+    n_out: "elements of one image's output",
+    is_pooled: "1 where a max-pool realises the stride, else 0",
+    is_sampled: "1 where a strided branch copies the positions it samples, else 0",
+    is_expanded: "1 where one affine pair per field is copied to every group element, else 0",
+    is_regrouped: "1 where the hidden maps are copied so that group elements come first, else 0",
+    is_reference: "1 where the aggregation runs as unfold, multiply, sum, else 0",
+    keeps_stencils: "1 where the aggregation keeps the stencils for backward, else 0",
     has_bias: "1 with a bias, else 0",
     has_affine: "1 with an affine pair, else 0",
     has_encoder_norm: "1 with a batch norm on the encoder branch, else 0",

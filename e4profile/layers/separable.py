@@ -1,0 +1,221 @@
+"""Separable convolutions over a group: a map over fields and group elements, then a stencil per field.
+
+Lengyel & van Gemert 2021, section 3.2. A group convolution's filter W[o, i, b] (k x k for output field o,
+input field i and relative group element b) is restricted to a product of two factors:
+
+* ``g``: W[o, i, b] = p[o, i, b] S[o, i], separable over the group;
+* ``gc``: W[o, i, b] = p[o, i, b] S[o], separable over the group and the input fields.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from e4profile.conventions import DENSE_AS_FACTORS, EXPANSION, POINTWISE_AT_OUTPUT
+from e4profile.errors import SettingError, positive
+from e4profile.groups import GroupLike, as_group
+from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps, window_size
+from e4profile.layers.grid import window_reason
+from e4profile.layers.summary_tool import CountedAgain
+from e4profile.symbols import A, c_in, c_out, c_spatial, h, h_out, has_bias, is_dense, k, w, w_out
+from e4profile.terms import Terms
+
+Kind = Literal["g", "gc"]
+Execution = Literal["factored", "naive"]
+
+
+class SeparableGroupConv2d(EquivariantLayer):
+    """Correlate regular fields with a product of a pointwise and a spatial factor, acted on by the group.
+
+    Shapes: (B, c_in * A, h, w) -> (B, c_out * A, h_out, w_out).
+
+    ``execution="factored"`` runs the pointwise factor at input positions, then the k x k factor (with stride
+    and padding): ``g`` as a 1x1 grouped by input field and a k x k grouped by output field and element,
+    ``gc`` as a dense 1x1 and a depthwise k x k. ``"naive"`` multiplies the factors into one dense filter bank
+    in every forward and runs that. Both give the same output. There is one bias per output field.
+
+    Raises:
+        SettingError: for a group that is not exact on the grid, an unknown kind or execution, or sizes that
+            are not positive.
+    """
+
+    source = "Lengyel & van Gemert 2021, section 3.2 and released code"
+    params: ClassVar[Terms] = {
+        "pointwise weight": c_in * c_out * A,
+        "spatial weight": c_spatial * c_out * k**2,
+        "bias": has_bias * c_out,
+    }
+    macs: ClassVar[Terms] = {
+        "pointwise": (1 - is_dense) * c_in * c_out * A**2 * h * w,
+        "spatial": (1 - is_dense) * c_spatial * c_out * A * k**2 * h_out * w_out,
+        "dense": is_dense * c_in * c_out * A**2 * k**2 * h_out * w_out,
+    }
+    elements: ClassVar[Terms] = {
+        "filter pre-multiplication": is_dense * c_in * c_out * A * k**2,
+        "pointwise charged at output positions": (1 - is_dense)
+        * (c_in * c_out * A**2)
+        * (h_out * w_out - h * w),
+        "dense filters charged as factors": is_dense
+        * (c_in * c_out * A**2 + c_spatial * c_out * A * k**2 - c_in * c_out * A**2 * k**2)
+        * (h_out * w_out),
+    }
+    kinds: ClassVar[Mapping[str, str]] = {
+        "filter pre-multiplication": EXPANSION,
+        "pointwise charged at output positions": POINTWISE_AT_OUTPUT,
+        "dense filters charged as factors": DENSE_AS_FACTORS,
+    }
+    per_forward = frozenset({"filter pre-multiplication"})
+    printed: ClassVar[Mapping[str, Sequence[str]]] = {
+        "params": ("pointwise weight", "spatial weight"),
+        "macs": ("pointwise", "spatial"),
+    }
+
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        kernel: int,
+        *,
+        group: GroupLike,
+        kind: Kind = "g",
+        stride: int = 1,
+        padding: int = 0,
+        bias: bool = False,
+        execution: Execution = "factored",
+    ) -> None:
+        super().__init__()
+        positive(c_in=c_in, c_out=c_out, kernel=kernel, stride=stride)
+        if padding < 0:
+            raise SettingError(f"padding (={padding}) must not be negative")
+        if kind not in ("g", "gc"):
+            raise SettingError(f"kind (={kind!r}) must be 'g' or 'gc'")
+        if execution not in ("factored", "naive"):
+            raise SettingError(f"execution (={execution!r}) must be 'factored' or 'naive'")
+        self.group = as_group(group)
+        self.group.require_exact_on_grid(type(self).__name__)
+        self.c_in, self.c_out, self.kernel = c_in, c_out, kernel
+        self.kind, self.stride, self.padding, self.execution = kind, stride, padding, execution
+        order = self.group.order
+        fields_summed = c_in if kind == "g" else 1
+        self.pointwise_weight = nn.Parameter(torch.empty(c_out, c_in, order))
+        self.spatial_weight = nn.Parameter(torch.empty(c_out, fields_summed, kernel, kernel))
+        _uniform(self.pointwise_weight, order * (1 if kind == "g" else c_in))
+        _uniform(self.spatial_weight, fields_summed * kernel * kernel)
+        self.bias = nn.Parameter(torch.zeros(c_out)) if bias else None
+        # one 1x1 stencil per relative element: [a][b] is a^-1 b
+        relative = torch.tensor(self.group.filter_bank_index(1))[..., 0]
+        self.register_buffer("relative_index", relative.flatten(), persistent=False)
+        acted = torch.tensor(self.group.lifting_index(kernel))
+        self.register_buffer("stencil_index", acted.flatten(), persistent=False)
+        bank = torch.tensor(self.group.filter_bank_index(kernel))
+        self.register_buffer("bank_index", bank.flatten(), persistent=False)
+
+    relative_index: Tensor
+    stencil_index: Tensor
+    bank_index: Tensor
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, c_in * A, h, w) -> (B, c_out * A, h_out, w_out)."""
+        bias = None if self.bias is None else self.bias.repeat_interleave(self.group.order)
+        if self.execution == "naive":
+            return F.conv2d(features, self.dense_filters(), bias, self.stride, self.padding)
+        order = self.group.order
+        channels = self.c_out * order
+        if self.kind == "gc":
+            mapped = F.conv2d(features, self._pointwise_bank().transpose(1, 2).reshape(channels, -1, 1, 1))
+        else:
+            # input field by input field: A maps in, one map per output field and element out
+            filters = self._pointwise_bank().permute(1, 0, 2, 3).reshape(-1, order, 1, 1)
+            mapped = F.conv2d(features, filters, groups=self.c_in)
+            batch, _, *sizes = mapped.shape
+            by_input = mapped.view(batch, self.c_in, channels, *sizes)
+            mapped = by_input.transpose(1, 2).reshape(mapped.shape)
+        return F.conv2d(mapped, self._spatial_bank(), bias, self.stride, self.padding, groups=channels)
+
+    def _pointwise_bank(self) -> Tensor:
+        """The pointwise factor at a^-1 b: (c_out, c_in, A, A)."""
+        order = self.group.order
+        relative = self.pointwise_weight.index_select(2, self.relative_index)
+        return relative.view(self.c_out, self.c_in, order, order)
+
+    def _spatial_bank(self) -> Tensor:
+        """The spatial factor acted on by a: (c_out * A, fields summed, k, k)."""
+        order, kernel = self.group.order, self.kernel
+        acted = self.spatial_weight.flatten(2).index_select(2, self.stencil_index)
+        by_field = acted.view(self.c_out, -1, order, kernel * kernel)
+        return by_field.transpose(1, 2).reshape(self.c_out * order, -1, kernel, kernel)
+
+    def dense_filters(self) -> Tensor:
+        """The factors multiplied out and acted on by the group: (c_out * A, c_in * A, k, k)."""
+        order, kernel = self.group.order, self.kernel
+        products = self.pointwise_weight[..., None, None] * self.spatial_weight[:, :, None]
+        acted = products.flatten(2).index_select(2, self.bank_index)
+        by_field = acted.view(self.c_out, self.c_in, order, order * kernel * kernel)
+        # rows (o, a), columns (i, b): the element a comes out from under the input field
+        return by_field.transpose(1, 2).reshape(self.c_out * order, self.c_in * order, kernel, kernel)
+
+    def dimensions(self, input_shape: Shape) -> Dimensions:
+        """The values of the symbols, from arguments and shape alone."""
+        _, _, rows, columns = self.output_shape(input_shape)
+        return {
+            A: self.group.order, c_in: self.c_in, c_out: self.c_out, k: self.kernel,
+            c_spatial: self.c_in if self.kind == "g" else 1, is_dense: int(self.execution == "naive"),
+            h: input_shape[2], w: input_shape[3], h_out: rows, w_out: columns,
+            has_bias: int(self.bias is not None),
+        }  # fmt: skip
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """(B, c_in * A, h, w) -> (B, c_out * A, h_out, w_out)."""
+        sizes = check_maps(self, input_shape, self.c_in * self.group.order)
+        what = "separable group convolution"
+        windows = (window_size(size, self.kernel, self.stride, self.padding, what) for size in sizes)
+        return (input_shape[0], self.c_out * self.group.order, *windows)
+
+    def inexact_on(self, input_shape: Sequence[int]) -> str | None:
+        """Why the windows do not sit symmetrically on this input, or None."""
+        return window_reason(self.group, input_shape[-2:], self.kernel, self.stride, self.padding)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        """Settings for the contract tests."""
+        for execution in ("factored", "naive"):
+            padded = {"c_in": 2, "c_out": 3, "kernel": 3, "padding": 1, "execution": execution}
+            yield Sample(padded, (5, 6))
+            biased = {"c_in": 3, "c_out": 2, "kernel": 4, "kind": "gc", "bias": True, "execution": execution}
+            yield Sample(biased, (6, 5))
+        yield Sample({"c_in": 2, "c_out": 2, "kernel": 3, "padding": 1, "stride": 2, "kind": "gc"}, (7, 5))
+        yield Sample({"c_in": 2, "c_out": 1, "kernel": 3, "padding": 1, "stride": 2, "bias": True}, (7, 8))
+
+
+class SeparableConv2d(CountedAgain):
+    """The plain counterpart (``c``): 1x1 over channels, then a depthwise k x k, no norm between.
+
+    With ``bias`` both factors have one. Two stock modules in a container, as in the released code.
+
+    Shapes: (B, c_in, h, w) -> (B, c_out, h_out, w_out).
+
+    Raises:
+        SettingError: for sizes that are not positive.
+    """
+
+    def __init__(
+        self, c_in: int, c_out: int, kernel: int, *, stride: int = 1, padding: int = 0, bias: bool = False
+    ) -> None:
+        positive(c_in=c_in, c_out=c_out, kernel=kernel, stride=stride)
+        if padding < 0:
+            raise SettingError(f"padding (={padding}) must not be negative")
+        super().__init__(
+            pointwise=nn.Conv2d(c_in, c_out, 1, bias=bias),
+            spatial=nn.Conv2d(c_out, c_out, kernel, stride, padding, groups=c_out, bias=bias),
+        )
+
+
+def _uniform(weight: nn.Parameter, fan_in: int) -> None:
+    bound = 1 / math.sqrt(fan_in)
+    nn.init.uniform_(weight, -bound, bound)
