@@ -44,17 +44,24 @@ class FilterBankLayer(EquivariantLayer):
         super().train(mode)
         return self
 
+    def filter_values(self) -> Tensor:
+        """What the filters are gathered from, by output field (c_out, ...): the weight itself."""
+        return self.weight
+
     def expand_filters(self) -> Tensor:
         """The dense filters (c_out * A, c_in or c_in * A, k, k), differentiable in the weight."""
-        flat = self.weight.flatten(1)
+        flat = self.filter_values().flatten(1)
         return flat.index_select(1, self.filter_index).view(self.filter_shape)
 
     def filters(self) -> Tensor:
         """The dense filters, from the cache where that is safe."""
         weight = self.weight
         needs_graph = torch.is_grad_enabled() and weight.requires_grad
-        if self.training or needs_graph or weight.is_meta or torch.compiler.is_compiling():
+        if self.training or needs_graph or torch.compiler.is_compiling():
             return self.expand_filters()
+        if weight.is_meta:
+            # no values to keep: a stand-in for what evaluation finds in its cache, at the same cost, none
+            return weight.new_empty(self.filter_shape)
         probe = weight.detach().sum().item() if weight.device.type == "cpu" else None
         key = (id(weight), weight.data_ptr(), weight._version, weight.dtype, weight.device, probe)
         if self._cached_filters is None or key != self._cache_key:
