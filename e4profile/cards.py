@@ -172,13 +172,15 @@ class Card:
         missing = self._parameters_without_default() - set(self.arguments)
         if missing:
             raise SettingError(f"card {self.name} lacks the argument {', '.join(sorted(missing))}")
-        self.with_arguments(dict(self.arguments))
+        self.with_arguments(self.arguments)
         with random_state_kept(), torch.device(device):
             torch.manual_seed(seed)
             try:
                 model: nn.Module = builder(**self.arguments)
-            except TypeError as error:
-                raise SettingError(f"card {self.name}: {error}") from error
+            except (TypeError, RuntimeError, OverflowError, MemoryError) as error:
+                setting = ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
+                first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+                raise SettingError(f"{self.name} cannot be built with {setting}: {first_line}") from error
         return model.eval()
 
     def _parameters_without_default(self) -> set[str]:

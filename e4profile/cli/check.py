@@ -1,0 +1,69 @@
+"""``e4profile check``: closed form = what runs, per layer, and every published cell as recorded."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from e4profile.cli.options import Format, Units, check_format
+from e4profile.cli.output import Progress, emit, note
+
+
+def check(
+    model: Annotated[list[str] | None, typer.Argument(help="Cards to check; all without names.", metavar="NAME")] = None,
+    random_settings: Annotated[
+        int, typer.Option("--random", help="Also check N random settings.", metavar="N")
+    ] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Of the random settings.", metavar="S")] = 0,
+    output_format: Format = "table",
+    units: Units = "auto",
+) -> None:
+    """Prove that closed form and measured counts agree, layer by layer, with tolerance 0.
+
+    Exit code 0 when everything holds, 1 when not (naming the layers and both numbers), 2 for bad input.
+    """
+    check_format(output_format)
+    from e4profile.checks import run_checks, select_cards
+    from e4profile.errors import SettingError
+    from e4profile.render.tables import Column, Table
+
+    if random_settings < 0:
+        raise SettingError(f"--random (={random_settings}) must not be negative")
+    names = model or []
+    progress = Progress("check", len(select_cards(names)) + random_settings)
+    results = []
+    try:
+        for result in run_checks(names, random_settings, seed):
+            results.append(result)
+            progress.step(result.model)
+    finally:
+        progress.close()
+    problems = [problem for result in results for problem in result.problems]
+    table = Table(
+        title="Closed form against what runs, per layer, tolerance 0",
+        columns=(
+            Column("agrees", "agrees", "boolean", priority=100),
+            Column("model", "model", "text", priority=90),
+            Column("params", "params", "integer", priority=70),
+            Column("macs", "MACs", "integer", priority=70),
+            Column("layers", "layers", "integer", priority=50),
+            Column("cells", "published cells", "integer", "cells", 40),
+            Column("problems", "problems", "integer", priority=60),
+        ),
+        rows=tuple(result.row() for result in results),
+        notes=tuple(problems) or (f"all {len(results)} networks hold",),
+        convention="macs (convolution + linear + aggregation + attention)",
+    )
+    emit(table, output_format, units)
+    if problems:
+        if output_format in ("json", "csv"):
+            for problem in problems:
+                note(problem)
+        sys.exit(1)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("check")(check)

@@ -1,0 +1,81 @@
+"""The program: finds the commands, turns errors into one line and an exit code.
+
+Exit codes: 0 done, 1 a check failed, 2 bad input, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+import e4profile.cli
+from e4profile.errors import E4ProfileError
+
+app = typer.Typer(
+    name="e4profile",
+    help="What a group-equivariant network costs, and the proof: closed forms, counters and published figures.",
+    no_args_is_help=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_USAGE_ERROR: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        import torch
+
+        device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+        sys.stdout.write(f"e4profile {version('e4profile')} (torch {torch.__version__}, {device})\n")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _program(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show versions and device.")
+    ] = False,
+) -> None:
+    del version
+    if context.invoked_subcommand is None:
+        sys.stdout.write(context.get_help() + "\n")
+
+
+# a command is one file: finding the files means that no list needs an entry for a new one
+for _module in iter_modules(e4profile.cli.__path__, "e4profile.cli."):
+    _command = import_module(_module.name)
+    if hasattr(_command, "register"):
+        _command.register(app)
+
+
+def _fail(message: str) -> NoReturn:
+    sys.stderr.write(f"e4profile: {' '.join(message.split())}\n")
+    sys.exit(2)
+
+
+def main() -> None:
+    """Run the program with the process's arguments."""
+    try:
+        code = app(standalone_mode=False, prog_name="e4profile")
+    except E4ProfileError as error:
+        _fail(str(error))
+    except _USAGE_ERROR as error:
+        _fail(f"{error.format_message()} (see e4profile --help)")
+    except (KeyboardInterrupt, typer.Abort):
+        sys.stderr.write("\ne4profile: interrupted; what was finished is saved, the same command goes on\n")
+        sys.exit(130)
+    except BrokenPipeError:
+        # the reader of a pipe closed it; point stdout elsewhere so that closing it cannot raise again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)

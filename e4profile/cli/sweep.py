@@ -1,0 +1,157 @@
+"""``e4profile sweep``: the grid of E4 settings against the G-CNN of the same topology."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from e4profile.cli.options import Format, Units, check_format, names, whole_numbers
+from e4profile.cli.output import Progress, emit, note
+
+if TYPE_CHECKING:
+    from e4profile.render.tables import Table
+
+
+def sweep(
+    group: Annotated[
+        list[str] | None, typer.Option("--group", help="p4, p4m, z2, C2, D1, D2. Repeatable.", metavar="GROUP")
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", help="A card's name. Repeatable.", metavar="NAME")
+    ] = None,
+    reduction: Annotated[
+        str | None, typer.Option("-r", "--reduction", help="Reduction ratios, e.g. 1,2,4.", metavar="LIST")
+    ] = None,
+    slices: Annotated[
+        str | None, typer.Option("-s", "--slices", help="Numbers of slices, e.g. 1,2,4.", metavar="LIST")
+    ] = None,
+    kernel: Annotated[
+        str | None, typer.Option("-k", "--kernel", help="Odd kernel sizes, e.g. 3,5,7.", metavar="LIST")
+    ] = None,
+    width: Annotated[
+        str | None, typer.Option("--width", help="Widths in fields; the card's own by default.", metavar="LIST")
+    ] = None,
+    output_format: Format = "table",
+    units: Units = "auto",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of records and plots [reports/sweep-GROUP].", metavar="DIR")
+    ] = None,
+    plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Draw the figures into --out.")] = True,
+) -> None:
+    """Sweep E4 settings over r, s, k, width and group, with the G-CNN of the same topology as baseline.
+
+    Without options: the paper's grid of the rot-MNIST network. Each finished setting is stored; the same
+    command again resumes.
+    """
+    check_format(output_format)
+    from e4profile.sweeps import DEFAULT_MODELS, Sweep, make_plan
+
+    groups, models = names(group), names(model) or list(DEFAULT_MODELS)
+    plan = make_plan(
+        models,
+        groups,
+        whole_numbers("-r", reduction),
+        whole_numbers("-s", slices),
+        whole_numbers("-k", kernel),
+        whole_numbers("--width", width),
+    )
+    folder = out or Path("reports") / f"sweep-{'-'.join(dict.fromkeys(_groups(plan)))}"
+    from e4profile.records import RecordStore
+
+    running = Sweep(plan, RecordStore(folder / "records.jsonl"))
+    _measure(running)
+    table = sweep_table(running.rows(), _notes(running), groups=_groups(plan))
+    if plots:
+        _write_reports(table, running, folder)
+    emit(table, output_format, units)
+    if not all(row["agrees"] for row in running.rows()):
+        note("closed form and measured counts disagree; run: e4profile check")
+        sys.exit(1)
+
+
+def _measure(running: Any) -> None:
+    progress = Progress("sweep", len(running.plan.settings))
+    try:
+        for outcome in running.run():
+            progress.step(outcome.setting.describe())
+    finally:
+        progress.close()
+        for text in running.store.notes:
+            note(f"{running.store.path}: {text}")
+    resumed = sum(outcome.resumed for outcome in running.outcomes)
+    if resumed:
+        note(f"{resumed} of {len(running.outcomes)} settings read back from {running.store.path}")
+
+
+def _groups(plan: Any) -> list[str]:
+    from e4profile.groups import as_group
+
+    return list(dict.fromkeys(as_group(setting.card.arguments["group"]).alias for setting in plan.settings))
+
+
+def _notes(running: Any) -> list[str]:
+    by_reason: dict[str, list[str]] = {}
+    for skip in running.plan.skipped:
+        by_reason.setdefault(skip.reason, []).append(skip.setting.describe())
+    notes = [
+        f"skipped {len(settings)} ({settings[0]}{', ...' if len(settings) > 1 else ''}): {reason}"
+        for reason, settings in by_reason.items()
+    ]
+    failures: dict[str, int] = {}
+    for outcome in running.outcomes:
+        for counter, reason in outcome.record.counts["failures"].items():
+            failures[f"{counter}: {reason}"] = failures.get(f"{counter}: {reason}", 0) + 1
+    notes += [f"no figure in {times} rows: {reason}" for reason, times in failures.items()]
+    notes.append("ratios: to the G-CNN of the same topology, group, width and kernel")
+    return notes
+
+
+def sweep_table(rows: Sequence[dict[str, Any]], notes: Sequence[str], groups: Sequence[str] = ()) -> Table:
+    """A sweep's rows as a table."""
+    from e4profile.render.tables import Column, Table
+
+    columns = (
+        Column("model", "model", "text", priority=90),
+        Column("group", "group", "text", priority=60),
+        Column("width", "width", "integer", priority=60),
+        Column("kernel", "kernel", "integer", "k", 85),
+        Column("reduction", "reduction", "integer", "r", 85),
+        Column("slices", "slices", "integer", "s", 85),
+        Column("params_formula", "params formula", "integer", "params form.", 70),
+        Column("params_measured", "params measured", "integer", "params meas.", 40),
+        Column("macs_formula", "MACs formula", "integer", "MACs form.", 70),
+        Column("macs_measured", "MACs measured", "integer", "MACs meas.", 40),
+        Column("macs_printed_form", "MACs printed form", "integer", "MACs printed", 30),
+        Column("fvcore", "fvcore", "integer", priority=20),
+        Column("thop", "thop", "integer", priority=20),
+        Column("agrees", "agrees", "boolean", priority=100),
+        Column("params_ratio", "params ratio", "ratio", priority=50),
+        Column("macs_ratio", "MACs ratio", "ratio", priority=50),
+    )
+    return Table(
+        title=f"E4 settings against the G-CNN of the same topology, {', '.join(groups)}",
+        columns=columns,
+        rows=tuple(rows),
+        notes=tuple(notes),
+        convention="macs (convolution + linear + aggregation; fvcore and thop as they report)",
+    )
+
+
+def _write_reports(table: Table, running: Any, folder: Path) -> None:
+    from e4profile.render.plots import plot_sweep
+    from e4profile.render.tables import render
+
+    rows = [{**row, "terms": terms} for row, terms in zip(running.rows(), running.terms(), strict=True)]
+    written = plot_sweep(rows, folder)
+    for name, output_format in (("table.md", "markdown"), ("table.csv", "csv")):
+        (folder / name).write_text(render(table, output_format), encoding="utf-8")
+    note(f"wrote {len(written)} plot files, table.md and table.csv to {folder}")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("sweep")(sweep)

@@ -1,0 +1,139 @@
+"""One network through every counter: the closed form, what runs, and what the stock counters say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from e4profile.cards import Card
+from e4profile.compare import LayerDifference, differences
+from e4profile.counters import COUNTERS
+from e4profile.counters.base import Count
+from e4profile.counters.closed_form import count_closed_form, printed_form
+from e4profile.counters.dispatch import count_dispatch
+from e4profile.counters.gap import Gap, explain
+from e4profile.errors import SettingError, UnknownNameError
+
+_REAL_RUN_MACS = 10**11
+_REAL_RUN_PARAMS = 2 * 10**8
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Every counter's view of one network.
+
+    Attributes:
+        closed: the closed form.
+        dispatch: what one forward pass executes.
+        raw: the third-party counters that gave an answer.
+        failures: why a third-party counter gave none, by counter.
+        printed_params: parameters by the source's printed closed form.
+        printed_macs: MACs by the source's printed closed form.
+    """
+
+    closed: Count
+    dispatch: Count
+    printed_params: int
+    printed_macs: int
+    raw: Mapping[str, Count] = field(default_factory=dict)
+    failures: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def differences(self) -> list[LayerDifference]:
+        """Where closed form and dispatch disagree."""
+        return differences(self.closed, self.dispatch)
+
+    @property
+    def agrees(self) -> bool:
+        """Closed form and dispatch agree in every layer, and no operator is unknown."""
+        return not self.differences and not self.dispatch.uncounted
+
+    @property
+    def gaps(self) -> dict[str, Gap]:
+        """Each raw counter's deviation from what runs, cause by cause."""
+        return {name: explain(count, self.dispatch) for name, count in self.raw.items()}
+
+    def total(self, convention_name: str) -> int:
+        """The built network's cost under any convention.
+
+        Kinds that run come from the dispatch counter; kinds that only a publication's rule knows come from the
+        closed form.
+        """
+        from e4profile.compare import WITNESSED_KINDS
+        from e4profile.conventions import convention
+
+        ruled = {kind: n for kind, n in self.closed.operations.items() if kind not in WITNESSED_KINDS}
+        return convention(convention_name).total({**self.dispatch.operations, **ruled})
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Counter versions by counter."""
+        counts = {"closed-form": self.closed, "dispatch": self.dispatch, **self.raw}
+        return {name: count.version for name, count in counts.items()}
+
+
+def measure(card: Card, counters: Sequence[str] = COUNTERS, batch_size: int = 1) -> Measurement:
+    """Build a card's network and count it.
+
+    The closed form and the dispatch counter need no memory. A third-party counter runs the real network; when
+    it is missing or fails, its reason stands in ``failures`` and the others go on.
+
+    Raises:
+        SettingError: for arguments that the network refuses.
+        UnknownNameError: for a counter that does not exist.
+    """
+    for name in counters:
+        if name not in COUNTERS:
+            raise UnknownNameError("counter", name, COUNTERS)
+    shape = card.input_shape(batch_size)
+    model = card.build("meta")
+    closed = count_closed_form(model, shape)
+    dispatch = count_dispatch(model, (torch.empty(shape, device="meta"),))
+    printed_params, printed_macs = printed_form(model, shape)
+    raw: dict[str, Count] = {}
+    failures: dict[str, str] = {}
+    third_party = [name for name in counters if name in ("fvcore", "thop")]
+    if third_party and (reason := _too_large(closed)):
+        failures = dict.fromkeys(third_party, reason)
+    elif third_party:
+        real, image = card.build("cpu"), torch.zeros(shape)
+        for name in third_party:
+            _try_counter(name, real, image, raw, failures)
+    return Measurement(closed, dispatch, printed_params, printed_macs, raw, failures)
+
+
+def _too_large(closed: Count) -> str | None:
+    if closed.macs > _REAL_RUN_MACS or closed.params > _REAL_RUN_PARAMS:
+        return (
+            f"not run: it executes the real network, and {closed.params:,} parameters with {closed.macs:,} MACs are "
+            f"beyond its limit here ({_REAL_RUN_PARAMS:,} and {_REAL_RUN_MACS:,})"
+        )
+    return None
+
+
+def raw_counter(name: str) -> Callable[[nn.Module, Sequence[Any]], Count]:
+    """A third-party counter by name; importing the counter itself happens when it is called."""
+    if name == "fvcore":
+        from e4profile.counters.fvcore_counter import count_fvcore
+
+        return count_fvcore
+    if name == "thop":
+        from e4profile.counters.thop_counter import count_thop
+
+        return count_thop
+    raise SettingError(f"{name!r} is not a third-party counter")
+
+
+def _try_counter(
+    name: str, model: nn.Module, image: torch.Tensor, raw: dict[str, Count], failures: dict[str, str]
+) -> None:
+    # whatever a third-party counter raises belongs in its own column, where the reader sees it
+    try:
+        raw[name] = raw_counter(name)(model, (image,))
+    except Exception as error:
+        first_line = (str(error).strip() or "no message").splitlines()[0]
+        failures[name] = f"{type(error).__name__}: {first_line}"
