@@ -1,6 +1,7 @@
 """The aggregation operator: reference, CPU, GPU."""
 
-from e4profile.ops.aggregation import IMPLEMENTATIONS, aggregate
+from e4profile.ops.aggregation import aggregate
+from e4profile.ops.choice import IMPLEMENTATIONS, triton_reason
 from e4profile.ops.fused import generate_and_aggregate, generate_stencils
 from e4profile.ops.reference import aggregate_reference
 from e4profile.ops.shapes import (
@@ -18,4 +19,5 @@ __all__ = [
     "generate_aggregate_macs",
     "generate_and_aggregate",
     "generate_stencils",
+    "triton_reason",
 ]

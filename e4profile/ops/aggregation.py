@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import register_flop_formula
 
-from e4profile.errors import SettingError, UnknownNameError
-from e4profile.ops import shifted
+from e4profile.errors import UnknownNameError
+from e4profile.ops.choice import IMPLEMENTATIONS, kernels_for
 from e4profile.ops.reference import aggregate_reference
 from e4profile.ops.shapes import (
     aggregation_macs,
@@ -24,8 +24,6 @@ from e4profile.ops.shapes import (
     output_shape,
     stencils_shape,
 )
-
-IMPLEMENTATIONS = ("auto", "cpu", "reference", "triton")
 
 
 def aggregate(
@@ -74,17 +72,6 @@ def autocast(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return tuple(t.to(dtype) if t.is_floating_point() and t.dtype != torch.float64 else t for t in tensors)
 
 
-def choose(implementation: str, tensor: torch.Tensor) -> str:
-    """The implementation that serves a tensor: "cpu" or "triton".
-
-    Raises:
-        SettingError: when Triton is asked for and cannot run.
-    """
-    if implementation == "triton":
-        raise SettingError("implementation (='triton') needs the triton package and a CUDA device")
-    return "cpu"
-
-
 # The operation is bilinear, and so are its two gradients: the three operators are closed under
 # differentiation, and each saves only the inputs that the gradients asked of it need.
 
@@ -99,8 +86,7 @@ def aggregate_operator(
 ) -> torch.Tensor:
     """Operator behind `aggregate`: the same arguments, autocast done."""
     check_aggregate(stencils, values, kernel, stride)
-    choose(implementation, values)
-    return shifted.forward(stencils, values, kernel, stride)
+    return kernels_for(implementation, values).forward(stencils, values, kernel, stride)
 
 
 @torch.library.custom_op(
@@ -113,8 +99,7 @@ def stencil_gradient_operator(
 ) -> torch.Tensor:
     """(B, s, c, A, h_out, w_out), (B, s, c, A, h, w) -> (B, A, s, k·k, h_out, w_out)."""
     check_stencil_gradient(grad, values, kernel, stride)
-    choose(implementation, values)
-    return shifted.stencil_gradient(grad, values, kernel, stride)
+    return kernels_for(implementation, values).stencil_gradient(grad, values, kernel, stride)
 
 
 @torch.library.custom_op(
@@ -128,8 +113,7 @@ def value_gradient_operator(  # noqa: PLR0917 - an operator's arguments are posi
 ) -> torch.Tensor:
     """(B, s, c, A, h_out, w_out), (B, A, s, k·k, h_out, w_out) -> (B, s, c, A, h, w)."""
     check_value_gradient(grad, stencils, h, w, kernel, stride)
-    choose(implementation, grad)
-    return shifted.value_gradient(grad, stencils, h, w, kernel, stride)
+    return kernels_for(implementation, grad).value_gradient(grad, stencils, h, w, kernel, stride)
 
 
 @aggregate_operator.register_fake

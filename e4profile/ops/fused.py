@@ -13,8 +13,8 @@ import torch
 from torch.utils.flop_counter import register_flop_formula
 
 from e4profile.errors import UnknownNameError
-from e4profile.ops import generated
-from e4profile.ops.aggregation import IMPLEMENTATIONS, aggregate, autocast, choose
+from e4profile.ops.aggregation import aggregate, autocast
+from e4profile.ops.choice import IMPLEMENTATIONS, generated_kernels_for
 from e4profile.ops.reference import aggregate_reference
 from e4profile.ops.shapes import (
     check_generate_aggregate,
@@ -98,9 +98,9 @@ def generate_aggregate_operator(  # noqa: PLR0917 - an operator's arguments are 
 ) -> torch.Tensor:
     """Operator behind `generate_and_aggregate`: the same arguments, autocast done."""
     check_generate_aggregate(hidden, weight, bias, values, kernel, stride)
-    choose(implementation, values)
+    kernels = generated_kernels_for(implementation, values)
     with torch.autocast(values.device.type, enabled=False):
-        return generated.forward(hidden, weight, bias, values, kernel, stride)
+        return kernels.forward(hidden, weight, bias, values, kernel, stride)
 
 
 @torch.library.custom_op(
@@ -122,9 +122,9 @@ def generate_aggregate_backward_operator(  # noqa: PLR0917
 ) -> Four:
     """Gradients of hidden, weight, bias and values; one that is not needed comes back empty."""
     check_generate_aggregate(hidden, weight, bias, values, kernel, stride)
-    choose(implementation, values)
+    kernels = generated_kernels_for(implementation, values)
     with torch.autocast(values.device.type, enabled=False):
-        found = generated.backward(grad, (hidden, weight, bias, values), kernel, stride, needs)
+        found = kernels.backward(grad, (hidden, weight, bias, values), kernel, stride, needs)
     a, b, c, d = (grad.new_empty(0) if gradient is None else gradient for gradient in found)
     return a, b, c, d
 

@@ -1,0 +1,106 @@
+"""Which implementation serves which tensor. Triton is imported only when it is going to be used."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+
+from e4profile.errors import SettingError
+from e4profile.ops import generated, shifted
+
+IMPLEMENTATIONS = ("auto", "cpu", "reference", "triton")
+
+
+class Kernels(Protocol):
+    """The three bilinear operations of an aggregation."""
+
+    def forward(self, stencils: torch.Tensor, values: torch.Tensor, kernel: int, stride: int) -> torch.Tensor:
+        """(B, A, s, k·k, h_out, w_out), (B, s, c, A, h, w) -> (B, s, c, A, h_out, w_out)."""
+        ...
+
+    def stencil_gradient(
+        self, grad: torch.Tensor, values: torch.Tensor, kernel: int, stride: int
+    ) -> torch.Tensor:
+        """(B, s, c, A, h_out, w_out), (B, s, c, A, h, w) -> (B, A, s, k·k, h_out, w_out)."""
+        ...
+
+    def value_gradient(  # noqa: PLR0917
+        self, grad: torch.Tensor, stencils: torch.Tensor, h: int, w: int, kernel: int, stride: int
+    ) -> torch.Tensor:
+        """(B, s, c, A, h_out, w_out), (B, A, s, k·k, h_out, w_out) -> (B, s, c, A, h, w)."""
+        ...
+
+
+class GeneratedKernels(Protocol):
+    """Generator and aggregation together."""
+
+    def forward(  # noqa: PLR0917
+        self,
+        hidden: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor,
+        values: torch.Tensor,
+        kernel: int,
+        stride: int,
+    ) -> torch.Tensor:
+        """Aggregate with the stencils weight · hidden + bias."""
+        ...
+
+    def backward(
+        self,
+        grad: torch.Tensor,
+        tensors: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor],
+        kernel: int,
+        stride: int,
+        needs: Sequence[bool],
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+        """Gradients of hidden, weight, bias and values, those that are needed."""
+        ...
+
+
+def triton_reason(tensor: torch.Tensor) -> str | None:
+    """Why Triton cannot serve a tensor, or None if it can: on CUDA, or anywhere in Triton's interpreter."""
+    if importlib.util.find_spec("triton") is None:
+        return "the triton package is not installed"
+    if not tensor.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
+        return f"the tensors are on {tensor.device}, not on a CUDA device"
+    return None
+
+
+def _uses_triton(implementation: str, tensor: torch.Tensor) -> bool:
+    if implementation == "triton":
+        reason = triton_reason(tensor)
+        if reason is not None:
+            raise SettingError(f"implementation (='triton') cannot run: {reason}; use 'auto' or 'cpu'")
+        return True
+    return implementation == "auto" and tensor.is_cuda and triton_reason(tensor) is None
+
+
+def kernels_for(implementation: str, tensor: torch.Tensor) -> Kernels:
+    """The module with the three operations.
+
+    Raises:
+        SettingError: when Triton is asked for and cannot run.
+    """
+    if _uses_triton(implementation, tensor):
+        from e4profile.ops import triton_kernels
+
+        return triton_kernels
+    return shifted
+
+
+def generated_kernels_for(implementation: str, tensor: torch.Tensor) -> GeneratedKernels:
+    """The module with forward and backward of generator and aggregation together.
+
+    Raises:
+        SettingError: when Triton is asked for and cannot run.
+    """
+    if _uses_triton(implementation, tensor):
+        from e4profile.ops import generated_triton
+
+        return generated_triton
+    return generated
