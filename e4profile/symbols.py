@@ -51,6 +51,7 @@ has_encoder_norm = _indicator("nu")
 has_encoder_bias, has_squeeze_bias = _indicator("beta_V"), _indicator("beta_K")
 is_pooled, is_sampled = _indicator("delta_pool"), _indicator("delta_sample")
 is_expanded, is_regrouped = _indicator("delta_affine"), _indicator("delta_hidden")
+keeps_input, is_masked = _indicator("delta_input"), _indicator("delta_mask")
 is_reference, keeps_stencils = _indicator("delta_reference"), _indicator("delta_stencils")
 
 MEANING: dict[sp.Symbol, str] = {
@@ -93,6 +94,8 @@ MEANING: dict[sp.Symbol, str] = {
     is_sampled: "1 where a strided branch copies the positions it samples, else 0",
     is_expanded: "1 where one affine pair per field is copied to every group element, else 0",
     is_regrouped: "1 where the hidden maps are copied so that group elements come first, else 0",
+    keeps_input: "1 where a pooling keeps its input for backward, else 0",
+    is_masked: "1 where dropout draws a mask, else 0",
     is_reference: "1 where the aggregation runs as unfold, multiply, sum, else 0",
     keeps_stencils: "1 where the aggregation keeps the stencils for backward, else 0",
     has_bias: "1 with a bias, else 0",

@@ -155,6 +155,14 @@ class EquivariantLayer(nn.Module):
     printed: ClassVar[Mapping[str, Sequence[str]]] = {"params": (), "macs": ()}
     per_forward: ClassVar[frozenset[str]] = frozenset()
     """Terms of ``macs`` and ``elements`` that run once per forward, whatever the batch."""
+    saved: ClassVar[Terms | None] = None
+    """Elements kept for backward per image, by term; None where nobody has stated it (see ``layers.saved``)."""
+    saved_constant: ClassVar[Terms] = {}
+    """Elements kept for backward whatever the batch, by term."""
+    saved_as: ClassVar[Mapping[str, str]] = {}
+    """The unit of a saved term; a term not named here is of the compute dtype."""
+    hands_on_input: bool = False
+    """Whether the output is a view of the input."""
     field_in: str = "regular"
     field_out: str = "regular"
 
@@ -184,7 +192,7 @@ class EquivariantLayer(nn.Module):
         shape = tuple(int(size) for size in input_shape)
         return layer_cost(self, shape if len(shape) == 4 else (1, *shape))
 
-    def inexact_on(self, input_shape: Sequence[int]) -> str | None:
+    def inexact_on(self, input_shape: Shape) -> str | None:
         """Why this layer is not exactly equivariant on inputs of this shape, or None where it is."""
         del input_shape
         return None
@@ -208,7 +216,9 @@ def check_maps(layer: nn.Module, input_shape: Shape, channels: int) -> tuple[int
     """
     name = type(layer).__name__
     if len(input_shape) != 4:
-        raise SettingError(f"{name} takes inputs (B, channels, h, w), not a shape of rank {len(input_shape)}: {input_shape}")
+        raise SettingError(
+            f"{name} takes inputs (B, channels, h, w), not a shape of rank {len(input_shape)}: {input_shape}"
+        )
     if input_shape[1] != channels:
         raise SettingError(f"{name} takes {channels} channels, not {input_shape[1]} (input {input_shape})")
     if min(input_shape[2:]) < 1:

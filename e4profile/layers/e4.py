@@ -17,6 +17,7 @@ from e4profile.layers.grid import window_reason
 from e4profile.layers.group_conv import GroupConv2d
 from e4profile.layers.norm import FieldBatchNorm2d, FieldGroupNorm
 from e4profile.layers.pointwise import PointwiseConv2d
+from e4profile.layers.saved import ACCUMULATE, STATISTICS
 from e4profile.ops import aggregate
 from e4profile.symbols import (
     A_K,
@@ -30,7 +31,12 @@ from e4profile.symbols import (
     has_encoder_bias,
     has_encoder_norm,
     has_squeeze_bias,
+    is_expanded,
+    is_reference,
+    is_regrouped,
+    is_sampled,
     k,
+    keeps_stencils,
     r,
     s,
     w,
@@ -104,6 +110,31 @@ class E4Conv2d(EquivariantLayer):
         "squeeze norm": (c_in / r) * A * h_out * w_out,
     }
     kinds = {"aggregation": AGGREGATION, "encoder norm": BATCH_NORM, "squeeze norm": GROUP_NORM}
+    saved = {
+        "input": c_in * A * h * w,
+        "encoded": has_encoder_norm * c_out * A * h * w,
+        "values": (1 - is_reference) * c_out * A * h * w,
+        "sampled": is_sampled * c_in * A * h_out * w_out,
+        "squeezed": (c_in / r) * A * h_out * w_out,
+        "squeeze statistics": 2 * c_in / r,
+        "hidden": (c_in / r) * A * h_out * w_out,
+        "hidden by element": is_regrouped * (c_in / r) * A * h_out * w_out,
+        "stencils": keeps_stencils * A * s * k**2 * h_out * w_out,
+        "reference stencils": is_reference * A * s * k**2 * h_out * w_out,
+        "reference columns": is_reference * c_out * A * k**2 * h_out * w_out,
+    }
+    saved_constant = {
+        "encoder filters": (1 - has_encoder_bias) * c_in * c_out * A**2,
+        "encoder norm statistics": has_encoder_norm * 2 * c_out,
+        "squeeze filters": (1 - has_squeeze_bias) * c_in * (c_in / r) * A**2,
+        "squeeze affine": is_expanded * (c_in / r) * A,
+        "generator filters": A * s * k**2 * c_in / r,
+    }
+    saved_as = {
+        "encoder norm statistics": STATISTICS,
+        "reference stencils": ACCUMULATE,
+        "reference columns": ACCUMULATE,
+    }
     printed = {
         "params": ("encoder", "squeeze", "generator"),
         "macs": ("encoder", "squeeze", "generator", "aggregation"),
@@ -132,7 +163,9 @@ class E4Conv2d(EquivariantLayer):
         if c_in % reduction:
             raise SettingError(f"reduction (={reduction}) must divide c_in (={c_in})")
         if concatenate not in ("both", "kernel", "encoder", "none"):
-            raise SettingError(f"concatenate (={concatenate!r}) must be 'both', 'kernel', 'encoder' or 'none'")
+            raise SettingError(
+                f"concatenate (={concatenate!r}) must be 'both', 'kernel', 'encoder' or 'none'"
+            )
         self.group = as_group(group)
         self.group.require_exact_on_grid(type(self).__name__)
         self.c_in, self.c_out, self.kernel, self.stride = c_in, c_out, kernel, stride
@@ -168,7 +201,9 @@ class E4Conv2d(EquivariantLayer):
         hidden = F.relu(self.squeeze_norm(self.squeeze(features)))
         order, fields = self.group.order, self.c_in // self.reduction
         rows, columns = hidden.shape[2:]
-        by_element = hidden.unflatten(1, (fields, order)).transpose(1, 2).reshape(-1, order * fields, rows, columns)
+        by_element = (
+            hidden.unflatten(1, (fields, order)).transpose(1, 2).reshape(-1, order * fields, rows, columns)
+        )
         weight = self.generator_weight.index_select(0, self.generator_rows)[:, :, None, None]
         bias = self.generator_bias.index_select(0, self.generator_rows)
         generated = F.conv2d(by_element, weight, bias, groups=order)
@@ -188,6 +223,7 @@ class E4Conv2d(EquivariantLayer):
         order = self.group.order
         rows, columns = check_maps(self, input_shape, self.c_in * order)
         encoder, kernel = self.concatenate in ("both", "encoder"), self.concatenate in ("both", "kernel")
+        reference = self.aggregation.implementation == "reference"
         return {
             A: order, c_in: self.c_in, c_out: self.c_out, k: self.kernel, r: self.reduction, s: self.slices,
             h: rows, w: columns, h_out: self._strided(rows), w_out: self._strided(columns),
@@ -195,6 +231,10 @@ class E4Conv2d(EquivariantLayer):
             has_encoder_bias: int(not encoder), has_squeeze_bias: int(not kernel),
             has_encoder_norm: int(self.encoder_norm is not None),
             affine_pairs: order if self.squeeze_affine == "channel" else 1,
+            is_sampled: int(isinstance(self.squeeze, PointwiseConv2d) and self.squeeze.copies_samples(input_shape)),
+            is_expanded: int(self.squeeze_affine == "field"),
+            is_regrouped: int(order > 1 and self.c_in > self.reduction),
+            is_reference: int(reference), keeps_stencils: int(not reference),
         }  # fmt: skip
 
     def _strided(self, size: int) -> int:

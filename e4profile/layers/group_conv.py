@@ -14,7 +14,8 @@ from e4profile.groups import GroupLike, as_group
 from e4profile.layers.base import Dimensions, Sample, Shape, check_maps, window_size
 from e4profile.layers.filter_bank import FilterBankLayer
 from e4profile.layers.grid import window_reason
-from e4profile.symbols import A, c_in, c_out, h_conv, has_bias, k, w_conv
+from e4profile.layers.saved import INDEX
+from e4profile.symbols import A, c_in, c_out, h, h_conv, h_out, has_bias, is_pooled, k, w, w_conv, w_out
 
 
 class GroupConv2d(FilterBankLayer):
@@ -38,6 +39,13 @@ class GroupConv2d(FilterBankLayer):
         "convolution": k**2 * c_in * c_out * A**2 * h_conv * w_conv,
     }
     printed = {"params": ("weight",), "macs": ("convolution",)}
+    saved = {
+        "input": c_in * A * h * w,
+        "convolved": is_pooled * c_out * A * h_conv * w_conv,
+        "pool indices": is_pooled * c_out * A * h_out * w_out,
+    }
+    saved_constant = {"filters": c_in * c_out * A**2 * k**2}
+    saved_as = {"pool indices": INDEX}
 
     def __init__(
         self,
@@ -65,7 +73,9 @@ class GroupConv2d(FilterBankLayer):
         per_pair = torch.tensor(self.group.filter_bank_index(kernel))
         index = per_pair[:, None] + order * taps * torch.arange(c_in)[None, :, None, None]
         self._set_filters(
-            (c_out, c_in, order, kernel, kernel), index.flatten(), (c_out * order, c_in * order, kernel, kernel)
+            (c_out, c_in, order, kernel, kernel),
+            index.flatten(),
+            (c_out * order, c_in * order, kernel, kernel),
         )
         self.bias = nn.Parameter(torch.zeros(c_out)) if bias else None
 
@@ -92,9 +102,12 @@ class GroupConv2d(FilterBankLayer):
     def dimensions(self, input_shape: Shape) -> Dimensions:
         """The values of the symbols, from arguments and shape alone."""
         rows, columns = self._conv_sizes(input_shape)
+        _, _, rows_out, columns_out = self.output_shape(input_shape)
         return {
             A: self.group.order, c_in: self.c_in, c_out: self.c_out, k: self.kernel,
-            h_conv: rows, w_conv: columns, has_bias: int(self.bias is not None),
+            h: input_shape[2], w: input_shape[3], h_conv: rows, w_conv: columns, h_out: rows_out, w_out: columns_out,
+            has_bias: int(self.bias is not None),
+            is_pooled: int(self.stride_by == "max_pool" and self.stride > 1),
         }  # fmt: skip
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -119,5 +132,7 @@ class GroupConv2d(FilterBankLayer):
         yield Sample({"c_in": 2, "c_out": 3, "kernel": 3, "padding": 1}, (5, 6))
         yield Sample({"c_in": 3, "c_out": 2, "kernel": 1, "bias": True}, (4, 4))
         yield Sample({"c_in": 2, "c_out": 2, "kernel": 3, "padding": 1, "stride": 2}, (7, 5))
-        yield Sample({"c_in": 1, "c_out": 2, "kernel": 3, "padding": 1, "stride": 2, "stride_by": "max_pool"}, (6, 8))
+        yield Sample(
+            {"c_in": 1, "c_out": 2, "kernel": 3, "padding": 1, "stride": 2, "stride_by": "max_pool"}, (6, 8)
+        )
         yield Sample({"c_in": 1, "c_out": 2, "kernel": 4, "bias": True}, (6, 6))

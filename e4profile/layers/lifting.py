@@ -13,7 +13,7 @@ from e4profile.groups import GroupLike, as_group
 from e4profile.layers.base import Dimensions, Sample, Shape, check_maps, window_size
 from e4profile.layers.filter_bank import FilterBankLayer
 from e4profile.layers.grid import window_reason
-from e4profile.symbols import A, c_in, c_out, h_out, has_bias, k, w_out
+from e4profile.symbols import A, c_in, c_out, h, h_out, has_bias, k, w, w_out
 
 
 class LiftingConv2d(FilterBankLayer):
@@ -35,6 +35,8 @@ class LiftingConv2d(FilterBankLayer):
         "convolution": k**2 * c_in * c_out * A * h_out * w_out,
     }
     printed = {"params": ("weight",), "macs": ("convolution",)}
+    saved = {"input": c_in * h * w}
+    saved_constant = {"filters": c_in * c_out * A * k**2}
 
     def __init__(
         self,
@@ -58,7 +60,9 @@ class LiftingConv2d(FilterBankLayer):
         order, taps = self.group.order, kernel * kernel
         per_element = torch.tensor(self.group.lifting_index(kernel))
         index = per_element[:, None, :] + taps * torch.arange(c_in)[None, :, None]
-        self._set_filters((c_out, c_in, kernel, kernel), index.flatten(), (c_out * order, c_in, kernel, kernel))
+        self._set_filters(
+            (c_out, c_in, kernel, kernel), index.flatten(), (c_out * order, c_in, kernel, kernel)
+        )
         self.bias = nn.Parameter(torch.zeros(c_out)) if bias else None
 
     def forward(self, images: Tensor) -> Tensor:
@@ -71,13 +75,16 @@ class LiftingConv2d(FilterBankLayer):
         _, _, rows, columns = self.output_shape(input_shape)
         return {
             A: self.group.order, c_in: self.c_in, c_out: self.c_out, k: self.kernel,
-            h_out: rows, w_out: columns, has_bias: int(self.bias is not None),
+            h: input_shape[2], w: input_shape[3], h_out: rows, w_out: columns,
+            has_bias: int(self.bias is not None),
         }  # fmt: skip
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(B, c_in, h, w) -> (B, c_out * A, h_out, w_out)."""
         sizes = check_maps(self, input_shape, self.c_in)
-        windows = (window_size(size, self.kernel, self.stride, self.padding, "lifting convolution") for size in sizes)
+        windows = (
+            window_size(size, self.kernel, self.stride, self.padding, "lifting convolution") for size in sizes
+        )
         return (input_shape[0], self.c_out * self.group.order, *windows)
 
     def inexact_on(self, input_shape: Shape) -> str | None:

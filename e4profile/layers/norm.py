@@ -13,7 +13,8 @@ from e4profile.conventions import BATCH_NORM, GROUP_NORM
 from e4profile.errors import SettingError, positive
 from e4profile.groups import GroupLike, as_group
 from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps
-from e4profile.symbols import A, affine_pairs, c_in, h, w
+from e4profile.layers.saved import STATISTICS
+from e4profile.symbols import A, affine_pairs, c_in, h, is_expanded, w
 
 
 class FieldBatchNorm2d(EquivariantLayer):
@@ -31,6 +32,9 @@ class FieldBatchNorm2d(EquivariantLayer):
     params = {"weight": c_in, "bias": c_in}
     elements = {"norm": c_in * A * h * w}
     kinds = {"norm": BATCH_NORM}
+    saved = {"input": c_in * A * h * w}
+    saved_constant = {"statistics": 2 * c_in}
+    saved_as = {"statistics": STATISTICS}
 
     def __init__(self, fields: int, *, group: GroupLike, eps: float = 1e-5) -> None:
         super().__init__()
@@ -71,9 +75,16 @@ class FieldGroupNorm(EquivariantLayer):
     params = {"weight": c_in * affine_pairs, "bias": c_in * affine_pairs}
     elements = {"norm": c_in * A * h * w}
     kinds = {"norm": GROUP_NORM}
+    saved = {"input": c_in * A * h * w, "statistics": 2 * c_in}
+    saved_constant = {"affine": is_expanded * c_in * A}
 
     def __init__(
-        self, fields: int, *, group: GroupLike, affine: Literal["field", "channel"] = "field", eps: float = 1e-5
+        self,
+        fields: int,
+        *,
+        group: GroupLike,
+        affine: Literal["field", "channel"] = "field",
+        eps: float = 1e-5,
     ) -> None:
         super().__init__()
         positive(fields=fields)
@@ -95,7 +106,10 @@ class FieldGroupNorm(EquivariantLayer):
         """The values of the symbols, from arguments and shape alone."""
         rows, columns = check_maps(self, input_shape, self.fields * self.group.order)
         pairs = self.group.order if self.affine == "channel" else 1
-        return {A: self.group.order, c_in: self.fields, h: rows, w: columns, affine_pairs: pairs}
+        return {
+            A: self.group.order, c_in: self.fields, h: rows, w: columns, affine_pairs: pairs,
+            is_expanded: int(self.affine == "field"),
+        }  # fmt: skip
 
     def inexact_on(self, input_shape: Shape) -> str | None:
         """Why this norm is not equivariant, or None."""

@@ -12,7 +12,7 @@ from e4profile.errors import positive
 from e4profile.groups import GroupLike, as_group
 from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps, window_size
 from e4profile.layers.grid import window_reason
-from e4profile.symbols import A, c_in, c_out, h_out, has_bias, w_out
+from e4profile.symbols import A, c_in, c_out, h, h_out, has_bias, is_sampled, w, w_out
 
 
 class PointwiseConv2d(EquivariantLayer):
@@ -32,8 +32,14 @@ class PointwiseConv2d(EquivariantLayer):
     macs = {
         "convolution": c_in * c_out * A * h_out * w_out,
     }
+    saved = {
+        "input": (1 - is_sampled) * c_in * A * h * w,
+        "sampled": is_sampled * c_in * A * h_out * w_out,
+    }
 
-    def __init__(self, c_in: int, c_out: int, *, group: GroupLike, stride: int = 1, bias: bool = True) -> None:
+    def __init__(
+        self, c_in: int, c_out: int, *, group: GroupLike, stride: int = 1, bias: bool = True
+    ) -> None:
         super().__init__()
         positive(c_in=c_in, c_out=c_out, stride=stride)
         self.group = as_group(group)
@@ -56,8 +62,14 @@ class PointwiseConv2d(EquivariantLayer):
         _, _, rows, columns = self.output_shape(input_shape)
         return {
             A: self.group.order, c_in: self.c_in, c_out: self.c_out,
-            h_out: rows, w_out: columns, has_bias: int(self.bias is not None),
+            h: input_shape[2], w: input_shape[3], h_out: rows, w_out: columns,
+            has_bias: int(self.bias is not None), is_sampled: int(self.copies_samples(input_shape)),
         }  # fmt: skip
+
+    def copies_samples(self, input_shape: Shape) -> bool:
+        """Whether the sampled positions of all group elements cannot be one view of the input."""
+        rows = window_size(input_shape[2], 1, self.stride, 0, "pointwise convolution")
+        return self.group.order > 1 and rows > 1 and rows * self.stride != input_shape[2]
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(B, c_in * A, h, w) -> (B, c_out * A, h_out, w_out)."""

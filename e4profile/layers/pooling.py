@@ -9,6 +9,7 @@ from torch import Tensor
 from e4profile.errors import positive
 from e4profile.groups import GroupLike, as_group
 from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps
+from e4profile.symbols import A, c_in, h, w
 
 
 class GroupMaxPool(EquivariantLayer):
@@ -22,6 +23,7 @@ class GroupMaxPool(EquivariantLayer):
 
     source = "Cohen & Welling 2016, section 6; He et al. 2021, section 5.1"
     field_out = "trivial"
+    saved = {"input": c_in * A * h * w, "output": c_in * h * w}
 
     def __init__(self, fields: int, *, group: GroupLike) -> None:
         super().__init__()
@@ -33,9 +35,9 @@ class GroupMaxPool(EquivariantLayer):
         return features.unflatten(1, (self.fields, self.group.order)).amax(2)
 
     def dimensions(self, input_shape: Shape) -> Dimensions:
-        """Pooling costs no MACs, so no symbol needs a value."""
-        check_maps(self, input_shape, self.fields * self.group.order)
-        return {}
+        """The values of the symbols, from arguments and shape alone."""
+        rows, columns = check_maps(self, input_shape, self.fields * self.group.order)
+        return {A: self.group.order, c_in: self.fields, h: rows, w: columns}
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(B, fields * A, h, w) -> (B, fields, h, w)."""

@@ -71,6 +71,15 @@ class SeparableGroupConv2d(EquivariantLayer):
         "dense filters charged as factors": DENSE_AS_FACTORS,
     }
     per_forward = frozenset({"filter pre-multiplication"})
+    saved = {
+        "input": c_in * A * h * w,
+        "mapped": (1 - is_dense) * c_spatial * c_out * A * h * w,
+    }
+    saved_constant = {
+        "pointwise filters": (1 - is_dense) * c_in * c_out * A**2,
+        "spatial filters": (1 - is_dense) * c_spatial * c_out * A * k**2,
+        "dense filters": is_dense * c_in * c_out * A**2 * k**2,
+    }
     printed: ClassVar[Mapping[str, Sequence[str]]] = {
         "params": ("pointwise weight", "spatial weight"),
         "macs": ("pointwise", "spatial"),

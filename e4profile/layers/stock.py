@@ -2,16 +2,35 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import sympy as sp
 from torch import nn
 
 from e4profile.conventions import BATCH_NORM, CONVOLUTION, GROUP_NORM, LINEAR
 from e4profile.errors import SettingError
 from e4profile.layers.base import Costed, Dimensions, Shape, check_maps, window_size
-from e4profile.symbols import c_in, c_out, h, h_out, has_affine, has_bias, k_h, k_w, n_groups, w, w_out
+from e4profile.layers.saved import INDEX, MASK, STATISTICS
+from e4profile.symbols import (
+    c_in,
+    c_out,
+    h,
+    h_out,
+    has_affine,
+    has_bias,
+    is_masked,
+    k_h,
+    k_w,
+    keeps_input,
+    n_groups,
+    n_in,
+    n_out,
+    w,
+    w_out,
+)
 from e4profile.terms import Terms
 
 
@@ -19,7 +38,8 @@ from e4profile.terms import Terms
 class StockForm:
     """The closed form of one stock module class.
 
-    ``dimensions`` and ``output_shape`` take the module (for its arguments, never its tensors) and the shape.
+    ``dimensions`` and ``output_shape`` take the module (for its arguments, never its tensors) and the shape,
+    ``hands_on_input`` the module. The saved tables are those of ``e4profile.layers.saved``.
     """
 
     dimensions: Callable[[Any, Shape], Dimensions]
@@ -29,6 +49,10 @@ class StockForm:
     elements: Terms = field(default_factory=dict)
     kinds: Mapping[str, str] = field(default_factory=dict)
     printed: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    saved: Terms | None = None
+    saved_constant: Terms = field(default_factory=dict)
+    saved_as: Mapping[str, str] = field(default_factory=dict)
+    hands_on_input: Callable[[Any], bool] = lambda _: False
 
 
 @dataclass(frozen=True)
@@ -62,6 +86,26 @@ class StockLayer:
     def printed(self) -> Mapping[str, Sequence[str]]:
         """The terms in the printed form."""
         return self.form.printed
+
+    @property
+    def saved(self) -> Terms | None:
+        """Elements kept for backward per image by term; None where nobody has stated it."""
+        return self.form.saved
+
+    @property
+    def saved_constant(self) -> Terms:
+        """Elements kept for backward whatever the batch, by term."""
+        return self.form.saved_constant
+
+    @property
+    def saved_as(self) -> Mapping[str, str]:
+        """The unit of each saved term."""
+        return self.form.saved_as
+
+    @property
+    def hands_on_input(self) -> bool:
+        """Whether the output shares the input's memory."""
+        return self.form.hands_on_input(self.module)
 
     def dimensions(self, input_shape: Shape) -> Dimensions:
         """The values of the symbols, from arguments and shape alone."""
@@ -97,6 +141,7 @@ def _conv_dimensions(conv: nn.Conv2d, shape: Shape) -> Dimensions:
     return {
         c_in: conv.in_channels, c_out: conv.out_channels, k_h: conv.kernel_size[0], k_w: conv.kernel_size[1],
         n_groups: conv.groups, has_bias: int(conv.bias is not None), h_out: rows, w_out: columns,
+        h: shape[2], w: shape[3],
     }  # fmt: skip
 
 
@@ -111,13 +156,37 @@ def _norm_dimensions(norm: nn.BatchNorm2d, shape: Shape) -> Dimensions:
     return {c_in: norm.num_features, has_affine: int(norm.affine), h: rows, w: columns}
 
 
+def _flat_norm_dimensions(norm: nn.BatchNorm1d, shape: Shape) -> Dimensions:
+    if len(shape) != 2 or shape[1] != norm.num_features:
+        raise SettingError(f"BatchNorm1d takes (B, {norm.num_features}), not {shape}")
+    return {c_in: norm.num_features, has_affine: int(norm.affine)}
+
+
 def _group_norm_dimensions(norm: nn.GroupNorm, shape: Shape) -> Dimensions:
     rows, columns = check_maps(norm, shape, norm.num_channels)
-    return {c_in: norm.num_channels, has_affine: int(norm.affine), h: rows, w: columns}
+    return {
+        c_in: norm.num_channels, has_affine: int(norm.affine), h: rows, w: columns, n_groups: norm.num_groups,
+    }  # fmt: skip
 
 
-def _no_dimensions(_: nn.Module, __: Shape) -> Dimensions:
-    return {}
+def _element_dimensions(_: nn.Module, shape: Shape) -> Dimensions:
+    return {n_in: math.prod(shape[1:])}
+
+
+def _dropout_dimensions(dropout: nn.Dropout | nn.Dropout2d, shape: Shape) -> Dimensions:
+    return {n_in: math.prod(shape[1:]), c_in: shape[1], is_masked: int(dropout.p > 0)}
+
+
+def _pooled_dimensions(pool: nn.MaxPool2d | nn.AvgPool2d, shape: Shape) -> Dimensions:
+    return {n_in: math.prod(shape[1:]), n_out: math.prod(_pooled_shape(pool, shape)[1:])}
+
+
+def _adaptive_dimensions(pool: nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d, shape: Shape) -> Dimensions:
+    pooled = _adaptive_shape(pool, shape)
+    # the average over the whole map is a plain mean, which needs only its input's shape in backward
+    return {
+        n_in: math.prod(shape[1:]), n_out: math.prod(pooled[1:]), keeps_input: int(pooled[2:] != (1, 1)),
+    }  # fmt: skip
 
 
 def _same_shape(_: nn.Module, shape: Shape) -> Shape:
@@ -143,7 +212,31 @@ def _flat_shape(flatten: nn.Flatten, shape: Shape) -> Shape:
     return (shape[0], features)
 
 
-_FREE = StockForm(_no_dimensions, _same_shape)
+_VIEW = StockForm(_element_dimensions, _same_shape, saved={}, hands_on_input=lambda _: True)
+_KEEPS_INPUT = StockForm(_element_dimensions, _same_shape, saved={"input": n_in})
+_MAX_POOL_SAVED = {"input": n_in, "indices": n_out}
+
+
+def _not_in_place(module: nn.SiLU) -> bool:
+    if module.inplace:
+        raise SettingError(
+            f"no closed form for what {module} saves: it copies its input before writing to it"
+        )
+    return False
+
+
+def _drops_nothing(dropout: nn.Dropout | nn.Dropout2d) -> bool:
+    if dropout.p == 1:
+        raise SettingError(f"no closed form for what {dropout} saves: p=1 is a product with zero")
+    return dropout.p == 0 or dropout.inplace
+
+
+def _dropout(mask: sp.Expr) -> StockForm:
+    return StockForm(
+        _dropout_dimensions, _same_shape, saved={"mask": is_masked * mask}, saved_as={"mask": MASK},
+        hands_on_input=_drops_nothing,
+    )  # fmt: skip
+
 
 STOCK: dict[type[nn.Module], StockForm] = {
     nn.Conv2d: StockForm(
@@ -151,6 +244,7 @@ STOCK: dict[type[nn.Module], StockForm] = {
         lambda conv, shape: (shape[0], conv.out_channels, *_windows(conv, shape, conv.in_channels)),
         params={"weight": c_in * c_out * k_h * k_w / n_groups, "bias": has_bias * c_out},
         macs={"convolution": c_in * c_out * k_h * k_w * h_out * w_out / n_groups},
+        saved={"input": c_in * h * w},
         kinds={"convolution": CONVOLUTION},
         printed={"params": ("weight",), "macs": ("convolution",)},
     ),
@@ -159,6 +253,7 @@ STOCK: dict[type[nn.Module], StockForm] = {
         lambda linear, shape: (shape[0], linear.out_features),
         params={"weight": c_in * c_out, "bias": has_bias * c_out},
         macs={"linear": c_in * c_out},
+        saved={"input": c_in},
         kinds={"linear": LINEAR},
     ),
     nn.BatchNorm2d: StockForm(
@@ -167,6 +262,19 @@ STOCK: dict[type[nn.Module], StockForm] = {
         params={"weight": has_affine * c_in, "bias": has_affine * c_in},
         elements={"norm": c_in * h * w},
         kinds={"norm": BATCH_NORM},
+        saved={"input": c_in * h * w},
+        saved_constant={"statistics": 2 * c_in},
+        saved_as={"statistics": STATISTICS},
+    ),
+    nn.BatchNorm1d: StockForm(
+        _flat_norm_dimensions,
+        _same_shape,
+        params={"weight": has_affine * c_in, "bias": has_affine * c_in},
+        elements={"norm": c_in},
+        kinds={"norm": BATCH_NORM},
+        saved={"input": c_in},
+        saved_constant={"statistics": 2 * c_in},
+        saved_as={"statistics": STATISTICS},
     ),
     nn.GroupNorm: StockForm(
         _group_norm_dimensions,
@@ -174,18 +282,28 @@ STOCK: dict[type[nn.Module], StockForm] = {
         params={"weight": has_affine * c_in, "bias": has_affine * c_in},
         elements={"norm": c_in * h * w},
         kinds={"norm": GROUP_NORM},
+        saved={"input": c_in * h * w, "statistics": 2 * n_groups},
     ),
-    nn.MaxPool2d: StockForm(_no_dimensions, _pooled_shape),
-    nn.AvgPool2d: StockForm(_no_dimensions, _pooled_shape),
-    nn.AdaptiveAvgPool2d: StockForm(_no_dimensions, _adaptive_shape),
-    nn.AdaptiveMaxPool2d: StockForm(_no_dimensions, _adaptive_shape),
-    nn.Flatten: StockForm(_no_dimensions, _flat_shape),
-    nn.ReLU: _FREE,
-    nn.SiLU: _FREE,
-    nn.GELU: _FREE,
-    nn.Dropout: _FREE,
-    nn.Dropout2d: _FREE,
-    nn.Identity: _FREE,
+    nn.MaxPool2d: StockForm(
+        _pooled_dimensions, _pooled_shape, saved=_MAX_POOL_SAVED, saved_as={"indices": INDEX}
+    ),
+    nn.AvgPool2d: StockForm(_pooled_dimensions, _pooled_shape, saved={"input": n_in}),
+    nn.AdaptiveAvgPool2d: StockForm(
+        _adaptive_dimensions, _adaptive_shape, saved={"input": keeps_input * n_in}
+    ),
+    nn.AdaptiveMaxPool2d: StockForm(
+        _adaptive_dimensions, _adaptive_shape, saved=_MAX_POOL_SAVED, saved_as={"indices": INDEX}
+    ),
+    nn.Flatten: StockForm(_element_dimensions, _flat_shape, saved={}, hands_on_input=lambda _: True),
+    nn.ReLU: StockForm(
+        _element_dimensions, _same_shape, saved={"output": n_in}, hands_on_input=lambda relu: relu.inplace
+    ),
+    nn.SiLU: StockForm(_element_dimensions, _same_shape, saved={"input": n_in}, hands_on_input=_not_in_place),
+    nn.GELU: _KEEPS_INPUT,
+    nn.ELU: _KEEPS_INPUT,
+    nn.Dropout: _dropout(n_in),
+    nn.Dropout2d: _dropout(c_in),
+    nn.Identity: _VIEW,
 }
 """Closed forms by exact class: a subclass may do anything, so it has none here."""
 
