@@ -16,6 +16,7 @@ from e4profile.layers.lifting import LiftingConv2d
 from e4profile.layers.norm import FieldBatchNorm2d, FieldGroupNorm
 from e4profile.layers.pointwise import PointwiseConv2d
 from e4profile.layers.pooling import GroupMaxPool
+from e4profile.layers.steerable import SteerableConv2d
 
 # a layer is one file: finding the files here means that no list needs an entry for a new one
 for _module in iter_modules(__path__, f"{__name__}."):
@@ -36,6 +37,7 @@ __all__ = [
     "PointwiseConv2d",
     "Residual",
     "Sample",
+    "SteerableConv2d",
     "Step",
     "layer_cost",
     "trace",

@@ -1,0 +1,228 @@
+"""The steerable convolution between fields of C_n or D_n. Weiler & Cesa 2019, section 2."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from e4profile.conventions import EXPANSION, EXPANSION_REFERENCE, MAC_KINDS
+from e4profile.errors import SettingError, UnknownNameError, positive
+from e4profile.groups import GroupLike, as_group
+from e4profile.layers.base import Dimensions, Sample, Shape, check_maps, window_size
+from e4profile.layers.filter_bank import FilterBankLayer
+from e4profile.layers.grid import window_reason
+from e4profile.layers.steerable_basis import (
+    acted,
+    evaluate_functions,
+    kernel_functions,
+    pair_index,
+    sampled_basis,
+)
+from e4profile.symbols import A_in, A_out, A_rel, c_in, c_out, h_out, has_bias, k, n_k, w_out
+from e4profile.terms import evaluate
+
+FieldName = Literal["trivial", "regular"]
+
+
+class SteerableConv2d(FilterBankLayer):
+    """Correlate fields with kernels that are combinations of ring harmonics, seen from every group element.
+
+    Between regular fields the kernel is kappa(x)[g, h] = f_{g^-1 h}(g^-1 x); towards or from a trivial field
+    it is f(g^-1 x); between trivial fields it is f(x) with an invariant f. A training forward samples every f
+    on every rotated grid with one matrix product and places the samples in the dense filters; evaluation
+    keeps the filters (see ``FilterBankLayer``) and is a plain convolution.
+
+    Any C_n or D_n is accepted. Elements that map the pixel grid onto itself act exactly; the others only as
+    well as a k x k sample of the kernel allows.
+
+    Shapes: (B, c_in * A_in, h, w) -> (B, c_out * A_out, h_out, w_out), where A_in and A_out are A for regular
+    fields and 1 for trivial ones.
+
+    Raises:
+        SettingError: for an even kernel, or sizes that are not positive.
+        UnknownNameError: for a field type other than 'regular' and 'trivial'.
+    """
+
+    source = "Weiler & Cesa 2019, section 2; Cesa, Lang & Weiler 2022 (the reference library)"
+    operation_kind = EXPANSION
+    params = {
+        "weight": c_in * c_out * A_rel * n_k,
+        "bias": has_bias * c_out,
+    }
+    macs = {
+        "convolution": c_in * A_in * c_out * A_out * k**2 * h_out * w_out,
+    }
+    elements = {
+        "expansion": c_in * A_in * c_out * A_out * k**2 * n_k,
+        "expansion by the reference library": c_in * A_in * c_out * A_out * k**2 * A_rel * n_k,
+    }
+    kinds = {
+        "expansion": EXPANSION,
+        "expansion by the reference library": EXPANSION_REFERENCE,
+    }
+    per_forward = frozenset(elements)
+    printed = {"params": ("weight",), "macs": ("convolution",)}
+    kept = {"dense filters": c_in * A_in * c_out * A_out * k**2}
+    """Elements that evaluation mode keeps between forwards."""
+
+    basis_bits: Tensor
+
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        kernel: int,
+        *,
+        group: GroupLike,
+        stride: int = 1,
+        padding: int = 0,
+        bias: bool = False,
+        field_in: FieldName = "regular",
+        field_out: FieldName = "regular",
+    ) -> None:
+        super().__init__()
+        positive(c_in=c_in, c_out=c_out, kernel=kernel, stride=stride)
+        if padding < 0:
+            raise SettingError(f"padding (={padding}) must not be negative")
+        for field in (field_in, field_out):
+            if field not in ("trivial", "regular"):
+                raise UnknownNameError("field type", field, ("trivial", "regular"))
+        self.group = as_group(group)
+        self.c_in, self.c_out, self.kernel = c_in, c_out, kernel
+        self.stride, self.padding = stride, padding
+        self.field_in, self.field_out = field_in, field_out
+        regular_in, regular_out = field_in == "regular", field_out == "regular"
+        device = torch.get_default_device()
+        basis = sampled_basis(
+            self.group, kernel, rotated=regular_in or regular_out, invariant=not (regular_in or regular_out)
+        )
+        pair = pair_index(self.group, kernel, regular_in, regular_out).to(device)
+        samples = self._relative_elements * basis.shape[1]
+        index = pair[:, None] + samples * torch.arange(c_in)[None, :, None, None]
+        channels_in, channels_out = c_in * self._channels(field_in), c_out * self._channels(field_out)
+        self._set_filters(
+            (c_out, c_in, self._relative_elements, basis.shape[0]),
+            index.flatten(),
+            (channels_out, channels_in, kernel, kernel),
+        )
+        # the variance of He et al. 2015, from what unit weights carry on average over the rotated grids
+        energy = float(basis.square().sum()) * kernel * kernel / basis.shape[1]
+        nn.init.normal_(self.weight, std=math.sqrt(2 / (channels_in * energy)))
+        # kept as the bits of float64, so that casting the module never rounds the basis
+        self.register_buffer("basis_bits", basis.view(torch.int64).to(device), persistent=False)
+        self.bias = nn.Parameter(torch.zeros(c_out)) if bias else None
+
+    def _channels(self, field: str) -> int:
+        return self.group.order if field == "regular" else 1
+
+    @property
+    def _relative_elements(self) -> int:
+        return self.group.order if self.field_in == self.field_out == "regular" else 1
+
+    def filter_values(self) -> Tensor:
+        """Every free function at every tap of every rotated grid: (c_out, c_in, A_rel, grids * k * k)."""
+        basis = self.basis_bits.view(torch.float64).to(self.weight.dtype)
+        return self.weight @ basis
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, c_in * A_in, h, w) -> (B, c_out * A_out, h_out, w_out)."""
+        bias = None if self.bias is None else self.bias.repeat_interleave(self._channels(self.field_out))
+        return F.conv2d(features, self.filters(), bias, self.stride, self.padding)
+
+    def kernel_at(self, points: Tensor) -> Tensor:
+        """The continuous kernel, of which the filters are the samples at the taps.
+
+        Args:
+            points: (..., 2) as (x, y) in pixels from the kernel's middle, x to the right and y up.
+
+        Returns:
+            (..., c_out * A_out, c_in * A_in).
+        """
+        group, weight = self.group, self.weight
+        regular_in, regular_out = self.field_in == "regular", self.field_out == "regular"
+        functions = kernel_functions(self.kernel, None if regular_in or regular_out else group)
+        seen = [
+            evaluate_functions(functions, acted(group, group.inverse(element), points)).to(weight)
+            for element in group.elements
+        ]
+        rows = []
+        for g in group.elements if regular_out else range(1):
+            blocks = []
+            for h in group.elements if regular_in else range(1):
+                relative = group.product(group.inverse(g), h) if regular_in and regular_out else 0
+                values = seen[g if regular_out else h]
+                blocks.append(torch.einsum("oin,...n->...oi", weight[:, :, relative], values))
+            rows.append(torch.stack(blocks, -1))
+        by_element = torch.stack(rows, -3)
+        # (..., c_out, A_out, c_in, A_in)
+        return by_element.flatten(-2).flatten(-3, -2)
+
+    def dimensions(self, input_shape: Shape) -> Dimensions:
+        """The values of the symbols, from arguments and shape alone."""
+        _, _, rows, columns = self.output_shape(input_shape)
+        return {**self._sizes, h_out: rows, w_out: columns, has_bias: int(self.bias is not None)}
+
+    @property
+    def _sizes(self) -> Dimensions:
+        trivial = self.field_in == self.field_out == "trivial"
+        return {
+            c_in: self.c_in, c_out: self.c_out, k: self.kernel, A_rel: self._relative_elements,
+            A_in: self._channels(self.field_in), A_out: self._channels(self.field_out),
+            n_k: len(kernel_functions(self.kernel, self.group if trivial else None)),
+        }  # fmt: skip
+
+    def filter_bytes(self, bytes_per_element: int = 4) -> int:
+        """Bytes of the dense filters that evaluation mode keeps."""
+        return bytes_per_element * sum(evaluate(self.kept, self._sizes).values())
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """(B, c_in * A_in, h, w) -> (B, c_out * A_out, h_out, w_out)."""
+        sizes = check_maps(self, input_shape, self.c_in * self._channels(self.field_in))
+        what = "steerable convolution"
+        windows = (window_size(size, self.kernel, self.stride, self.padding, what) for size in sizes)
+        return (input_shape[0], self.c_out * self._channels(self.field_out), *windows)
+
+    def inexact_on(self, input_shape: Sequence[int]) -> str | None:
+        """Why this layer is not exactly equivariant on this input, or None."""
+        if not self.group.exact_on_grid:
+            return (
+                f"{self.group.name} rotates by {360 / self.group.rotations:g} degrees, which moves pixels off "
+                "the grid: exact for the elements that do not"
+            )
+        return window_reason(self.group, input_shape[-2:], self.kernel, self.stride, self.padding)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        """Settings for the contract tests."""
+        yield Sample({"c_in": 2, "c_out": 3, "kernel": 3, "padding": 1}, (5, 6))
+        yield Sample({"c_in": 3, "c_out": 2, "kernel": 1, "bias": True}, (4, 4))
+        yield Sample({"c_in": 2, "c_out": 1, "kernel": 5, "padding": 2, "stride": 2, "bias": True}, (7, 5))
+        lifting = {"field_in": "trivial", "padding": 3, "stride": 2}
+        yield Sample({"c_in": 3, "c_out": 2, "kernel": 7, **lifting}, (9, 8))
+        yield Sample({"c_in": 2, "c_out": 2, "kernel": 3, "field_out": "trivial", "bias": True}, (6, 5))
+        invariant = {"field_in": "trivial", "field_out": "trivial"}
+        yield Sample({"c_in": 2, "c_out": 2, "kernel": 5, **invariant}, (7, 6))
+
+
+def dense_filter_bytes(model: nn.Module, bytes_per_element: int = 4) -> int:
+    """Bytes of dense filters that a network's steerable convolutions keep in evaluation mode."""
+    layers = (module for module in model.modules() if isinstance(module, SteerableConv2d))
+    return sum(layer.filter_bytes(bytes_per_element) for layer in layers)
+
+
+def expansion_share(operations: Mapping[str, int], kind: str = EXPANSION) -> Fraction:
+    """Expansion MACs over all MACs of one training forward, expansion included.
+
+    Args:
+        operations: operations by kind at the training batch, for example ``Count.operations``.
+        kind: ``"expansion"`` as executed here, or ``"expansion_reference"`` as the reference library does it.
+    """
+    expansion = operations.get(kind, 0)
+    forward = sum(operations.get(name, 0) for name in MAC_KINDS)
+    return Fraction(expansion, expansion + forward) if expansion else Fraction(0)
