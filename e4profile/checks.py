@@ -90,7 +90,12 @@ def check_network(card: Card, label: str) -> CheckResult:
         for name, times in measured.dispatch.uncounted.items()
     ]
     return CheckResult(
-        label, measured.dispatch.params, measured.dispatch.macs, len(measured.closed.layers), 0, tuple(problems)
+        label,
+        measured.dispatch.params,
+        measured.dispatch.macs,
+        len(measured.closed.layers),
+        0,
+        tuple(problems),
     )
 
 

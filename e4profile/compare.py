@@ -73,4 +73,8 @@ def differences(formula: Count, measured: Count) -> list[LayerDifference]:
 
 def tally(verdicts: list[str]) -> Mapping[str, int]:
     """How many cells have each verdict, the best verdict first."""
-    return {name: verdicts.count(name) for name in (REPRODUCED, TRUNCATED, BY_RULE, UNRESOLVED) if name in verdicts}
+    return {
+        name: verdicts.count(name)
+        for name in (REPRODUCED, TRUNCATED, BY_RULE, UNRESOLVED)
+        if name in verdicts
+    }

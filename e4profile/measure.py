@@ -16,6 +16,7 @@ from e4profile.counters.base import Count
 from e4profile.counters.closed_form import count_closed_form, printed_form
 from e4profile.counters.dispatch import count_dispatch
 from e4profile.counters.gap import Gap, explain
+from e4profile.counters.state import one_thread
 from e4profile.errors import SettingError, UnknownNameError
 
 _REAL_RUN_MACS = 10**11
@@ -50,7 +51,7 @@ class Measurement:
     @property
     def agrees(self) -> bool:
         """Closed form and dispatch agree in every layer, and no operator is unknown."""
-        return not self.differences and not self.dispatch.uncounted
+        return "closed-form" not in self.failures and not self.differences and not self.dispatch.uncounted
 
     @property
     def gaps(self) -> dict[str, Gap]:
@@ -86,30 +87,61 @@ def measure(card: Card, counters: Sequence[str] = COUNTERS, batch_size: int = 1)
         SettingError: for arguments that the network refuses.
         UnknownNameError: for a counter that does not exist.
     """
+    shape = card.input_shape(batch_size)
+    return _measure(card.build("meta"), lambda: card.build("cpu"), shape, counters)
+
+
+def measure_module(
+    model: nn.Module, input_shape: tuple[int, ...], counters: Sequence[str] = COUNTERS
+) -> Measurement:
+    """Count any module; it is left as it was found.
+
+    A module that has no closed form (a part without one, or a container that passes no shapes on) gets an empty
+    one, and ``failures`` says why.
+
+    Args:
+        model: on any device.
+        input_shape: (B, ...).
+        counters: which third-party counters to ask besides.
+
+    Raises:
+        UnknownNameError: for a counter that does not exist.
+        Whatever the model's forward raises.
+    """
+    return _measure(model, lambda: model, input_shape, counters)
+
+
+def _measure(
+    model: nn.Module, real: Callable[[], nn.Module], shape: tuple[int, ...], counters: Sequence[str]
+) -> Measurement:
     for name in counters:
         if name not in COUNTERS:
             raise UnknownNameError("counter", name, COUNTERS)
-    shape = card.input_shape(batch_size)
-    model = card.build("meta")
-    closed = count_closed_form(model, shape)
-    dispatch = count_dispatch(model, (torch.empty(shape, device="meta"),))
-    printed_params, printed_macs = printed_form(model, shape)
     raw: dict[str, Count] = {}
     failures: dict[str, str] = {}
+    try:
+        closed = count_closed_form(model, shape)
+        printed_params, printed_macs = printed_form(model, shape)
+    except SettingError as error:
+        closed, printed_params, printed_macs = Count("closed form", "", ()), 0, 0
+        failures["closed-form"] = str(error)
+    dispatch = count_dispatch(model, (torch.empty(shape, device="meta"),))
     third_party = [name for name in counters if name in ("fvcore", "thop")]
-    if third_party and (reason := _too_large(closed)):
-        failures = dict.fromkeys(third_party, reason)
+    if third_party and (reason := _too_large(dispatch)):
+        failures |= dict.fromkeys(third_party, reason)
     elif third_party:
-        real, image = card.build("cpu"), torch.zeros(shape)
+        runnable = real()
+        device = next((parameter.device for parameter in runnable.parameters()), torch.device("cpu"))
+        image = torch.zeros(shape, device=device)
         for name in third_party:
-            _try_counter(name, real, image, raw, failures)
+            _try_counter(name, runnable, image, raw, failures)
     return Measurement(closed, dispatch, printed_params, printed_macs, raw, failures)
 
 
-def _too_large(closed: Count) -> str | None:
-    if closed.macs > _REAL_RUN_MACS or closed.params > _REAL_RUN_PARAMS:
+def _too_large(counted: Count) -> str | None:
+    if counted.macs > _REAL_RUN_MACS or counted.params > _REAL_RUN_PARAMS:
         return (
-            f"not run: it executes the real network, and {closed.params:,} parameters with {closed.macs:,} MACs are "
+            f"not run: it executes the real network, and {counted.params:,} parameters with {counted.macs:,} MACs are "
             f"beyond its limit here ({_REAL_RUN_PARAMS:,} and {_REAL_RUN_MACS:,})"
         )
     return None
@@ -133,7 +165,8 @@ def _try_counter(
 ) -> None:
     # whatever a third-party counter raises belongs in its own column, where the reader sees it
     try:
-        raw[name] = raw_counter(name)(model, (image,))
+        with one_thread():
+            raw[name] = raw_counter(name)(model, (image,))
     except Exception as error:
         first_line = (str(error).strip() or "no message").splitlines()[0]
         failures[name] = f"{type(error).__name__}: {first_line}"

@@ -97,7 +97,17 @@ def built_value(measurement: Any, cell: Cell) -> int:
     return int(measurement.total(cell.convention or "macs"))
 
 
-TABLE_COLUMNS = ("row", "quantity", "published", "built", "deviation_percent", "convention", "verdict", "card", "evidence")
+TABLE_COLUMNS = (
+    "row",
+    "quantity",
+    "published",
+    "built",
+    "deviation_percent",
+    "convention",
+    "verdict",
+    "card",
+    "evidence",
+)
 
 
 def table_rows(cells: Sequence[BuiltCell]) -> list[dict[str, Any]]:

@@ -54,7 +54,9 @@ class Setting:
         names = ("group", "width", "kernel") if self.baseline else (
             "group", "width", "kernel", "reduction", "slices", "channels_per_slice"
         )  # fmt: skip
-        return f"{self.model} " + " ".join(f"{n}={arguments[n]}" for n in names if arguments.get(n) is not None)
+        return f"{self.model} " + " ".join(
+            f"{n}={arguments[n]}" for n in names if arguments.get(n) is not None
+        )
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class Plan:
 def make_plan(
     models: Sequence[str] = DEFAULT_MODELS,
     groups: Sequence[str] = (),
+    *,
     reductions: Sequence[int] | None = None,
     slices: Sequence[int] | None = None,
     kernels: Sequence[int] | None = None,
@@ -91,7 +94,12 @@ def make_plan(
             have, or when no combination is left.
         UnknownNameError: for an unknown group or model.
     """
-    for name, values in (("reduction", reductions), ("slices", slices), ("kernel", kernels), ("width", widths)):
+    for name, values in (
+        ("reduction", reductions),
+        ("slices", slices),
+        ("kernel", kernels),
+        ("width", widths),
+    ):
         if values is not None and not values:
             raise SettingError(f"{name}: give at least one value")
         for value in values or ():
@@ -103,7 +111,9 @@ def make_plan(
     for name in dict.fromkeys(models):
         card = find_card(name)
         for group in dict.fromkeys(as_group(g).alias for g in groups) if groups else (None,):
-            for setting in _grid(card, group, reductions, slices, kernels, widths):
+            for setting in _grid(
+                card, group, reductions=reductions, slices=slices, kernels=kernels, widths=widths
+            ):
                 reason = _impossible(setting)
                 if reason is None:
                     settings.append(setting)
@@ -118,13 +128,16 @@ def make_plan(
 def _grid(
     card: Card,
     group: str | None,
+    *,
     reductions: Sequence[int] | None,
     slices: Sequence[int] | None,
     kernels: Sequence[int] | None,
     widths: Sequence[int] | None,
 ) -> Iterator[Setting]:
     base = card if group is None else card.with_arguments({"group": group})
-    dynamic = base.accepts("layer") and base.accepts("reduction") and base.arguments.get("layer", "e4") == "e4"
+    dynamic = (
+        base.accepts("layer") and base.accepts("reduction") and base.arguments.get("layer", "e4") == "e4"
+    )
     axes: dict[str, Sequence[Any]] = {
         "width": widths or [base.arguments.get("width")],
         "kernel": _axis(base, "kernel", kernels, DEFAULT_KERNELS if dynamic else None),

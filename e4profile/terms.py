@@ -35,7 +35,9 @@ class Polynomial:
         arguments = [int(values[symbol]) for symbol in self.symbols]
         whole, rest = divmod(int(self.numerator(*arguments)), int(self.denominator(*arguments)))
         if rest:
-            setting = ", ".join(f"{symbol}={value}" for symbol, value in zip(self.symbols, arguments, strict=True))
+            setting = ", ".join(
+                f"{symbol}={value}" for symbol, value in zip(self.symbols, arguments, strict=True)
+            )
             raise SettingError(f"{self.expression} is not a whole number at {setting}")
         return whole
 
@@ -54,7 +56,7 @@ def compile_expression(expression: sp.Expr) -> Polynomial:
     numerator, denominator = sp.fraction(sp.together(sp.sympify(expression)))
     symbols = tuple(sorted(expression.free_symbols, key=str))
 
-    def function(part: sp.Expr) -> Callable[..., Any]:
+    def function(part: sp.Expr) -> Any:
         return sp.lambdify(symbols, sp.horner(part) if part.is_polynomial() else part, modules=[], cse=True)
 
     return Polynomial(expression, symbols, function(numerator), function(denominator))

@@ -12,7 +12,9 @@ from e4profile.cli.output import Progress, emit, note
 
 
 def check(
-    model: Annotated[list[str] | None, typer.Argument(help="Cards to check; all without names.", metavar="NAME")] = None,
+    model: Annotated[
+        list[str] | None, typer.Argument(help="Cards to check; all without names.", metavar="NAME")
+    ] = None,
     random_settings: Annotated[
         int, typer.Option("--random", help="Also check N random settings.", metavar="N")
     ] = 0,

@@ -13,14 +13,22 @@ Format = Annotated[
     str, typer.Option("--format", "-f", help="table, json, csv, markdown or latex.", metavar="FORMAT")
 ]
 Units = Annotated[
-    str, typer.Option("--units", help="auto, exact (every digit) or si (4 digits and a prefix).", metavar="UNITS")
+    str,
+    typer.Option("--units", help="auto, exact (every digit) or si (4 digits and a prefix).", metavar="UNITS"),
 ]
 Convention = Annotated[
-    str, typer.Option("--convention", help="What counts as what: macs, flops, printed, fvcore, ...", metavar="NAME")
+    str,
+    typer.Option(
+        "--convention", help="What counts as what: macs, flops, printed, fvcore, ...", metavar="NAME"
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Override an argument of the card, e.g. --set width=24. Repeatable.", metavar="KEY=VALUE"),
+    typer.Option(
+        "--set",
+        help="Override an argument of the card, e.g. --set width=24. Repeatable.",
+        metavar="KEY=VALUE",
+    ),
 ]
 
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 def sweep(
     group: Annotated[
-        list[str] | None, typer.Option("--group", help="p4, p4m, z2, C2, D1, D2. Repeatable.", metavar="GROUP")
+        list[str] | None,
+        typer.Option("--group", help="p4, p4m, z2, C2, D1, D2. Repeatable.", metavar="GROUP"),
     ] = None,
     model: Annotated[
         list[str] | None, typer.Option("--model", help="A card's name. Repeatable.", metavar="NAME")
@@ -33,12 +34,14 @@ def sweep(
         str | None, typer.Option("-k", "--kernel", help="Odd kernel sizes, e.g. 3,5,7.", metavar="LIST")
     ] = None,
     width: Annotated[
-        str | None, typer.Option("--width", help="Widths in fields; the card's own by default.", metavar="LIST")
+        str | None,
+        typer.Option("--width", help="Widths in fields; the card's own by default.", metavar="LIST"),
     ] = None,
     output_format: Format = "table",
     units: Units = "auto",
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of records and plots [reports/sweep-GROUP].", metavar="DIR")
+        Path | None,
+        typer.Option("--out", help="Folder of records and plots [reports/sweep-GROUP].", metavar="DIR"),
     ] = None,
     plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Draw the figures into --out.")] = True,
 ) -> None:
@@ -54,10 +57,10 @@ def sweep(
     plan = make_plan(
         models,
         groups,
-        whole_numbers("-r", reduction),
-        whole_numbers("-s", slices),
-        whole_numbers("-k", kernel),
-        whole_numbers("--width", width),
+        reductions=whole_numbers("-r", reduction),
+        slices=whole_numbers("-s", slices),
+        kernels=whole_numbers("-k", kernel),
+        widths=whole_numbers("--width", width),
     )
     folder = out or Path("reports") / f"sweep-{'-'.join(dict.fromkeys(_groups(plan)))}"
     from e4profile.records import RecordStore

@@ -62,7 +62,7 @@ def _following(model: nn.Module) -> Iterator[_Scopes]:
 
 class _Recorder(TorchDispatchMode):
     def __init__(self, scopes: _Scopes) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.scopes = scopes
         self.by_path: dict[str, Counter[str]] = {}
         self.unknown: Counter[str] = Counter()

@@ -39,3 +39,14 @@ def meta_state(model: nn.Module) -> dict[str, Tensor]:
         name: torch.empty_like(tensor, device="meta")
         for name, tensor in (*model.named_parameters(), *model.named_buffers())
     }
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run on one thread: small tensors gain nothing from more, and waiting threads slow a busy machine down."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

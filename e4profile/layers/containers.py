@@ -1,5 +1,7 @@
-"""Containers that know their own shapes: a topology is said once, and both the forward pass and the closed
-form follow it."""
+"""Containers that know their own shapes.
+
+A topology is said once, and both the forward pass and the closed form follow it.
+"""
 
 from __future__ import annotations
 

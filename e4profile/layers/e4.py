@@ -109,6 +109,7 @@ class E4Conv2d(EquivariantLayer):
         "encoder norm": has_encoder_norm * c_out * A * h * w,
         "squeeze norm": (c_in / r) * A * h_out * w_out,
     }
+    entry_terms = frozenset({"encoder", "squeeze"})
     kinds = {"aggregation": AGGREGATION, "encoder norm": BATCH_NORM, "squeeze norm": GROUP_NORM}
     saved = {
         "input": c_in * A * h * w,
@@ -207,7 +208,7 @@ class E4Conv2d(EquivariantLayer):
         weight = self.generator_weight.index_select(0, self.generator_rows)[:, :, None, None]
         bias = self.generator_bias.index_select(0, self.generator_rows)
         generated = F.conv2d(by_element, weight, bias, groups=order)
-        return generated.unflatten(1, (order, self.slices, self.kernel**2))
+        return generated.reshape(-1, order, self.slices, self.kernel**2, rows, columns)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, c_in * A, h, w) -> (B, c_out * A, h_out, w_out)."""

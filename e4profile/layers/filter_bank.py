@@ -24,7 +24,9 @@ class FilterBankLayer(EquivariantLayer):
     filter_index: Tensor
     filter_shape: tuple[int, int, int, int]
 
-    def _set_filters(self, weight_shape: tuple[int, ...], index: Tensor, filter_shape: tuple[int, int, int, int]) -> None:
+    def _set_filters(
+        self, weight_shape: tuple[int, ...], index: Tensor, filter_shape: tuple[int, int, int, int]
+    ) -> None:
         """Create the weight (c_out, ...) and the index of each output field's filters into its weights."""
         self.weight = nn.Parameter(torch.empty(weight_shape))
         nn.init.uniform_(self.weight, *_bounds(math.prod(weight_shape[1:])))

@@ -97,9 +97,8 @@ class FieldGroupNorm(EquivariantLayer):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, fields * A, h, w) -> the same."""
-        weight, bias = self.weight, self.bias
-        if self.affine == "field":
-            weight, bias = (pairs.repeat_interleave(self.group.order) for pairs in (weight, bias))
+        repeats = self.group.order if self.affine == "field" else 1
+        weight, bias = (pairs.repeat_interleave(repeats) if repeats > 1 else pairs for pairs in (self.weight, self.bias))
         return F.group_norm(features, self.fields, weight, bias, self.eps)
 
     def dimensions(self, input_shape: Shape) -> Dimensions:

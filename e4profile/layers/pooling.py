@@ -32,7 +32,8 @@ class GroupMaxPool(EquivariantLayer):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, fields * A, h, w) -> (B, fields, h, w)."""
-        return features.unflatten(1, (self.fields, self.group.order)).amax(2)
+        pooled: Tensor = features.unflatten(1, (self.fields, self.group.order)).amax(2)
+        return pooled
 
     def dimensions(self, input_shape: Shape) -> Dimensions:
         """The values of the symbols, from arguments and shape alone."""

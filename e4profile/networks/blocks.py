@@ -40,7 +40,11 @@ def lifting(
 
 def batch_norm(fields: int, *, group: Group, eps: float = 1e-5) -> nn.Module:
     """A batch norm with one affine pair per field; ``nn.BatchNorm2d`` for the trivial group."""
-    return nn.BatchNorm2d(fields, eps=eps) if group.order == 1 else FieldBatchNorm2d(fields, group=group, eps=eps)
+    return (
+        nn.BatchNorm2d(fields, eps=eps)
+        if group.order == 1
+        else FieldBatchNorm2d(fields, group=group, eps=eps)
+    )
 
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {}

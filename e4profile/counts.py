@@ -1,0 +1,80 @@
+"""The per-layer table of one network: every counter side by side, rolled up to the closed form's layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from e4profile.conventions import convention
+from e4profile.counters.base import Count, LayerCount
+from e4profile.measure import Measurement
+
+_COLUMN = {"closed-form": "closed_form", "dispatch": "dispatch", "fvcore": "fvcore", "thop": "thop"}
+
+
+def count_columns(counters: Sequence[str]) -> list[str]:
+    """The columns of ``count_rows``: agreement first when both exact counters are there."""
+    both = {"closed-form", "dispatch"} <= set(counters)
+    return [*(["agrees"] if both else []), "path", "layer", "params", *(_COLUMN[name] for name in counters)]
+
+
+def count_rows(
+    measured: Measurement, counters: Sequence[str], convention_name: str = "macs"
+) -> list[dict[str, Any]]:
+    """One row per layer, in order of execution, with the keys of ``count_columns``.
+
+    ``closed_form`` and ``dispatch`` hold the layer's cost under the convention; ``fvcore`` and ``thop`` what they
+    report, in their own convention. ``agrees`` compares parameters and every kind of operation.
+
+    Raises:
+        UnknownNameError: for an unknown convention.
+    """
+    convention(convention_name)
+    counts: dict[str, Count] = {"closed-form": measured.closed, "dispatch": measured.dispatch, **measured.raw}
+    paths = [layer.path for layer in measured.closed.layers]
+    rolled = {name: counts[name].rolled_up(paths) for name in counters if name in counts}
+    paths += [path for layers in rolled.values() for path in layers if path not in paths]
+    disagreeing = {difference.path for difference in measured.differences}
+    rows = []
+    for path in dict.fromkeys(paths):
+        seen = [layers[path] for layers in rolled.values() if path in layers]
+        if not seen or not any(layer.params or layer.operations for layer in seen):
+            continue
+        row: dict[str, Any] = {
+            "agrees": path not in disagreeing,
+            "path": path,
+            "layer": seen[0].layer,
+            "params": seen[0].params,
+        }
+        for name in counters:
+            layer = rolled[name].get(path) if name in rolled else None
+            row[_COLUMN[name]] = None if name not in rolled else _amount(layer, counts[name], convention_name)
+        rows.append({key: row[key] for key in count_columns(counters)})
+    return rows
+
+
+def _amount(layer: LayerCount | None, count: Count, convention_name: str) -> int:
+    if layer is None:
+        return 0
+    return sum(layer.operations.values()) if count.raw else layer.total(convention_name)
+
+
+def gap_notes(measured: Measurement) -> list[str]:
+    """Each raw counter's deviation from what runs, in words and exact numbers."""
+    notes = []
+    for name, gap in measured.gaps.items():
+        share = 100 * gap.reported / gap.truth if gap.truth else 0.0
+        causes = ", ".join(f"{cause.name} {cause.amount:+,}" for cause in gap.causes) or "no deviation"
+        rest = f", unexplained remainder {gap.unexplained:+,}" if gap.unexplained else ""
+        notes.append(f"{name} reports {gap.reported:,} of {gap.truth:,} MACs ({share:.4g}%): {causes}{rest}")
+    notes += [f"{name}: no figure: {reason}" for name, reason in measured.failures.items()]
+    return notes
+
+
+def ledger_notes(measured: Measurement) -> list[str]:
+    """What the dispatch counter executed without charging it, and what it does not know."""
+    from e4profile.counters.dispatch import families
+
+    free = ", ".join(f"{times} {family}" for family, times in families(measured.dispatch).items())
+    unknown = ", ".join(f"{name} ({times})" for name, times in measured.dispatch.uncounted.items()) or "none"
+    return [f"operators executed and free: {free}; unknown: {unknown}"]
