@@ -42,7 +42,7 @@ class ImplicitLoss:
 
     @property
     def total(self) -> Tensor:
-        """classification + beta * sum of equivariance, a scalar."""
+        """Cross-entropy + beta * the sum of the equivariance errors, a scalar."""
         loss = self.classification
         for difference in self.equivariance.values():
             loss = loss + self.beta * difference

@@ -159,6 +159,7 @@ class AttentiveLiftingConv2d(_AttentiveConv2d):
 
     field_in = "trivial"
     kinds = {"channel gate": ATTENTION}
+    entry_terms = frozenset({"convolution"})
     params = {
         "kernel": c_in * c_out * k**2,
         "channel gate": 2 * c_in * (c_in / r) * c_out,
@@ -202,6 +203,7 @@ class AttentiveGroupConv2d(_AttentiveConv2d):
     """
 
     kinds = {"channel gate": ATTENTION}
+    entry_terms = frozenset({"convolution"})
     params = {
         "kernel": c_in * c_out * A * k**2,
         "channel gate": 2 * c_in * (c_in / r) * c_out * A,

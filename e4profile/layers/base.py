@@ -155,6 +155,11 @@ class EquivariantLayer(nn.Module):
     printed: ClassVar[Mapping[str, Sequence[str]]] = {"params": (), "macs": ()}
     per_forward: ClassVar[frozenset[str]] = frozenset()
     """Terms of ``macs`` and ``elements`` that run once per forward, whatever the batch."""
+    entry_terms: ClassVar[frozenset[str] | None] = None
+    """Terms of ``macs`` that multiply the layer's input itself by weights; None where there is only one term.
+    In a network's first layer their input needs no gradient."""
+    constant_inputs: ClassVar[Terms] = {}
+    """The part of a term of ``macs`` that multiplies constants by weights, so that no input gradient runs."""
     saved: ClassVar[Terms | None] = None
     """Elements kept for backward per image, by term; None where nobody has stated it (see ``layers.saved``)."""
     saved_constant: ClassVar[Terms] = {}

@@ -46,6 +46,8 @@ class _SelfAttention2d(EquivariantLayer):
 
     source = "Romero & Cordonnier 2021, Group Equivariant Stand-Alone Self-Attention for Vision, section 5"
     per_forward = frozenset({"position networks", "position norms"})
+    entry_terms = frozenset({"query, key, value"})
+    constant_inputs = {"position networks": 2 * A * k**2 * n_hidden}
     operation_kind: ClassVar[str] = ATTENTION
 
     group_table: nn.Parameter | None
