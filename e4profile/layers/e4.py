@@ -233,7 +233,7 @@ class E4Conv2d(EquivariantLayer):
             has_encoder_norm: int(self.encoder_norm is not None),
             affine_pairs: order if self.squeeze_affine == "channel" else 1,
             is_sampled: int(isinstance(self.squeeze, PointwiseConv2d) and self.squeeze.copies_samples(input_shape)),
-            is_expanded: int(self.squeeze_affine == "field"),
+            is_expanded: int(self.squeeze_affine == "field" and order > 1),
             is_regrouped: int(order > 1 and self.c_in > self.reduction),
             is_reference: int(reference), keeps_stencils: int(not reference),
         }  # fmt: skip

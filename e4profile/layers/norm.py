@@ -98,8 +98,12 @@ class FieldGroupNorm(EquivariantLayer):
     def forward(self, features: Tensor) -> Tensor:
         """(B, fields * A, h, w) -> the same."""
         repeats = self.group.order if self.affine == "field" else 1
-        weight, bias = (pairs.repeat_interleave(repeats) if repeats > 1 else pairs for pairs in (self.weight, self.bias))
+        weight, bias = self._per_channel(self.weight, repeats), self._per_channel(self.bias, repeats)
         return F.group_norm(features, self.fields, weight, bias, self.eps)
+
+    @staticmethod
+    def _per_channel(pairs: Tensor, repeats: int) -> Tensor:
+        return pairs.repeat_interleave(repeats) if repeats > 1 else pairs
 
     def dimensions(self, input_shape: Shape) -> Dimensions:
         """The values of the symbols, from arguments and shape alone."""
@@ -107,7 +111,7 @@ class FieldGroupNorm(EquivariantLayer):
         pairs = self.group.order if self.affine == "channel" else 1
         return {
             A: self.group.order, c_in: self.fields, h: rows, w: columns, affine_pairs: pairs,
-            is_expanded: int(self.affine == "field"),
+            is_expanded: int(self.affine == "field" and self.group.order > 1),
         }  # fmt: skip
 
     def inexact_on(self, input_shape: Shape) -> str | None:

@@ -143,14 +143,9 @@ class _Walk:
             return features, shape
         if isinstance(module, Residual):
             return self._follow_residual(module, features, shape, path)
-        form = as_costed(module)
         name = type(module).__name__
-        # a subclass may keep other things, so it has to state its own table
-        inherited = isinstance(module, EquivariantLayer) and "saved" not in vars(type(module))
-        if inherited or not isinstance(form, StatesSaved) or form.saved is None:
-            raise SettingError(f"{path or 'the network'}: {name} states no saved terms")
         try:
-            return self._follow_layer(form, form.saved, features, shape, (path, name))
+            return self._follow_layer(_stating(module), features, shape, (path, name))
         except SettingError as error:
             raise SettingError(f"{path or name}: {error}") from None
 
@@ -164,14 +159,14 @@ class _Walk:
         return _Map(added.elements, added.needs_gradient or kept.needs_gradient), shape
 
     def _follow_layer(
-        self, form: StatesSaved, saved: Terms, features: _Map, shape: Shape, where: tuple[str, str]
+        self, form: StatesSaved, features: _Map, shape: Shape, where: tuple[str, str]
     ) -> tuple[_Map, Shape]:
         values = form.dimensions(shape)
         output_shape = form.output_shape(shape)
         needs_gradient = features.needs_gradient or sum(evaluate(form.params, values).values()) > 0
         output = features if form.hands_on_input else _Map(math.prod(output_shape[1:]), needs_gradient)
         if needs_gradient:
-            per_image = self._bytes(form, saved, values)
+            per_image = self._bytes(form, form.saved or {}, values)
             constant = self._bytes(form, form.saved_constant, values)
             shared: dict[str, int] = {}
             for term, kept_map in ((INPUT, features), (OUTPUT, output)):
@@ -193,6 +188,15 @@ class _Walk:
             term: amount * unit_bytes(form.saved_as.get(term, COMPUTE), self.dtype, self.device)
             for term, amount in evaluate(terms, values).items()
         }
+
+
+def _stating(module: nn.Module) -> StatesSaved:
+    form = as_costed(module)
+    # a subclass may keep other things, so it has to state its own table
+    inherited = isinstance(module, EquivariantLayer) and "saved" not in vars(type(module))
+    if inherited or not isinstance(form, StatesSaved) or form.saved is None:
+        raise SettingError(f"{type(module).__name__} states no saved terms")
+    return form
 
 
 def _nonzero(amounts: Mapping[str, int]) -> dict[str, int]:

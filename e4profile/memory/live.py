@@ -48,7 +48,7 @@ class PeakMemory:
         return self.peak_bytes / MIB
 
 
-class LiveStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class LiveStorages(TorchDispatchMode):
     """Follow every storage that an operator returns, from then until it is freed.
 
     What an operator allocates inside itself (a convolution's workspace, the blocks of the aggregation) is not
@@ -130,7 +130,7 @@ def allocator_emulation(
             output = lent.forward()
             value = lent.loss(output, loss)
             after_forward_bytes = live.live_bytes
-            value.backward()  # type: ignore[no-untyped-call]
+            value.backward()
             after_backward_bytes = live.live_bytes
         return PeakMemory(
             live.peak_bytes,
