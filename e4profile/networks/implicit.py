@@ -57,7 +57,10 @@ def _channel_pool(
 
 def _unit(conv: nn.Conv2d, pool: bool) -> Chain:
     return Chain(
-        conv=conv, norm=nn.BatchNorm2d(conv.out_channels), elu=nn.ELU(), pool=nn.MaxPool2d(2) if pool else None
+        conv=conv,
+        norm=nn.BatchNorm2d(conv.out_channels),
+        elu=nn.ELU(),
+        pool=nn.MaxPool2d(2) if pool else None,
     )
 
 
@@ -108,7 +111,8 @@ def basic_cnn(
     paddings, pooled = (1, 2, 2, 2, 2, 0), (2, 4)
     units = [
         _unit(
-            nn.Conv2d(widths[i - 1], widths[i], 7 if i == 1 else 5, padding=paddings[i - 1], bias=False), i in pooled
+            nn.Conv2d(widths[i - 1], widths[i], 7 if i == 1 else 5, padding=paddings[i - 1], bias=False),
+            i in pooled,
         )
         for i in range(1, 7)
     ]
