@@ -67,6 +67,7 @@ def assert_equivariant(
     function: Callable[[Tensor], Tensor],
     inputs: Tensor,
     group: Group,
+    *,
     field_in: str = "regular",
     field_out: str = "regular",
     tolerance: float = 1e-10,

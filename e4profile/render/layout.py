@@ -7,7 +7,7 @@ short headers; SI numbers; long text shortened; and only then columns hidden, th
 from __future__ import annotations
 
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from rich.cells import cell_len
@@ -91,8 +91,25 @@ def fit(table: Table, width: int | None, units: str) -> Layout:
         for style in styles:
             layout = _layout(table, visible, lifted, hidden, style)
             if layout.width <= width:
-                return layout
+                return _with_longest_text(layout, table, style, width)
     raise SettingError(f"width (={width}) is too narrow for column {visible[0].key!r}")
+
+
+def _with_longest_text(layout: Layout, table: Table, style: _Style, width: int) -> Layout:
+    """The same layout with shortened text kept as long as the width allows."""
+    if style.text_limit is None:
+        return layout
+    fits, too_long = style.text_limit, width
+    while too_long - fits > 1:
+        limit = (fits + too_long) // 2
+        longer = _layout(
+            table, list(layout.columns), list(layout.lifted), list(layout.hidden), replace(style, text_limit=limit)
+        )
+        if longer.width <= width:
+            fits, layout = limit, longer
+        else:
+            too_long = limit
+    return layout
 
 
 def _layout(
