@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import cast
 
 from e4profile.render.columns import Column
@@ -28,6 +29,8 @@ def cell(value: object, column: Column, *, si_units: bool) -> str:
     return _number(cast(Number, value), column, si_units)
 
 
+# fitting a table to a terminal tries many layouts of the same values
+@lru_cache(maxsize=65536, typed=True)
 def _number(value: Number, column: Column, si_units: bool) -> str:
     if column.kind in ("integer", "bytes"):
         unit = "B" if column.kind == "bytes" else ""
