@@ -115,7 +115,7 @@ def _measured_key(*, agrees: bool) -> Any:
         return Line2D(
             [], [], color="black", linestyle="none", marker="o", markerfacecolor="white", label="measured"
         )
-    return Line2D([], [], color=VERMILION, linestyle="none", marker="X", label="measured, disagrees")
+    return Line2D([], [], color=VERMILION, linestyle="none", marker="X", label="measured, setting disagrees")
 
 
 def _setting_axis(axes: Axes, axis: str, rows: tuple[SweepRow, ...]) -> None:

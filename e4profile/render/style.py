@@ -57,11 +57,12 @@ TERM_COLOURS: dict[str, str] = {
     "generator": GREEN,
     "aggregation": ORANGE,
     "group convolution": VERMILION,
+    "convolution": PURPLE,
     "linear": GREY,
 }
 """A named term has one colour in every figure."""
 
-SPARE_COLOURS = (PURPLE, YELLOW, "#8C510A", "#35978F", "#762A83", LIGHT_GREY)
+SPARE_COLOURS = (YELLOW, "#8C510A", "#35978F", "#762A83", LIGHT_GREY)
 """For terms without a colour of their own, in the order in which they appear."""
 
 RC: dict[str, Any] = {

@@ -50,9 +50,9 @@ class SweepRow:
         return value
 
     def label(self, axes: Iterable[str]) -> str:
-        """The values on some axes: ``k=5 r=1 s=2``; an axis without a value is left out."""
+        """The values on some axes: ``k=5 r=1 s=2``; an axis without a value is left out, the model if all are."""
         known = [axis for axis in axes if self.setting(axis) is not None]
-        return " ".join(f"{SYMBOLS[axis]}={self.setting(axis)}" for axis in known)
+        return " ".join(f"{SYMBOLS[axis]}={self.setting(axis)}" for axis in known) or self.model
 
 
 @dataclass(frozen=True)
