@@ -1,17 +1,29 @@
 """The allocator as a witness: peak, saved for backward, training state, and the closed form of each."""
 
 from e4profile.memory.closed_form import PredictedSaved, SavedTerms, predict_saved
+from e4profile.memory.cuda import allocator_peak
 from e4profile.memory.live import LiveStorages, PeakMemory, allocator_emulation
+from e4profile.memory.predict import LargestBatch, StepMemory, largest_batch, predict
 from e4profile.memory.saved import SavedMemory, SavedStorage, saved_for_backward
+from e4profile.memory.states import MOMENTS, TrainingState, training_state_bytes, training_state_of
 
 __all__ = [
+    "MOMENTS",
+    "LargestBatch",
     "LiveStorages",
     "PeakMemory",
     "PredictedSaved",
     "SavedMemory",
     "SavedStorage",
     "SavedTerms",
+    "StepMemory",
+    "TrainingState",
     "allocator_emulation",
+    "allocator_peak",
+    "largest_batch",
+    "predict",
     "predict_saved",
     "saved_for_backward",
+    "training_state_bytes",
+    "training_state_of",
 ]

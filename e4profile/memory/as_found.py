@@ -44,10 +44,17 @@ class Borrowed:
         return [*self.parameters.values(), *self.buffers.values(), self.images, self.target]
 
     def forward(self) -> Tensor:
-        """(B, ...) images -> the network's output."""
-        output: Tensor = torch.func.functional_call(
-            self.model, {**self.parameters, **self.buffers}, (self.images,)
-        )
+        """(B, ...) images -> the network's output.
+
+        Raises:
+            SettingError: where a part refuses the values, for example a batch norm that gets a single one.
+        """
+        try:
+            output: Tensor = torch.func.functional_call(
+                self.model, {**self.parameters, **self.buffers}, (self.images,)
+            )
+        except ValueError as error:
+            raise SettingError(f"on inputs of shape {tuple(self.images.shape)}: {error}") from error
         return output
 
     def loss(self, output: Tensor, loss: Loss) -> Tensor:
