@@ -108,7 +108,7 @@ def stencil_gradient_operator(
     schema="(Tensor grad, Tensor stencils, SymInt h, SymInt w, SymInt kernel, SymInt stride, "
     "str implementation) -> Tensor",
 )
-def value_gradient_operator(  # noqa: PLR0917 - an operator's arguments are positional
+def value_gradient_operator(  # noqa: PLR0917
     grad: torch.Tensor, stencils: torch.Tensor, h: int, w: int, kernel: int, stride: int, implementation: str
 ) -> torch.Tensor:
     """(B, s, c, A, h_out, w_out), (B, A, s, k·k, h_out, w_out) -> (B, s, c, A, h, w)."""

@@ -39,7 +39,7 @@ def generate_stencils(
     return stencils.view(B, A, weight.shape[1] // taps, taps, h, w)
 
 
-def generate_and_aggregate(  # noqa: PLR0917 - as `aggregate`, whose last two have defaults
+def generate_and_aggregate(  # noqa: PLR0917
     hidden: torch.Tensor,
     weight: torch.Tensor,
     bias: torch.Tensor,
@@ -87,7 +87,7 @@ def generate_and_aggregate(  # noqa: PLR0917 - as `aggregate`, whose last two ha
     schema="(Tensor hidden, Tensor weight, Tensor bias, Tensor values, SymInt kernel, SymInt stride, "
     "str implementation) -> Tensor",
 )
-def generate_aggregate_operator(  # noqa: PLR0917 - an operator's arguments are positional
+def generate_aggregate_operator(  # noqa: PLR0917
     hidden: torch.Tensor,
     weight: torch.Tensor,
     bias: torch.Tensor,

@@ -18,7 +18,7 @@ Gradients = tuple["torch.Tensor | None", "torch.Tensor | None", "torch.Tensor | 
 
 
 class Generator:
-    """The weight with its bias (A, s·k², c_mid + 1); a block's hidden maps (elements, c_mid + 1, run)."""
+    """The weight with its bias (A, s·k², c_mid + 1); a block's hidden maps (elements, c_mid + 1, places)."""
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
         self.weight = torch.cat([weight, bias.unsqueeze(2)], dim=2).to(compute_dtype(weight.dtype))
@@ -26,7 +26,7 @@ class Generator:
 
     def load(self, block: Block, hidden: torch.Tensor) -> None:
         """Take hidden (batch, elements, c_mid, h_out, w_out)."""
-        shape = (block.size[0], self.weight.shape[2], block.layout.run)
+        shape = (block.size[0], self.weight.shape[2], block.layout.batch, block.layout.tile)
         if self.hidden.shape != shape:
             self.hidden = self.weight.new_zeros(shape)
             block.layout.planes(self.hidden[:, -1]).fill_(1.0)
@@ -34,7 +34,13 @@ class Generator:
 
     def generate(self, block: Block, elements: slice) -> None:
         """Write the block's stencils."""
-        torch.bmm(self.weight[elements], self.hidden, out=block.stencils.flatten(1, 2))
+        torch.bmm(self.weight[elements], self.hidden.flatten(2), out=rows_of(block))
+
+
+def rows_of(block: Block) -> torch.Tensor:
+    """The block's stencils as a matrix per group element: a view (elements, s·k², places)."""
+    elements, s, taps, samples, tile = block.stencils.shape
+    return block.stencils.view(elements, s * taps, samples * tile)
 
 
 def _blocks(
@@ -45,7 +51,7 @@ def _blocks(
     return blocks_of(B, A, (s, c), layout, values, extra=c_mid + 1)
 
 
-def forward(  # noqa: PLR0917 - the operator's arguments
+def forward(  # noqa: PLR0917
     hidden: torch.Tensor,
     weight: torch.Tensor,
     bias: torch.Tensor,
@@ -102,12 +108,14 @@ def backward(
             continue
         block.load_values(values[samples, :, :, elements])
         block.stencil_gradient()
-        rows = block.stencils.flatten(1, 2)
+        rows = rows_of(block)
         if grad_weight is not None:
-            grad_weight[elements].baddbmm_(rows, generator.hidden.transpose(1, 2))
+            grad_weight[elements].baddbmm_(rows, generator.hidden.flatten(2).transpose(1, 2))
         if grad_hidden is not None:
             maps = torch.bmm(generator.weight[elements, :, :-1].transpose(1, 2), rows)
-            grad_hidden[samples, elements].permute(1, 2, 0, 3, 4).copy_(block.layout.planes(maps))
+            grad_hidden[samples, elements].permute(1, 2, 0, 3, 4).copy_(
+                block.layout.planes(maps.view_as(generator.hidden[:, :-1]))
+            )
     return _finished(grad_hidden, grad_weight, grad_values, weight, needs)
 
 

@@ -38,7 +38,7 @@ def _as_stencils(rows: torch.Tensor, hidden: torch.Tensor, taps: int) -> torch.T
     return rows.view(A, rows.shape[1] // taps, taps, b, h_out, w_out).permute(3, 0, 1, 2, 4, 5)
 
 
-def forward(  # noqa: PLR0917 - the operator's arguments
+def forward(  # noqa: PLR0917
     hidden: torch.Tensor,
     weight: torch.Tensor,
     bias: torch.Tensor,

@@ -64,7 +64,7 @@ def check_stencil_gradient(grad: torch.Tensor, values: torch.Tensor, kernel: int
         )
 
 
-def check_value_gradient(  # noqa: PLR0917 - the operator's arguments
+def check_value_gradient(  # noqa: PLR0917
     grad: torch.Tensor, stencils: torch.Tensor, h: int, w: int, kernel: int, stride: int
 ) -> None:
     """Refuse an output gradient (B, s, c, A, h_out, w_out) that does not fit stencils and values of h×w.
@@ -85,7 +85,7 @@ def check_value_gradient(  # noqa: PLR0917 - the operator's arguments
         )
 
 
-def check_generate_aggregate(  # noqa: PLR0917 - the operator's arguments
+def check_generate_aggregate(  # noqa: PLR0917
     hidden: torch.Tensor,
     weight: torch.Tensor,
     bias: torch.Tensor,

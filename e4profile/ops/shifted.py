@@ -45,8 +45,8 @@ def blocks(batch: int, order: int, bytes_each: int, device: torch.device) -> Ite
 class Block:
     """Buffers of one block: `samples` of the batch and `elements` of the group.
 
-    values (stride², elements, s, c, margin + run + margin), stencils (elements, s, k², run) and
-    output (elements, s, c, run); what is spare in the values and in the stencils is zero and stays zero.
+    values (stride², elements, s, c, margin + run + margin), stencils (elements, s, k², samples, tile) and
+    output (elements, s, c, samples, tile); what is spare in the values and in the stencils is zero and stays zero.
     The views of each tap are made once, for making them costs as much as a short multiply-add.
     """
 
@@ -59,20 +59,20 @@ class Block:
             return torch.zeros(shape, dtype=dtype, device=like.device)
 
         self.values = zeros(layout.stride**2, elements, s, c, layout.run + 2 * layout.margin)
-        self.stencils = zeros(elements, s, layout.kernel**2, layout.run)
-        self.output = zeros(elements, s, c, layout.run)
+        self.stencils = zeros(elements, s, layout.kernel**2, layout.batch, layout.tile)
+        self.output = zeros(elements, s, c, layout.batch, layout.tile)
         self.gathered: torch.Tensor | None = None
         self.gathered_taps: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.taps = self._taps(self.values)
 
     def _windows(self, padded: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """[(stencils (elements, s, taps, taps, run), values (elements, s, c, taps, taps, run))]."""
+        """[(stencils (elements, s, rows, columns, ...), values (elements, s, c, rows, columns, ...))]."""
         k = self.layout.kernel
-        stencils = self.stencils.view(*self.size[:2], k, k, self.layout.run)
+        stencils = self.stencils.view(*self.size[:2], k, k, self.layout.batch, self.layout.tile)
         return [(stencils[:, :, rows, columns], view) for rows, columns, view in self.layout.windows(padded)]
 
     def _taps(self, padded: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """[(stencils (elements, s, 1, run), values (elements, s, c, run))], tap by tap."""
+        """[(stencils (elements, s, 1, ...), values (elements, s, c, ...))], tap by tap."""
         return [
             (stencils[:, :, row, column].unsqueeze(2), view[:, :, :, row, column])
             for stencils, view in self._windows(padded)
@@ -186,7 +186,7 @@ def stencil_gradient(grad: torch.Tensor, values: torch.Tensor, kernel: int, stri
     return out
 
 
-def value_gradient(  # noqa: PLR0917 - the operator's arguments
+def value_gradient(  # noqa: PLR0917
     grad: torch.Tensor, stencils: torch.Tensor, h: int, w: int, kernel: int, stride: int
 ) -> torch.Tensor:
     """(B, s, c, A, h_out, w_out), (B, A, s, k·k, h_out, w_out) -> (B, s, c, A, h, w)."""

@@ -1,4 +1,3 @@
-# ruff: noqa: PLR0917 - a kernel takes every stride
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
 """The aggregation and its gradients as Triton kernels: each output element is written once, by one program.
 
@@ -37,7 +36,7 @@ def _owner(s, A, parts, runs):
 
 
 @triton.jit
-def _forward(
+def _forward(  # noqa: PLR0917
     stencils,
     values,
     out,
@@ -98,7 +97,7 @@ def _forward(
 
 
 @triton.jit
-def _stencil_gradient(
+def _stencil_gradient(  # noqa: PLR0917
     stencils,
     values,
     out,
@@ -159,7 +158,7 @@ def _stencil_gradient(
 
 
 @triton.jit
-def _value_gradient(
+def _value_gradient(  # noqa: PLR0917
     stencils,
     values,
     out,
@@ -222,7 +221,7 @@ def _value_gradient(
     tl.store(value_at + (row * vy + column * vx)[None, :], total.to(values.dtype.element_ty), mask=mine)
 
 
-def _launch(
+def _launch(  # noqa: PLR0917
     which,
     stencils: torch.Tensor,
     values: torch.Tensor,
@@ -284,7 +283,7 @@ def stencil_gradient(
     return out
 
 
-def value_gradient(
+def value_gradient(  # noqa: PLR0917
     grad: torch.Tensor,
     stencils: torch.Tensor,
     h: int,

@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from e4profile.ops import (
+    FVCORE_HANDLES,
     aggregate,
     aggregation_macs,
     generate_aggregate_backward_macs,
@@ -203,3 +204,20 @@ def test_flops_of_generate_and_aggregate(device):
         "generator again": generator,
         "aggregation": 2 * aggregation,
     }
+
+
+@each_call
+@pytest.mark.filterwarnings("ignore:`torch.jit.trace:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+def test_fvcore_counts_macs(call, inputs, operator):
+    from fvcore.nn import FlopCountAnalysis
+
+    tensors = tuple(t.detach() for t in inputs())
+    analysis = FlopCountAnalysis(Layer(call), tensors).unsupported_ops_warnings(False)
+    analysis.set_op_handle(**FVCORE_HANDLES)
+    aggregation = 2 * 2 * 3 * 4 * 36 * 9
+    counted = dict(analysis.by_operator())
+    if operator is torch.ops.e4profile.aggregate:
+        assert counted == {"aggregate": aggregation}
+    else:
+        assert counted == {"generator": 2 * 4 * 18 * 5 * 36, "aggregation": aggregation}

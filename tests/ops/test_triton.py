@@ -118,7 +118,7 @@ def test_auto_on_cuda_is_equal_to_the_plain_path():
 @pytest.mark.parametrize("kind", ["fp16", "bf16", "fp32", "fp64"])
 @pytest.mark.parametrize("name", ["_forward", "_stencil_gradient", "_value_gradient"])
 def test_compiles_without_a_gpu_and_without_atomics(name, kind, tmp_path, monkeypatch):
-    """Types, masks and pointers as the compiler for compute capability 8.0 sees them, down to its assembly."""
+    """Types, masks and pointers as the compiler for compute capability 8.0 sees them, down to assembly."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     import triton
     from triton.backends.compiler import GPUTarget
