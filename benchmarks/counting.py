@@ -1,0 +1,130 @@
+"""How fast the counters are: ratios measured side by side in one run.
+
+python benchmarks/counting.py [--out reports/benchmarks]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from e4profile.cards import find_card
+from e4profile.counters.closed_form import count_closed_form
+from e4profile.counters.dispatch import count_dispatch
+from e4profile.counters.fvcore_counter import count_fvcore
+from e4profile.environment import environment
+from e4profile.layers import E4Conv2d
+from e4profile.symbols import A_K, A_V, A, c_in, c_out, h, h_out, k, r, s, w, w_out
+from e4profile.terms import compile_expression, total
+
+REPEATS = 7
+SETTINGS = 1_000_000
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def interleaved(*works: Callable[[], object]) -> list[list[float]]:
+    """Samples of each work, taken in turn after one warm-up each."""
+    for work in works:
+        work()
+    samples: list[list[float]] = [[] for _ in works]
+    for _ in range(REPEATS):
+        for index, work in enumerate(works):
+            samples[index].append(seconds(work))
+    return samples
+
+
+def counters(name: str) -> dict[str, object]:
+    card = find_card(name)
+    model, image = card.build("cpu"), torch.zeros(card.input_shape())
+    ours, theirs, closed = interleaved(
+        lambda: count_dispatch(model, (image,)),
+        lambda: count_fvcore(model, (image,)),
+        lambda: count_closed_form(model, card.input_shape()),
+    )
+    pairs = [b / a for a, b in zip(ours, theirs, strict=True)]
+    return {
+        "what": f"count {name}",
+        "dispatch_median_s": statistics.median(ours),
+        "fvcore_median_s": statistics.median(theirs),
+        "closed_form_median_s": statistics.median(closed),
+        "fvcore_over_dispatch_median": statistics.median(pairs),
+        "fvcore_over_dispatch_min": min(pairs),
+    }
+
+
+def million_settings() -> dict[str, object]:
+    generator = np.random.default_rng(0)
+    sizes = {symbol: generator.integers(1, 64, SETTINGS) for symbol in (h, w)}
+    values = {
+        **sizes,
+        h_out: sizes[h],
+        w_out: sizes[w],
+        k: generator.integers(0, 5, SETTINGS) * 2 + 1,
+        s: generator.integers(1, 64, SETTINGS),
+        r: generator.integers(1, 8, SETTINGS),
+        A: generator.choice([1, 2, 4, 8], SETTINGS),
+    }
+    values[c_in] = values[c_out] = generator.integers(1, 64, SETTINGS) * values[r]
+    values[A_V] = values[A_K] = values[A]
+    polynomial = compile_expression(total(E4Conv2d.macs))
+    (samples,) = interleaved(lambda: polynomial.many(values))
+    spot = 123_456
+    one = {symbol: int(column[spot]) for symbol, column in values.items()}
+    if int(polynomial.many(values)[spot]) != polynomial(one):
+        raise SystemExit("the vectorised closed form disagrees with the exact one")
+    return {"what": f"E4 closed form, {SETTINGS:,} settings", "median_s": statistics.median(samples), "max_s": max(samples)}
+
+
+def command(what: str, *arguments: str) -> dict[str, object]:
+    def run() -> None:
+        subprocess.run([sys.executable, "-m", "e4profile", *arguments], check=True, capture_output=True)
+
+    run()
+    samples = [seconds(run) for _ in range(3)]
+    return {"what": what, "median_s": statistics.median(samples), "max_s": max(samples)}
+
+
+def bare_sweep() -> dict[str, object]:
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = [sys.executable, "-m", "e4profile", "sweep", "--group", "p4", "--out", folder]
+        took = seconds(lambda: subprocess.run(arguments, check=True, capture_output=True))
+    return {"what": "e4profile sweep --group p4, with plots, from nothing", "median_s": took}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--out", type=Path)
+    out = parser.parse_args().out
+    torch.set_num_threads(1)
+    results = [
+        counters("p4-r18"),
+        counters("p4m-r18"),
+        million_settings(),
+        command("e4profile --help", "--help"),
+        bare_sweep(),
+    ]
+    report = {"environment": environment(), "repeats": REPEATS, "results": results}
+    text = json.dumps(report, indent=2) + "\n"
+    sys.stdout.write(text)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "counting.json").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
