@@ -16,8 +16,10 @@ from e4profile.counters.dispatch import count_dispatch
 from e4profile.equivariance import equivariance_errors, randomise
 from e4profile.errors import SettingError
 from e4profile.groups import Group, as_group
+from e4profile.layers.layer_norm import FieldLayerNorm
 from e4profile.layers.positions import turned_positions
 from e4profile.layers.self_attention import GroupSelfAttention2d, LiftingSelfAttention2d
+from e4profile.layers.space import SpatialCrop, SpatialSum
 
 
 def position_features(network, coordinate):
@@ -211,6 +213,24 @@ def test_positions_run_once_whatever_the_batch():
     assert three.elements["position norms"] == one.elements["position norms"] == 2 * 4 * 9 * 4
     assert three.macs["content"] == 3 * one.macs["content"]
     assert three.elements["naive attention"] == 3 * one.elements["naive attention"]
+
+
+def test_layer_norm_is_joint_over_fields_group_and_space():
+    norm = randomise(FieldLayerNorm(3, group="p4").double(), seed=14)
+    images = torch.randn(2, 12, 4, 5, dtype=torch.float64)
+    flat = images.flatten(1)
+    normal = (flat - flat.mean(1, keepdim=True)) / flat.std(1, unbiased=False, keepdim=True)
+    fields = normal.view(2, 3, 4, 4, 5) * norm.weight[:, None, None, None] + norm.bias[:, None, None, None]
+    torch.testing.assert_close(norm(images), fields.flatten(1, 2), rtol=1e-10, atol=1e-10)
+
+
+def test_crop_and_sum():
+    images = torch.arange(2 * 4 * 4 * 5.0).view(2, 4, 4, 5)
+    crop, total = SpatialCrop(1, 1, group="p4"), SpatialSum(1, group="p4")
+    assert torch.equal(crop(images), images[:, :, 1:3, 1:4])
+    assert torch.equal(total(images)[..., 0, 0], images.sum((2, 3)))
+    with pytest.raises(SettingError, match=r"margin \(=-1\)"):
+        SpatialCrop(1, -1, group="p4")
 
 
 def test_the_repair_costs_nothing():
