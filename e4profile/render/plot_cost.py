@@ -34,7 +34,8 @@ def cost_against_settings(study: Study, name: str) -> Plot | None:
             quantity.draw(axes, axis, rows)
             data.extend(quantity.data(axis, row) for row in rows)
         line[0].set_ylabel(quantity.label)
-        line[0].set_ylim(bottom=0)
+        drawn = [y for axes in line for curve in axes.get_lines() for y in curve.get_ydata()]
+        line[0].set_ylim(0, 1.08 * max(drawn, default=1) or 1)
     for axes, axis in zip(grid[-1], panels, strict=True):
         axes.set_xlabel(AXIS_TITLES[axis])
     figure.align_ylabels(list(grid[:, 0]))

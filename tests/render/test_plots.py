@@ -22,6 +22,7 @@ from e4profile.render.plots import FIGURES, plot_sweep
 from e4profile.render.style import COLUMN_CM, TERM_COLOURS, paper_style
 from e4profile.render.sweep_rows import studies
 
+SMALL = sweep((3, 5), (1,), (2,))
 ALL_FIGURES = {f"{name}.{ending}" for name in FIGURES for ending in ("svg", "png", "csv")}
 
 
@@ -61,9 +62,9 @@ def test_a_grid_gives_every_figure_in_three_formats(tmp_path):
 def test_the_same_rows_give_the_same_bytes_whatever_the_readers_own_style(tmp_path):
     import matplotlib as mpl
 
-    first = plot_sweep(sweep(), tmp_path / "first")
+    first = plot_sweep(SMALL, tmp_path / "first")
     with mpl.rc_context({"font.size": 20, "svg.hashsalt": None, "axes.facecolor": "red", "savefig.dpi": 17}):
-        second = plot_sweep(sweep(), tmp_path / "second")
+        second = plot_sweep(SMALL, tmp_path / "second")
         assert mpl.rcParams["font.size"] == 20
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes(), one.name
@@ -72,7 +73,7 @@ def test_the_same_rows_give_the_same_bytes_whatever_the_readers_own_style(tmp_pa
 def test_a_figure_carries_no_date_and_no_software_version(tmp_path):
     import matplotlib as mpl
 
-    for path in plot_sweep(sweep(), tmp_path):
+    for path in plot_sweep(SMALL, tmp_path):
         content = path.read_bytes()
         assert b"dc:date" not in content
         assert mpl.__version__.encode() not in content
@@ -92,7 +93,7 @@ def test_drawing_needs_neither_torch_nor_pyplot(tmp_path):
 def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(tmp_path, monkeypatch):
     import os
 
-    plot_sweep(sweep(), tmp_path)
+    plot_sweep(SMALL, tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
     def broken(source, target):
@@ -100,7 +101,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(tmp_path, m
 
     monkeypatch.setattr(os, "replace", broken)
     with pytest.raises(OSError, match="disk full"):
-        plot_sweep(sweep((3, 5)), tmp_path)
+        plot_sweep(sweep((3, 7), (1,), (2,)), tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -110,9 +111,9 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(tmp_path, m
         ([row(5, 1, 2)], {"cost-against-settings", "e4-against-gcnn"}),
         (sweep((5,), (1,), (2,)), {"cost-against-settings"}),
         (sweep((5,), (1, 2), (2,)), set()),
-        ([{**item, "fvcore": None, "thop": None} for item in sweep((3, 5))], {"stock-counters"}),
-        ([{**item, "macs_measured": None, "params_measured": None} for item in sweep()], {"stock-counters"}),
-        ([{**item, "macs_printed_form": None, "terms": {}} for item in sweep()], {"named-terms"}),
+        ([{**item, "fvcore": None, "thop": None} for item in SMALL], {"stock-counters"}),
+        ([{**item, "macs_measured": None, "params_measured": None} for item in SMALL], {"stock-counters"}),
+        ([{**item, "macs_printed_form": None, "terms": {}} for item in SMALL], {"named-terms"}),
         ([], set(FIGURES)),
         ([row(5, None, None)], set(FIGURES)),
     ],
@@ -190,6 +191,15 @@ def test_a_setting_that_disagrees_is_marked():
 def test_without_the_papers_setting_the_first_value_is_held():
     plot = draw(cost_against_settings, sweep((7, 9), (2, 4), (8, 16)))
     assert any("k=7 r=2 s=8" in text for text in texts(plot.figure))
+
+
+def test_nearly_equal_costs_lie_well_inside_their_panel():
+    rows = [{**item, "macs_measured": 1000, "macs_formula": 999, "params_measured": 0} for item in sweep()]
+    for axes in draw(cost_against_settings, rows).figure.axes:
+        top = max(y for line in axes.get_lines() for y in line.get_ydata())
+        low, high = axes.get_ylim()
+        assert low == 0
+        assert top < 0.95 * high
 
 
 def test_width_has_a_panel_when_it_varies():
