@@ -14,7 +14,7 @@ from torch import nn
 
 from e4profile.errors import SettingError, positive
 from e4profile.layers import Chain, Residual
-from e4profile.layers.channel_pool import ChannelMaxPool
+from e4profile.layers.channel_pool import ChannelMaxPool, channel_parts
 from e4profile.networks.blocks import network
 
 Mode = Literal["R4", "R8"]
@@ -49,10 +49,21 @@ def default_pool_sizes(mode: str, reflection: bool) -> tuple[int]:
 
 
 def _channel_pool(
-    channels: int, mode: str, reflection: bool, pool_sizes: Sequence[int] | None, ratio: Sequence[int] | None
+    widths: Sequence[int],
+    mode: str,
+    reflection: bool,
+    pool_sizes: Sequence[int] | None,
+    ratio: Sequence[int] | None,
 ) -> ChannelMaxPool:
-    sizes = default_pool_sizes(mode, reflection)
-    return ChannelMaxPool(channels, sizes if pool_sizes is None else pool_sizes, ratio)
+    """The pool before the classifier, on the last of the tapped widths; it must fit all of them.
+
+    Raises:
+        SettingError: naming the channels that it does not fit.
+    """
+    sizes = default_pool_sizes(mode, reflection) if pool_sizes is None else pool_sizes
+    for channels in widths:
+        channel_parts(channels, sizes, ratio)
+    return ChannelMaxPool(widths[-1], sizes, ratio)
 
 
 def _unit(conv: nn.Conv2d, pool: bool) -> Chain:
@@ -116,7 +127,7 @@ def basic_cnn(
         )
         for i in range(1, 7)
     ]
-    pool = _channel_pool(widths[-1], mode, reflection, pool_sizes, ratio)
+    pool = _channel_pool(widths[1:], mode, reflection, pool_sizes, ratio)
     return _plain_stack(units, pool, _perceptron(pool.channels_left, hidden, classes, None))
 
 
@@ -148,7 +159,7 @@ def implicit_vgg(
         _unit(nn.Conv2d(widths[i - 1], widths[i], kernels[i - 1], padding=1, bias=False), i in pooled)
         for i in range(1, 9)
     ]
-    pool = _channel_pool(widths[-1], mode, reflection, pool_sizes, ratio)
+    pool = _channel_pool(widths[1:], mode, reflection, pool_sizes, ratio)
     return _plain_stack(units, pool, _perceptron(pool.channels_left, hidden, classes, dropout))
 
 
@@ -194,7 +205,7 @@ def implicit_resnet18(
             block1=_pre_activation_block(c_in, c_out, stride), block2=_pre_activation_block(c_out, c_out, 1)
         )
         c_in = c_out
-    pool = _channel_pool(c_in, mode, reflection, pool_sizes, ratio)
+    pool = _channel_pool([width * 2**stage for stage in range(4)], mode, reflection, pool_sizes, ratio)
     return TappedNetwork(
         ("stage1", "stage2", "stage3", "final.relu"), pool.pool_sizes, pool.ratio,
         stem=nn.Conv2d(channels, width, 3, padding=1),
