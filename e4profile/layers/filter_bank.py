@@ -65,7 +65,9 @@ class FilterBankLayer(EquivariantLayer):
             # no values to keep: a stand-in for what evaluation finds in its cache, at the same cost, none
             return weight.new_empty(self.filter_shape)
         probe = weight.detach().sum().item() if weight.device.type == "cpu" else None
-        key = (id(weight), weight.data_ptr(), weight._version, weight.dtype, weight.device, probe)
+        # filters made in inference mode cannot be saved for a backward pass to the input
+        inference = torch.is_inference_mode_enabled()
+        key = (id(weight), weight.data_ptr(), weight._version, weight.dtype, weight.device, probe, inference)
         if self._cached_filters is None or key != self._cache_key:
             self._cached_filters = self.expand_filters().detach()
             self._cache_key = key

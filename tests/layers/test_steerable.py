@@ -199,6 +199,15 @@ def test_evaluation_keeps_filters_of_the_stated_size():
     assert layer.filters().requires_grad
 
 
+def test_filters_kept_in_inference_mode_do_not_block_gradients_of_the_input():
+    layer = SteerableConv2d(1, 1, 3, group="C4").double().eval().requires_grad_(False)
+    inputs = torch.ones(1, 4, 3, 3, dtype=torch.float64)
+    with torch.inference_mode():
+        layer(inputs)
+    layer(inputs.requires_grad_()).sum().backward()
+    assert (inputs.grad[0] - layer.filters().sum(0)).abs().max() < 1e-12
+
+
 def test_training_and_evaluation_agree_and_gradients_are_right():
     layer = SteerableConv2d(1, 1, 3, group="C8", field_in="trivial").double()
     inputs = torch.randn(1, 1, 4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
