@@ -108,7 +108,7 @@ def layer_cost(layer: Costed, input_shape: Shape) -> Cost:
     values = layer.dimensions(input_shape)
     batch = input_shape[0]
     # what does not depend on the images runs once, whatever the batch
-    once = getattr(layer, "per_forward", frozenset())
+    once: frozenset[str] = getattr(layer, "per_forward", frozenset())
     names = (*layer.macs, *layer.elements)
 
     def of_the_batch(terms: Terms) -> dict[str, int]:
