@@ -186,6 +186,8 @@ def test_a_setting_that_disagrees_is_marked():
     plot = draw(cost_against_settings, rows)
     assert [line.get_marker() for line in plot.figure.axes[0].get_lines()[2:]] == ["o", "o", "X"]
     assert "measured, setting disagrees" in texts(plot.figure)
+    exact = plot.figure.axes[0].get_lines()[1]
+    assert list(exact.get_ydata()) == [row(k, 1, 2)["macs_formula"] / 1e6 for k in (3, 5, 7)]
 
 
 def test_without_the_papers_setting_the_first_value_is_held():
@@ -234,6 +236,7 @@ def test_ratios_may_be_exact_fractions_or_unknown():
     assert "0.33×" in texts(plot.figure.axes[0])
     assert "–" in texts(plot.figure.axes[0])
     assert "–" in texts(plot.figure.axes[1])
+    assert "0.33×" not in texts(plot.figure.axes[1])
 
 
 def test_settings_without_a_baseline_are_left_out_and_said_so():
