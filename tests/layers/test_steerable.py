@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
 from e4profile.conventions import EXPANSION, EXPANSION_REFERENCE
 from e4profile.counters.dispatch import count_dispatch
@@ -270,6 +271,23 @@ def reference_space(gspaces, name):
         return gspaces.flip2dOnR2()
     kind = gspaces.flipRot2dOnR2 if name[0] == "D" else gspaces.rot2dOnR2
     return kind(int(name[1:]))
+
+
+@pytest.mark.parametrize("name", GROUPS)
+@pytest.mark.parametrize(("field_in", "field_out"), FIELD_PAIRS)
+def test_reference_library_expands_at_the_stated_cost(reference, name, field_in, field_out):
+    gspaces, nn = reference
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        space = reference_space(gspaces, name)
+        fields = {"regular": space.regular_repr, "trivial": space.trivial_repr}
+        types = [nn.FieldType(space, n * [fields[field]]) for n, field in ((2, field_in), (3, field_out))]
+        theirs = nn.R2Conv(*types, 5, bias=False, initialize=False)
+        with FlopCounterMode(display=False) as flops:
+            theirs.expand_parameters()
+    ours = SteerableConv2d(2, 3, 5, group=name, field_in=field_in, field_out=field_out)
+    cost = ours.cost((1, ours.filter_shape[1], 5, 5))
+    assert flops.get_total_flops() == 2 * cost.operations[EXPANSION_REFERENCE]
 
 
 @pytest.mark.parametrize("name", GROUPS)
