@@ -8,17 +8,20 @@ forward pass in evaluation mode without gradients.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from torch import nn
 
-from e4profile.errors import SettingError
+from e4profile.errors import SettingError, UnknownNameError
 from e4profile.layers.base import Shape, layer_cost
 from e4profile.layers.containers import Step, trace
+from e4profile.layers.e4 import Aggregation, Implementation
 from e4profile.layers.filter_bank import FilterBankLayer
+from e4profile.ops import IMPLEMENTATIONS
 from e4profile.terms import evaluate
 from e4profile.timing.clock import Clock
 from e4profile.timing.layers import Marks, layer_seconds, marks_for
@@ -153,6 +156,24 @@ def network_traffic(
     _, steps = trace(model, input_shape)
     found = ((step, layer_traffic(step, bytes_per_element)) for step in steps)
     return [(step, traffic) for step, traffic in found if traffic is not None]
+
+
+def with_implementation(model: nn.Module, implementation: str) -> nn.Module:
+    """A copy of a network whose aggregations run another implementation, to see before and after.
+
+    Raises:
+        UnknownNameError: for an implementation that does not exist.
+        SettingError: for a network without an aggregation.
+    """
+    if implementation not in IMPLEMENTATIONS:
+        raise UnknownNameError("implementation", implementation, IMPLEMENTATIONS)
+    twin = copy.deepcopy(model)
+    aggregations = [module for module in twin.modules() if isinstance(module, Aggregation)]
+    if not aggregations:
+        raise SettingError("this network has no aggregation, so there is no other implementation of it")
+    for aggregation in aggregations:
+        aggregation.implementation = cast(Implementation, implementation)
+    return twin
 
 
 def measure_roofline(

@@ -1,0 +1,167 @@
+"""``e4profile roofline``: each layer's ideal time under the device's measured roof, next to what it takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from e4profile.cli.options import Format, Overrides, Units, check_format, overrides
+from e4profile.cli.output import emit, note
+
+if TYPE_CHECKING:
+    from e4profile.roofline import Roofline
+
+
+def roofline(
+    model: Annotated[str, typer.Argument(help="A card's name or a card file.", metavar="NAME|CARD.toml")],
+    settings: Overrides = None,
+    device: Annotated[str, typer.Option("--device", help="cpu or cuda.", metavar="DEVICE")] = "cpu",
+    dtype: Annotated[
+        str, typer.Option("--dtype", help="float32, bfloat16, ...", metavar="DTYPE")
+    ] = "float32",
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Images per pass.", metavar="N")] = 1,
+    threads: Annotated[int, typer.Option("--threads", help="Intra-operator threads.", metavar="N")] = 1,
+    reference: Annotated[
+        bool, typer.Option("--reference", help="Also with the aggregation as unfold, multiply and sum.")
+    ] = False,
+    max_run_time_s: Annotated[
+        float, typer.Option("--max-run-time-s", help="Sample at most this long.", metavar="SECONDS")
+    ] = 10.0,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Measure the peaks anew.")] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", help="Write the figure (SVG, PNG, CSV) into a folder.", metavar="FOLDER"),
+    ] = None,
+    output_format: Format = "table",
+    units: Units = "auto",
+) -> None:
+    """Arithmetic intensity, bound, ideal and measured time of every layer of a forward pass."""
+    check_format(output_format)
+    from e4profile.cards import find_card
+    from e4profile.errors import positive
+    from e4profile.render.tables import Table
+    from e4profile.roofline import measure_roofline, with_implementation
+    from e4profile.timing.peaks import cached_peaks
+    from e4profile.timing.samples import StopRule
+
+    positive(**{"--batch-size": batch_size, "--threads": threads})
+    rule = StopRule(min_run_time_s=min(0.5, max_run_time_s), max_run_time_s=max_run_time_s)
+    card = find_card(model).with_arguments(overrides(settings))
+    network = card.build("cpu")
+    peaks = cached_peaks(device, dtype, threads=threads, refresh=refresh)
+    for text in peaks.notes:
+        note(text)
+    networks = {card.name: network}
+    if reference:
+        networks[f"{card.name}, reference"] = with_implementation(network, "reference")
+    found = [
+        measure_roofline(
+            built, card.input, name=name, batch_size=batch_size, device=device, dtype=dtype, threads=threads,
+            peaks=peaks, rule=rule,
+        )
+        for name, built in networks.items()
+    ]  # fmt: skip
+    table = Table(
+        title=f"{card.title}: roofline on {peaks.device} in {dtype}, batch of {batch_size}, {threads} threads",
+        columns=tuple(_columns()),
+        rows=tuple(row for one in found for row in _rows(one)),
+        notes=tuple(_notes(found)),
+    )
+    emit(table, output_format, units)
+    if plot is not None:
+        from e4profile.render.time_plots import save_roofline
+
+        roof, points = _figure(found)
+        for path in save_roofline(
+            f"roofline-{card.name}-{peaks.device}-{dtype}", card.title, roof, points, plot
+        ):
+            note(f"wrote {path}")
+
+
+def _columns() -> list[Any]:
+    from e4profile.render.tables import Column
+
+    return [
+        Column("network", "network", "text", priority=20),
+        Column("path", "path", "text", priority=95),
+        Column("layer", "layer", "text", priority=30),
+        Column("macs", "MACs", "integer", priority=60),
+        Column("bytes", "bytes", "bytes", priority=50),
+        Column("intensity", "MACs per byte", "ratio", "MACs/B", 70),
+        Column("bound", "bound", "text", priority=80),
+        Column("ideal_s", "ideal", "seconds", priority=75),
+        Column("measured_s", "measured", "seconds", priority=90),
+        Column("achieved_percent", "achieved %", "percent", "ach. %", 92),
+    ]
+
+
+def _rows(found: Roofline) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = [
+        {
+            "network": found.name,
+            "path": layer.traffic.path,
+            "layer": layer.traffic.layer,
+            "macs": layer.traffic.macs,
+            "bytes": layer.traffic.bytes,
+            "intensity": layer.traffic.intensity,
+            "bound": layer.bound,
+            "ideal_s": layer.ideal_s,
+            "measured_s": layer.measured_s,
+            "achieved_percent": 100 * layer.achieved,
+        }
+        for layer in found.layers
+    ]
+    macs = sum(layer.traffic.macs for layer in found.layers)
+    moved = sum(layer.traffic.bytes for layer in found.layers)
+    whole_s = found.whole.median_s
+    rows.append(
+        {
+            "network": found.name,
+            "path": "whole pass",
+            "layer": None,
+            "macs": macs,
+            "bytes": moved,
+            "intensity": macs / moved,
+            "bound": None,
+            "ideal_s": found.ideal_s,
+            "measured_s": whole_s,
+            "achieved_percent": 100 * found.ideal_s / whole_s,
+        }
+    )
+    return rows
+
+
+def _notes(found: list[Roofline]) -> list[str]:
+    peaks = found[0].peaks
+    notes = [
+        f"Roof: {peaks.macs_per_s:.3g} MACs/s in a matrix product, {peaks.bytes_per_s:.3g} bytes/s in a copy.",
+        "Bytes are each input, output and weight once, filters as expanded. A layer above 100% found its data in a cache.",
+    ]
+    for one in found:
+        between_s = one.whole.median_s - one.layers_s
+        notes.append(
+            f"{one.name}: the layers' times add up to {one.layers_s:.3g} s; {between_s:.3g} s of the whole pass lie between them."
+        )
+        notes += [f"{one.name} is noisy: {reason}." for reason in one.whole.noise_reasons]
+    return notes
+
+
+def _figure(found: list[Roofline]) -> tuple[Any, list[Any]]:
+    from e4profile.render.time_plots import Roof, RoofPoint
+
+    peaks = found[0].peaks
+    label = f"{peaks.environment.get('device', peaks.device)}, {peaks.dtype}, {peaks.threads} threads"
+    points = [
+        RoofPoint(one.name, t.path, t.layer, t.macs, t.bytes, layer.measured_s)
+        for one in found
+        for layer in one.layers
+        for t in (layer.traffic,)
+    ]
+    return Roof(peaks.macs_per_s, peaks.bytes_per_s, label), points
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("roofline")(roofline)
