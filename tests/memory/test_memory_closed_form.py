@@ -169,7 +169,7 @@ def test_stock_layers(name, dtype, device):
 
 
 def test_a_feature_map_is_counted_once():
-    shared = Residual(Chain(conv=nn.Conv2d(4, 4, 3, padding=1), silu=nn.SiLU()), nn.Conv2d(4, 4, 1))
+    shared = Residual(Chain(conv=nn.Conv2d(4, 4, 3, padding=1), relu=nn.ReLU()), nn.Conv2d(4, 4, 1))
     model = Chain(stem=nn.Conv2d(1, 4, 1), first=nn.ReLU(), block=shared, last=nn.Conv2d(4, 2, 1))
     assert_exact(model, (1, 6, 6), torch.float32, batch=3)
     by_path = {layer.path: layer for layer in predict_saved(model, (1, 6, 6)).layers}
@@ -178,7 +178,8 @@ def test_a_feature_map_is_counted_once():
     for path in ("block.shortcut", "block.body.conv"):
         assert by_path[path].per_image_bytes == {}
         assert by_path[path].shared_bytes == {"input": one_map}
-    # the sum is a new map
+    # the sum is a new map, whatever the branch keeps of its own
+    assert by_path["block.body.relu"].per_image_bytes == {"output": one_map}
     assert by_path["last"].per_image_bytes == {"input": one_map}
 
 
