@@ -175,7 +175,7 @@ samples of each. Generator and aggregation: *reference* is a grouped 1×1 convol
 Milliseconds are medians of wall time with the interquartile range in brackets. A ratio is the reference's median over
 the candidate's: by wall time, then by processor time, which a busy machine disturbs less. Saved bytes are the distinct
 storages kept for backward, weights included; the peak is what PyTorch's allocator held during forward+backward beyond
-the inputs; both also as a share of the reference's.
+the inputs, the output's gradient included; both also as a share of the reference's.
 """
 COLUMNS = "layer|candidate|forward ms|wall|processor|forward+backward ms|wall|processor|saved MB|share|peak MB|share"
 
