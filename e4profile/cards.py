@@ -26,7 +26,9 @@ else:
 if TYPE_CHECKING:
     from torch import nn
 
-COMPARED = ("params", "flops", "macs")
+GPU_MEMORY = "gpu_memory"
+
+COMPARED = ("params", "flops", "macs", GPU_MEMORY)
 """Quantities of a published row that are compared with the built network; the others are carried along."""
 
 REPRODUCED = "reproduced"
@@ -335,7 +337,7 @@ class _Reader:
             raise CardError(f"{self.file}: {where}evidence: missing; an unresolved cell must say why")
         try:
             parse_printed(cell.value)
-            if quantity != "params":
+            if quantity not in ("params", GPU_MEMORY):
                 convention(self.need(table, "convention", str, where))
         except (SettingError, UnknownNameError) as error:
             raise CardError(f"{self.file}: {where}{error}") from error

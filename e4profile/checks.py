@@ -86,7 +86,8 @@ def check_network(card: Card, label: str) -> CheckResult:
     measured = measure(card, ("closed-form", "dispatch"))
     problems = [f"{label}: {difference}" for difference in measured.differences]
     problems += [
-        f"{label}: unknown operator {name}, executed {times} times"
+        f"{label}: {', '.join(path or '(network)' for path in measured.dispatch.uncounted_in[name])}: unknown "
+        f"operator {name}, executed {times} times"
         for name, times in measured.dispatch.uncounted.items()
     ]
     return CheckResult(

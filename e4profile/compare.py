@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 
 from e4profile.cards import BY_RULE, REPRODUCED, TRUNCATED, UNRESOLVED, Cell
 from e4profile.conventions import CONVENTIONS, MAC_KINDS, NORM_KINDS
@@ -23,7 +24,7 @@ class Verdict:
     deviation_percent: Decimal
 
 
-def judge(built: int, cell: Cell) -> Verdict:
+def judge(built: int | Fraction, cell: Cell) -> Verdict:
     """The verdict on one published cell.
 
     The printed digits must come out at the printed precision, rounded or truncated as the card says; a cell

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _ALIASES = {"z2": "C1", "p1": "C1", "p2": "C2", "p4": "C4", "p8": "C8", "pm": "D1", "p2mm": "D2", "p4m": "D4"}
 _LARGEST_ORDER = 256
+_LARGEST_KERNEL = 255
 
 
 @dataclass(frozen=True)
@@ -139,9 +140,12 @@ class Group:
         ``acted.flat[j] = stencil.flat[permutation[j]]``.
 
         Raises:
-            SettingError: when the group is not exact on the grid.
+            SettingError: when the group is not exact on the grid, or the kernel beyond any use (the
+                permutation is a list of k * k numbers).
         """
         positive(kernel=kernel)
+        if kernel > _LARGEST_KERNEL:
+            raise SettingError(f"kernel (={kernel}) must be at most {_LARGEST_KERNEL}")
         a, b, c, d = self._grid_matrix(self.inverse(element))
         permutation = []
         for row in range(kernel):

@@ -10,14 +10,16 @@ import torch
 from torch import nn
 
 from e4profile.cards import Card
-from e4profile.compare import LayerDifference, differences
+from e4profile.compare import WITNESSED_KINDS, LayerDifference, differences
+from e4profile.conventions import convention
 from e4profile.counters import COUNTERS
 from e4profile.counters.base import Count
 from e4profile.counters.closed_form import count_closed_form, printed_form
 from e4profile.counters.dispatch import count_dispatch
 from e4profile.counters.gap import Gap, explain
 from e4profile.counters.state import one_thread
-from e4profile.errors import SettingError, UnknownNameError
+from e4profile.errors import E4ProfileError, SettingError, UnknownNameError
+from e4profile.layers.containers import trace
 
 _REAL_RUN_MACS = 10**11
 _REAL_RUN_PARAMS = 2 * 10**8
@@ -64,11 +66,23 @@ class Measurement:
         Kinds that run come from the dispatch counter; kinds that only a publication's rule knows come from the
         closed form.
         """
-        from e4profile.compare import WITNESSED_KINDS
-        from e4profile.conventions import convention
+        return convention(convention_name).total(self._operations)
 
+    def beyond_macs(self, convention_name: str) -> dict[str, int]:
+        """What a convention charges beyond the MACs that run, or leaves out of them, by kind.
+
+        ``total("macs")`` plus these amounts is ``total(convention_name)``.
+        """
+        weights, macs = convention(convention_name).weights, convention("macs").weights
+        amounts = {
+            kind: (weights.get(kind, 0) - macs.get(kind, 0)) * amount for kind, amount in self._operations.items()
+        }
+        return {kind: amount for kind, amount in sorted(amounts.items()) if amount}
+
+    @property
+    def _operations(self) -> dict[str, int]:
         ruled = {kind: n for kind, n in self.closed.operations.items() if kind not in WITNESSED_KINDS}
-        return convention(convention_name).total({**self.dispatch.operations, **ruled})
+        return {**self.dispatch.operations, **ruled}
 
     @property
     def versions(self) -> dict[str, str]:
@@ -84,11 +98,17 @@ def measure(card: Card, counters: Sequence[str] = COUNTERS, batch_size: int = 1)
     it is missing or fails, its reason stands in ``failures`` and the others go on.
 
     Raises:
-        SettingError: for arguments that the network refuses.
+        SettingError: for arguments that the network refuses, or an input that it cannot take.
         UnknownNameError: for a counter that does not exist.
     """
     shape = card.input_shape(batch_size)
-    return _measure(card.build("meta"), lambda: card.build("cpu"), shape, counters)
+    model = card.build("meta")
+    try:
+        return _measure(model, lambda: card.build("cpu"), shape, counters)
+    except (RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, E4ProfileError):
+            raise
+        raise SettingError(f"{card.name} cannot run on an input {shape}: {_why(model, shape, error)}") from error
 
 
 def measure_module(
@@ -109,6 +129,19 @@ def measure_module(
         Whatever the model's forward raises.
     """
     return _measure(model, lambda: model, input_shape, counters)
+
+
+def _why(model: nn.Module, shape: tuple[int, ...], error: Exception) -> str:
+    # the closed form follows the same shapes and names the layer that they do not fit
+    try:
+        trace(model, shape)
+    except SettingError as reason:
+        return str(reason)
+    return _first_line(error)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _measure(
@@ -168,5 +201,4 @@ def _try_counter(
         with one_thread():
             raw[name] = raw_counter(name)(model, (image,))
     except Exception as error:
-        first_line = (str(error).strip() or "no message").splitlines()[0]
-        failures[name] = f"{type(error).__name__}: {first_line}"
+        failures[name] = f"{type(error).__name__}: {_first_line(error)}"

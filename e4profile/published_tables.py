@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
-from e4profile.cards import Card, Cell, PublishedRow, all_cards
+from e4profile.cards import GPU_MEMORY, Card, Cell, PublishedRow, all_cards
 from e4profile.compare import judge
-from e4profile.errors import UnknownNameError
+from e4profile.errors import SettingError, UnknownNameError
 
 TITLES = {
     "1": "Table 1: rot-MNIST (He et al. 2021)",
@@ -19,8 +20,21 @@ TITLES = {
     "separable-mnist": "Separable group convolutions, rot-MNIST (Lengyel & van Gemert 2021)",
     "separable-cifar": "Separable group convolutions, CIFAR-10 (Lengyel & van Gemert 2021)",
     "steerable": "Equivariant vision models: steerable ResNets (Klee 2023)",
+    "implicit": "Implicit equivariance: inference and training step (Khetan et al. 2021)",
 }
 """Titles of the published tables by name."""
+
+IMPLICIT = "implicit"
+"""The table for which nothing was published: its rows are built beside G-CNNs of equal parameters."""
+
+BUILT = "built, nothing published"
+"""The verdict of a built figure that no publication has."""
+
+BYTES_PER_MB = 2**20
+"""The unit of the published GPU memory."""
+
+MEMORY_CONVENTION = "peak bytes at batch 2, allocator emulation"
+"""How the built value of a GPU-memory cell comes about (see ``e4profile.memory``)."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +48,8 @@ class BuiltCell:
         built: the built value; None for a quantity that is only carried.
         verdict: what the comparison gives; ``published`` for a carried quantity.
         deviation_percent: built against published, in percent.
+        executed_macs: MACs that one forward pass runs, for a cell that counts operations.
+        rule_causes: what the cell's convention charges beyond the executed MACs (or leaves out), by kind.
     """
 
     card: Card
@@ -42,6 +58,8 @@ class BuiltCell:
     built: int | None
     verdict: str
     deviation_percent: Decimal | None
+    executed_macs: int | None = None
+    rule_causes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def as_recorded(self) -> bool:
@@ -51,7 +69,7 @@ class BuiltCell:
 
 def table_names() -> list[str]:
     """Every table that some card has a row of."""
-    found = {row.table for card in all_cards().values() for row in card.published}
+    found = {row.table for card in all_cards().values() for row in card.published} | {IMPLICIT}
     return sorted(found, key=lambda name: (list(TITLES).index(name) if name in TITLES else len(TITLES), name))
 
 
@@ -60,9 +78,12 @@ def build_table(name: str) -> list[BuiltCell]:
 
     Raises:
         UnknownNameError: for a table that no card has a row of.
+        SettingError: for the table that has no published cells.
     """
     if name not in table_names():
         raise UnknownNameError("table", name, table_names())
+    if name == IMPLICIT:
+        raise SettingError("nothing was published for the table 'implicit': see implicit_rows")
     rows = sorted(
         ((row, card) for card in all_cards().values() for row in card.published if row.table == name),
         key=lambda pair: (pair[0].order, pair[1].name),
@@ -82,12 +103,30 @@ def build_row(card: Card, row: PublishedRow) -> list[BuiltCell]:
             cells.append(BuiltCell(built_card, row, cell, None, "published", None))
             continue
         key = repr(sorted(built_card.arguments.items()))
+        if cell.quantity == GPU_MEMORY:
+            built = _emulated_bytes(built_card)
+            verdict = judge(Fraction(built, BYTES_PER_MB), cell)
+            cells.append(BuiltCell(built_card, row, cell, built, verdict.verdict, verdict.deviation_percent))
+            continue
         if key not in measured:
             measured[key] = measure(built_card, ("closed-form", "dispatch"))
         built = built_value(measured[key], cell)
         verdict = judge(built, cell)
-        cells.append(BuiltCell(built_card, row, cell, built, verdict.verdict, verdict.deviation_percent))
+        found = BuiltCell(built_card, row, cell, built, verdict.verdict, verdict.deviation_percent)
+        if cell.convention is not None:
+            found = replace(
+                found,
+                executed_macs=measured[key].total("macs"),
+                rule_causes=measured[key].beyond_macs(cell.convention),
+            )
+        cells.append(found)
     return cells
+
+
+def _emulated_bytes(card: Card) -> int:
+    from e4profile.memory import allocator_emulation
+
+    return allocator_emulation(card.build("meta"), card.input, batch_size=2, device="meta").peak_bytes
 
 
 def built_value(measurement: Any, cell: Cell) -> int:
@@ -119,8 +158,9 @@ def table_rows(cells: Sequence[BuiltCell]) -> list[dict[str, Any]]:
             "published": _with_unit(cell.cell),
             "built": cell.built,
             "deviation_percent": cell.deviation_percent,
-            "convention": cell.cell.convention,
+            "convention": MEMORY_CONVENTION if cell.cell.quantity == GPU_MEMORY else cell.cell.convention,
             "verdict": cell.verdict,
+            "executed_macs": cell.executed_macs,
             "card": cell.card.name,
             "evidence": cell.cell.evidence,
         }
@@ -132,3 +172,41 @@ def _with_unit(cell: Cell) -> str:
     spread = f" ± {cell.spread}" if cell.spread else ""
     unit = "" if not cell.unit else "%" if cell.unit == "%" else f" {cell.unit}"
     return f"{cell.value}{spread}{unit}"
+
+
+_IMPLICIT_QUANTITIES = {
+    "params": None,
+    "inference_macs": "macs",
+    "step_macs": "macs, forward and backward of an image and its copy, closed form",
+    "measured_step_macs": "macs, the same, as executed",
+    "measured_plain_step_macs": "macs, forward and backward of one image, as executed",
+}
+
+
+def implicit_rows(comparison: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The comparison of implicitly equivariant networks as objects with the keys of ``TABLE_COLUMNS``.
+
+    Args:
+        comparison: the rows of ``e4profile.implicit_table.implicit_comparison``.
+    """
+    rows = []
+    for built in comparison:
+        other = f"G-CNN of nearest parameters ({built['gcnn_group']}, width {built['gcnn_width']})"
+        for label, prefix in ((built["model"], ""), (f"{built['model']}: {other}", "gcnn_")):
+            rows += [
+                {
+                    "row": label,
+                    "quantity": quantity,
+                    "published": None,
+                    "built": built[prefix + quantity],
+                    "deviation_percent": None,
+                    "convention": meaning,
+                    "verdict": BUILT,
+                    "executed_macs": None,
+                    "card": built["model"],
+                    "evidence": None,
+                }
+                for quantity, meaning in _IMPLICIT_QUANTITIES.items()
+                if prefix + quantity in built
+            ]
+    return rows

@@ -312,8 +312,7 @@ class Sweep:
 
     def rows(self) -> list[dict[str, Any]]:
         """One row per finished setting in the plan's order, with the keys of ``COLUMNS``."""
-        order = {id(setting): index for index, setting in enumerate(self.plan.settings)}
-        finished = sorted(self.outcomes, key=lambda outcome: order[id(outcome.setting)])
+        finished = self._finished()
         baselines = {
             _baseline_key(outcome.setting): outcome.record.counts
             for outcome in finished
@@ -321,11 +320,17 @@ class Sweep:
         }
         return [_row(outcome, baselines.get(_baseline_key(outcome.setting))) for outcome in finished]
 
-    def terms(self) -> list[dict[str, int]]:
-        """MACs by named term of each row of ``rows``."""
+    def rows_for_plots(self) -> list[dict[str, Any]]:
+        """The rows with two more keys: ``params_printed_form`` and ``terms``, the MACs by named term."""
+        more = ("params_printed_form", "terms")
+        return [
+            {**row, **{name: outcome.record.counts[name] for name in more}}
+            for row, outcome in zip(self.rows(), self._finished(), strict=True)
+        ]
+
+    def _finished(self) -> list[Outcome]:
         order = {id(setting): index for index, setting in enumerate(self.plan.settings)}
-        finished = sorted(self.outcomes, key=lambda outcome: order[id(outcome.setting)])
-        return [dict(outcome.record.counts["terms"]) for outcome in finished]
+        return sorted(self.outcomes, key=lambda outcome: order[id(outcome.setting)])
 
 
 def _baseline_key(setting: Setting) -> tuple[Any, ...]:

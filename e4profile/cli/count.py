@@ -42,7 +42,7 @@ def count(
     positive(**{"--batch-size": batch_size})
     meaning = convention(convention_name).meaning
     card = find_card(model).with_arguments(overrides(settings))
-    counters = tuple(names(counter)) or COUNTERS
+    counters = tuple(dict.fromkeys(names(counter))) or COUNTERS
     measured = measure(card, counters, batch_size)
     rows = count_rows(measured, counters, convention_name)
     known = {

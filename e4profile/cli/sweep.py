@@ -127,7 +127,7 @@ def sweep_table(rows: Sequence[dict[str, Any]], notes: Sequence[str], groups: Se
         Column("params_formula", "params formula", "integer", "params form.", 70),
         Column("params_measured", "params measured", "integer", "params meas.", 40),
         Column("macs_formula", "MACs formula", "integer", "MACs form.", 70),
-        Column("macs_measured", "MACs measured", "integer", "MACs meas.", 40),
+        Column("macs_measured", "MACs measured", "integer", "MACs meas.", 55),
         Column("macs_printed_form", "MACs printed form", "integer", "MACs printed", 30),
         Column("fvcore", "fvcore", "integer", priority=20),
         Column("thop", "thop", "integer", priority=20),
@@ -148,7 +148,7 @@ def _write_reports(table: Table, running: Any, folder: Path) -> None:
     from e4profile.render.plots import plot_sweep
     from e4profile.render.tables import render
 
-    rows = [{**row, "terms": terms} for row, terms in zip(running.rows(), running.terms(), strict=True)]
+    rows = running.rows_for_plots()
     written = plot_sweep(rows, folder)
     for name, output_format in (("table.md", "markdown"), ("table.csv", "csv")):
         (folder / name).write_text(render(table, output_format), encoding="utf-8")

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 
 import typer
 
 from e4profile.cli.options import Format, Units, check_format
-from e4profile.cli.output import Progress, emit
+from e4profile.cli.output import Progress, emit, note
 
 _EXACT = ("json", "csv")
 
 if TYPE_CHECKING:
     from e4profile.published_tables import BuiltCell
     from e4profile.render.tables import Table
+
+    Built: TypeAlias = list[BuiltCell] | list[dict[str, Any]]
 
 
 def table(
@@ -25,58 +28,137 @@ def table(
 ) -> None:
     """Rebuild a published table: published value, built value, convention and verdict for every cell."""
     check_format(output_format)
-    from e4profile.errors import SettingError
-    from e4profile.published_tables import build_table, table_names
+    from e4profile.errors import SettingError, UnknownNameError
+    from e4profile.published_tables import table_names
 
+    known = table_names()
     if listing:
-        sys.stdout.write("".join(f"{known}\n" for known in [*table_names(), "all"]))
+        sys.stdout.write("".join(f"{one}\n" for one in [*known, "all"]))
         return
     if name is None:
-        raise SettingError(f"table: give a name: {', '.join(table_names())} or all")
-    wanted = table_names() if name == "all" else [name]
-    if len(wanted) == 1:
-        cells = build_table(wanted[0])
-        emit(published_table(wanted[0], cells, for_programs=output_format in _EXACT), output_format, units)
-        return
+        raise SettingError(f"table: give a name: {', '.join(known)} or all")
+    if name not in (*known, "all"):
+        raise UnknownNameError("table", name, (*known, "all"))
+    wanted = known if name == "all" else [name]
     progress = Progress("table", len(wanted))
-    built: dict[str, list[BuiltCell]] = {}
+    built: dict[str, Built] = {}
     try:
-        for known in wanted:
-            built[known] = build_table(known)
-            progress.step(known)
+        for one in wanted:
+            built[one] = _build(one)
+            progress.step(one)
     finally:
         progress.close()
-    _emit_all(built, output_format, units)
+    if name == "all":
+        _emit_all(built, output_format, units)
+    else:
+        emit(_as_table(name, built[name], for_programs=output_format in _EXACT), output_format, units)
 
 
-def _emit_all(built: dict[str, list[BuiltCell]], output_format: str, units: str) -> None:
+def _build(name: str) -> Built:
+    from e4profile.published_tables import IMPLICIT, build_table
+
+    if name == IMPLICIT:
+        from e4profile.implicit_table import implicit_comparison
+
+        return implicit_comparison()
+    return build_table(name)
+
+
+def _as_table(name: str, built: Built, *, for_programs: bool) -> Table:
+    from e4profile.published_tables import IMPLICIT
+
+    if name == IMPLICIT:
+        comparison = cast("list[dict[str, Any]]", built)
+        return _implicit_objects(comparison) if for_programs else _implicit_table(comparison)
+    return published_table(name, cast("list[BuiltCell]", built), for_programs=for_programs)
+
+
+def _emit_all(built: dict[str, Built], output_format: str, units: str) -> None:
     from e4profile.compare import tally
+    from e4profile.published_tables import IMPLICIT
 
-    verdicts = [cell.verdict for cells in built.values() for cell in cells if cell.cell.compared]
+    published = {name: cast("list[BuiltCell]", cells) for name, cells in built.items() if name != IMPLICIT}
+    verdicts = [cell.verdict for cells in published.values() for cell in cells if cell.cell.compared]
     summary = f"{len(verdicts)} published cost cells: " + ", ".join(
         f"{count} {verdict}" for verdict, count in tally(verdicts).items()
     )
+    tables = {name: _as_table(name, one, for_programs=output_format in _EXACT) for name, one in built.items()}
     if output_format in _EXACT:
         from e4profile.render.tables import Column, Table
 
-        tables = [published_table(name, cells, for_programs=True) for name, cells in built.items()]
-        columns = (Column("table", "table", "text"), *tables[0].columns)
-        rows = tuple(
-            {"table": name, **row} for name, one in zip(built, tables, strict=True) for row in one.rows
-        )
+        columns = (Column("table", "table", "text"), *next(iter(tables.values())).columns)
+        rows = tuple({"table": name, **row} for name, one in tables.items() for row in one.rows)
         emit(Table("Every published table", columns, rows), output_format, units)
-        sys.stderr.write(summary + "\n")
+        note(summary)
         return
-    for name, cells in built.items():
-        emit(published_table(name, cells), output_format, units)
+    for one in tables.values():
+        emit(one, output_format, units)
         sys.stdout.write("\n")
-    sys.stdout.write(summary + "\n")
+    sys.stdout.write(f"{'% ' if output_format == 'latex' else ''}{summary}\n")
+
+
+def _implicit_objects(comparison: list[dict[str, Any]]) -> Table:
+    from e4profile.published_tables import TITLES, implicit_rows
+
+    return _published_objects(TITLES["implicit"], implicit_rows(comparison), for_programs=True)
+
+
+def _implicit_table(comparison: list[dict[str, Any]]) -> Table:
+    from e4profile.published_tables import TITLES
+    from e4profile.render.tables import Column, Table
+
+    columns = (
+        Column("model", "model", "text", priority=100),
+        Column("objective", "objective", "text", priority=50),
+        Column("width", "width", "integer", priority=60),
+        Column("params", "params", "integer", priority=90),
+        Column("inference_macs", "inference MACs", "integer", priority=95),
+        Column("step_macs", "training step MACs", "integer", priority=95),
+        Column("step_ratio", "step / plain step", "ratio", priority=80),
+        Column("gcnn_group", "G-CNN group", "text", priority=30),
+        Column("gcnn_width", "G-CNN width", "integer", priority=30),
+        Column("gcnn_params", "G-CNN params", "integer", priority=40),
+        Column("gcnn_inference_macs", "G-CNN inference MACs", "integer", priority=70),
+        Column("gcnn_step_macs", "G-CNN training step MACs", "integer", priority=70),
+    )
+    return Table(
+        TITLES["implicit"],
+        columns,
+        tuple({column.key: row[column.key] for column in columns} for row in comparison),
+        (
+            "inference costs what the plain network costs; a training step runs an image and its copy, forward and "
+            "backward",
+            "step / plain step is measured: executed MACs of a step with and without the objective",
+            "the G-CNN is the ResNet18 whose parameters, by closed form, come nearest",
+            "no cost was published for these networks",
+        ),
+        convention="macs, per sample",
+    )
 
 
 def published_table(name: str, cells: list[BuiltCell], *, for_programs: bool = False) -> Table:
     """The cells of one published table as a table."""
+    from e4profile.cards import BY_RULE
     from e4profile.compare import tally
-    from e4profile.published_tables import TABLE_COLUMNS, TITLES, table_rows
+    from e4profile.published_tables import TITLES, table_rows
+
+    compared = [cell.verdict for cell in cells if cell.cell.compared]
+    notes = [f"{len(compared)} cost cells: " + ", ".join(f"{n} {v}" for v, n in tally(compared).items())]
+    notes += [f"{one.row.row}, {one.cell.quantity}: {one.cell.evidence}" for one in cells if one.cell.evidence]
+    notes += [_rule_note(cell) for cell in cells if cell.verdict == BY_RULE]
+    title = TITLES.get(name, f"Table {name}")
+    return _published_objects(title, table_rows(cells), notes, for_programs=for_programs)
+
+
+def _rule_note(cell: BuiltCell) -> str:
+    causes = ", ".join(f"{kind.replace('_', ' ')} {amount:+,}" for kind, amount in cell.rule_causes.items())
+    return f"{cell.row.row}: {cell.executed_macs:,} MACs run; {cell.cell.convention} charges {cell.built:,}: {causes}"
+
+
+def _published_objects(
+    title: str, rows: list[dict[str, Any]], notes: Sequence[str] = (), *, for_programs: bool
+) -> Table:
+    from e4profile.published_tables import TABLE_COLUMNS
     from e4profile.render.tables import Column, Table
 
     columns = {
@@ -87,21 +169,16 @@ def published_table(name: str, cells: list[BuiltCell], *, for_programs: bool = F
         "deviation_percent": Column("deviation_percent", "deviation %", "percent", "dev. %", 60),
         "convention": Column("convention", "convention", "text", priority=50),
         "verdict": Column("verdict", "verdict", "verdict", priority=100),
+        "executed_macs": Column("executed_macs", "executed MACs", "integer", priority=30),
         "card": Column("card", "card", "text", priority=20),
         "evidence": Column("evidence", "evidence", "text", priority=0),
     }
     # programs get the evidence in its column, readers below the table
     keys = [key for key in TABLE_COLUMNS if for_programs or key != "evidence"]
-    rows = [{key: row[key] for key in keys} for row in table_rows(cells)]
-    compared = [cell.verdict for cell in cells if cell.cell.compared]
-    notes = [f"{len(compared)} cost cells: " + ", ".join(f"{n} {v}" for v, n in tally(compared).items())]
-    notes += [
-        f"{cell.row.row}, {cell.cell.quantity}: {cell.cell.evidence}" for cell in cells if cell.cell.evidence
-    ]
     return Table(
-        TITLES.get(name, f"Table {name}"),
+        title,
         tuple(columns[key] for key in keys),
-        tuple(rows),
+        tuple({key: row[key] for key in keys} for row in rows),
         tuple(notes),
         convention="as each row says; deviation is built against published",
     )
