@@ -373,13 +373,19 @@ def test_a_comparison_row_is_exact_and_its_g_cnn_the_nearest() -> None:
     assert row["gcnn_params"] == g_cnn_params(Group(4), row["gcnn_width"], 1, 10)
 
 
-@given(width=st.integers(1, 12), offset=st.integers(-40, 40), mirrors=st.booleans())
-@settings(max_examples=12, deadline=None)
-def test_the_nearest_width_is_nearest(width: int, offset: int, mirrors: bool) -> None:
+@given(
+    width=st.integers(1, 12),
+    offset=st.integers(-40, 40),
+    mirrors=st.booleans(),
+    classes=st.sampled_from((10, 10**6)),
+)
+@settings(max_examples=20, deadline=None)
+def test_the_nearest_width_is_nearest(width: int, offset: int, mirrors: bool, classes: int) -> None:
+    """Also where the classifier makes parameters grow linearly, so that the first guess is far off."""
     group = Group(4, mirrors)
-    target = max(1, g_cnn_params(group, width, 3, 10) + offset)
-    found = nearest_width(group, 3, 10, target)
-    distances = {near: abs(g_cnn_params(group, near, 3, 10) - target) for near in range(1, 15)}
+    target = max(1, g_cnn_params(group, width, 3, classes) + offset)
+    found = nearest_width(group, 3, classes, target)
+    distances = {near: abs(g_cnn_params(group, near, 3, classes) - target) for near in range(1, 15)}
     assert found == min(distances, key=distances.__getitem__)
 
 

@@ -126,6 +126,14 @@ def test_a_norm_before_the_first_convolution_needs_the_gradient_of_its_output() 
     assert cost.total == measured(model, (2, 2, 6, 6))
 
 
+def test_a_shortcut_with_weights_around_a_body_without() -> None:
+    with torch.device("meta"):
+        model = Chain(residual=Residual(nn.MaxPool2d(3, 1, 1), nn.Conv2d(2, 2, 1)), conv=nn.Conv2d(2, 1, 3))
+    cost = training_step_macs(model, (1, 2, 6, 6))
+    assert [layer.backward_input > 0 for layer in cost.layers] == [False, True]
+    assert cost.total == measured(model, (1, 2, 6, 6))
+
+
 def test_an_identity_shortcut_around_the_first_layer() -> None:
     with torch.device("meta"):
         model = Chain(residual=Residual(nn.Conv2d(2, 2, 3, padding=1)), conv=nn.Conv2d(2, 1, 3))
