@@ -46,6 +46,7 @@ class Count:
         layers: what it saw, by module; every operation stands in exactly one of them.
         raw: True for a third-party counter, whose operations are its own and are only ever added up.
         uncounted: operations that it executed or met and could not count, with how often.
+        uncounted_in: the modules in which each of them ran, where the counter knows (dispatch only).
         free: operations that cost nothing in any convention, with how often (dispatch only).
         notes: what a reader must know, for example that a parameter total is the counter's own.
     """
@@ -55,6 +56,7 @@ class Count:
     layers: tuple[LayerCount, ...]
     raw: bool = False
     uncounted: Mapping[str, int] = field(default_factory=dict)
+    uncounted_in: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     free: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

@@ -5,6 +5,7 @@ Nothing runs and no tensor is read.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.metadata import version
 
 from torch import nn
@@ -25,19 +26,24 @@ def count_closed_form(model: nn.Module, input_shape: Shape) -> Count:
         SettingError: for a part without a closed form, naming its path.
     """
     _, steps = trace(model, input_shape)
-    layers = []
+    layers: dict[nn.Module, LayerCount] = {}
     for step in steps:
         cost = layer_cost(step.form, step.input_shape)
-        layers.append(
-            LayerCount(
-                step.path,
-                type(step.module).__name__,
-                cost.total_params,
-                cost.operations,
-                {**cost.macs, **cost.elements},
-            )
+        # a module that runs twice has its parameters once
+        before = layers.get(step.module)
+        path, params = (before.path, before.params) if before else (step.path, cost.total_params)
+        layers[step.module] = LayerCount(
+            path,
+            type(step.module).__name__,
+            params,
+            _added(before.operations if before else {}, cost.operations),
+            _added(before.terms if before else {}, {**cost.macs, **cost.elements}),
         )
-    return Count("closed form", version("e4profile"), tuple(layers))
+    return Count("closed form", version("e4profile"), tuple(layers.values()))
+
+
+def _added(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:
+    return {name: first.get(name, 0) + second.get(name, 0) for name in (*first, *second)}
 
 
 def printed_form(model: nn.Module, input_shape: Shape) -> tuple[int, int]:
@@ -46,5 +52,6 @@ def printed_form(model: nn.Module, input_shape: Shape) -> tuple[int, int]:
     The printed forms cover lifting, group convolution and E4 layers without biases, norms and classifier.
     """
     _, steps = trace(model, input_shape)
-    costs = [layer_cost(step.form, step.input_shape) for step in steps]
-    return sum(cost.printed_params for cost in costs), sum(cost.printed_macs for cost in costs)
+    costs = [(step.module, layer_cost(step.form, step.input_shape)) for step in steps]
+    params = {module: cost.printed_params for module, cost in costs}
+    return sum(params.values()), sum(cost.printed_macs for _, cost in costs)

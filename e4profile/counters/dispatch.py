@@ -66,6 +66,7 @@ class _Recorder(TorchDispatchMode):
         self.scopes = scopes
         self.by_path: dict[str, Counter[str]] = {}
         self.unknown: Counter[str] = Counter()
+        self.unknown_in: dict[str, dict[str, None]] = {}
         self.free: Counter[str] = Counter()
 
     def __torch_dispatch__(
@@ -76,7 +77,9 @@ class _Recorder(TorchDispatchMode):
         path, scope = self.scopes.current
         amounts = operations(func, args, keywords, out, scope)
         if amounts is None:
-            self.unknown[func._overloadpacket._qualified_op_name] += 1
+            name = func._overloadpacket._qualified_op_name
+            self.unknown[name] += 1
+            self.unknown_in.setdefault(name, {})[path] = None
         elif amounts:
             self.by_path.setdefault(path, Counter()).update(amounts)
         else:
@@ -131,6 +134,7 @@ def count_dispatch(
         torch.__version__,
         _layers(model, recorder.by_path),
         uncounted=dict(sorted(recorder.unknown.items())),
+        uncounted_in={name: tuple(paths) for name, paths in sorted(recorder.unknown_in.items())},
         free=dict(sorted(recorder.free.items())),
     )
 

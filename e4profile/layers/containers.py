@@ -75,14 +75,15 @@ class Chain(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Run the parts in order."""
-        for part in self.children():
+        for part in self:
             features = part(features)
         return features
 
     def trace(self, input_shape: Shape, path: str) -> tuple[Shape, list[Step]]:
         """The output shape and the costed layers inside, in order of execution."""
         steps: list[Step] = []
-        for name, part in self.named_children():
+        # named_children() would leave out the second use of a part
+        for name, part in zip(self._modules, self, strict=True):
             input_shape, inner = trace(part, input_shape, join(path, name))
             steps.extend(inner)
         return input_shape, steps

@@ -15,8 +15,8 @@ class FilterBankLayer(EquivariantLayer):
     """A convolution whose dense filters are a gather of its weights.
 
     In evaluation mode without gradients the filters are computed once and kept until the weight changes.
-    A change is noticed by the weight's identity, memory, version counter and, on CPU, by its sum, because
-    writing through ``weight.data`` leaves the version counter alone. On an accelerator reading a sum would
+    A change is noticed by the weight's identity, memory, version counter and, on CPU, by its values, because
+    writing through ``weight.data`` leaves the version counter alone. On an accelerator comparing values would
     force a synchronisation: after writing through ``.data`` there, call ``clear_filter_cache()``.
     """
 
@@ -37,7 +37,13 @@ class FilterBankLayer(EquivariantLayer):
     def clear_filter_cache(self) -> None:
         """Forget the cached filters."""
         self._cached_filters: Tensor | None = None
+        self._cached_weight: Tensor | None = None
         self._cache_key: tuple[Any, ...] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or a pickle of the layer takes along: not the cache, A times as large as the weight."""
+        cache = dict.fromkeys(("_cached_filters", "_cached_weight", "_cache_key"))
+        return {**self.__dict__, **cache}
 
     def train(self, mode: bool = True) -> FilterBankLayer:
         """Set the mode; the cache lives in evaluation mode only."""
@@ -64,14 +70,26 @@ class FilterBankLayer(EquivariantLayer):
         if weight.is_meta:
             # no values to keep: a stand-in for what evaluation finds in its cache, at the same cost, none
             return weight.new_empty(self.filter_shape)
-        probe = weight.detach().sum().item() if weight.device.type == "cpu" else None
+        if _stands_for_another(weight):
+            return self.expand_filters()
+        version = None if weight.is_inference() else weight._version
         # filters made in inference mode cannot be saved for a backward pass to the input
         inference = torch.is_inference_mode_enabled()
-        key = (id(weight), weight.data_ptr(), weight._version, weight.dtype, weight.device, probe, inference)
-        if self._cached_filters is None or key != self._cache_key:
+        key = (id(weight), weight.data_ptr(), version, weight.dtype, weight.device, inference)
+        if self._cached_filters is None or key != self._cache_key or self._values_moved(weight):
             self._cached_filters = self.expand_filters().detach()
+            self._cached_weight = weight.detach().clone() if weight.device.type == "cpu" else None
             self._cache_key = key
         return self._cached_filters
+
+    def _values_moved(self, weight: Tensor) -> bool:
+        return self._cached_weight is not None and not torch.equal(weight, self._cached_weight)
+
+
+def _stands_for_another(weight: Tensor) -> bool:
+    """Whether a weight has no values of its own: a fake tensor, or one inside ``torch.func.vmap`` or ``grad``."""
+    plain = type(weight) in (Tensor, nn.Parameter)
+    return not plain or torch._C._functorch.is_functorch_wrapped_tensor(weight)
 
 
 def _bounds(fan_in: int) -> tuple[float, float]:
