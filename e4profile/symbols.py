@@ -41,6 +41,7 @@ W_inside, N_inside, Q_inside = _indicator("W"), _indicator("N"), _indicator("Q")
 
 A_in, A_out, A_rel = _size("A_in"), _size("A_out"), _size("A_rel")
 n_k = _size("n_k")
+n_grids = _size("n_grids")
 
 n_in, n_out = _size("n_in"), _size("n_out")
 
@@ -87,6 +88,7 @@ MEANING: dict[sp.Symbol, str] = {
     A_in: "channels of one input field: A for a regular field, 1 for a trivial one",
     A_out: "channels of one output field: A for a regular field, 1 for a trivial one",
     A_rel: "free kernel functions between two fields: A between regular fields, else 1",
+    n_grids: "rotated grids that a kernel is sampled on: A with a regular field on either side, else 1",
     n_k: "ring harmonics that span one kernel function: 1, 6, 11, 18, 31 for k = 1, 3, 5, 7, 9",
     n_in: "elements of one image's input",
     n_out: "elements of one image's output",

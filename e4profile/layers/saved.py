@@ -20,6 +20,7 @@ ACCUMULATE = "accumulate"
 STATISTICS = "statistics"
 MASK = "mask"
 INDEX = "index"
+CONVERTED = "converted"
 
 UNITS = {
     COMPUTE: "elements of the dtype that the network computes in (a term without a unit)",
@@ -27,6 +28,7 @@ UNITS = {
     STATISTICS: "batch-norm statistics: at least float32, but on CPU as the norm's parameters",
     MASK: "dropout's multipliers: of the compute dtype, but a byte each on CUDA",
     INDEX: "int64 indices",
+    CONVERTED: "elements of the compute dtype, converted from float64: no copy where it is float64",
 }
 """Every unit that ``saved_as`` may give to a term."""
 
@@ -46,6 +48,8 @@ def unit_bytes(unit: str, dtype: torch.dtype, device: str = "cpu") -> int:
         raise UnknownNameError("unit", unit, UNITS)
     if unit == INDEX:
         return torch.int64.itemsize
+    if unit == CONVERTED and dtype == torch.float64:
+        return 0
     if unit == MASK and device == "cuda":
         return 1
     if unit == ACCUMULATE or (unit == STATISTICS and device != "cpu"):

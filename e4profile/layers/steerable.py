@@ -17,6 +17,7 @@ from e4profile.groups import GroupLike, as_group
 from e4profile.layers.base import Dimensions, Sample, Shape, check_maps, window_size
 from e4profile.layers.filter_bank import FilterBankLayer
 from e4profile.layers.grid import window_reason
+from e4profile.layers.saved import CONVERTED
 from e4profile.layers.steerable_basis import (
     acted,
     evaluate_functions,
@@ -24,7 +25,21 @@ from e4profile.layers.steerable_basis import (
     pair_index,
     sampled_basis,
 )
-from e4profile.symbols import A_in, A_out, A_rel, c_in, c_out, h_out, has_bias, k, n_k, w_out
+from e4profile.symbols import (
+    A_in,
+    A_out,
+    A_rel,
+    c_in,
+    c_out,
+    h,
+    h_out,
+    has_bias,
+    k,
+    n_grids,
+    n_k,
+    w,
+    w_out,
+)
 from e4profile.terms import evaluate
 
 FieldName = Literal["trivial", "regular"]
@@ -68,6 +83,12 @@ class SteerableConv2d(FilterBankLayer):
     }
     per_forward = frozenset(elements)
     printed = {"params": ("weight",), "macs": ("convolution",)}
+    saved = {"input": c_in * A_in * h * w}
+    saved_constant = {
+        "filters": c_in * A_in * c_out * A_out * k**2,
+        "sampled basis": n_k * n_grids * k**2,
+    }
+    saved_as = {"sampled basis": CONVERTED}
     kept = {"dense filters": c_in * A_in * c_out * A_out * k**2}
     """Elements that evaluation mode keeps between forwards."""
 
@@ -154,9 +175,9 @@ class SteerableConv2d(FilterBankLayer):
         rows = []
         for g in group.elements if regular_out else range(1):
             blocks = []
-            for h in group.elements if regular_in else range(1):
-                relative = group.product(group.inverse(g), h) if regular_in and regular_out else 0
-                values = seen[g if regular_out else h]
+            for b in group.elements if regular_in else range(1):
+                relative = group.product(group.inverse(g), b) if regular_in and regular_out else 0
+                values = seen[g if regular_out else b]
                 blocks.append(torch.einsum("oin,...n->...oi", weight[:, :, relative], values))
             rows.append(torch.stack(blocks, -1))
         by_element = torch.stack(rows, -3)
@@ -166,7 +187,10 @@ class SteerableConv2d(FilterBankLayer):
     def dimensions(self, input_shape: Shape) -> Dimensions:
         """The values of the symbols, from arguments and shape alone."""
         _, _, rows, columns = self.output_shape(input_shape)
-        return {**self._sizes, h_out: rows, w_out: columns, has_bias: int(self.bias is not None)}
+        return {
+            **self._sizes, h: input_shape[2], w: input_shape[3], h_out: rows, w_out: columns,
+            has_bias: int(self.bias is not None),
+        }  # fmt: skip
 
     @property
     def _sizes(self) -> Dimensions:
@@ -174,6 +198,7 @@ class SteerableConv2d(FilterBankLayer):
         return {
             c_in: self.c_in, c_out: self.c_out, k: self.kernel, A_rel: self._relative_elements,
             A_in: self._channels(self.field_in), A_out: self._channels(self.field_out),
+            n_grids: 1 if trivial else self.group.order,
             n_k: len(kernel_functions(self.kernel, self.group if trivial else None)),
         }  # fmt: skip
 

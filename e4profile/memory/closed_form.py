@@ -138,7 +138,7 @@ class _Walk:
     def follow(self, module: nn.Module, features: _Map, shape: Shape, path: str) -> tuple[_Map, Shape]:
         """The feature map that comes out, and its shape."""
         if isinstance(module, Chain):
-            for name, part in module.named_children():
+            for name, part in zip(module._modules, module, strict=True):
                 features, shape = self.follow(part, features, shape, join(path, name))
             return features, shape
         if isinstance(module, Residual):

@@ -73,6 +73,7 @@ def test_the_layers_of_the_paper_state_a_table():
         "GroupMaxPool",
         "PointwiseConv2d",
         "SeparableGroupConv2d",
+        "SteerableConv2d",
     } <= set(STATED)
 
 
@@ -197,12 +198,13 @@ NETWORK_SETTINGS = {
     "gc": ("separable_mnist", {"group": "p4", "width": 10, "kind": "gc"}, (1, 28, 28)),
     "cifar": ("separable_cifar", {"group": "p4m", "widths": [2, 3, 4], "kind": "g", "depth": 2}, (3, 32, 32)),
     "resnet": ("basic_resnet", {"group": "p4", "width": 4}, (3, 32, 32)),
+    "steerable": ("steerable_resnet", {"group": "D8", "width": 2, "classes": 10}, (3, 64, 64)),
     "e4 resnet": ("basic_resnet", {"group": "p4m", "width": 2, "layer": "e4"}, (3, 32, 32)),
 }
 
 
 IN_FLOAT32 = [(name, torch.float32) for name in NETWORK_SETTINGS]
-IN_OTHERS = [(name, dtype) for name in ("e4 printed", "gc") for dtype in DTYPES[1:]]
+IN_OTHERS = [(name, dtype) for name in ("e4 printed", "gc", "steerable") for dtype in DTYPES[1:]]
 
 
 @pytest.mark.parametrize(("name", "dtype"), IN_FLOAT32 + IN_OTHERS)
@@ -218,6 +220,15 @@ def test_whole_networks(name, dtype):
 def test_networks_on_real_tensors(name, dtype):
     builder, arguments, shape = NETWORK_SETTINGS[name]
     assert_exact(NETWORKS[builder](**arguments), shape, dtype, device="cpu")
+
+
+def test_a_part_used_twice_keeps_twice():
+    relu, conv = nn.ReLU(), GroupConv2d(2, 2, 3, group="p4", padding=1)
+    model = Chain(first=conv, one=relu, second=conv, two=relu)
+    measured = saved_for_backward(model, (8, 5, 5), batch_size=3)
+    predicted = predict_saved(model, (8, 5, 5))
+    assert [layer.path for layer in predicted.layers] == ["first", "one", "second", "two"]
+    assert measured.saved_bytes == predicted.saved_bytes(3)
 
 
 def test_what_has_no_table_is_named():
