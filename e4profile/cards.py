@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,6 +107,7 @@ class Card:
         published: the printed rows.
         notes: what a reader should know, a sentence each.
         training: the published training recipe.
+        file: where the card stands, for messages.
     """
 
     name: str
@@ -117,6 +119,7 @@ class Card:
     published: tuple[PublishedRow, ...] = ()
     notes: tuple[str, ...] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
+    file: str = ""
 
     def with_arguments(self, overrides: Mapping[str, Any]) -> Card:
         """The same card with some arguments replaced.
@@ -144,17 +147,33 @@ class Card:
         """Whether the topology takes an argument of this name."""
         return argument in self._parameters()
 
-    def _parameters(self) -> set[str]:
-        import inspect
+    def argument(self, name: str) -> Any:
+        """The value of an argument: the card's, else the topology's default; None where neither has one."""
+        if name in self.arguments:
+            return self.arguments[name]
+        default = self._parameters()[name].default if self.accepts(name) else None
+        return None if default is Parameter.empty else default
 
-        return set(inspect.signature(self._builder()).parameters)
+    def _parameters(self) -> Mapping[str, Parameter]:
+        return signature(self._builder()).parameters
 
     def _builder(self) -> Any:
         from e4profile.networks import NETWORKS
 
         if self.network not in NETWORKS:
-            raise UnknownNameError(f"network (in card {self.name})", self.network, NETWORKS)
+            unknown = UnknownNameError("topology", self.network, NETWORKS)
+            raise CardError(f"{self.file or self.name}: network: {unknown}")
         return NETWORKS[self.network]
+
+    def _check_arguments(self) -> None:
+        parameters = self._parameters()
+        where = f"{self.file or self.name}: arguments"
+        for name in self.arguments:
+            if name not in parameters:
+                raise CardError(f"{where}.{name}: {UnknownNameError('argument', name, parameters)}")
+        missing = {name for name, one in parameters.items() if one.default is Parameter.empty} - set(self.arguments)
+        if missing:
+            raise CardError(f"{where}: lacks {', '.join(sorted(missing))}")
 
     def build(self, device: str = "meta", seed: int = 0) -> nn.Module:
         """Build the network in evaluation mode.
@@ -164,6 +183,7 @@ class Card:
             seed: of the weights; the caller's random state is kept.
 
         Raises:
+            CardError: for a topology or an argument that does not exist, or an argument that is missing.
             SettingError: for arguments that the topology or a layer refuses.
         """
         import torch
@@ -171,25 +191,18 @@ class Card:
         from e4profile.counters.state import random_state_kept
 
         builder = self._builder()
-        missing = self._parameters_without_default() - set(self.arguments)
-        if missing:
-            raise SettingError(f"card {self.name} lacks the argument {', '.join(sorted(missing))}")
-        self.with_arguments(self.arguments)
+        self._check_arguments()
         with random_state_kept(), torch.device(device):
             torch.manual_seed(seed)
             try:
                 model: nn.Module = builder(**self.arguments)
-            except (TypeError, RuntimeError, OverflowError, MemoryError) as error:
+            except E4ProfileError:
+                raise
+            except Exception as error:  # whatever torch says of a value from a card or the command line
                 setting = ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
                 first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
                 raise SettingError(f"{self.name} cannot be built with {setting}: {first_line}") from error
         return model.eval()
-
-    def _parameters_without_default(self) -> set[str]:
-        import inspect
-
-        parameters = inspect.signature(self._builder()).parameters.values()
-        return {parameter.name for parameter in parameters if parameter.default is inspect.Parameter.empty}
 
     def input_shape(self, batch_size: int = 1) -> tuple[int, ...]:
         """(B, channels, h, w)."""
@@ -271,6 +284,7 @@ def parse_card(text: str, file: str) -> Card:
         published=tuple(reader.rows(data)),
         notes=tuple(str(note) for note in notes),
         training=reader.get(data, "training", dict, {}, ""),
+        file=file,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -45,8 +46,18 @@ class Setting:
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The arguments, as they are recorded."""
-        return {name: value for name, value in self.card.arguments.items() if value is not None}
+        """What is built, as it is recorded: topology, input size and arguments, lists as text."""
+        given = {name: value for name, value in self.card.arguments.items() if value is not None}
+        return {
+            "network": self.card.network,
+            "input": "x".join(map(str, self.card.input)),
+            **{name: v if isinstance(v, (str, int, float)) else json.dumps(v) for name, v in given.items()},
+        }
+
+    @property
+    def group(self) -> str:
+        """The group's name; a topology that takes no group is a plain network."""
+        return as_group(self.card.argument("group") or "z2").alias
 
     def describe(self) -> str:
         """The setting in a few words, for progress and notes."""
@@ -135,11 +146,9 @@ def _grid(
     widths: Sequence[int] | None,
 ) -> Iterator[Setting]:
     base = card if group is None else card.with_arguments({"group": group})
-    dynamic = (
-        base.accepts("layer") and base.accepts("reduction") and base.arguments.get("layer", "e4") == "e4"
-    )
+    dynamic = base.accepts("reduction") and base.argument("layer") == "e4"
     axes: dict[str, Sequence[Any]] = {
-        "width": widths or [base.arguments.get("width")],
+        "width": _axis(base, "width", widths, None),
         "kernel": _axis(base, "kernel", kernels, DEFAULT_KERNELS if dynamic else None),
     }
     for kernel, width in product(axes["kernel"], axes["width"]):
@@ -151,14 +160,16 @@ def _grid(
             yield Setting(card.name, sized)
             continue
         yield Setting(f"{card.name}-gcnn", _gcnn(sized), baseline=True)
-        for r, s in product(reductions or DEFAULT_REDUCTIONS, slices or DEFAULT_SLICES):
+        for r, s in product(
+            dict.fromkeys(reductions or DEFAULT_REDUCTIONS), dict.fromkeys(slices or DEFAULT_SLICES)
+        ):
             yield Setting(card.name, sized.with_arguments({"reduction": r, "slices": s}))
 
 
 def _axis(card: Card, name: str, given: Sequence[Any] | None, default: Sequence[Any] | None) -> Sequence[Any]:
     if given is not None and not card.accepts(name):
         raise SettingError(f"{card.name} takes no {name} (={given[0]})")
-    return given or default or [card.arguments.get(name)]
+    return list(dict.fromkeys(given or default or [card.arguments.get(name)]))
 
 
 def _given(**arguments: Any) -> dict[str, Any]:
@@ -347,7 +358,7 @@ def _row(outcome: Outcome, baseline: Mapping[str, Any] | None) -> dict[str, Any]
     arguments, counts = outcome.setting.card.arguments, outcome.record.counts
     row = {
         "model": outcome.setting.model,
-        "group": arguments.get("group"),
+        "group": outcome.setting.group,
         "width": arguments.get("width"),
         "kernel": arguments.get("kernel"),
         "reduction": None if outcome.setting.baseline else arguments.get("reduction"),

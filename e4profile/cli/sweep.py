@@ -91,9 +91,7 @@ def _measure(running: Any) -> None:
 
 
 def _groups(plan: Any) -> list[str]:
-    from e4profile.groups import as_group
-
-    return list(dict.fromkeys(as_group(setting.card.arguments["group"]).alias for setting in plan.settings))
+    return list(dict.fromkeys(setting.group for setting in plan.settings))
 
 
 def _notes(running: Any) -> list[str]:
