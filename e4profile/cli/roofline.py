@@ -9,6 +9,7 @@ import typer
 
 from e4profile.cli.options import Format, Overrides, Units, check_format, overrides
 from e4profile.cli.output import emit, note
+from e4profile.cli.time_tables import threads_text
 
 if TYPE_CHECKING:
     from e4profile.roofline import Roofline
@@ -64,7 +65,7 @@ def roofline(
         for name, built in networks.items()
     ]  # fmt: skip
     table = Table(
-        title=f"{card.title}: roofline on {peaks.device} in {dtype}, batch of {batch_size}, {threads} threads",
+        title=f"{card.title}: roofline on {peaks.device} in {dtype}, batch of {batch_size}, {threads_text(threads)}",
         columns=tuple(_columns()),
         rows=tuple(row for one in found for row in _rows(one)),
         notes=tuple(_notes(found)),
@@ -137,12 +138,14 @@ def _notes(found: list[Roofline]) -> list[str]:
     peaks = found[0].peaks
     notes = [
         f"Roof: {peaks.macs_per_s:.3g} MACs/s in a matrix product, {peaks.bytes_per_s:.3g} bytes/s in a copy.",
-        "Bytes are each input, output and weight once, filters as expanded. A layer above 100% found its data in a cache.",
+        "Bytes are each input, output and weight once, filters as expanded.",
+        "A layer above 100% found its data in a cache.",
     ]
     for one in found:
         between_s = one.whole.median_s - one.layers_s
         notes.append(
-            f"{one.name}: the layers' times add up to {one.layers_s:.3g} s; {between_s:.3g} s of the whole pass lie between them."
+            f"{one.name}: the layers' times add up to {one.layers_s:.3g} s; the other {between_s:.3g} s of the whole "
+            "pass lie between them, or are noise."
         )
         notes += [f"{one.name} is noisy: {reason}." for reason in one.whole.noise_reasons]
     return notes
@@ -152,7 +155,7 @@ def _figure(found: list[Roofline]) -> tuple[Any, list[Any]]:
     from e4profile.render.time_plots import Roof, RoofPoint
 
     peaks = found[0].peaks
-    label = f"{peaks.environment.get('device', peaks.device)}, {peaks.dtype}, {peaks.threads} threads"
+    label = f"{peaks.environment.get('device', peaks.device)}, {peaks.dtype}, {threads_text(peaks.threads)}"
     points = [
         RoofPoint(one.name, t.path, t.layer, t.macs, t.bytes, layer.measured_s)
         for one in found

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import SettingError
 from e4profile.render.style import (
@@ -25,7 +26,14 @@ from e4profile.render.style import (
     save,
 )
 
-_PANEL_INCHES = 3.0
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_PANEL_INCHES = 2.6
+_LINE_INCHES = 0.1
+_LEGEND_ROW_INCHES = 0.15
+_LEGEND_COLUMNS = 2
+_PAD_INCHES = 0.04
 _COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY_BLUE, BLACK)
 _MARKERS = ("o", "^", "s", "D", "v", "P")
 _MARGIN = 2.0
@@ -117,12 +125,34 @@ def roofline_plot(name: str, title: str, roof: Roof, points: Sequence[RoofPoint]
     )
     if len(shown) < len(points):
         remark += f" {len(points) - len(shown)} layers without MACs are not shown."
-    figure.legend(handles=handles, loc="outside lower center", ncols=2)
-    figure.supxlabel("\n".join(textwrap.wrap(remark, CAPTION_CHARACTERS)), fontsize=5.5, color=GREY)
+    _below(figure, handles, textwrap.wrap(remark, CAPTION_CHARACTERS))
+    return Plot(name, figure, [_row(point, roof) for point in points])
+
+
+def _below(figure: Figure, handles: Sequence[Any], lines: Sequence[str]) -> None:
+    """Put legend and remark under the panel, which keeps its height."""
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    remark = _LINE_INCHES * len(lines) + 2 * _PAD_INCHES
+    below = remark + _LEGEND_ROW_INCHES * math.ceil(len(handles) / _LEGEND_COLUMNS)
+    width, height = figure.get_size_inches()
+    height += below
+    figure.set_size_inches(width, height)
+    note = figure.text(
+        _PAD_INCHES / width, _PAD_INCHES / height, "\n".join(lines), va="bottom", fontsize=5.5, color=GREY
+    )
+    legend = figure.legend(
+        handles=list(handles), loc="lower center", ncols=_LEGEND_COLUMNS, bbox_to_anchor=(0.5, remark / height),
+        borderpad=0, borderaxespad=0,
+    )  # fmt: skip
+    for placed in (note, legend):
+        placed.set_in_layout(False)
+    engine = figure.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)
+    engine.set(rect=(0, below / height, 1, 1 - below / height))
     # the layout is found once, not again for every file format
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-    return Plot(name, figure, [_row(point, roof) for point in points])
 
 
 def save_roofline(name: str, title: str, roof: Roof, points: Sequence[RoofPoint], folder: Path) -> list[Path]:

@@ -1,0 +1,158 @@
+"""``e4profile budget``: what whole trainings cost, side by side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from e4profile.cli.options import Format, Overrides, Units, check_format, names, overrides
+from e4profile.cli.output import emit, note
+from e4profile.cli.time_tables import threads_text
+
+if TYPE_CHECKING:
+    from e4profile.budget import Budget
+    from e4profile.cards import Card
+
+
+def budget(
+    models: Annotated[
+        list[str], typer.Argument(help="Cards' names or card files.", metavar="NAME|CARD.toml...")
+    ],
+    settings: Overrides = None,
+    recipe: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--recipe",
+            help="Another card's recipe by name, or a value: epochs=100, batch_size=64, ... Repeatable.",
+            metavar="NAME|KEY=VALUE",
+        ),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device", help="Measure a step on cpu or cuda; without it none runs.", metavar="DEVICE"
+        ),
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option("--dtype", help="float32, bfloat16, ...", metavar="DTYPE")
+    ] = "float32",
+    threads: Annotated[int, typer.Option("--threads", help="Intra-operator threads.", metavar="N")] = 1,
+    max_run_time_s: Annotated[
+        float, typer.Option("--max-run-time-s", help="Sample each step at most this long.", metavar="SECONDS")
+    ] = 10.0,
+    output_format: Format = "table",
+    units: Units = "auto",
+) -> None:
+    """MACs, steps and memory of whole trainings; with a device also hours, peak memory and energy."""
+    check_format(output_format)
+    from e4profile.budget import measure_budget
+    from e4profile.cards import find_card
+    from e4profile.errors import positive
+    from e4profile.render.tables import Table
+    from e4profile.timing.samples import StopRule
+
+    positive(**{"--threads": threads})
+    rule = StopRule(min_run_time_s=min(0.5, max_run_time_s), max_run_time_s=max_run_time_s)
+    cards = [find_card(name).with_arguments(overrides(settings)) for name in names(models)]
+    recipes = [_recipe(card, recipe or []) for card in cards]
+    found = []
+    for card, chosen in zip(cards, recipes, strict=True):
+        if device is not None:
+            note(f"{card.name}: a step of {chosen.batch_size} images on {device}")
+        found.append(measure_budget(card, chosen, device=device, dtype=dtype, threads=threads, rule=rule))
+    measured = device is not None
+    table = Table(
+        title="Training budgets" + (f" on {device} in {dtype}, {threads_text(threads)}" if measured else ""),
+        columns=tuple(_columns(measured)),
+        rows=tuple(_row(one, measured) for one in found),
+        notes=tuple(_notes(found, measured)),
+        convention="macs, forward and backward from the closed form",
+    )
+    emit(table, output_format, units)
+
+
+def _recipe(card: Card, given: list[str]) -> Any:
+    from e4profile.budget import recipe_of
+    from e4profile.cards import find_card
+
+    values = overrides([text for text in given if "=" in text])
+    others = [find_card(text) for text in given if "=" not in text]
+    source = others[-1] if others else card
+    return recipe_of(source.name, source.training, values)
+
+
+def _columns(measured: bool) -> list[Any]:
+    from e4profile.render.tables import Column
+
+    columns = [
+        Column("network", "network", "text", priority=100),
+        Column("params", "params", "integer", priority=60),
+        Column("batch_size", "batch", "integer", priority=40),
+        Column("epochs", "epochs", "integer", priority=40),
+        Column("steps", "steps", "integer", priority=70),
+        Column("forward_macs", "forward MACs", "integer", priority=30),
+        Column("backward_macs", "backward MACs", "integer", priority=30),
+        Column("training_macs", "training MACs", "integer", priority=90),
+        Column("step_bytes", "step memory (predicted)", "bytes", "memory", 80),
+    ]
+    if measured:
+        columns += [
+            Column("step_s", "step", "seconds", priority=85),
+            Column("hours", "device hours", "ratio", "hours", 95),
+            Column("peak_bytes", "peak (measured)", "bytes", "peak", 50),
+            Column("energy_kwh", "energy (kWh)", "ratio", "kWh", 75),
+        ]
+    return columns
+
+
+def _row(found: Budget, measured: bool) -> dict[str, object]:
+    row: dict[str, object] = {
+        "network": found.name,
+        "params": found.params,
+        "batch_size": found.recipe.batch_size,
+        "epochs": found.recipe.epochs,
+        "steps": found.recipe.steps,
+        "forward_macs": found.macs.forward,
+        "backward_macs": found.macs.backward,
+        "training_macs": found.macs.total,
+        "step_bytes": found.memory.step_bytes,
+    }
+    if measured:
+        assert found.step is not None
+        row |= {
+            "step_s": found.step.record.median_s,
+            "hours": found.hours,
+            "peak_bytes": found.step.peak_bytes,
+            "energy_kwh": found.energy_kwh,
+        }
+    return row
+
+
+def _notes(found: list[Budget], measured: bool) -> list[str]:
+    from e4profile.timing.passes import PASS_MEANINGS
+
+    notes = [
+        "Predicted memory is the most a step holds, with parameters and optimiser state, without workspaces.",
+    ]
+    if not measured:
+        return [
+            *notes,
+            "Nothing ran: --device cpu or cuda measures a step and gives hours, peak memory and energy.",
+        ]
+    notes.append(
+        f"A measured step is: {PASS_MEANINGS['step']}. The last batch of an epoch counts as a full one."
+    )
+    steps = [one.step for one in found if one.step is not None]
+    if any(step.peak_bytes is None for step in steps):
+        notes.append("Peak memory is measured on CUDA only, by its allocator.")
+    if any(step.energy_j is None for step in steps):
+        notes.append("No energy: this device's driver does not count it (NVML).")
+    for step in steps:
+        notes += [f"{step.record.name} is noisy: {reason}." for reason in step.record.samples.noise_reasons]
+    return notes
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("budget")(budget)
