@@ -53,7 +53,7 @@ has_encoder_bias, has_squeeze_bias = _indicator("beta_V"), _indicator("beta_K")
 is_pooled, is_sampled = _indicator("delta_pool"), _indicator("delta_sample")
 is_expanded, is_regrouped = _indicator("delta_affine"), _indicator("delta_hidden")
 keeps_input, is_masked = _indicator("delta_input"), _indicator("delta_mask")
-is_reference, keeps_stencils = _indicator("delta_reference"), _indicator("delta_stencils")
+is_reference = _indicator("delta_reference")
 
 MEANING: dict[sp.Symbol, str] = {
     B: "images in the batch",
@@ -99,7 +99,6 @@ MEANING: dict[sp.Symbol, str] = {
     keeps_input: "1 where a pooling keeps its input for backward, else 0",
     is_masked: "1 where dropout draws a mask, else 0",
     is_reference: "1 where the aggregation runs as unfold, multiply, sum, else 0",
-    keeps_stencils: "1 where the aggregation keeps the stencils for backward, else 0",
     has_bias: "1 with a bias, else 0",
     has_affine: "1 with an affine pair, else 0",
     has_encoder_norm: "1 with a batch norm on the encoder branch, else 0",

@@ -58,7 +58,24 @@ def _elements(kind: str) -> Formula:
     return formula
 
 
+def _generate_aggregate(
+    hidden: torch.Tensor, weight: torch.Tensor, _: torch.Tensor, values: torch.Tensor, *__: Any, **___: Any
+) -> Mapping[str, int]:
+    """The fused operator's two parts, from the shapes that it was given.
+
+    hidden (B, A, c_mid, h_out, w_out), weight (A, s k^2, c_mid), values (B, s, c, A, h, w).
+    """
+    rows = weight.shape[1]
+    slices, per_slice = values.shape[1:3]
+    positions = math.prod(hidden.shape) // hidden.shape[2]
+    return {
+        CONVOLUTION: math.prod(hidden.shape) * rows,
+        AGGREGATION: positions * per_slice * rows if slices else 0,
+    }
+
+
 FORMULAS: dict[str, Formula] = {
+    "e4profile::generate_aggregate": _generate_aggregate,
     **{
         f"aten::{name}": _elements(BATCH_NORM)
         for name in (

@@ -18,7 +18,7 @@ from e4profile.layers.group_conv import GroupConv2d
 from e4profile.layers.norm import FieldBatchNorm2d, FieldGroupNorm
 from e4profile.layers.pointwise import PointwiseConv2d
 from e4profile.layers.saved import ACCUMULATE, STATISTICS
-from e4profile.ops import aggregate
+from e4profile.ops import aggregate, generate_and_aggregate
 from e4profile.symbols import (
     A_K,
     A_V,
@@ -36,7 +36,6 @@ from e4profile.symbols import (
     is_regrouped,
     is_sampled,
     k,
-    keeps_stencils,
     r,
     s,
     w,
@@ -48,7 +47,7 @@ Implementation = Literal["auto", "reference"]
 
 
 class Aggregation(nn.Module):
-    """Apply a stencil per position to encoded fields: the product and sum of eq. 12.
+    """Generate a stencil per position and apply it to the encoded fields: product and sum of eq. 12.
 
     The two class attributes tell a counter of operators what the products in here are.
     """
@@ -63,6 +62,12 @@ class Aggregation(nn.Module):
     def forward(self, stencils: Tensor, values: Tensor) -> Tensor:
         """(B, A, s, k*k, h_out, w_out), (B, s, c, A, h, w) -> (B, s, c, A, h_out, w_out)."""
         return aggregate(stencils, values, self.kernel, self.stride, implementation=self.implementation)
+
+    def generate(self, hidden: Tensor, weight: Tensor, bias: Tensor, values: Tensor) -> Tensor:
+        """The same from (B, A, c_in / r, h_out, w_out) hidden maps, without ever holding all the stencils."""
+        return generate_and_aggregate(
+            hidden, weight, bias, values, self.kernel, self.stride, implementation=self.implementation
+        )
 
 
 class E4Conv2d(EquivariantLayer):
@@ -119,8 +124,7 @@ class E4Conv2d(EquivariantLayer):
         "squeezed": (c_in / r) * A * h_out * w_out,
         "squeeze statistics": 2 * c_in / r,
         "hidden": (c_in / r) * A * h_out * w_out,
-        "hidden by element": is_regrouped * (c_in / r) * A * h_out * w_out,
-        "stencils": keeps_stencils * A * s * k**2 * h_out * w_out,
+        "hidden by element": is_reference * is_regrouped * (c_in / r) * A * h_out * w_out,
         "reference stencils": is_reference * A * s * k**2 * h_out * w_out,
         "reference columns": is_reference * c_out * A * k**2 * h_out * w_out,
     }
@@ -130,6 +134,7 @@ class E4Conv2d(EquivariantLayer):
         "squeeze filters": (1 - has_squeeze_bias) * c_in * (c_in / r) * A**2,
         "squeeze affine": is_expanded * (c_in / r) * A,
         "generator filters": A * s * k**2 * c_in / r,
+        "generator bias rows": (1 - is_reference) * A * s * k**2,
     }
     saved_as = {
         "encoder norm statistics": STATISTICS,
@@ -193,22 +198,37 @@ class E4Conv2d(EquivariantLayer):
             return GroupConv2d(c_in, c_out, 1, group=self.group, stride=stride)
         return PointwiseConv2d(c_in, c_out, group=self.group, stride=stride)
 
-    def stencils(self, features: Tensor) -> Tensor:
-        """(B, c_in * A, h, w) -> the stencils (B, A, s, k * k, h_out, w_out), each acted on by its element.
-
-        Acting on a stencil permutes the generator's rows, so the weights are permuted once and the
-        full-size stencils never are.
-        """
+    def _hidden(self, features: Tensor) -> Tensor:
+        """(B, c_in * A, h, w) -> the kernel branch's hidden maps (B, A, c_in / r, h_out, w_out), a view."""
         hidden = F.relu(self.squeeze_norm(self.squeeze(features)))
-        order, fields = self.group.order, self.c_in // self.reduction
-        rows, columns = hidden.shape[2:]
-        by_element = (
-            hidden.unflatten(1, (fields, order)).transpose(1, 2).reshape(-1, order * fields, rows, columns)
-        )
-        weight = self.generator_weight.index_select(0, self.generator_rows)[:, :, None, None]
-        bias = self.generator_bias.index_select(0, self.generator_rows)
-        generated = F.conv2d(by_element, weight, bias, groups=order)
+        grouped: Tensor = hidden.unflatten(1, (self.c_in // self.reduction, self.group.order)).transpose(1, 2)
+        return grouped
+
+    def _generator(self) -> tuple[Tensor, Tensor]:
+        """The generator's weight (A * s * k * k, c_in / r) and bias, rows permuted for each group element.
+
+        Acting on a stencil permutes the generator's rows, so the weights are permuted once and the full-size
+        stencils never are.
+        """
+        rows = self.generator_rows
+        return self.generator_weight.index_select(0, rows), self.generator_bias.index_select(0, rows)
+
+    def stencils(self, features: Tensor) -> Tensor:
+        """(B, c_in * A, h, w) -> the stencils (B, A, s, k * k, h_out, w_out), each acted on by its element."""
+        hidden = self._hidden(features)
+        weight, bias = self._generator()
+        generated = F.conv2d(hidden.flatten(1, 2), weight[:, :, None, None], bias, groups=self.group.order)
+        order, rows, columns = self.group.order, *hidden.shape[3:]
         return generated.reshape(-1, order, self.slices, self.kernel**2, rows, columns)
+
+    @property
+    def _apart(self) -> bool:
+        """Whether the generator runs on its own, as a grouped convolution.
+
+        So it does for the reference, and while tracing: a tracing counter then sees the convolution that the
+        released code has, rather than an operator of ours.
+        """
+        return self.aggregation.implementation == "reference" or torch.jit.is_tracing()
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, c_in * A, h, w) -> (B, c_out * A, h_out, w_out)."""
@@ -216,7 +236,14 @@ class E4Conv2d(EquivariantLayer):
         if self.encoder_norm is not None:
             values = self.encoder_norm(values)
         values = values.unflatten(1, (self.slices, self.c_out // self.slices, self.group.order))
-        aggregated: Tensor = self.aggregation(self.stencils(features), values)
+        if self._apart:
+            aggregated: Tensor = self.aggregation(self.stencils(features), values)
+        else:
+            weight, bias = self._generator()
+            rows = self.slices * self.kernel**2
+            aggregated = self.aggregation.generate(
+                self._hidden(features), weight.unflatten(0, (-1, rows)), bias.unflatten(0, (-1, rows)), values
+            )
         return aggregated.flatten(1, 3)
 
     def dimensions(self, input_shape: Shape) -> Dimensions:
@@ -235,7 +262,7 @@ class E4Conv2d(EquivariantLayer):
             is_sampled: int(isinstance(self.squeeze, PointwiseConv2d) and self.squeeze.copies_samples(input_shape)),
             is_expanded: int(self.squeeze_affine == "field" and order > 1),
             is_regrouped: int(order > 1 and self.c_in > self.reduction),
-            is_reference: int(reference), keeps_stencils: int(not reference),
+            is_reference: int(reference),
         }  # fmt: skip
 
     def _strided(self, size: int) -> int:
