@@ -67,7 +67,7 @@ def time(
     """Time forward, backward or the whole training step: median and interquartile range of raw samples."""
     check_format(output_format)
     # the profiler's library writes its own progress to stderr unless told not to before it is loaded
-    os.environ.setdefault("KINETO_LOG_LEVEL", "5")
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     from e4profile.cards import find_card
     from e4profile.errors import SettingError, UnknownNameError, positive
     from e4profile.timing import PASSES, Setting, StopRule
