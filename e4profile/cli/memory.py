@@ -1,0 +1,138 @@
+"""``e4profile memory``: what a training step holds, predicted without needing that memory."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from e4profile.cli.options import Format, Overrides, Units, check_format, overrides, whole_numbers
+from e4profile.cli.output import emit, note
+
+if TYPE_CHECKING:
+    from e4profile.cards import Card
+    from e4profile.render.tables import Table
+
+
+def memory(
+    models: Annotated[list[str], typer.Argument(help="Cards or card files.", metavar="NAME...")],
+    settings: Overrides = None,
+    batch_size: Annotated[str, typer.Option("--batch-size", help="Images, e.g. 1,32.", metavar="LIST")] = "1",
+    dtype: Annotated[
+        str, typer.Option("--dtype", help="float32, float64, bfloat16 or float16.", metavar="DTYPE")
+    ] = "float32",
+    optimiser: Annotated[
+        str, typer.Option("--optimiser", help="sgd, momentum or adam.", metavar="NAME")
+    ] = "sgd",
+    fits: Annotated[
+        str | None, typer.Option("--fits", help="The largest batch in this much memory, e.g. 24GiB.", metavar="SIZE")
+    ] = None,
+    layers: Annotated[bool, typer.Option("--layers", help="What each layer keeps for backward, by term.")] = False,
+    output_format: Format = "table",
+    units: Units = "auto",
+) -> None:
+    """Predict parameters, gradients, optimiser state, saved-for-backward and peak bytes of a training step.
+
+    Runs on the meta device: a network that would not fit needs no memory to be asked about. Exit code 1 when
+    closed form and measured saved bytes differ.
+    """
+    check_format(output_format)
+    from e4profile.cards import find_card
+    from e4profile.errors import SettingError, positive
+    from e4profile.memory_table import fits_row, layer_rows, memory_rows, parse_bytes, torch_dtype
+
+    torch_dtype(dtype)
+    batches = whole_numbers("--batch-size", batch_size) or []
+    for batch in batches:
+        positive(**{"--batch-size": batch})
+    cards = [find_card(name).with_arguments(overrides(settings)) for name in models]
+    if fits is not None:
+        budget = parse_bytes(fits)
+        rows = [fits_row(card, budget, optimiser, dtype) for card in cards]
+        emit(_fits_table(rows, dtype, optimiser), output_format, units)
+    elif layers:
+        if len(cards) != 1 or len(batches) != 1:
+            raise SettingError("--layers takes one network and one batch size")
+        emit(_layer_table(cards[0], layer_rows(cards[0], batches[0], dtype), batches[0], dtype), output_format, units)
+    else:
+        rows = memory_rows(cards, batches, optimiser, dtype)
+        emit(_memory_table(rows, dtype, optimiser), output_format, units)
+        if any(row["agrees"] is False for row in rows):
+            note("closed form and measured saved bytes differ")
+            sys.exit(1)
+
+
+def _memory_table(rows: list[dict[str, Any]], dtype: str, optimiser: str) -> Table:
+    from e4profile.memory_table import COLUMNS
+    from e4profile.render.tables import Column, Table
+
+    known = {
+        "agrees": Column("agrees", "agrees", "boolean", priority=100),
+        "model": Column("model", "model", "text", priority=95),
+        "batch_size": Column("batch_size", "batch", "integer", priority=95),
+        "step_bytes": Column("step_bytes", "training step", "bytes", "step", 90),
+        "parameter_bytes": Column("parameter_bytes", "parameters", "bytes", "params", 60),
+        "gradient_bytes": Column("gradient_bytes", "gradients", "bytes", "grads", 40),
+        "optimiser_bytes": Column("optimiser_bytes", "optimiser state", "bytes", "optim.", 40),
+        "saved_formula_bytes": Column("saved_formula_bytes", "saved, closed form", "bytes", "saved form.", 80),
+        "saved_measured_bytes": Column("saved_measured_bytes", "saved, measured", "bytes", "saved meas.", 70),
+        "saved_constant_bytes": Column("saved_constant_bytes", "saved whatever the batch", "bytes", "constant", 55),
+        "saved_per_image_bytes": Column("saved_per_image_bytes", "saved per image", "bytes", "per image", 55),
+        "peak_bytes": Column("peak_bytes", "peak of forward and backward", "bytes", "peak", 85),
+        "input_bytes": Column("input_bytes", "input", "bytes", priority=10),
+        "buffer_bytes": Column("buffer_bytes", "buffers", "bytes", priority=10),
+    }
+    return Table(
+        title=f"Memory of a training step, {dtype}, {optimiser}",
+        columns=tuple(known[key] for key in COLUMNS),
+        rows=tuple(rows),
+        notes=(
+            "saved: kept by autograd between forward and backward, parameters and input apart; agrees: closed form = "
+            "what autograd keeps on the meta device",
+            "peak: live storages at 512-byte granularity, gradients included, no workspaces; training step: peak + "
+            "parameters + optimiser state + buffers + input",
+        ),
+    )
+
+
+def _fits_table(rows: list[dict[str, Any]], dtype: str, optimiser: str) -> Table:
+    from e4profile.render.tables import Column, Table
+
+    return Table(
+        title=f"Largest batch of a training step, {dtype}, {optimiser}",
+        columns=(
+            Column("model", "model", "text", priority=100),
+            Column("batch_size", "largest batch", "integer", priority=100),
+            Column("step_bytes", "needs", "bytes", priority=80),
+            Column("next_step_bytes", "one image more", "bytes", priority=60),
+            Column("budget_bytes", "budget", "bytes", priority=40),
+        ),
+        rows=tuple(rows),
+        notes=("without the workspaces of the convolution library; leave room for them",),
+    )
+
+
+def _layer_table(card: Card, rows: list[dict[str, Any]], batch_size: int, dtype: str) -> Table:
+    from e4profile.memory_table import LAYER_COLUMNS
+    from e4profile.render.tables import Column, Table
+
+    known = {
+        "path": Column("path", "path", "text", priority=100),
+        "layer": Column("layer", "layer", "text", priority=50),
+        "term": Column("term", "term", "text", priority=90),
+        "grows_with_batch": Column("grows_with_batch", "grows with batch", "boolean", "grows", 80),
+        "bytes": Column("bytes", "bytes", "bytes", priority=95),
+    }
+    total = sum(row["bytes"] for row in rows)
+    return Table(
+        title=f"{card.title}: saved for backward by term, batch of {batch_size}, {dtype}",
+        columns=tuple(known[key] for key in LAYER_COLUMNS),
+        rows=tuple(rows),
+        notes=(f"total {total:,} bytes", "a feature map that several layers keep is counted at the first"),
+    )
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("memory")(memory)

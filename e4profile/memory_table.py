@@ -1,0 +1,135 @@
+"""The memory of a training step as rows: predicted by closed form, measured without memory, and per layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from e4profile.cards import Card
+from e4profile.errors import SettingError, UnknownNameError
+
+if TYPE_CHECKING:
+    import torch
+
+DTYPES = ("float32", "float64", "bfloat16", "float16")
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+          "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
+
+COLUMNS = (
+    "agrees", "model", "batch_size", "step_bytes", "parameter_bytes", "gradient_bytes", "optimiser_bytes",
+    "saved_formula_bytes", "saved_measured_bytes", "saved_constant_bytes", "saved_per_image_bytes", "peak_bytes",
+    "input_bytes", "buffer_bytes",
+)  # fmt: skip
+
+
+def parse_bytes(text: str) -> int:
+    """``24GiB``, ``512MB``, ``80 GB`` or plain bytes.
+
+    Raises:
+        SettingError: for anything else.
+    """
+    import re
+
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", text)
+    if not match or match[2].upper() not in _UNITS:
+        raise SettingError(f"{text!r} is not a size such as 24GiB, 512MB or 1073741824")
+    from fractions import Fraction
+
+    size = int(Fraction(match[1]) * _UNITS[match[2].upper()])
+    if size < 1:
+        raise SettingError(f"{text!r} must be at least one byte")
+    return size
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """A floating dtype by name.
+
+    Raises:
+        UnknownNameError: with the nearest names.
+    """
+    import torch
+
+    if name not in DTYPES:
+        raise UnknownNameError("dtype", name, DTYPES)
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
+
+
+def memory_row(card: Card, batch_size: int, optimiser: str, dtype_name: str) -> dict[str, Any]:
+    """One network at one batch size, with the keys of ``COLUMNS``; nothing of that size is allocated.
+
+    ``saved_formula_bytes`` is the closed form (None where a layer states none), ``saved_measured_bytes`` what
+    autograd keeps in a run on the meta device.
+    """
+    from e4profile.memory import predict, predict_saved
+
+    dtype, model = torch_dtype(dtype_name), card.build("meta")
+    step = predict(model, card.input, batch_size, optimiser=optimiser, dtype=dtype)
+    try:
+        formula = predict_saved(model, card.input, dtype=dtype).saved_bytes(batch_size)
+    except SettingError:
+        formula = None
+    return {
+        "agrees": None if formula is None else formula == step.saved_bytes,
+        "model": card.name,
+        "batch_size": batch_size,
+        "step_bytes": step.step_bytes,
+        "parameter_bytes": step.state.parameter_bytes,
+        "gradient_bytes": step.state.gradient_bytes,
+        "optimiser_bytes": step.state.optimiser_bytes,
+        "saved_formula_bytes": formula,
+        "saved_measured_bytes": step.saved_bytes,
+        "saved_constant_bytes": step.saved_constant_bytes,
+        "saved_per_image_bytes": step.saved_per_image_bytes,
+        "peak_bytes": step.peak_bytes,
+        "input_bytes": step.input_bytes,
+        "buffer_bytes": step.buffer_bytes,
+    }
+
+
+LAYER_COLUMNS = ("path", "layer", "term", "grows_with_batch", "bytes")
+
+
+def layer_rows(card: Card, batch_size: int, dtype_name: str) -> list[dict[str, Any]]:
+    """What each layer keeps for backward, term by term, at a batch size.
+
+    Raises:
+        SettingError: for a layer that states no saved terms.
+    """
+    from e4profile.memory import predict_saved
+
+    predicted = predict_saved(card.build("meta"), card.input, dtype=torch_dtype(dtype_name))
+    return [
+        {"path": layer.path, "layer": layer.layer, "term": term, "grows_with_batch": grows, "bytes": amount * times}
+        for layer in predicted.layers
+        for terms, grows, times in ((layer.per_image_bytes, True, batch_size), (layer.constant_bytes, False, 1))
+        for term, amount in terms.items()
+    ]
+
+
+def fits_row(card: Card, budget_bytes: int, optimiser: str, dtype_name: str) -> dict[str, Any]:
+    """The largest batch whose training step stays within a budget, and what one image more would need.
+
+    Raises:
+        SettingError: when not even one image fits.
+    """
+    from e4profile.memory import largest_batch
+
+    found = largest_batch(
+        card.build("meta"), card.input, budget_bytes, optimiser=optimiser, dtype=torch_dtype(dtype_name)
+    )
+    return {
+        "model": card.name,
+        "batch_size": found.batch_size,
+        "step_bytes": found.step_bytes,
+        "next_step_bytes": found.next_step_bytes,
+        "budget_bytes": found.budget_bytes,
+    }
+
+
+def memory_rows(
+    cards: Sequence[Card], batch_sizes: Sequence[int], optimiser: str, dtype_name: str
+) -> list[dict[str, Any]]:
+    """One row per network and batch size."""
+    return [memory_row(card, batch, optimiser, dtype_name) for card in cards for batch in batch_sizes]
