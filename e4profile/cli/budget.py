@@ -50,12 +50,16 @@ def budget(
     from e4profile.cards import find_card
     from e4profile.errors import positive
     from e4profile.render.tables import Table
+    from e4profile.timing.passes import device_named, dtype_named
     from e4profile.timing.samples import StopRule
 
     positive(**{"--threads": threads})
     rule = StopRule(min_run_time_s=min(0.5, max_run_time_s), max_run_time_s=max_run_time_s)
     cards = [find_card(name).with_arguments(overrides(settings)) for name in names(models)]
     recipes = [_recipe(card, recipe or []) for card in cards]
+    if device is not None:
+        device_named(device)
+    dtype_named(dtype)
     found = []
     for card, chosen in zip(cards, recipes, strict=True):
         if device is not None:

@@ -10,9 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from e4profile.environment import environment
-from e4profile.errors import SettingError
+from e4profile.errors import SettingError, UnknownNameError, positive
 from e4profile.timing.clock import Clock, CpuClock, EventClock, Work
-from e4profile.timing.passes import Prepared, device_named, dtype_named, fixed_threads, prepared
+from e4profile.timing.passes import (
+    MODES,
+    PASSES,
+    Prepared,
+    device_named,
+    dtype_named,
+    fixed_threads,
+    prepared,
+)
 from e4profile.timing.record import TimeRecord
 from e4profile.timing.samples import Samples, StopRule, collect
 from e4profile.timing.statistics import (
@@ -27,7 +35,12 @@ DEFAULT_RULE = StopRule()
 
 @dataclass(frozen=True)
 class Setting:
-    """How a pass is run; see ``measure_time`` for the meaning of each."""
+    """How a pass is run; see ``measure_time`` for the meaning of each.
+
+    Raises:
+        UnknownNameError: for an unknown pass, mode or dtype.
+        SettingError: for a value that cannot be, or a device that is not there.
+    """
 
     pass_: str = "forward"
     mode: str = "eval"
@@ -37,6 +50,16 @@ class Setting:
     compile: bool = False
     graphs: bool = False
     threads: int | None = 1
+
+    def __post_init__(self) -> None:
+        for what, name, known in (("pass", self.pass_, PASSES), ("mode", self.mode, MODES)):
+            if name not in known:
+                raise UnknownNameError(what, name, known)
+        dtype_named(self.dtype)
+        given = {"batch_size": self.batch_size, "threads": self.threads}
+        positive(**{name: value for name, value in given.items() if value is not None})
+        if device_named(self.device).type != "cuda" and self.graphs:
+            raise SettingError(f"graphs need device 'cuda', not {self.device!r}")
 
 
 @dataclass(frozen=True)
@@ -210,8 +233,6 @@ def _enter(stack: ExitStack, model: nn.Module, input: Tensor | Sequence[int], se
 def _work(taken: Prepared, setting: Setting) -> Work:
     if not setting.graphs:
         return taken.work
-    if torch.device(setting.device).type != "cuda":
-        raise SettingError(f"graphs need device 'cuda', not {setting.device!r}")
     from e4profile.timing.cuda import graphed
 
     return graphed(taken.work)

@@ -114,22 +114,27 @@ def term_of(operators: Sequence[str], modules: Sequence[nn.Module]) -> str:
         return own
     opinions = [found for found in map(opinion, modules) if found is not None]
     for operator in operators:
-        name = operator.rpartition("::")[2]
+        name = _plain(operator)
         named = [term for term, parts in _BY_NAME.items() if any(part in name for part in parts)]
         if named:
             return named[0]
-        if "conv" in name:
+        if "conv" in name and "convert" not in name:
             return opinions[0].convolutions if opinions else CONVOLUTION_TERM
         if name in _PRODUCTS:
             return opinions[0].products if opinions else LINEAR_TERM
     return next((found.rest for found in opinions if found.rest is not None), OTHER_TERM)
 
 
+def _plain(operator: str) -> str:
+    """The operator's name without its namespace and the mark of working in place."""
+    return operator.rpartition("::")[2].rstrip("_")
+
+
 def _own_term(operators: Sequence[str]) -> str | None:
     """The term inside an operator of this package, forward or backward; None outside."""
     for position, operator in enumerate(operators):
         if operator.startswith(_OWN_OPERATORS):
-            inside = {name.rpartition("::")[2] for name in operators[position + 1 :]}
+            inside = {_plain(name) for name in operators[position + 1 :]}
             if operator.startswith(_FUSED_OPERATOR) and inside & _PRODUCTS:
                 return GENERATOR_TERM
             return AGGREGATION_TERM

@@ -1,0 +1,172 @@
+"""The commands that run networks: what they print, keep and refuse. No duration is asserted."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+
+import pytest
+import torch
+
+from e4profile.cli.main import main
+from e4profile.records import RecordStore
+from e4profile.timing import TimeRecord
+
+QUICK = ["--min-run-time-s", "0", "--max-run-time-s", "0.02"]
+SMALL = ["e4net", "--set", "width=2"]
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("e4profile.timing.peaks.PRODUCT_SIZE", {"cpu": 8})
+    monkeypatch.setattr("e4profile.timing.peaks.COPY_BYTES", {"cpu": 1024})
+
+    def go(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["e4profile", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        out, err = capsys.readouterr()
+        return left.value.code, out, err
+
+    return go
+
+
+def rows(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_every_pass_and_batch_is_a_row_and_a_record(run, tmp_path):
+    file = tmp_path / "times.jsonl"
+    code, out, _ = run(
+        "time", *SMALL, "--batch-size", "1,2", "--pass", "forward,step", *QUICK, "--out", file, "-f", "csv"
+    )
+    assert code == 0
+    found = [(row["pass"], row["mode"], row["batch_size"], row["execution"]) for row in rows(out)]
+    expected = [(p, m, b, "eager") for b in "12" for p, m in (("forward", "eval"), ("step", "train"))]
+    assert found == expected
+    records = [TimeRecord.from_record(record) for record in RecordStore(file).load()]
+    assert [record.samples.seconds != () for record in records] == [True] * 4
+    assert [str(record.median_s) for record in records] == [row["median_s"] for row in rows(out)]
+    assert records[0].arguments["width"] == 2
+
+
+def test_notes_go_to_stderr_and_json_to_stdout(run):
+    code, out, err = run("time", *SMALL, *QUICK, "--format", "json")
+    assert code == 0
+    assert json.loads(out)[0]["network"] == "e4net"
+    assert "e4net: forward, eval, batch of 1" in err
+
+
+def test_records_of_another_environment_are_refused_before_any_time_is_spent(run, tmp_path):
+    file = tmp_path / "times.jsonl"
+    run("time", *SMALL, *QUICK, "--out", file)
+    code, out, err = run("time", *SMALL, *QUICK, "--threads", "2", "--join", file)
+    assert (code, out) == (2, "")
+    assert "threads: 1 against 2" in err
+    assert "batch of" not in err
+    code, out, _ = run("time", *SMALL, *QUICK, "--threads", "2", "--join", file, "--mixed", "-f", "csv")
+    assert code == 0
+    assert [row["environment"] for row in rows(out)] == ["A", "B"]
+    code, out, _ = run("time", *SMALL, *QUICK, "--join", file, "-f", "csv")
+    assert [("environment" in row) for row in rows(out)] == [False, False]
+
+
+def test_two_networks_are_compared_in_turn(run, tmp_path):
+    file = tmp_path / "times.jsonl"
+    code, out, _ = run("time", *SMALL, "--against", "e4net", *QUICK, "--out", file, "-f", "json")
+    assert code == 0
+    (row,) = json.loads(out)
+    assert row["verdict"] in ("faster", "slower", "ambiguous")
+    first, second = (TimeRecord.from_record(record) for record in RecordStore(file).load())
+    assert len(first.samples.seconds) == len(second.samples.seconds) == row["pairs"]
+    assert (first.arguments["width"], second.arguments["width"]) == (2, 16)
+
+
+def test_a_breakdown_adds_up_in_its_table(run):
+    code, out, _ = run("time", *SMALL, "--breakdown", *QUICK, "-f", "json")
+    assert code == 0
+    *terms, total = json.loads(out)
+    assert total["term"] == "total"
+    assert sum(row["seconds"] for row in terms) == pytest.approx(total["seconds"])
+    assert sum(row["time_percent"] for row in terms) == pytest.approx(100)
+    assert sum(row["macs"] or 0 for row in terms) == total["macs"]
+    assert next(row for row in terms if row["term"] == "unattributed")["macs"] is None
+
+
+def test_the_roofline_lists_layers_and_draws_them(run, tmp_path):
+    code, out, err = run(
+        "roofline", *SMALL, "--reference", "--max-run-time-s", "0.02", "--plot", tmp_path, "-f", "csv"
+    )
+    assert code == 0
+    found = rows(out)
+    assert {row["network"] for row in found} == {"e4net", "e4net, reference"}
+    assert sum(row["path"] == "whole pass" for row in found) == 2
+    assert {row["bound"] for row in found} <= {"compute", "memory", ""}
+    assert sorted(path.suffix for path in tmp_path.glob("roofline-e4net-cpu-float32.*")) == [
+        ".csv",
+        ".png",
+        ".svg",
+    ]
+    assert err.count("wrote ") == 3
+    assert list((tmp_path / "cache").rglob("*.json"))
+
+
+def test_budgets_stand_side_by_side(run):
+    code, out, err = run("budget", "e4net", "r18", "-f", "json")
+    assert code == 0
+    assert [(row["network"], row["steps"]) for row in json.loads(out)] == [("e4net", 15800), ("r18", 78200)]
+    assert "a step of" not in err
+    code, out, _ = run("budget", "e4net", "--recipe", "r18", "--recipe", "epochs=1", "-f", "json")
+    assert json.loads(out)[0]["steps"] == 391
+
+
+def test_a_measured_budget_has_hours(run):
+    values = ["--recipe", "batch_size=2", "--recipe", "epochs=1", "--recipe", "training_images=5"]
+    code, out, err = run(
+        "budget", *SMALL, *values, "--device", "cpu", "--max-run-time-s", "0.02", "-f", "json"
+    )
+    assert code == 0
+    (row,) = json.loads(out)
+    assert row["hours"] == pytest.approx(3 * row["step_s"] / 3600)
+    assert "a step of 2 images on cpu" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["time", "e4nett"], "did you mean e4net"),
+        (["time", "e4net", "--pass", "sideways"], "unknown pass 'sideways'"),
+        (["time", "e4net", "--mode", "test"], "unknown mode 'test'"),
+        (["time", "e4net", "--dtype", "float33"], "did you mean float32"),
+        (["time", "e4net", "--batch-size", "0"], "batch_size (=0)"),
+        (["time", "e4net", "--batch-size", "many"], "--batch-size: 'many'"),
+        (["time", "e4net", "--threads", "0"], "--threads (=0)"),
+        (["time", "e4net", "--format", "xml"], "unknown format 'xml'"),
+        (["time", "e4net", "--join", "nowhere.jsonl"], "--join: nowhere.jsonl does not exist"),
+        (["time", "e4net", "--breakdown", "--against", "r18"], "--breakdown profiles one network"),
+        (["time", "e4net", "--breakdown", "--batch-size", "1,2", "-f", "json"], "json holds one"),
+        (["time", "e4net", "--max-run-time-s", "-1"], "min_run_time_s"),
+        (["roofline", "e4net", "--batch-size", "0"], "--batch-size (=0)"),
+        (["roofline", "r18", "--reference"], "no aggregation"),
+        (["roofline", "e4net", "--device", "tpu"], "tpu"),
+        (["budget", "e4net", "--recipe", "epoch=3"], "did you mean epochs"),
+        (["budget", "z2cnn"], "lacks"),
+        (["budget", "e4net", "--device", "tpu"], "tpu"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_two(run, arguments, message):
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_missing_gpu_is_one_line(run):
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    code, _, err = run("time", "e4net", "--device", "cuda")
+    assert code == 2
+    assert "finds no CUDA device" in err.strip().splitlines()[-1]
