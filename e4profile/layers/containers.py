@@ -51,6 +51,7 @@ def trace(module: nn.Module, input_shape: Shape, path: str = "") -> tuple[Shape,
     if form is None:
         raise SettingError(f"{path or 'the network'}: {type(module).__name__} has no closed form")
     try:
+        form.dimensions(input_shape)  # refuses a shape that does not fit, here where the path is known
         return form.output_shape(input_shape), [Step(path, module, form, input_shape)]
     except SettingError as error:
         raise SettingError(f"{path or type(module).__name__}: {error}") from None

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from e4profile.conventions import BATCH_NORM, GROUP_NORM
@@ -99,7 +98,9 @@ class FieldGroupNorm(EquivariantLayer):
         """(B, fields * A, h, w) -> the same."""
         repeats = self.group.order if self.affine == "field" else 1
         weight, bias = self._per_channel(self.weight, repeats), self._per_channel(self.bias, repeats)
-        return F.group_norm(features, self.fields, weight, bias, self.eps)
+        # F.group_norm refuses one value per group when the batch is 1 and takes it when the batch is 2
+        normalised: Tensor = torch.group_norm(features, self.fields, weight, bias, self.eps)
+        return normalised
 
     @staticmethod
     def _per_channel(pairs: Tensor, repeats: int) -> Tensor:

@@ -151,21 +151,26 @@ def _linear_dimensions(linear: nn.Linear, shape: Shape) -> Dimensions:
     return {c_in: linear.in_features, c_out: linear.out_features, has_bias: int(linear.bias is not None)}
 
 
+def _norm_parts(norm: nn.BatchNorm1d | nn.BatchNorm2d | nn.GroupNorm) -> Dimensions:
+    # newer torch has norms with a weight and no bias
+    return {has_affine: int(norm.affine), has_bias: int(norm.bias is not None)}
+
+
 def _norm_dimensions(norm: nn.BatchNorm2d, shape: Shape) -> Dimensions:
     rows, columns = check_maps(norm, shape, norm.num_features)
-    return {c_in: norm.num_features, has_affine: int(norm.affine), h: rows, w: columns}
+    return {c_in: norm.num_features, **_norm_parts(norm), h: rows, w: columns}
 
 
 def _flat_norm_dimensions(norm: nn.BatchNorm1d, shape: Shape) -> Dimensions:
     if len(shape) != 2 or shape[1] != norm.num_features:
         raise SettingError(f"BatchNorm1d takes (B, {norm.num_features}), not {shape}")
-    return {c_in: norm.num_features, has_affine: int(norm.affine)}
+    return {c_in: norm.num_features, **_norm_parts(norm)}
 
 
 def _group_norm_dimensions(norm: nn.GroupNorm, shape: Shape) -> Dimensions:
     rows, columns = check_maps(norm, shape, norm.num_channels)
     return {
-        c_in: norm.num_channels, has_affine: int(norm.affine), h: rows, w: columns, n_groups: norm.num_groups,
+        c_in: norm.num_channels, **_norm_parts(norm), h: rows, w: columns, n_groups: norm.num_groups,
     }  # fmt: skip
 
 
@@ -212,6 +217,7 @@ def _flat_shape(flatten: nn.Flatten, shape: Shape) -> Shape:
     return (shape[0], features)
 
 
+_NORM_PARAMS = {"weight": has_affine * c_in, "bias": has_bias * c_in}
 _VIEW = StockForm(_element_dimensions, _same_shape, saved={}, hands_on_input=lambda _: True)
 _KEEPS_INPUT = StockForm(_element_dimensions, _same_shape, saved={"input": n_in})
 _MAX_POOL_SAVED = {"input": n_in, "indices": n_out}
@@ -259,7 +265,7 @@ STOCK: dict[type[nn.Module], StockForm] = {
     nn.BatchNorm2d: StockForm(
         _norm_dimensions,
         _same_shape,
-        params={"weight": has_affine * c_in, "bias": has_affine * c_in},
+        params=_NORM_PARAMS,
         elements={"norm": c_in * h * w},
         kinds={"norm": BATCH_NORM},
         saved={"input": c_in * h * w},
@@ -269,7 +275,7 @@ STOCK: dict[type[nn.Module], StockForm] = {
     nn.BatchNorm1d: StockForm(
         _flat_norm_dimensions,
         _same_shape,
-        params={"weight": has_affine * c_in, "bias": has_affine * c_in},
+        params=_NORM_PARAMS,
         elements={"norm": c_in},
         kinds={"norm": BATCH_NORM},
         saved={"input": c_in},
@@ -279,7 +285,7 @@ STOCK: dict[type[nn.Module], StockForm] = {
     nn.GroupNorm: StockForm(
         _group_norm_dimensions,
         _same_shape,
-        params={"weight": has_affine * c_in, "bias": has_affine * c_in},
+        params=_NORM_PARAMS,
         elements={"norm": c_in * h * w},
         kinds={"norm": GROUP_NORM},
         saved={"input": c_in * h * w, "statistics": 2 * n_groups},
