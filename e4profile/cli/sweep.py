@@ -65,12 +65,17 @@ def sweep(
     folder = out or Path("reports") / f"sweep-{'-'.join(dict.fromkeys(_groups(plan)))}"
     from e4profile.records import RecordStore
 
-    running = Sweep(plan, RecordStore(folder / "records.jsonl"))
+    store = RecordStore(folder / "records.jsonl")
+    store.check_writable()
+    running = Sweep(plan, store)
     _measure(running)
     table = sweep_table(running.rows(), _notes(running), groups=_groups(plan))
     if plots:
         _write_reports(table, running, folder)
     emit(table, output_format, units)
+    if output_format in ("json", "csv"):
+        for text in table.notes:
+            note(text)
     if not all(row["agrees"] for row in running.rows()):
         note("closed form and measured counts disagree; run: e4profile check")
         sys.exit(1)
