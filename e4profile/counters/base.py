@@ -48,6 +48,8 @@ class Count:
         uncounted: operations that it executed or met and could not count, with how often.
         uncounted_in: the modules in which each of them ran, where the counter knows (dispatch only).
         free: operations that cost nothing in any convention, with how often (dispatch only).
+        summed_products: elements of element-by-element products that a sum consumed, by the module that formed
+            them: MACs that are not charged (dispatch only).
         notes: what a reader must know, for example that a parameter total is the counter's own.
     """
 
@@ -58,6 +60,7 @@ class Count:
     uncounted: Mapping[str, int] = field(default_factory=dict)
     uncounted_in: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     free: Mapping[str, int] = field(default_factory=dict)
+    summed_products: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property

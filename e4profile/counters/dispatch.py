@@ -1,8 +1,8 @@
 """Our counter: every operator that PyTorch dispatches, on the meta device, scoped by module, with a ledger.
 
-On the meta device nothing is allocated and nothing is computed; only shapes flow. The model is called
-through ``torch.func.functional_call`` with meta tensors in place of its parameters and buffers, and modules are
-followed by process-wide hooks, so the model itself is never touched.
+On the meta device nothing is allocated and nothing is computed; only shapes flow. While the model is called,
+meta tensors stand in place of its parameters and buffers; modules are followed by process-wide hooks, so that
+none is set on the model.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from e4profile.counters.base import Count, LayerCount
 from e4profile.counters.ledger import FREE, operations
+from e4profile.counters.products import SummedProducts
 from e4profile.counters.state import evaluation_mode, meta_state, random_state_kept
 
 
@@ -68,6 +69,7 @@ class _Recorder(TorchDispatchMode):
         self.unknown: Counter[str] = Counter()
         self.unknown_in: dict[str, dict[str, None]] = {}
         self.free: Counter[str] = Counter()
+        self.summed = SummedProducts()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -76,6 +78,7 @@ class _Recorder(TorchDispatchMode):
         out = func(*args, **keywords)
         path, scope = self.scopes.current
         amounts = operations(func, args, keywords, out, scope)
+        self.summed.see(func, args, out, path, charged=bool(amounts))
         if amounts is None:
             name = func._overloadpacket._qualified_op_name
             self.unknown[name] += 1
@@ -117,18 +120,20 @@ def count_dispatch(
     Raises:
         Whatever the model's forward raises.
     """
+    arguments, named = tuple(inputs), dict(keywords or {})
     with (
         evaluation_mode(model, training),
         random_state_kept(),
+        # inference mode would hide an operator that is made of others
+        torch.inference_mode(False),
         torch.no_grad(),
+        meta_state(model) if on_meta else nullcontext(),
         _following(model) as scopes,
-        _Recorder(scopes) as recorder,
     ):
         if on_meta:
-            arguments = (_on_meta(tuple(inputs)), _on_meta(dict(keywords or {})))
-            torch.func.functional_call(model, _without_counting(recorder, model), *arguments)
-        else:
-            model(*inputs, **(keywords or {}))
+            arguments, named = _on_meta(arguments), _on_meta(named)
+        with _Recorder(scopes) as recorder:
+            model(*arguments, **named)
     return Count(
         "dispatch",
         torch.__version__,
@@ -136,13 +141,8 @@ def count_dispatch(
         uncounted=dict(sorted(recorder.unknown.items())),
         uncounted_in={name: tuple(paths) for name, paths in sorted(recorder.unknown_in.items())},
         free=dict(sorted(recorder.free.items())),
+        summed_products=dict(recorder.summed.macs),
     )
-
-
-def _without_counting(recorder: _Recorder, model: nn.Module) -> dict[str, Tensor]:
-    state = meta_state(model)
-    recorder.free.clear()
-    return state
 
 
 def _layers(model: nn.Module, by_path: Mapping[str, Mapping[str, int]]) -> tuple[LayerCount, ...]:

@@ -13,7 +13,21 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import flop_registry
 
-from e4profile.conventions import AGGREGATION, ATTENTION, BATCH_NORM, CONVOLUTION, GROUP_NORM, LINEAR
+from e4profile.conventions import (
+    AGGREGATION,
+    ATTENTION,
+    BATCH_NORM,
+    CONVOLUTION,
+    FILTER_KINDS,
+    GROUP_NORM,
+    LINEAR,
+    MAC_KINDS,
+    NORM_KINDS,
+)
+from e4profile.errors import SettingError, UnknownNameError
+
+KINDS = (*MAC_KINDS, *NORM_KINDS, *FILTER_KINDS)
+"""What a registered operator may report."""
 
 Formula = Callable[..., Mapping[str, int]]
 
@@ -109,13 +123,38 @@ def register_operator(name: str, formula: Formula) -> None:
     Args:
         name: the operator's qualified name, for example ``"mylib::my_op"``.
         formula: called with the operator's arguments and ``out=``; returns operations by kind.
+
+    Raises:
+        SettingError: for a name without a namespace. When the operator runs, UnknownNameError for a kind that no
+            convention knows, SettingError for an amount that is not a whole number.
     """
-    FORMULAS[name] = formula
+    _check_name(name)
+
+    def checked(*arguments: Any, **keywords: Any) -> Mapping[str, int]:
+        amounts = formula(*arguments, **keywords)
+        for kind, amount in amounts.items():
+            if kind not in KINDS:
+                raise UnknownNameError(f"kind of operation for {name}", kind, KINDS)
+            if type(amount) is not int or amount < 0:
+                raise SettingError(f"{name}: {kind} (={amount!r}) must be a whole number, not negative")
+        return amounts
+
+    FORMULAS[name] = checked
 
 
 def register_free(name: str, family: str = "registered") -> None:
-    """Say that an operator costs nothing, for example ``register_free("mylib::shuffle")``."""
+    """Say that an operator costs nothing, for example ``register_free("mylib::shuffle")``.
+
+    Raises:
+        SettingError: for a name without a namespace.
+    """
+    _check_name(name)
     FREE[name.removeprefix("aten::")] = family
+
+
+def _check_name(name: str) -> None:
+    if "::" not in name:
+        raise SettingError(f"operator (={name!r}) must be a qualified name such as 'mylib::my_op'")
 
 
 def operations(

@@ -33,12 +33,60 @@ def random_state_kept() -> Iterator[None]:
         yield
 
 
-def meta_state(model: nn.Module) -> dict[str, Tensor]:
-    """Every parameter and buffer as a meta tensor of the same shape, strides and dtype."""
-    return {
-        name: torch.empty_like(tensor, device="meta")
-        for name, tensor in (*model.named_parameters(), *model.named_buffers())
-    }
+@contextmanager
+@contextmanager
+def attributes_kept(model: nn.Module) -> Iterator[None]:
+    """Give every module its attributes back: a forward may keep something of its run, even on the meta device."""
+    tables = ("_parameters", "_buffers", "_modules")
+    before = [
+        (module, dict(vars(module)), {name: dict(vars(module)[name]) for name in tables if name in vars(module)})
+        for module in model.modules()
+    ]
+    try:
+        yield
+    finally:
+        for module, attributes, inner in before:
+            vars(module).clear()
+            vars(module).update(attributes)
+            for name, entries in inner.items():
+                table = vars(module)[name]
+                table.clear()
+                table.update(entries)
+
+
+@contextmanager
+def buffers_kept(model: nn.Module) -> Iterator[None]:
+    """Give every buffer its values back."""
+    before = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, values in before:
+                buffer.copy_(values)
+
+
+def meta_state(model: nn.Module) -> Iterator[None]:
+    """Put a meta tensor of the same shape, strides and dtype in place of every parameter and buffer.
+
+    ``torch.func.functional_call`` does not serve: it leaves a meta weight behind in a module that a model holds
+    twice.
+    """
+    slots = [slot for module in model.modules() for slot in (module._parameters, module._buffers)]
+    kept = [(slot, dict(slot)) for slot in slots]
+    stand_ins: dict[int, Tensor] = {}
+    try:
+        for slot, originals in kept:
+            for name, tensor in originals.items():
+                if tensor is not None:
+                    if id(tensor) not in stand_ins:
+                        stand_ins[id(tensor)] = torch.empty_like(tensor, device="meta", requires_grad=False)
+                    slot[name] = stand_ins[id(tensor)]  # type: ignore[assignment]
+        yield
+    finally:
+        for slot, originals in kept:
+            slot.clear()
+            slot.update(originals)  # type: ignore[arg-type]
 
 
 @contextmanager

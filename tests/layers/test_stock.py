@@ -45,7 +45,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("module", "shape"), CASES, ids=lambda value: str(value))
+@pytest.mark.parametrize(("module", "shape"), CASES, ids=str)
 def test_closed_form_equals_what_runs(module: nn.Module, shape: tuple[int, ...]) -> None:
     closed = count_closed_form(module, shape)
     for training in (False, True):
@@ -84,7 +84,7 @@ def test_a_subclass_has_no_closed_form_because_it_may_do_anything() -> None:
         (nn.BatchNorm1d(5), FLAT, "BatchNorm1d takes"),
         (nn.Flatten(0), MAPS, "start_dim"),
     ],
-    ids=lambda value: str(value),
+    ids=str,
 )
 def test_what_is_not_covered_says_so(module: nn.Module, shape: tuple[int, ...], message: str) -> None:
     with pytest.raises(SettingError, match=message):
