@@ -144,6 +144,7 @@ TABLE_COLUMNS = (
     "deviation_percent",
     "convention",
     "verdict",
+    "executed_macs",
     "card",
     "evidence",
 )
@@ -183,6 +184,22 @@ _IMPLICIT_QUANTITIES = {
 }
 
 
+def built_object(row: str, card: str, quantity: str, convention: str | None, built: int) -> dict[str, Any]:
+    """A built figure that no publication has, as an object with the keys of ``TABLE_COLUMNS``."""
+    return {
+        "row": row,
+        "quantity": quantity,
+        "published": None,
+        "built": built,
+        "deviation_percent": None,
+        "convention": convention,
+        "verdict": BUILT,
+        "executed_macs": None,
+        "card": card,
+        "evidence": None,
+    }
+
+
 def implicit_rows(comparison: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The comparison of implicitly equivariant networks as objects with the keys of ``TABLE_COLUMNS``.
 
@@ -194,18 +211,7 @@ def implicit_rows(comparison: Sequence[Mapping[str, Any]]) -> list[dict[str, Any
         other = f"G-CNN of nearest parameters ({built['gcnn_group']}, width {built['gcnn_width']})"
         for label, prefix in ((built["model"], ""), (f"{built['model']}: {other}", "gcnn_")):
             rows += [
-                {
-                    "row": label,
-                    "quantity": quantity,
-                    "published": None,
-                    "built": built[prefix + quantity],
-                    "deviation_percent": None,
-                    "convention": meaning,
-                    "verdict": BUILT,
-                    "executed_macs": None,
-                    "card": built["model"],
-                    "evidence": None,
-                }
+                built_object(label, built["model"], quantity, meaning, built[prefix + quantity])
                 for quantity, meaning in _IMPLICIT_QUANTITIES.items()
                 if prefix + quantity in built
             ]

@@ -12,6 +12,7 @@ from e4profile.cli.options import Format, Units, check_format
 from e4profile.cli.output import Progress, emit, note
 
 _EXACT = ("json", "csv")
+_STEERABLE = "steerable"
 
 if TYPE_CHECKING:
     from e4profile.published_tables import BuiltCell
@@ -52,6 +53,9 @@ def table(
         _emit_all(built, output_format, units)
     else:
         emit(_as_table(name, built[name], for_programs=output_format in _EXACT), output_format, units)
+        if name == _STEERABLE and output_format not in _EXACT:
+            sys.stdout.write("\n")
+            emit(_steerable_table(), output_format, units)
 
 
 def _build(name: str) -> Built:
@@ -70,7 +74,51 @@ def _as_table(name: str, built: Built, *, for_programs: bool) -> Table:
     if name == IMPLICIT:
         comparison = cast("list[dict[str, Any]]", built)
         return _implicit_objects(comparison) if for_programs else _implicit_table(comparison)
-    return published_table(name, cast("list[BuiltCell]", built), for_programs=for_programs)
+    table = published_table(name, cast("list[BuiltCell]", built), for_programs=for_programs)
+    return _with_steerable_costs(table) if name == _STEERABLE and for_programs else table
+
+
+def _with_steerable_costs(table: Table) -> Table:
+    from dataclasses import replace
+
+    from e4profile.published_tables import built_object
+    from e4profile.steerable_table import QUANTITIES, steerable_rows
+
+    built = tuple(
+        built_object(row["model"], row["model"], quantity, meaning, row[quantity])
+        for row in steerable_rows()
+        for quantity, meaning in QUANTITIES.items()
+    )
+    return replace(table, rows=(*table.rows, *built))
+
+
+def _steerable_table() -> Table:
+    from e4profile.render.tables import Column, Table
+    from e4profile.steerable_table import SHARE_BATCH, steerable_rows
+
+    columns = (
+        Column("model", "model", "text", priority=100),
+        Column("group", "group", "text", priority=50),
+        Column("width", "width", "integer", priority=50),
+        Column("params", "params", "integer", priority=80),
+        Column("inference_macs", "inference MACs", "integer", priority=95),
+        Column("expansion_macs", "expansion MACs", "integer", priority=90),
+        Column("expansion_share", "expansion share %", "percent", priority=70),
+        Column("expansion_reference_macs", "expansion MACs, reference library", "integer", "expansion ref.", 60),
+        Column("expansion_reference_share", "share %, reference library", "percent", "share ref. %", 40),
+        Column("dense_filter_bytes", "dense filters", "bytes", priority=85),
+    )
+    return Table(
+        "Steerable ResNets: inference, filter expansion in training, filters kept in evaluation",
+        columns,
+        tuple(steerable_rows()),
+        (
+            "expansion runs once per training forward, whatever the batch, and not at inference",
+            f"shares: of a training forward of {SHARE_BATCH} images, the expansion included",
+            "reference library: one dense contraction per field pair, a factor of the group order more",
+        ),
+        convention="macs, one image",
+    )
 
 
 def _emit_all(built: dict[str, Built], output_format: str, units: str) -> None:
@@ -91,7 +139,7 @@ def _emit_all(built: dict[str, Built], output_format: str, units: str) -> None:
         emit(Table("Every published table", columns, rows), output_format, units)
         note(summary)
         return
-    for one in tables.values():
+    for one in (*tables.values(), _steerable_table()):
         emit(one, output_format, units)
         sys.stdout.write("\n")
     sys.stdout.write(f"{'% ' if output_format == 'latex' else ''}{summary}\n")
