@@ -34,6 +34,9 @@ def count_rows(
     paths = [layer.path for layer in measured.closed.layers]
     rolled = {name: counts[name].rolled_up(paths) for name in counters if name in counts}
     paths += [path for layers in rolled.values() for path in layers if path not in paths]
+    formed = {layer.path for layer in measured.closed.layers}
+    if measured.sizes != "topology":
+        paths = _as_built(paths, measured)
     disagreeing = {difference.path for difference in measured.differences}
     rows = []
     for path in dict.fromkeys(paths):
@@ -41,16 +44,29 @@ def count_rows(
         if not seen or not any(layer.params or layer.operations for layer in seen):
             continue
         row: dict[str, Any] = {
-            "agrees": path not in disagreeing,
+            "agrees": path not in disagreeing if measured.sizes == "topology" or path in formed else None,
             "path": path,
             "layer": seen[0].layer,
             "params": seen[0].params,
         }
         for name in counters:
             layer = rolled[name].get(path) if name in rolled else None
-            row[_COLUMN[name]] = None if name not in rolled else _amount(layer, counts[name], convention_name)
+            absent = name == "closed-form" and measured.sizes != "topology" and path not in formed
+            unknown = name not in rolled or absent
+            row[_COLUMN[name]] = None if unknown else _amount(layer, counts[name], convention_name)
         rows.append({key: row[key] for key in count_columns(counters)})
     return rows
+
+
+def _as_built(paths: Sequence[str], measured: Measurement) -> list[str]:
+    """Paths in the order of the modules, where the closed form names only some of them."""
+    order = [layer.path for layer in measured.dispatch.layers]
+
+    def place(path: str) -> int:
+        inside = f"{path}." if path else ""
+        return next((i for i, one in enumerate(order) if one == path or one.startswith(inside)), len(order))
+
+    return sorted(dict.fromkeys(paths), key=place)
 
 
 def _amount(layer: LayerCount | None, count: Count, convention_name: str) -> int:
@@ -68,7 +84,7 @@ def gap_notes(measured: Measurement) -> list[str]:
         rest = f", unexplained remainder {gap.unexplained:+,}" if gap.unexplained else ""
         notes.append(f"{name} reports {gap.reported:,} of {gap.truth:,} MACs ({share:.4g}%): {causes}{rest}")
     notes += [f"{name}: no figure: {reason}" for name, reason in measured.failures.items()]
-    return notes
+    return [*notes, *measured.notes]
 
 
 def ledger_notes(measured: Measurement) -> list[str]:
@@ -77,4 +93,18 @@ def ledger_notes(measured: Measurement) -> list[str]:
 
     free = ", ".join(f"{times} {family}" for family, times in families(measured.dispatch).items())
     unknown = ", ".join(f"{name} ({times})" for name, times in measured.dispatch.uncounted.items()) or "none"
-    return [f"operators executed and free: {free}; unknown: {unknown}"]
+    notes = [f"operators executed and free: {free}; unknown: {unknown}"]
+    if measured.dispatch.uncounted:
+        notes.append(
+            "unknown operators are not in any total; say what one costs: "
+            "e4profile.register_operator('mylib::op', lambda *args, out, **kw: {'convolution': ...}), or "
+            "e4profile.register_free('mylib::op')"
+        )
+    summed = measured.dispatch.summed_products
+    if summed:
+        where = ", ".join(path or "(network)" for path in summed)
+        notes.append(
+            f"warning: products summed: {sum(summed.values()):,} MACs not charged, in {where}; give the module "
+            "operation_kind and counts_products to charge them"
+        )
+    return notes

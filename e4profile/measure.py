@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -17,8 +17,10 @@ from e4profile.counters.base import Count
 from e4profile.counters.closed_form import count_closed_form, printed_form
 from e4profile.counters.dispatch import count_dispatch
 from e4profile.counters.gap import Gap, explain
-from e4profile.counters.state import one_thread
+from e4profile.counters.recorded_form import Recording, count_recorded, recording
+from e4profile.counters.state import attributes_kept, buffers_kept, one_thread
 from e4profile.errors import E4ProfileError, SettingError, UnknownNameError
+from e4profile.inputs import Example, as_example
 from e4profile.layers.containers import trace
 
 _REAL_RUN_MACS = 10**11
@@ -44,11 +46,17 @@ class Measurement:
     printed_macs: int
     raw: Mapping[str, Count] = field(default_factory=dict)
     failures: Mapping[str, str] = field(default_factory=dict)
+    sizes: Literal["topology", "recorded", "none"] = "topology"
+    notes: tuple[str, ...] = ()
 
     @property
     def differences(self) -> list[LayerDifference]:
-        """Where closed form and dispatch disagree."""
-        return differences(self.closed, self.dispatch)
+        """Where closed form and dispatch disagree; with recorded shapes, among the layers that have a form."""
+        found = differences(self.closed, self.dispatch)
+        if self.sizes == "topology":
+            return found
+        formed = {layer.path for layer in self.closed.layers}
+        return [difference for difference in found if difference.path in formed]
 
     @property
     def agrees(self) -> bool:
@@ -104,7 +112,8 @@ def measure(card: Card, counters: Sequence[str] = COUNTERS, batch_size: int = 1)
     shape = card.input_shape(batch_size)
     model = card.build("meta")
     try:
-        return _measure(model, lambda: card.build("cpu"), shape, counters)
+        example = Example((torch.empty(shape, device="meta"),))
+        return _measure(model, lambda: card.build("cpu"), example, counters)
     except (RuntimeError, TypeError, ValueError) as error:
         if isinstance(error, E4ProfileError):
             raise
@@ -112,23 +121,28 @@ def measure(card: Card, counters: Sequence[str] = COUNTERS, batch_size: int = 1)
 
 
 def measure_module(
-    model: nn.Module, input_shape: tuple[int, ...], counters: Sequence[str] = COUNTERS
+    model: nn.Module, input_shape: Any, counters: Sequence[str] = COUNTERS
 ) -> Measurement:
     """Count any module; it is left as it was found.
 
-    A module that has no closed form (a part without one, or a container that passes no shapes on) gets an empty
-    one, and ``failures`` says why.
+    The closed form follows the topology where it can. Otherwise each layer that has one gets it at the shape
+    recorded from the run, which ``sizes`` and ``notes`` say; where no layer has one it is empty, and ``failures``
+    says why. A model that cannot run on the meta device runs for real, with a note.
 
     Args:
         model: on any device.
-        input_shape: (B, ...).
+        input_shape: (B, ...); or a tensor, a dict of keyword inputs, a sequence of shapes and tensors, or an
+            ``Example``.
         counters: which third-party counters to ask besides.
 
     Raises:
         UnknownNameError: for a counter that does not exist.
+        SettingError: for inputs that are none.
         Whatever the model's forward raises.
     """
-    return _measure(model, lambda: model, input_shape, counters)
+    floating = (tensor for tensor in model.parameters() if tensor.is_floating_point())
+    dtype = next((tensor.dtype for tensor in floating), torch.get_default_dtype())
+    return _measure(model, lambda: model, as_example(input_shape, dtype), counters, fallback=True)
 
 
 def _why(model: nn.Module, shape: tuple[int, ...], error: Exception) -> str:
@@ -145,30 +159,82 @@ def _first_line(error: Exception) -> str:
 
 
 def _measure(
-    model: nn.Module, real: Callable[[], nn.Module], shape: tuple[int, ...], counters: Sequence[str]
+    model: nn.Module,
+    real: Callable[[], nn.Module],
+    example: Example,
+    counters: Sequence[str],
+    *,
+    fallback: bool = False,
 ) -> Measurement:
     for name in counters:
         if name not in COUNTERS:
             raise UnknownNameError("counter", name, COUNTERS)
     raw: dict[str, Count] = {}
     failures: dict[str, str] = {}
-    try:
-        closed = count_closed_form(model, shape)
-        printed_params, printed_macs = printed_form(model, shape)
-    except SettingError as error:
-        closed, printed_params, printed_macs = Count("closed form", "", ()), 0, 0
-        failures["closed-form"] = str(error)
-    dispatch = count_dispatch(model, (torch.empty(shape, device="meta"),))
+    notes: list[str] = []
+    strict = _strict(model, example)
+    dispatch, found = _run(model, example, fallback, notes)
+    if isinstance(strict, str):
+        closed, printed_params, printed_macs = count_recorded(model, found), 0, 0
+        sizes: Literal["topology", "recorded", "none"] = "recorded" if closed.layers else "none"
+        why = [strict, *(f"{path or 'the network'}: {reason}" for path, reason in found.reasons.items())]
+        if closed.layers:
+            notes += [*closed.notes, *(f"no closed form: {reason}" for reason in dict.fromkeys(why))]
+        else:
+            failures["closed-form"] = "; ".join(dict.fromkeys(why))
+    else:
+        (closed, printed_params, printed_macs), sizes = strict, "topology"
     third_party = [name for name in counters if name in ("fvcore", "thop")]
     if third_party and (reason := _too_large(dispatch)):
         failures |= dict.fromkeys(third_party, reason)
     elif third_party:
         runnable = real()
-        device = next((parameter.device for parameter in runnable.parameters()), torch.device("cpu"))
-        image = torch.zeros(shape, device=device)
+        device = _device(runnable)
+        inputs = example.map(lambda tensor: _real(tensor, device)).in_order(runnable.forward)
         for name in third_party:
-            _try_counter(name, runnable, image, raw, failures)
-    return Measurement(closed, dispatch, printed_params, printed_macs, raw, failures)
+            if inputs is None:
+                failures[name] = "it takes positional inputs only, and forward takes some by keyword only"
+            else:
+                _try_counter(name, runnable, inputs, raw, failures)
+    return Measurement(closed, dispatch, printed_params, printed_macs, raw, failures, sizes, tuple(notes))
+
+
+def _strict(model: nn.Module, example: Example) -> tuple[Count, int, int] | str:
+    """The closed form by topology, or why there is none."""
+    shape = example.single_shape
+    if shape is None:
+        return f"a topology passes on the shape of one input tensor, not of ({example})"
+    try:
+        return (count_closed_form(model, shape), *printed_form(model, shape))
+    except SettingError as error:
+        return str(error)
+
+
+def _run(
+    model: nn.Module, example: Example, fallback: bool, notes: list[str]
+) -> tuple[Count, Recording]:
+    try:
+        with attributes_kept(model), recording(model) as found:
+            return count_dispatch(model, example.positional, example.keywords), found
+    except Exception as error:
+        # what is wrong for real raises again below, with the values that the message is about
+        device = _device(model)
+        if not fallback or device.type == "meta":
+            raise
+        reason = f"{type(error).__name__}: {_first_line(error)}"
+    inputs = example.map(lambda tensor: tensor.to(device))
+    with attributes_kept(model), buffers_kept(model), recording(model) as found:
+        counted = count_dispatch(model, inputs.positional, inputs.keywords, on_meta=False)
+    notes.append(f"run for real on {device}, because it cannot run on the meta device ({reason})")
+    return counted, found
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+
+
+def _real(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    return torch.zeros(tensor.shape, dtype=tensor.dtype, device=device) if tensor.is_meta else tensor.to(device)
 
 
 def _too_large(counted: Count) -> str | None:
@@ -194,11 +260,11 @@ def raw_counter(name: str) -> Callable[[nn.Module, Sequence[Any]], Count]:
 
 
 def _try_counter(
-    name: str, model: nn.Module, image: torch.Tensor, raw: dict[str, Count], failures: dict[str, str]
+    name: str, model: nn.Module, inputs: tuple[Any, ...], raw: dict[str, Count], failures: dict[str, str]
 ) -> None:
     # whatever a third-party counter raises belongs in its own column, where the reader sees it
     try:
         with one_thread():
-            raw[name] = raw_counter(name)(model, (image,))
+            raw[name] = raw_counter(name)(model, inputs)
     except Exception as error:
         failures[name] = f"{type(error).__name__}: {_first_line(error)}"

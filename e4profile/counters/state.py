@@ -34,7 +34,6 @@ def random_state_kept() -> Iterator[None]:
 
 
 @contextmanager
-@contextmanager
 def attributes_kept(model: nn.Module) -> Iterator[None]:
     """Give every module its attributes back: a forward may keep something of its run, even on the meta device."""
     tables = ("_parameters", "_buffers", "_modules")
@@ -66,6 +65,7 @@ def buffers_kept(model: nn.Module) -> Iterator[None]:
                 buffer.copy_(values)
 
 
+@contextmanager
 def meta_state(model: nn.Module) -> Iterator[None]:
     """Put a meta tensor of the same shape, strides and dtype in place of every parameter and buffer.
 

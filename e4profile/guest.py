@@ -1,0 +1,156 @@
+"""Running somebody's code as a guest: what it changes in the process is given back, and its errors stay its own."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from e4profile.counters.state import random_state_kept
+from e4profile.errors import E4ProfileError
+
+_OWN_FOLDER = str(Path(__file__).resolve().parent)
+
+
+class UserCodeError(E4ProfileError):
+    """An error of the user's own code: one line that says where, and its traceback in ``details``."""
+
+    def __init__(self, message: str, error: BaseException | None = None) -> None:
+        super().__init__(message)
+        self.details = "" if error is None else own_traceback(error)
+
+
+class Guest:
+    """The process as one guest's code wants it: what it sets holds while it runs, and nowhere else.
+
+    Attributes:
+        folder: where its code imports from while it runs.
+        changed: what it set, by name, as ``(before, after)``.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.folder: str | None = None
+        self.changed: dict[str, tuple[Any, Any]] = {}
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Run the guest's code: its settings hold inside, and the process's return after it, also on errors.
+
+        What it prints goes to stderr: stdout is for data. Random numbers of torch, NumPy and Python go on
+        where they were.
+        """
+        before = _settings()
+        python, numpy = random.getstate(), np.random.get_state()
+        path = list(sys.path)
+        if self.folder is not None:
+            sys.path.insert(0, self.folder)
+        _apply({name: after for name, (_, after) in self.changed.items()})
+        try:
+            with random_state_kept(), contextlib.redirect_stdout(sys.stderr):
+                yield
+        finally:
+            for name, value in _settings().items():
+                if value == before[name]:
+                    self.changed.pop(name, None)
+                else:
+                    self.changed[name] = (before[name], value)
+            _apply(before)
+            random.setstate(python)
+            np.random.set_state(numpy)
+            sys.path[:] = path
+
+    @property
+    def notes(self) -> list[str]:
+        """What was given back, a sentence each."""
+        return [
+            f"{self.name} changed {_WORDS[name]} from {before} to {after}: its own while it runs, restored afterwards"
+            for name, (before, after) in self.changed.items()
+        ]
+
+
+_WORDS = {
+    "default_dtype": "torch's default dtype",
+    "default_device": "torch's default device",
+    "grad_mode": "whether gradients are recorded",
+    "threads": "the number of intra-operator threads",
+    "deterministic": "whether algorithms must be deterministic",
+    "matmul_precision": "the precision of float32 products",
+}
+
+
+def _settings() -> dict[str, Any]:
+    return {
+        "default_dtype": torch.get_default_dtype(),
+        "default_device": torch.get_default_device() if hasattr(torch, "get_default_device") else None,
+        "grad_mode": torch.is_grad_enabled(),
+        "threads": torch.get_num_threads(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "matmul_precision": torch.get_float32_matmul_precision(),
+    }
+
+
+def _apply(values: dict[str, Any]) -> None:
+    now = _settings()
+    setters: dict[str, Any] = {
+        "default_dtype": torch.set_default_dtype,
+        "default_device": torch.set_default_device,
+        "grad_mode": torch.set_grad_enabled,
+        "threads": torch.set_num_threads,
+        "deterministic": torch.use_deterministic_algorithms,
+        "matmul_precision": torch.set_float32_matmul_precision,
+    }
+    for name, value in values.items():
+        if value != now[name]:
+            setters[name](value)
+
+
+def own_traceback(error: BaseException) -> str:
+    """The traceback without the frames of this package and of the import machinery."""
+    shown = traceback.TracebackException.from_exception(error)
+    kept = [frame for frame in shown.stack if not _is_ours(frame.filename)]
+    shown.stack = traceback.StackSummary.from_list(kept)
+    return "".join(shown.format())
+
+
+def _is_ours(filename: str) -> bool:
+    if "importlib" in filename or filename.endswith("contextlib.py"):
+        return True
+    return filename.startswith(_OWN_FOLDER) and "layers" not in Path(filename).parts
+
+
+def first_line(error: BaseException) -> str:
+    """``TypeError: what it says``, on one line."""
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
+
+
+def failing_module(model: nn.Module, trace: TracebackType | None) -> tuple[str, str] | None:
+    """Path and class of the innermost module whose code was running when an error was raised."""
+    paths = {module: path for path, module in model.named_modules()}
+    found: nn.Module | None = None
+    for frame, _ in traceback.walk_tb(trace):
+        own = frame.f_locals.get("self")
+        if isinstance(own, nn.Module) and own in paths:
+            found = own
+    return None if found is None else (paths[found], type(found).__name__)
+
+
+def run_error(name: str, model: nn.Module, inputs: str, error: Exception) -> UserCodeError:
+    """What a model's forward raised, with the module in which it happened."""
+    where = failing_module(model, error.__traceback__)
+    place = "" if where is None else f"in {where[0] or 'the network itself'} ({where[1]}): "
+    whole = " ".join(str(error).split())
+    return UserCodeError(
+        f"{name} cannot run on {inputs}: {place}{type(error).__name__}: {whole}", error
+    )

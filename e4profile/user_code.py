@@ -1,0 +1,126 @@
+"""Finding a model in somebody's package or file: ``package.module:build`` and ``path/to/file.py:build``.
+
+Importing a file runs it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Mapping
+from inspect import Parameter, signature
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from e4profile.errors import SettingError, UnknownNameError
+from e4profile.guest import Guest, UserCodeError, first_line
+
+
+def load(reference: str, guest: Guest) -> Any:
+    """The object that a reference names; its module is imported, which runs it.
+
+    The folder of a file, or the working directory for a package, can be imported from meanwhile.
+
+    Raises:
+        SettingError: for a file that does not exist, or a reference without a name behind the colon.
+        UserCodeError: for a module that does not import; ``details`` holds its own traceback.
+        UnknownNameError: for a name that the module does not have, with the nearest names.
+    """
+    source, _, attribute = reference.rpartition(":")
+    if not source or not attribute:
+        raise SettingError(
+            f"{reference!r} must name a builder behind a colon, for example {reference.rstrip(':')}:build"
+        )
+    guest.folder = str(Path(source).resolve().parent if source.endswith(".py") else Path.cwd())
+    with guest.running():
+        try:
+            module = _import_file(Path(source)) if source.endswith(".py") else importlib.import_module(source)
+        except SettingError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise UserCodeError(f"{source} does not import: {first_line(error)}", error) from error
+    found: Any = module
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            known = [name for name in vars(found) if not name.startswith("_")] if hasattr(found, "__dict__") else []
+            raise UnknownNameError(f"name in {source}", attribute, known)
+        found = getattr(found, part)
+    return found
+
+
+def _import_file(path: Path) -> Any:
+    if not path.is_file():
+        raise SettingError(f"{path}: no such file")
+    # a name of its own: a file called random.py must not become the random of everybody else
+    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
+    name = f"e4profile_user_{path.stem}_{digest}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise SettingError(f"{path}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    return module
+
+
+def build_model(reference: str, builder: Any, arguments: Mapping[str, Any], guest: Guest) -> nn.Module:
+    """The module that a builder gives: a module itself, its class, or a callable that returns one.
+
+    Raises:
+        SettingError: for arguments to a finished module, missing arguments, or something that is no module.
+        UnknownNameError: for an argument that the builder does not take.
+        UserCodeError: when the builder raises.
+    """
+    if isinstance(builder, nn.Module):
+        if arguments:
+            raise SettingError(f"{reference} is a finished module: it takes no arguments ({', '.join(arguments)})")
+        return builder
+    if not callable(builder):
+        raise SettingError(
+            f"{reference} is of type {type(builder).__name__}: neither a torch.nn.Module nor a callable that builds one"
+        )
+    _check_arguments(reference, builder, arguments)
+    with guest.running():
+        import torch
+
+        torch.manual_seed(0)
+        try:
+            model = builder(**arguments)
+        except (Exception, SystemExit) as error:
+            given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+            raise UserCodeError(f"{reference} cannot build with ({given}): {first_line(error)}", error) from error
+    if not isinstance(model, nn.Module):
+        raise SettingError(f"{reference} returned {type(model).__name__}, not a torch.nn.Module")
+    return model
+
+
+def _check_arguments(reference: str, builder: Any, arguments: Mapping[str, Any]) -> None:
+    try:
+        parameters = signature(builder).parameters
+    except (TypeError, ValueError):
+        return  # a builtin without a signature says itself what it misses
+    takes_any = any(one.kind is Parameter.VAR_KEYWORD for one in parameters.values())
+    named = {
+        name: one
+        for name, one in parameters.items()
+        if one.kind in (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+    }
+    for name in arguments:
+        if name not in named and not takes_any:
+            if not named:
+                raise SettingError(f"{reference} takes no arguments, so not {name}")
+            raise UnknownNameError(f"argument of {reference}", name, named)
+    missing = [
+        name for name, one in named.items() if one.default is Parameter.empty and name not in arguments
+    ]
+    if missing:
+        wanted = " ".join(f"--arg {name}=VALUE" for name in missing)
+        raise SettingError(f"{reference} needs {', '.join(missing)}: give {wanted}")
