@@ -70,8 +70,8 @@ class StopRule:
             raise SettingError(f"min_samples (={self.min_samples}) exceeds max_samples (={self.max_samples})")
 
     def reason(self, count: int, elapsed_s: float, noise: float) -> str | None:
-        """Why to stop now, or None to go on."""
-        if count >= self.min_samples and elapsed_s >= self.min_run_time_s and noise <= self.relative_noise:
+        """Why to stop now, or None to go on; the noise is infinite before the minima are reached."""
+        if noise <= self.relative_noise:
             return NOISE_TARGET
         if elapsed_s >= self.max_run_time_s:
             return MAX_RUN_TIME
