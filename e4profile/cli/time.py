@@ -48,7 +48,11 @@ def time(
     ] = 10.0,
     against: Annotated[
         str | None,
-        typer.Option("--against", help="Sample in turn with this network and compare.", metavar="NAME"),
+        typer.Option(
+            "--against",
+            help="Sample in turn with this network as its card says (no --set), and compare.",
+            metavar="NAME",
+        ),
     ] = None,
     breakdown: Annotated[bool, typer.Option("--breakdown", help="Share of time per named term.")] = False,
     out: Annotated[
