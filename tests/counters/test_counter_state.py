@@ -56,7 +56,7 @@ def everything(model: nn.Module) -> dict[str, Any]:
     return {
         "modes": {path: part.training for path, part in parts},
         "keys": list(model.state_dict()),
-        "identities": {n: (id(t), t.data_ptr(), t._version) for n, t in model.state_dict(keep_vars=True).items()},
+        "identities": {n: (id(t), t.data_ptr()) for n, t in model.state_dict(keep_vars=True).items()},
         "values": {n: t.detach().clone() for n, t in model.state_dict().items()},
         "buffers": {n: id(b) for n, b in model.named_buffers()},
         "requires grad": {n: p.requires_grad for n, p in model.named_parameters()},

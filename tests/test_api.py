@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+import e4profile
+from e4profile import SettingError, UnknownNameError, check, count, sweep
+from e4profile.sweeps import COLUMNS
+
+
+def test_count_a_card() -> None:
+    frame = count("e4net", width=8, slices=2)
+    assert {"path", "layer", "params", "closed_form", "dispatch", "fvcore", "thop", "agrees"} <= set(frame.columns)
+    assert frame["agrees"].all()
+    assert frame.attrs["totals"]["dispatch"]["params"] == frame["params"].sum()
+    assert frame.attrs["totals"]["dispatch"]["macs"] == frame["dispatch"].sum() == frame["closed_form"].sum()
+    assert frame.attrs["unknown"] == {}
+    assert all(gap["unexplained"] == 0 for gap in frame.attrs["gaps"].values())
+
+
+def test_conventions_and_batches() -> None:
+    exact = ("closed-form", "dispatch")
+    macs = count("e4net", counters=exact)
+    assert count("e4net", counters=exact, convention="flops")["dispatch"].sum() == 2 * macs["dispatch"].sum()
+    assert count("e4net", counters=exact, batch_size=3)["dispatch"].sum() == 3 * macs["dispatch"].sum()
+
+
+def test_count_any_module_and_leave_it_alone() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 2)).train()
+    frame = count(model, (3, 8, 8))
+    assert frame.attrs["totals"]["dispatch"]["macs"] == 4 * 27 * 36 + 2 * 144
+    assert model.training
+    with pytest.raises(SettingError, match="input_shape"):
+        count(model)
+    with pytest.raises(SettingError, match="width"):
+        count(model, (3, 8, 8), width=3)
+    with pytest.raises(RuntimeError):
+        count(model, (3, 9, 9), counters=("dispatch",))
+    assert all(p.device.type == "cpu" for p in model.parameters())
+
+
+@pytest.mark.parametrize("change", [{"counters": ("dispach",)}, {"convention": "mac"}, {"widht": 3}])
+def test_unknown_names(change: dict) -> None:
+    with pytest.raises(UnknownNameError):
+        count("e4net", **change)
+
+
+def test_sweep_gives_the_columns_of_the_command(tmp_path: Path) -> None:
+    frame = sweep("e4net", group="p4", reduction=[1, 3], slices=[1], kernel=[3], width=[4], out=tmp_path)
+    assert tuple(frame.columns) == COLUMNS
+    assert list(frame["model"]) == ["e4net-gcnn", "e4net"]
+    assert frame["macs_measured"].dtype == "int64"
+    assert pd.isna(frame["reduction"][0])
+    assert frame["macs_ratio"][0] == 1.0
+    assert frame.attrs["skipped"][0][1] == "reduction (=3) must divide c_in (=4)"
+    again = sweep("e4net", group="p4", reduction=[1, 3], slices=[1], kernel=[3], width=[4], out=tmp_path)
+    pd.testing.assert_frame_equal(frame, again)
+    assert len((tmp_path / "records.jsonl").read_text().splitlines()) == 2
+
+
+def test_sweep_without_a_folder_stores_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    sweep("r18", width=[2])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_check() -> None:
+    frame = check("e4net", random=2)
+    assert frame["agrees"].all()
+    assert len(frame) == 3
+    assert frame.attrs["problems"] == []
+
+
+def test_the_front_door() -> None:
+    assert {"count", "sweep", "check"} <= set(e4profile.__all__)
+    assert torch.is_grad_enabled()
