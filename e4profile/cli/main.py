@@ -59,6 +59,9 @@ for _module in iter_modules(e4profile.cli.__path__, "e4profile.cli."):
         _command.register(app)
 
 
+_INTERRUPTED = 130
+
+
 def _fail(message: str) -> NoReturn:
     sys.stderr.write(f"e4profile: {' '.join(message.split())}\n")
     sys.exit(2)
@@ -73,10 +76,12 @@ def main() -> None:
     except _USAGE_ERROR as error:
         _fail(f"{error.format_message()} (see e4profile --help)")
     except (KeyboardInterrupt, typer.Abort):
-        sys.stderr.write("\ne4profile: interrupted; what was finished is saved, the same command goes on\n")
-        sys.exit(130)
+        code = _INTERRUPTED
     except BrokenPipeError:
         # the reader of a pipe closed it; point stdout elsewhere so that closing it cannot raise again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    # typer itself may have turned Ctrl-C into this exit code
+    if code == _INTERRUPTED:
+        sys.stderr.write("\ne4profile: interrupted; what was finished is saved, the same command goes on\n")
     sys.exit(code if isinstance(code, int) else 0)
