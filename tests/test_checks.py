@@ -59,7 +59,7 @@ def test_a_wrong_term_is_found_in_every_layer_that_has_it(
 
 def test_names() -> None:
     assert [card.name for card in select_cards([])] == list(all_cards())
-    assert [result.model for result in run_checks(["e4net"], 1, 0)][0] == "e4net"
+    assert next(result.model for result in run_checks(["e4net"], 1, 0)) == "e4net"
     with pytest.raises(UnknownNameError):
         select_cards(["e4nt"])
     with pytest.raises(SettingError, match="random"):

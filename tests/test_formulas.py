@@ -10,7 +10,13 @@ from e4profile.layers import E4Conv2d, GroupConv2d, LiftingConv2d
 
 @pytest.mark.parametrize(
     ("name", "layer"),
-    [("e4", E4Conv2d), ("E4Conv2d", E4Conv2d), ("e4_conv2d", E4Conv2d), ("group-conv", GroupConv2d), ("LIFTING", LiftingConv2d)],
+    [
+        ("e4", E4Conv2d),
+        ("E4Conv2d", E4Conv2d),
+        ("e4_conv2d", E4Conv2d),
+        ("group-conv", GroupConv2d),
+        ("LIFTING", LiftingConv2d),
+    ],
 )
 def test_a_layer_by_many_names(name: str, layer: type) -> None:
     assert find_layer(name) is layer

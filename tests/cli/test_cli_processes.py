@@ -1,0 +1,87 @@
+"""The command line as a process: signals, pipes, imports."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
+SWEEP = ("sweep", "-s", "1", "-k", "3", "--width", "2,4,6,8,10,12,14,16", "-r", "1,2", "--no-plots", "--format", "json")
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "e4profile", *arguments]
+
+
+def process(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command(*arguments), cwd=cwd, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['e4profile', '--help']\n"
+        "from e4profile.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit as stop: assert not stop.code, stop.code\n"
+        "heavy = {'torch', 'pandas', 'matplotlib', 'fvcore', 'thop', 'sympy', 'numpy'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, text=True, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    for name in ("sweep", "table", "check", "count", "models", "formula"):
+        assert name in done.stdout
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+def test_ctrl_c_saves_what_is_finished_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    running = process(*SWEEP, "--out", "here", cwd=tmp_path)
+    records = tmp_path / "here" / "records.jsonl"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and (not records.exists() or records.read_text().count("\n") < 2):
+        time.sleep(0.01)
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=60)
+    saved = records.read_text().count("\n")
+    assert running.returncode == 130, err
+    assert out == ""
+    assert "interrupted" in err
+    assert "Traceback" not in err
+    assert 2 <= saved < 24
+    again = process(*SWEEP, "--out", "here", cwd=tmp_path)
+    out, err = again.communicate(timeout=120)
+    assert again.returncode == 0, err
+    assert f"{saved} of 24 settings read back" in err
+    assert records.read_text().count("\n") == 24
+    assert "Warning" not in err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes as POSIX has them")
+@pytest.mark.parametrize("arguments", [("formula", "e4"), ("models",)])
+def test_a_reader_that_closes_the_pipe_sees_no_traceback(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    running = process(*arguments, cwd=tmp_path)
+    assert running.stdout is not None
+    assert running.stderr is not None
+    running.stdout.close()
+    err = running.stderr.read()
+    running.stderr.close()
+    running.wait(60)
+    assert err == ""
+    assert running.returncode in (0, 1)
+
+
+def test_bad_input_as_a_process(tmp_path: Path) -> None:
+    done = subprocess.run(
+        command("count", "e4nt"), cwd=tmp_path, env=ENVIRONMENT, text=True, capture_output=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("e4profile: unknown model 'e4nt'; did you mean e4net")
+    assert done.stderr.count("\n") == 1
