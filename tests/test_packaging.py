@@ -38,7 +38,8 @@ def test_the_wheel_holds_the_package_and_every_card_and_nothing_else(wheel: Path
 def test_it_runs_from_a_clean_folder(wheel: Path, tmp_path: Path) -> None:
     target = tmp_path / "target"
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(target), str(wheel)],
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(target),
+         str(wheel)],
         check=True, capture_output=True,
     )  # fmt: skip
     code = (

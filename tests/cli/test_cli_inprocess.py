@@ -217,7 +217,8 @@ def test_bad_input_is_one_line_and_exit_code_2(
 
 
 def test_a_huge_width_costs_no_memory(run: Run) -> None:
-    code, out, _ = run("sweep", "-r", "1", "-s", "1", "-k", "3", "--width", "10000000", "--no-plots", "--format", "json")
+    huge = ("-r", "1", "-s", "1", "-k", "3", "--width", "10000000", "--no-plots")
+    code, out, _ = run("sweep", *huge, "--format", "json")
     rows = json.loads(out)
     assert code == 0
     assert rows[1]["params_measured"] > 10**15
