@@ -4,7 +4,17 @@ Every number has witnesses (closed form, counters, clock, allocator, published f
 between them has a name.
 """
 
-from e4profile.api import check, count, sweep
+from e4profile.api import check, check_equivariance, count, register_free, register_operator, sweep
 from e4profile.errors import E4ProfileError, SettingError, UnknownNameError
 
-__all__ = ["E4ProfileError", "SettingError", "UnknownNameError", "check", "count", "sweep"]
+__all__ = [
+    "E4ProfileError",
+    "SettingError",
+    "UnknownNameError",
+    "check",
+    "check_equivariance",
+    "count",
+    "register_free",
+    "register_operator",
+    "sweep",
+]

@@ -5,22 +5,23 @@ Heavy imports happen inside the functions, so that ``import e4profile`` stays in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
-    from torch import nn
+    from torch import Tensor, nn
 
     from e4profile.measure import Measurement
 
     Model = str | nn.Module
+    Inputs = Sequence[Any] | Mapping[str, Any] | Tensor
 
 
 def count(
     model: Model,
-    input_shape: Sequence[int] | None = None,
+    input_shape: Inputs | None = None,
     *,
     counters: Sequence[str] = ("closed-form", "dispatch", "fvcore", "thop"),
     convention: str = "macs",
@@ -30,17 +31,21 @@ def count(
     """Count one network layer by layer.
 
     Args:
-        model: a card's name, a card file, or any module.
-        input_shape: (channels, h, w) or (B, channels, h, w), for a module.
+        model: a card's name, a card file, any module, or ``package.module:build`` or ``path/to/file.py:build``,
+            which runs that code.
+        input_shape: (channels, h, w) or (B, ...), for a module; or a tensor, a dict of keyword inputs, or a
+            sequence of positional inputs, each a shape with its batch or a tensor.
         counters: which counters to ask.
         convention: how operations are added up.
-        batch_size: images per forward pass, for a card.
-        arguments: overrides of the card's arguments, for example ``width=24``.
+        batch_size: images per forward pass, for a card or a shape of three sizes.
+        arguments: overrides of the card's arguments, for example ``width=24``, or of the builder's.
 
     Returns:
         One row per layer: path, layer, params and a column per counter. ``frame.attrs`` holds the totals by
         counter (``totals``), the gaps of the raw counters (``gaps``), operators that the ledger does not know
-        (``unknown``) and why a counter gave no figure (``failures``).
+        (``unknown``), products that are summed and not charged (``summed_products``), why a counter gave no figure
+        (``failures``), where the closed form's sizes come from (``sizes``: ``topology``, ``recorded`` from the
+        run, or ``none``) and what else a reader must know (``notes``).
 
     Raises:
         UnknownNameError: for an unknown model, argument, counter or convention.
@@ -51,8 +56,11 @@ def count(
     from e4profile.counts import count_columns, count_rows
 
     measured = _measure(model, input_shape, counters, batch_size, arguments)
-    asked = [name for name in counters if name != "closed-form" or measured.closed.layers]
-    frame = pd.DataFrame(count_rows(measured, asked, convention), columns=count_columns(asked))
+    frame = pd.DataFrame(count_rows(measured, counters, convention), columns=count_columns(counters))
+    if measured.sizes != "topology":
+        # a layer without a closed form has no figure, and a column with gaps keeps its whole numbers
+        kinds = {"closed_form": "Int64", "agrees": "boolean"}
+        frame = frame.astype({name: kind for name, kind in kinds.items() if name in frame})
     counts = {"closed_form": measured.closed, "dispatch": measured.dispatch, **measured.raw}
     frame.attrs = {
         "totals": {
@@ -65,7 +73,10 @@ def count(
             for name, gap in measured.gaps.items()
         },
         "unknown": dict(measured.dispatch.uncounted),
+        "summed_products": dict(measured.dispatch.summed_products),
         "failures": dict(measured.failures),
+        "sizes": measured.sizes,
+        "notes": list(measured.notes),
         "convention": convention,
     }
     return frame
@@ -73,7 +84,7 @@ def count(
 
 def _measure(
     model: Model,
-    input_shape: Sequence[int] | None,
+    input_shape: Inputs | None,
     counters: Sequence[str],
     batch_size: int,
     arguments: dict[str, Any],
@@ -81,17 +92,51 @@ def _measure(
     from e4profile.cards import find_card
     from e4profile.errors import SettingError
     from e4profile.measure import measure, measure_module
+    from e4profile.targets import Target, is_own, resolve
 
-    if isinstance(model, str):
+    if isinstance(model, str) and not is_own(model):
         return measure(find_card(model).with_arguments(arguments), counters, batch_size)
+    if input_shape is None:
+        raise SettingError("a module needs input_shape, for example (1, 28, 28)")
+    if isinstance(input_shape, Sequence) and len(input_shape) == 3 and all(isinstance(n, int) for n in input_shape):
+        input_shape = (batch_size, *input_shape)
+    if isinstance(model, str):
+        found: Target = resolve(model, arguments=arguments, example=input_shape)
+        return found.measure(counters)
     if arguments:
         raise SettingError(
             f"{', '.join(arguments)}: only a card's arguments can be overridden, not a module's"
         )
-    if input_shape is None:
-        raise SettingError("a module needs input_shape, for example (1, 28, 28)")
-    shape = tuple(int(size) for size in input_shape)
-    return measure_module(model, shape if len(shape) == 4 else (batch_size, *shape), counters)
+    return measure_module(model, input_shape, counters)
+
+
+def register_operator(name: str, formula: Callable[..., Mapping[str, int]]) -> None:
+    """Say what an operator costs, in one line.
+
+    ``e4profile.register_operator("mylib::op", lambda *args, out, **kw: {"convolution": out.numel() * 9})``
+
+    Args:
+        name: the operator's qualified name.
+        formula: called with the operator's arguments and ``out=``; returns operations by kind.
+
+    Raises:
+        SettingError: for a name without a namespace. When the operator runs, UnknownNameError for a kind that no
+            convention knows, SettingError for an amount that is not a whole number.
+    """
+    from e4profile.counters import ledger
+
+    ledger.register_operator(name, formula)
+
+
+def register_free(name: str, family: str = "registered") -> None:
+    """Say that an operator costs nothing, for example ``register_free("mylib::shuffle")``.
+
+    Raises:
+        SettingError: for a name without a namespace.
+    """
+    from e4profile.counters import ledger
+
+    ledger.register_free(name, family)
 
 
 def sweep(
@@ -144,25 +189,100 @@ def sweep(
     return frame
 
 
-def check(names: Sequence[str] | str = (), *, random: int = 0, seed: int = 0) -> pd.DataFrame:
+def check(
+    names: Sequence[str] | str = (),
+    *,
+    random: int = 0,
+    seed: int = 0,
+    inputs: Sequence[str] | str = (),
+    **arguments: Any,
+) -> pd.DataFrame:
     """Check that closed form and measured counts agree, layer by layer, with tolerance 0.
 
     Args:
-        names: card names; every card by default.
+        names: card names; every card by default. Also ``package.module:build`` and ``path/to/file.py:build``,
+            which runs that code.
         random: also check this many random settings.
         seed: of the random settings.
+        inputs: of models of one's own, for example ``"1x3x32x32"`` or ``["image=1x3x32x32", "steps:=4"]``.
+        arguments: of their builders.
 
     Returns:
-        One row per network; ``frame.attrs["problems"]`` lists every disagreement.
+        One row per network; ``frame.attrs["problems"]`` lists every disagreement, ``frame.attrs["notes"]`` what
+        was not covered.
 
     Raises:
         UnknownNameError: for an unknown name.
+        SettingError: for inputs or arguments without a model of one's own.
     """
     import pandas as pd
 
     from e4profile.checks import run_checks
 
-    results = list(run_checks([names] if isinstance(names, str) else names, random, seed))
+    names, inputs = ([value] if isinstance(value, str) else value for value in (names, inputs))
+    results = list(run_checks(names, random, seed, inputs, arguments))
     frame = pd.DataFrame([result.row() for result in results])
-    frame.attrs = {"problems": [problem for result in results for problem in result.problems]}
+    frame.attrs = {
+        "problems": [problem for result in results for problem in result.problems],
+        "notes": [note for result in results for note in result.notes],
+    }
+    return frame
+
+
+def check_equivariance(
+    model: Model,
+    input_shape: Inputs | None = None,
+    *,
+    group: str | None = None,
+    dtype: str = "float64",
+    train_steps: int = 1,
+    field_in: str = "trivial",
+    field_out: str | None = None,
+    **arguments: Any,
+) -> pd.DataFrame:
+    """Relative equivariance errors at initialisation, with randomised parameters, and after some training steps.
+
+    Args:
+        model: a card's name, a card file, any module, or ``package.module:build`` or ``path/to/file.py:build``,
+            which runs that code.
+        input_shape: for a module, with its batch; as in ``count``.
+        group: the group that acts; by default the network's own, as far as it is exact on the grid.
+        dtype: float64 or float32.
+        train_steps: optimiser steps on random data.
+        field_in: the type of the inputs that are moved: trivial or regular.
+        field_out: the type of the output; by default what the network says.
+        arguments: overrides of the card's arguments, or of the builder's.
+
+    Returns:
+        One row per output or layer and group element. ``frame.attrs`` holds ``verdict`` (``equivariant``,
+        ``equivariant at initialisation only`` or ``not equivariant``), ``broken`` (the innermost layers that
+        break) and ``findings`` (sentences).
+
+    Raises:
+        UnknownNameError: for an unknown model, argument or group.
+        SettingError: for a network without a group of its own, or a group that is not exact on the grid.
+    """
+    import pandas as pd
+
+    from e4profile.equivariance_rows import report_rows
+    from e4profile.errors import SettingError
+    from e4profile.measure import example_for
+    from e4profile.targets import resolve
+    from e4profile.witness_equivariance import witness
+
+    options: dict[str, Any] = {
+        "group": group, "dtype": dtype, "train_steps": train_steps, "field_in": field_in, "field_out": field_out,
+    }  # fmt: skip
+    if isinstance(model, str):
+        report = resolve(model, arguments=arguments, example=input_shape).witness(**options)
+    elif input_shape is None:
+        raise SettingError("a module needs input_shape, for example (1, 1, 28, 28)")
+    else:
+        report = witness(model, example_for(model, input_shape), **options)
+    frame = pd.DataFrame(report_rows(report, every_element=True))
+    frame.attrs = {
+        "verdict": report.verdict,
+        "broken": [layer.path for layer in report.broken],
+        "findings": report.findings,
+    }
     return frame

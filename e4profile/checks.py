@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from e4profile.cards import Card, all_cards, find_card
 from e4profile.errors import SettingError
+
+if TYPE_CHECKING:
+    from e4profile.measure import Measurement
+    from e4profile.targets import Target
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,7 @@ class CheckResult:
         macs: MACs that one forward pass executes.
         layers: layers compared.
         cells: published cells compared.
+        notes: what a reader must know, a sentence each.
         problems: one line each, naming the layer or cell and both numbers; empty when all holds.
     """
 
@@ -30,6 +35,7 @@ class CheckResult:
     layers: int
     cells: int
     problems: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def agrees(self) -> bool:
@@ -47,6 +53,22 @@ class CheckResult:
             "cells": self.cells,
             "problems": len(self.problems),
         }
+
+
+def select(names: Sequence[str], inputs: Sequence[str], arguments: Mapping[str, Any]) -> list[Card | Target]:
+    """The named cards and models of one's own, every card without names; a card goes by its own input.
+
+    Raises:
+        SettingError: for inputs or arguments without a model of one's own, or what ``resolve`` refuses.
+        UnknownNameError: for an unknown name.
+    """
+    from e4profile.targets import is_own, resolve
+
+    if (inputs or arguments) and not any(map(is_own, names)):
+        raise SettingError("inputs and arguments are for models of your own: package.module:build or file.py:build")
+    if not names:
+        return [*select_cards(names)]
+    return [resolve(name, inputs, arguments) if is_own(name) else find_card(name) for name in names]
 
 
 def select_cards(names: Sequence[str]) -> list[Card]:
@@ -83,7 +105,32 @@ def check_network(card: Card, label: str) -> CheckResult:
     """Check that closed form and dispatch agree in every layer and that no operator is unknown."""
     from e4profile.measure import measure
 
-    measured = measure(card, ("closed-form", "dispatch"))
+    return _judged(measure(card, ("closed-form", "dispatch")), label)
+
+
+def check_target(target: Target) -> CheckResult:
+    """Check a model of one's own: every layer that has a closed form, and that no operator is unknown.
+
+    A model in which no layer has one fails: nothing was proven. ``notes`` say how much of the model has a form.
+
+    Raises:
+        Whatever ``Target.measure`` raises.
+    """
+    from e4profile.counts import summed_notes
+
+    measured = target.measure(("closed-form", "dispatch"))
+    result = _judged(measured, target.name)
+    if measured.sizes == "none":
+        nothing = f"{target.name}: no layer has a closed form, so nothing is proven: {measured.failures['closed-form']}"
+        return replace(result, problems=(*result.problems, nothing), notes=tuple(target.notes))
+    notes = [f"{target.name}: {text}" for text in (*measured.notes, *summed_notes(measured))]
+    if measured.sizes == "recorded":
+        covered, macs = measured.closed.total("macs"), measured.dispatch.macs
+        notes.insert(0, f"{target.name}: layers with a closed form run {covered:,} of {macs:,} MACs")
+    return replace(result, notes=(*notes, *target.notes))
+
+
+def _judged(measured: Measurement, label: str) -> CheckResult:
     problems = [f"{label}: {difference}" for difference in measured.differences]
     problems += [
         f"{label}: {', '.join(path or '(network)' for path in measured.dispatch.uncounted_in[name])}: unknown "
@@ -132,8 +179,21 @@ def random_cards(count: int, seed: int) -> Iterator[tuple[str, Card]]:
         yield label, Card(f"random-{index}", label, network, shape, arguments)
 
 
-def run_checks(names: Sequence[str] = (), random_settings: int = 0, seed: int = 0) -> Iterator[CheckResult]:
-    """Check the named cards (every card without names), then a random sample of settings.
+def run_checks(
+    names: Sequence[str] = (),
+    random_settings: int = 0,
+    seed: int = 0,
+    inputs: Sequence[str] = (),
+    arguments: Mapping[str, Any] | None = None,
+) -> Iterator[CheckResult]:
+    """Check the named cards and models of one's own (every card without names), then random settings.
+
+    Args:
+        names: cards' names or files, ``package.module:build``, ``path/to/file.py:build``.
+        random_settings: how many.
+        seed: of the random settings.
+        inputs: of the models of one's own (see ``e4profile.inputs.parse_input``).
+        arguments: of their builders.
 
     Raises:
         SettingError: for a negative number of random settings.
@@ -141,7 +201,7 @@ def run_checks(names: Sequence[str] = (), random_settings: int = 0, seed: int = 
     """
     if random_settings < 0:
         raise SettingError(f"random (={random_settings}) must not be negative")
-    for card in select_cards(names):
-        yield check_card(card)
+    for found in select(names, inputs, arguments or {}):
+        yield check_card(found) if isinstance(found, Card) else check_target(found)
     for label, card in random_cards(random_settings, seed):
         yield check_network(card, label)

@@ -100,11 +100,16 @@ def ledger_notes(measured: Measurement) -> list[str]:
             "e4profile.register_operator('mylib::op', lambda *args, out, **kw: {'convolution': ...}), or "
             "e4profile.register_free('mylib::op')"
         )
+    return [*notes, *summed_notes(measured)]
+
+
+def summed_notes(measured: Measurement) -> list[str]:
+    """A warning where element-by-element products are summed: a contraction that no operator shows."""
     summed = measured.dispatch.summed_products
-    if summed:
-        where = ", ".join(path or "(network)" for path in summed)
-        notes.append(
-            f"warning: products summed: {sum(summed.values()):,} MACs not charged, in {where}; give the module "
-            "operation_kind and counts_products to charge them"
-        )
-    return notes
+    if not summed:
+        return []
+    where = ", ".join(path or "(network)" for path in summed)
+    return [
+        f"warning: products summed: {sum(summed.values()):,} MACs not charged, in {where}; give the module "
+        "operation_kind and counts_products to charge them"
+    ]

@@ -7,7 +7,12 @@ from collections.abc import Iterable
 
 
 class E4ProfileError(Exception):
-    """Base of every error that the command line shows as one line with exit code 2."""
+    """Base of every error that the command line shows as one line with exit code 2.
+
+    ``details`` stand below that line: for an error of the user's own code, its traceback.
+    """
+
+    details: str = ""
 
 
 class SettingError(E4ProfileError, ValueError):

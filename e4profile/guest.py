@@ -20,6 +20,7 @@ from e4profile.counters.state import random_state_kept
 from e4profile.errors import E4ProfileError
 
 _OWN_FOLDER = str(Path(__file__).resolve().parent)
+_TORCH_FOLDER = str(Path(torch.__file__).parent)
 
 
 class UserCodeError(E4ProfileError):
@@ -116,7 +117,7 @@ def _apply(values: dict[str, Any]) -> None:
 
 
 def own_traceback(error: BaseException) -> str:
-    """The traceback without the frames of this package and of the import machinery."""
+    """The traceback without the frames of this package, of torch and of the import machinery."""
     shown = traceback.TracebackException.from_exception(error)
     kept = [frame for frame in shown.stack if not _is_ours(frame.filename)]
     shown.stack = traceback.StackSummary.from_list(kept)
@@ -124,7 +125,7 @@ def own_traceback(error: BaseException) -> str:
 
 
 def _is_ours(filename: str) -> bool:
-    if "importlib" in filename or filename.endswith("contextlib.py"):
+    if "importlib" in filename or filename.startswith(_TORCH_FOLDER) or filename.endswith("contextlib.py"):
         return True
     return filename.startswith(_OWN_FOLDER) and "layers" not in Path(filename).parts
 
@@ -138,12 +139,15 @@ def first_line(error: BaseException) -> str:
 def failing_module(model: nn.Module, trace: TracebackType | None) -> tuple[str, str] | None:
     """Path and class of the innermost module whose code was running when an error was raised."""
     paths = {module: path for path, module in model.named_modules()}
-    found: nn.Module | None = None
+    found: tuple[str, str] | None = None
     for frame, _ in traceback.walk_tb(trace):
         own = frame.f_locals.get("self")
-        if isinstance(own, nn.Module) and own in paths:
-            found = own
-    return None if found is None else (paths[found], type(found).__name__)
+        if isinstance(own, nn.Module):
+            if not paths or own not in paths:
+                # what ran is a copy of the model
+                paths = {module: path for path, module in own.named_modules()}
+            found = (paths[own], type(own).__name__)
+    return found
 
 
 def run_error(name: str, model: nn.Module, inputs: str, error: Exception) -> UserCodeError:
@@ -151,6 +155,4 @@ def run_error(name: str, model: nn.Module, inputs: str, error: Exception) -> Use
     where = failing_module(model, error.__traceback__)
     place = "" if where is None else f"in {where[0] or 'the network itself'} ({where[1]}): "
     whole = " ".join(str(error).split())
-    return UserCodeError(
-        f"{name} cannot run on {inputs}: {place}{type(error).__name__}: {whole}", error
-    )
+    return UserCodeError(f"{name} cannot run on {inputs}: {place}{type(error).__name__}: {whole}", error)

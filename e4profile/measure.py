@@ -140,9 +140,13 @@ def measure_module(
         SettingError: for inputs that are none.
         Whatever the model's forward raises.
     """
+    return _measure(model, lambda: model, example_for(model, input_shape), counters, fallback=True)
+
+
+def example_for(model: nn.Module, inputs: Any) -> Example:
+    """Inputs of a library call (see ``as_example``) in the model's own floating dtype."""
     floating = (tensor for tensor in model.parameters() if tensor.is_floating_point())
-    dtype = next((tensor.dtype for tensor in floating), torch.get_default_dtype())
-    return _measure(model, lambda: model, as_example(input_shape, dtype), counters, fallback=True)
+    return as_example(inputs, next((tensor.dtype for tensor in floating), torch.get_default_dtype()))
 
 
 def _why(model: nn.Module, shape: tuple[int, ...], error: Exception) -> str:
@@ -177,7 +181,8 @@ def _measure(
     if isinstance(strict, str):
         closed, printed_params, printed_macs = count_recorded(model, found), 0, 0
         sizes: Literal["topology", "recorded", "none"] = "recorded" if closed.layers else "none"
-        why = [strict, *(f"{path or 'the network'}: {reason}" for path, reason in found.reasons.items())]
+        parts = (f"{path or 'the network'}: {reason}" for path, reason in found.reasons.items())
+        why = [f"by topology, {strict}", *parts]
         if closed.layers:
             notes += [*closed.notes, *(f"no closed form: {reason}" for reason in dict.fromkeys(why))]
         else:
@@ -203,7 +208,7 @@ def _strict(model: nn.Module, example: Example) -> tuple[Count, int, int] | str:
     """The closed form by topology, or why there is none."""
     shape = example.single_shape
     if shape is None:
-        return f"a topology passes on the shape of one input tensor, not of ({example})"
+        return f"shapes follow from one input tensor, not from ({example})"
     try:
         return (count_closed_form(model, shape), *printed_form(model, shape))
     except SettingError as error:

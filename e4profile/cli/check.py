@@ -7,14 +7,17 @@ from typing import Annotated
 
 import typer
 
-from e4profile.cli.options import Format, Units, check_format
+from e4profile.cli.options import MODEL, MODEL_HELP, Arguments, Format, Inputs, Units, check_format, overrides
 from e4profile.cli.output import Progress, emit, note
 
 
 def check(
     model: Annotated[
-        list[str] | None, typer.Argument(help="Cards to check; all without names.", metavar="NAME")
+        list[str] | None,
+        typer.Argument(help=f"All cards without names. {MODEL_HELP}", metavar=f"[{MODEL}]..."),
     ] = None,
+    inputs: Inputs = None,
+    arguments: Arguments = None,
     random_settings: Annotated[
         int, typer.Option("--random", help="Also check N random settings.", metavar="N")
     ] = 0,
@@ -25,19 +28,22 @@ def check(
     """Prove that closed form and measured counts agree, layer by layer, with tolerance 0.
 
     Exit code 0 when everything holds, 1 when not (naming the layers and both numbers), 2 for bad input.
+    A model of your own is checked in the layers that have a closed form; naming its file or package runs its code.
     """
     check_format(output_format)
-    from e4profile.checks import run_checks, select_cards
+    from e4profile.cards import all_cards
+    from e4profile.checks import run_checks
     from e4profile.errors import SettingError
     from e4profile.render.tables import Column, Table
 
     if random_settings < 0:
         raise SettingError(f"--random (={random_settings}) must not be negative")
     names = model or []
-    progress = Progress("check", len(select_cards(names)) + random_settings)
+    given = overrides(arguments, "--arg")
+    progress = Progress("check", (len(names) or len(all_cards())) + random_settings)
     results = []
     try:
-        for result in run_checks(names, random_settings, seed):
+        for result in run_checks(names, random_settings, seed, inputs or (), given):
             results.append(result)
             progress.step(result.model)
     finally:
@@ -55,7 +61,10 @@ def check(
             Column("problems", "problems", "integer", priority=60),
         ),
         rows=tuple(result.row() for result in results),
-        notes=tuple(problems) or (f"all {len(results)} networks hold",),
+        notes=(
+            *(problems or (f"all {len(results)} networks hold",)),
+            *(text for result in results for text in result.notes),
+        ),
         convention="macs (convolution + linear + aggregation + attention)",
     )
     emit(table, output_format, units)

@@ -62,8 +62,8 @@ for _module in iter_modules(e4profile.cli.__path__, "e4profile.cli."):
 _INTERRUPTED = 130
 
 
-def _fail(message: str) -> NoReturn:
-    sys.stderr.write(f"e4profile: {' '.join(message.split())}\n")
+def _fail(message: str, details: str = "") -> NoReturn:
+    sys.stderr.write(f"e4profile: {' '.join(message.split())}\n{details}")
     sys.exit(2)
 
 
@@ -72,7 +72,7 @@ def main() -> None:
     try:
         code = app(standalone_mode=False, prog_name="e4profile")
     except E4ProfileError as error:
-        _fail(str(error))
+        _fail(str(error), error.details)
     except _USAGE_ERROR as error:
         _fail(f"{error.format_message()} (see e4profile --help)")
     except (KeyboardInterrupt, typer.Abort):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from e4profile.errors import SettingError
+
+if TYPE_CHECKING:
+    from e4profile.targets import Target
 
 Format = Annotated[
     str, typer.Option("--format", "-f", help="table, json, csv, markdown or latex.", metavar="FORMAT")
@@ -31,6 +34,31 @@ Overrides = Annotated[
     ),
 ]
 
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        help="An input of your own model, with the batch: 1x3x32x32, image=1x3x32x32, mask=1x1x32x32:bool, "
+        "steps:=4. Repeatable.",
+        metavar="[NAME=]SHAPE[:DTYPE]",
+    ),
+]
+Arguments = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--arg",
+        help="An argument of the builder, e.g. --arg width=64 (TOML values). Repeatable.",
+        metavar="KEY=VALUE",
+    ),
+]
+MODEL = "NAME|CARD.toml|MODULE:BUILD|FILE.py:BUILD"
+MODEL_HELP = (
+    "A card's name, a card file, or a model of your own: package.module:build or path/to/file.py:build, where build "
+    "is an nn.Module, its class, or a callable that returns one. Naming your own file or package imports it, "
+    "which runs its code."
+)
+"""What a command that takes models says about its argument."""
+
 
 def whole_numbers(option: str, text: str | None) -> list[int] | None:
     """``1,2,4`` as numbers; None stays None.
@@ -51,7 +79,7 @@ def names(values: list[str] | None) -> list[str]:
     return [name for value in values or [] for name in value.split(",") if name]
 
 
-def overrides(pairs: list[str] | None) -> dict[str, Any]:
+def overrides(pairs: list[str] | None, option: str = "--set") -> dict[str, Any]:
     """``key=value`` pairs; a value is read as TOML and otherwise taken as text.
 
     Raises:
@@ -65,12 +93,30 @@ def overrides(pairs: list[str] | None) -> dict[str, Any]:
     for pair in pairs or []:
         key, separator, text = pair.partition("=")
         if not separator or not key:
-            raise SettingError(f"--set: {pair!r} must be KEY=VALUE, for example width=24")
+            raise SettingError(f"{option}: {pair!r} must be KEY=VALUE, for example width=24")
         try:
             found[key] = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
             found[key] = text
     return found
+
+
+def target(
+    name: str,
+    settings: list[str] | None = None,
+    inputs: list[str] | None = None,
+    arguments: list[str] | None = None,
+    batch_size: int | None = None,
+) -> Target:
+    """The card or the model of one's own that a command was given, with ``--set``, ``--arg`` and ``--input``.
+
+    Raises:
+        Whatever ``e4profile.targets.resolve`` raises.
+    """
+    from e4profile.targets import resolve
+
+    given = {**overrides(settings), **overrides(arguments, "--arg")}
+    return resolve(name, inputs or (), given, batch_size=batch_size)
 
 
 def check_format(output_format: str) -> str:

@@ -13,7 +13,8 @@ _PERCENT_PLACES = 2
 
 
 def cell(value: object, column: Column, *, si_units: bool) -> str:
-    """The text of a cell: ratios to three decimals, percentages to two, seconds to four digits.
+    """The text of a cell: ratios to three decimals, percentages to two, seconds to four digits,
+    relative errors to two.
 
     Args:
         value: a value of the column's kind, or None.
@@ -38,6 +39,8 @@ def _number(value: Number, column: Column, si_units: bool) -> str:
         return si(whole, unit) if si_units else f"{grouped(whole)} {unit}".rstrip()
     if column.kind == "seconds":
         return si(value, "s")
+    if column.kind == "error":
+        return f"{value:.1e}" if value else "0"
     return f"{fixed(value, _PERCENT_PLACES)}%" if column.kind == "percent" else fixed(value, _RATIO_PLACES)
 
 

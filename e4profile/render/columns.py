@@ -11,9 +11,9 @@ from typing import Literal, get_args
 
 from e4profile.errors import SettingError, UnknownNameError
 
-Kind = Literal["text", "integer", "ratio", "percent", "verdict", "boolean", "bytes", "seconds"]
+Kind = Literal["text", "integer", "ratio", "percent", "verdict", "boolean", "bytes", "seconds", "error"]
 KINDS: tuple[str, ...] = get_args(Kind)
-NUMBER_KINDS = frozenset({"integer", "ratio", "percent", "bytes", "seconds"})
+NUMBER_KINDS = frozenset({"integer", "ratio", "percent", "bytes", "seconds", "error"})
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "text": (str,),
@@ -24,6 +24,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "ratio": (int, float, Fraction, Decimal),
     "percent": (int, float, Fraction, Decimal),
     "seconds": (int, float, Fraction, Decimal),
+    "error": (float,),
 }
 
 
@@ -34,7 +35,8 @@ class Column:
     Attributes:
         key: the name in the rows, in JSON and in CSV.
         header: what a reader sees.
-        kind: of the values; ``percent`` values are already in percent, ``seconds`` in s, ``bytes`` in B.
+        kind: of the values; ``percent`` values are already in percent, ``seconds`` in s, ``bytes`` in B,
+            ``error`` values relative.
         short_header: a narrower header for a narrow terminal; the header itself when None.
         priority: a narrow terminal hides columns of the lowest priority first, the rightmost among equals.
     """

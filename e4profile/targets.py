@@ -1,0 +1,253 @@
+"""What a command works on: a card, a card file, or a model of one's own in a package or a file."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from e4profile.cards import Card, find_card
+from e4profile.errors import E4ProfileError, SettingError, UnknownNameError
+from e4profile.inputs import Example, InputSpec, as_example, example_from_specs, parse_input, with_batch
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from e4profile.guest import Guest
+    from e4profile.measure import Measurement
+    from e4profile.witness_equivariance import EquivarianceReport
+
+
+@dataclass(frozen=True)
+class Target:
+    """A model that can be built and called.
+
+    Attributes:
+        name: as given on the command line.
+        label: for people.
+        arguments: of the builder.
+        card: the card, or None for a model of one's own.
+        specs: the inputs, from ``--input``; empty for a card with its own input size.
+        inputs: the inputs themselves, in place of specifications (see ``e4profile.inputs.as_example``).
+        batch_size: images per call.
+    """
+
+    name: str
+    label: str
+    arguments: Mapping[str, Any]
+    card: Card | None = None
+    specs: tuple[InputSpec, ...] = ()
+    batch_size: int = 1
+    inputs: Any = field(default=None, repr=False, compare=False)
+    _source: tuple[Any, Guest] | None = field(default=None, repr=False, compare=False)
+
+    def build(self, device: str = "cpu", seed: int = 0) -> nn.Module:
+        """The model in evaluation mode; a builder of one's own runs once, on the CPU, and its result is kept.
+
+        Raises:
+            SettingError: for arguments that the builder refuses.
+            UserCodeError: when a builder of one's own raises; ``details`` holds its traceback.
+        """
+        if self.card is not None:
+            return self.card.build(device, seed)
+        model = self._own.eval()
+        return model if device == "cpu" else model.to(device)
+
+    @cached_property
+    def _own(self) -> nn.Module:
+        from e4profile.user_code import build_model
+
+        builder, guest = self._loaded
+        return build_model(self.name, builder, self.arguments, guest)
+
+    @property
+    def _loaded(self) -> tuple[Any, Guest]:
+        if self._source is None:
+            raise SettingError(f"{self.name} is a card: it runs no code of one's own")
+        return self._source
+
+    def example(self, device: str = "cpu", dtype: torch.dtype | None = None) -> Example:
+        """The inputs of one call, positional and keyword, the same ones every time.
+
+        Args:
+            device: where the tensors are.
+            dtype: of floating tensors; the model's own when None.
+        """
+        import torch
+
+        if dtype is None and self.card is None:
+            parameters = (one for one in self._own.parameters() if one.is_floating_point())
+            dtype = next((one.dtype for one in parameters), None)
+        dtype = dtype or torch.float32
+        if self.specs:
+            made = example_from_specs(self.specs, dtype)
+        else:
+            made = as_example(self._card_shape() if self.inputs is None else self.inputs, dtype)
+        return made if device == "cpu" else made.map(lambda tensor: tensor.to(device))
+
+    def _card_shape(self) -> tuple[int, ...]:
+        if self.card is None:
+            raise SettingError(f"{self.name} has no input size")
+        return self.card.input_shape(self.batch_size)
+
+    @property
+    def input(self) -> tuple[int, ...]:
+        """The shape of one image, for what takes one input tensor only.
+
+        Raises:
+            SettingError: for a model that takes several inputs, keywords or plain values.
+        """
+        if self.card is not None:
+            return self.card.input
+        if len(self.specs) == 1 and not self.specs[0].name and self.specs[0].shape:
+            return self.specs[0].shape[1:]
+        given = " ".join(map(str, self.specs))
+        raise SettingError(f"{self.name}: this takes models of one positional input tensor, not of ({given})")
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Run the model's code: what it sets in the process holds inside, and is given back."""
+        if self._source is None:
+            yield
+        else:
+            with self._source[1].running():
+                yield
+
+    @property
+    def notes(self) -> list[str]:
+        """What the model's code changed in the process and what was given back, a sentence each."""
+        return [] if self._source is None else self._source[1].notes
+
+    def measure(self, counters: Sequence[str]) -> Measurement:
+        """Count the model (see ``measure`` and ``measure_module``).
+
+        Raises:
+            UserCodeError: when the model's forward raises, naming the module in which it happened.
+            SettingError: when a card's network refuses its arguments or its input.
+        """
+        from e4profile.measure import measure, measure_module
+
+        if self.card is not None:
+            return measure(self.card, counters, self.batch_size)
+        model, example = self.build(), self.example()
+        with self._named_errors(model, example):
+            return measure_module(model, example, counters)
+
+    def witness(self, **options: Any) -> EquivarianceReport:
+        """Measure the model's equivariance (see ``witness_equivariance.witness`` for the options).
+
+        Raises:
+            UserCodeError: when the model's forward raises, naming the module in which it happened.
+            SettingError: for options that cannot be.
+        """
+        from e4profile.witness_equivariance import witness
+
+        model, example = self.build(), self.example()
+        with self._named_errors(model, example):
+            return witness(model, example, **options)
+
+    @contextmanager
+    def _named_errors(self, model: nn.Module, example: Example) -> Iterator[None]:
+        from e4profile.guest import failing_module, run_error
+
+        try:
+            with self.running():
+                yield
+        except Exception as error:
+            # an error of ours about the settings, not of a layer about its input
+            if isinstance(error, E4ProfileError) and failing_module(model, error.__traceback__) is None:
+                raise
+            raise run_error(self.name, model, str(example), error) from error
+
+
+def is_own(name: str) -> bool:
+    """Whether a name is that of a model of one's own, ``package.module:build`` or ``path/file.py:build``."""
+    return ":" in name or name.endswith(".py")
+
+
+def resolve(
+    name: str,
+    inputs: Sequence[str] = (),
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    batch_size: int | None = None,
+    example: Any = None,
+) -> Target:
+    """Find what a name stands for. A file or a package of one's own is imported, which runs it.
+
+    Args:
+        name: a card's name, a card file (``.toml``), ``package.module:build`` or ``path/to/file.py:build``, where
+            build is an ``nn.Module``, its class, or a callable that returns one.
+        inputs: ``1x3x32x32``, ``image=1x3x32x32``, ``mask=1x1x32x32:bool``, ``steps:=4`` (see ``parse_input``);
+            for a card, one shape that replaces its own.
+        arguments: of the builder, or overrides of the card's.
+        batch_size: the batch, in place of the inputs' own.
+        example: shapes, tensors or a dict of them, in place of ``inputs`` (see ``e4profile.inputs.as_example``);
+            only for a model of one's own.
+
+    Raises:
+        UnknownNameError: for a name that nothing answers to, with the nearest names.
+        SettingError: for inputs that are missing or cannot be read.
+        UserCodeError: for a module that does not import.
+        CardError: for a card file that cannot be used.
+    """
+    specs = [parse_input(text) for text in inputs]
+    if batch_size is not None:
+        specs = with_batch(specs, batch_size)
+    if not is_own(name):
+        if example is not None:
+            raise SettingError(f"{name} is a card: it has its own input size")
+        return _card_target(name, specs, arguments or {}, batch_size)
+    if name.endswith(".py"):
+        raise SettingError(f"{name!r} must name a builder behind a colon, for example {_suggestion(name)}")
+    if not specs and example is None:
+        raise SettingError(f"{name} needs its inputs: give --input with the batch, for example --input 1x3x32x32")
+    from e4profile.guest import Guest
+    from e4profile.user_code import load
+
+    guest = Guest(name)
+    source = (load(name, guest), guest)
+    words = ", ".join(f"{key}={value!r}" for key, value in (arguments or {}).items())
+    label = f"{name}{f'({words})' if words else ''} on {' '.join(map(str, specs)) or 'the given inputs'}"
+    batch = next((spec.shape[0] for spec in specs if spec.shape), 1)
+    return Target(name, label, dict(arguments or {}), None, tuple(specs), batch, example, source)
+
+
+def _card_target(
+    name: str, specs: Sequence[InputSpec], arguments: Mapping[str, Any], batch_size: int | None
+) -> Target:
+    from dataclasses import replace
+
+    try:
+        card = find_card(name).with_arguments(arguments)
+    except UnknownNameError as error:
+        if Path(name).exists() or "." in name:
+            text = f"{name!r} is no card; a model of your own is package.module:build or path/file.py:build"
+            raise SettingError(text) from error
+        raise
+    batch = batch_size or 1
+    if specs:
+        if len(specs) > 1 or specs[0].name or len(specs[0].shape or ()) != 4:
+            given = " ".join(map(str, specs))
+            raise SettingError(f"{name} takes one input of batch x channels x height x width, not ({given})")
+        batch, *image = specs[0].shape or ()
+        card = replace(card, input=tuple(image))
+    return Target(name, f"{card.title}, batch of {batch}", card.arguments, card, tuple(specs), batch)
+
+
+def _suggestion(file: str) -> str:
+    """A file with the name of something in it that may build a model."""
+    try:
+        text = Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        text = ""
+    names = re.findall(r"^(?:def|class) ([A-Za-z]\w*)", text, re.MULTILINE)
+    near = difflib.get_close_matches("build", names, n=1, cutoff=0.3) or names[-1:]
+    return f"{file}:{near[0] if near else 'build'}"
+
