@@ -89,7 +89,7 @@ def check_card(card: Card) -> CheckResult:
     cells = 0
     for row in card.published:
         for built in build_row(card, row):
-            if not built.cell.compared:
+            if not built.judged:
                 continue
             cells += 1
             if not built.as_recorded:

@@ -11,6 +11,7 @@ from typing import Any
 from e4profile.cards import GPU_MEMORY, Card, Cell, PublishedRow, all_cards
 from e4profile.compare import judge
 from e4profile.errors import SettingError, UnknownNameError
+from e4profile.published import deviation_percent
 
 TITLES = {
     "1": "Table 1: rot-MNIST (He et al. 2021)",
@@ -29,6 +30,9 @@ IMPLICIT = "implicit"
 
 BUILT = "built, nothing published"
 """The verdict of a built figure that no publication has."""
+
+MEASURED = "measured"
+"""The verdict of a recorded measurement: it stands beside a cell and judges nothing."""
 
 BYTES_PER_MB = 2**20
 """The unit of the published GPU memory."""
@@ -50,6 +54,7 @@ class BuiltCell:
         deviation_percent: built against published, in percent.
         executed_macs: MACs that one forward pass runs, for a cell that counts operations.
         rule_causes: what the cell's convention charges beyond the executed MACs (or leaves out), by kind.
+        measured_on: the device of a recorded measurement, which stands beside the cell and is no verdict on it.
     """
 
     card: Card
@@ -60,6 +65,12 @@ class BuiltCell:
     deviation_percent: Decimal | None
     executed_macs: int | None = None
     rule_causes: Mapping[str, int] = field(default_factory=dict)
+    measured_on: str | None = None
+
+    @property
+    def judged(self) -> bool:
+        """Whether this is a published cost cell with a verdict, and not a quantity that is carried along."""
+        return self.cell.compared and self.measured_on is None
 
     @property
     def as_recorded(self) -> bool:
@@ -107,6 +118,7 @@ def build_row(card: Card, row: PublishedRow) -> list[BuiltCell]:
             built = _emulated_bytes(built_card)
             verdict = judge(Fraction(built, BYTES_PER_MB), cell)
             cells.append(BuiltCell(built_card, row, cell, built, verdict.verdict, verdict.deviation_percent))
+            cells += _measured_on_gpu(built_card, row, cell)
             continue
         if key not in measured:
             measured[key] = measure(built_card, ("closed-form", "dispatch"))
@@ -121,6 +133,24 @@ def build_row(card: Card, row: PublishedRow) -> list[BuiltCell]:
             )
         cells.append(found)
     return cells
+
+
+def _measured_on_gpu(card: Card, row: PublishedRow, cell: Cell) -> list[BuiltCell]:
+    """The cell once more for every device that a record has: beside the emulation, never instead of it."""
+    from e4profile import gpu_records
+
+    return [
+        BuiltCell(
+            card,
+            row,
+            replace(cell, verdict=None, evidence=None),
+            peak_bytes,
+            MEASURED,
+            deviation_percent(Fraction(peak_bytes, BYTES_PER_MB), cell.value),
+            measured_on=device,
+        )
+        for device, peak_bytes in gpu_records.recorded_gpu_memory().get(card.name, [])
+    ]
 
 
 def _emulated_bytes(card: Card) -> int:
@@ -159,7 +189,7 @@ def table_rows(cells: Sequence[BuiltCell]) -> list[dict[str, Any]]:
             "published": _with_unit(cell.cell),
             "built": cell.built,
             "deviation_percent": cell.deviation_percent,
-            "convention": MEMORY_CONVENTION if cell.cell.quantity == GPU_MEMORY else cell.cell.convention,
+            "convention": _convention_of(cell),
             "verdict": cell.verdict,
             "executed_macs": cell.executed_macs,
             "card": cell.card.name,
@@ -167,6 +197,12 @@ def table_rows(cells: Sequence[BuiltCell]) -> list[dict[str, Any]]:
         }
         for cell in cells
     ]
+
+
+def _convention_of(cell: BuiltCell) -> str | None:
+    if cell.measured_on is not None:
+        return f"peak bytes at batch 2, measured on {cell.measured_on}"
+    return MEMORY_CONVENTION if cell.cell.quantity == GPU_MEMORY else cell.cell.convention
 
 
 def _with_unit(cell: Cell) -> str:

@@ -44,6 +44,16 @@ def sweep(
         typer.Option("--out", help="Folder of records and plots [reports/sweep-GROUP].", metavar="DIR"),
     ] = None,
     plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Draw the figures into --out.")] = True,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Write table and figures as one page.", metavar="FILE")
+    ] = None,
+    time: Annotated[
+        bool, typer.Option("--time", help="Also time forward pass and training step of each setting.")
+    ] = False,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", help="Images per timed pass.", metavar="N")
+    ] = 1,
+    device: Annotated[str, typer.Option("--device", help="cpu or cuda, for --time.", metavar="DEVICE")] = "cpu",
 ) -> None:
     """Sweep E4 settings over r, s, k, width and group, with the G-CNN of the same topology as baseline.
 
@@ -51,7 +61,10 @@ def sweep(
     command again resumes.
     """
     check_format(output_format)
+    from e4profile.errors import positive
     from e4profile.sweeps import DEFAULT_MODELS, Sweep, make_plan
+
+    positive(**{"--batch-size": batch_size})
 
     groups, models = names(group), names(model) or list(DEFAULT_MODELS)
     plan = make_plan(
@@ -67,11 +80,21 @@ def sweep(
 
     store = RecordStore(folder / "records.jsonl")
     store.check_writable()
+    if html is not None:
+        from e4profile.render.html.page import check_writable
+
+        check_writable(html)
     running = Sweep(plan, store)
     _measure(running)
-    table = sweep_table(running.rows(), _notes(running), groups=_groups(plan))
-    if plots:
-        _write_reports(table, running, folder)
+    table = sweep_table(running.rows(), sweep_notes(running), groups=_groups(plan))
+    if time:
+        table = _with_times(table, running, folder, batch_size, device)
+    figures = _write_reports(table, running, folder) if plots else []
+    if html is not None:
+        from e4profile.render.html.page import write_page
+
+        write_page(html, table.title, [table], figures)
+        note(f"wrote {html}")
     emit(table, output_format, units)
     if output_format in ("json", "csv"):
         for text in table.notes:
@@ -79,6 +102,43 @@ def sweep(
     if not all(row["agrees"] for row in running.rows()):
         note("closed form and measured counts disagree; run: e4profile check")
         sys.exit(1)
+
+
+def _with_times(table: Table, running: Any, folder: Path, batch_size: int, device: str) -> Table:
+    """The same table with the times of every setting; raw samples go to ``times.jsonl`` in the folder."""
+    from dataclasses import replace
+
+    from e4profile.records import RecordStore
+    from e4profile.render.tables import Column
+    from e4profile.sweep_times import SweepTimes, time_rows
+
+    settings = running.plan.settings
+    store = RecordStore(folder / "times.jsonl")
+    progress = Progress("time", len(settings))
+    times = {}
+    try:
+        for index, (setting, records) in enumerate(SweepTimes(store, batch_size, device).measure(settings)):
+            times[index] = records
+            progress.step(setting.describe())
+    finally:
+        progress.close()
+    columns = (
+        *table.columns,
+        Column("forward_median_s", "forward", "seconds", priority=84),
+        Column("forward_iqr_s", "forward IQR", "seconds", priority=15),
+        Column("step_median_s", "training step", "seconds", "step", 84),
+        Column("step_iqr_s", "step IQR", "seconds", priority=15),
+        Column("forward_ratio", "forward ratio", "ratio", priority=82),
+        Column("step_ratio", "step ratio", "ratio", priority=82),
+        Column("noisy", "noisy", "boolean", priority=65),
+    )
+    how = (
+        f"times: {device}, one thread, batch of {batch_size}, float32; forward in evaluation, step (forward, loss, "
+        "backward) in training; median and interquartile range of raw samples"
+    )
+    return replace(
+        table, columns=columns, rows=tuple(time_rows(running.rows(), settings, times)), notes=(*table.notes, how)
+    )
 
 
 def _measure(running: Any) -> None:
@@ -99,7 +159,8 @@ def _groups(plan: Any) -> list[str]:
     return list(dict.fromkeys(setting.group for setting in plan.settings))
 
 
-def _notes(running: Any) -> list[str]:
+def sweep_notes(running: Any) -> list[str]:
+    """What a reader of a sweep's table must know: what was left out, which counters failed and why."""
     by_reason: dict[str, list[str]] = {}
     for skip in running.plan.skipped:
         by_reason.setdefault(skip.reason, []).append(skip.setting.describe())
@@ -147,7 +208,7 @@ def sweep_table(rows: Sequence[dict[str, Any]], notes: Sequence[str], groups: Se
     )
 
 
-def _write_reports(table: Table, running: Any, folder: Path) -> None:
+def _write_reports(table: Table, running: Any, folder: Path) -> list[Path]:
     from e4profile.render.plots import plot_sweep
     from e4profile.render.tables import render
 
@@ -156,6 +217,7 @@ def _write_reports(table: Table, running: Any, folder: Path) -> None:
     for name, output_format in (("table.md", "markdown"), ("table.csv", "csv")):
         (folder / name).write_text(render(table, output_format), encoding="utf-8")
     note(f"wrote {len(written)} plot files, table.md and table.csv to {folder}")
+    return written
 
 
 def register(app: typer.Typer) -> None:

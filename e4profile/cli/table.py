@@ -52,7 +52,7 @@ def table(
     if name == "all":
         _emit_all(built, output_format, units)
     else:
-        emit(_as_table(name, built[name], for_programs=output_format in _EXACT), output_format, units)
+        emit(as_table(name, built[name], for_programs=output_format in _EXACT), output_format, units)
         if name == _STEERABLE and output_format not in _EXACT:
             sys.stdout.write("\n")
             emit(_steerable_table(), output_format, units)
@@ -68,7 +68,8 @@ def _build(name: str) -> Built:
     return build_table(name)
 
 
-def _as_table(name: str, built: Built, *, for_programs: bool) -> Table:
+def as_table(name: str, built: Built, *, for_programs: bool) -> Table:
+    """What was built for a table as a table: for readers, or with every column for programs."""
     from e4profile.published_tables import IMPLICIT
 
     if name == IMPLICIT:
@@ -126,11 +127,11 @@ def _emit_all(built: dict[str, Built], output_format: str, units: str) -> None:
     from e4profile.published_tables import IMPLICIT
 
     published = {name: cast("list[BuiltCell]", cells) for name, cells in built.items() if name != IMPLICIT}
-    verdicts = [cell.verdict for cells in published.values() for cell in cells if cell.cell.compared]
+    verdicts = [cell.verdict for cells in published.values() for cell in cells if cell.judged]
     summary = f"{len(verdicts)} published cost cells: " + ", ".join(
         f"{count} {verdict}" for verdict, count in tally(verdicts).items()
     )
-    tables = {name: _as_table(name, one, for_programs=output_format in _EXACT) for name, one in built.items()}
+    tables = {name: as_table(name, one, for_programs=output_format in _EXACT) for name, one in built.items()}
     if output_format in _EXACT:
         from e4profile.render.tables import Column, Table
 
@@ -190,15 +191,16 @@ def published_table(name: str, cells: list[BuiltCell], *, for_programs: bool = F
     from e4profile.compare import tally
     from e4profile.published_tables import TITLES, table_rows
 
-    compared = [cell.verdict for cell in cells if cell.cell.compared]
+    compared = [cell.verdict for cell in cells if cell.judged]
     notes = [f"{len(compared)} cost cells: " + ", ".join(f"{n} {v}" for v, n in tally(compared).items())]
     notes += [f"{one.row.row}, {one.cell.quantity}: {one.cell.evidence}" for one in cells if one.cell.evidence]
-    notes += [_rule_note(cell) for cell in cells if cell.verdict == BY_RULE]
+    notes += [rule_note(cell) for cell in cells if cell.verdict == BY_RULE]
     title = TITLES.get(name, f"Table {name}")
     return _published_objects(title, table_rows(cells), notes, for_programs=for_programs)
 
 
-def _rule_note(cell: BuiltCell) -> str:
+def rule_note(cell: BuiltCell) -> str:
+    """What the rule of a published tool charges beyond the MACs that run."""
     causes = ", ".join(f"{kind.replace('_', ' ')} {amount:+,}" for kind, amount in cell.rule_causes.items())
     return f"{cell.row.row}: {cell.executed_macs:,} MACs run; {cell.cell.convention} charges {cell.built:,}: {causes}"
 
