@@ -1,0 +1,49 @@
+"""``e4profile report``: tables, figures and the page, made from the cards and the committed records."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from e4profile.cli.output import Progress, note
+
+
+def report(
+    out: Annotated[Path, typer.Option("--out", help="The folder of reports.", metavar="DIR")] = Path("reports"),
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit 1 with a diff where the folder is stale.")
+    ] = False,
+) -> None:
+    """Regenerate every published table (Markdown, CSV, LaTeX), every figure and the page index.html.
+
+    Times come from records below the folder (benchmarks/, gpu/); nothing is measured anew.
+    """
+    from e4profile.report import check_report, write_report
+    from e4profile.report.content import steps
+
+    progress = Progress("report", len(steps()))
+    try:
+        if not check:
+            written = write_report(out, progress.step)
+        else:
+            stale = check_report(out, progress.step)
+    finally:
+        progress.close()
+    if not check:
+        note(f"wrote {len(written)} files to {out}")
+        return
+    for text in stale.notes:
+        note(text)
+    sys.stdout.write("".join(f"{text}\n" for text in stale.differences))
+    if stale.differences:
+        note(f"{out}: {len(stale.differences)} files are not as they would be made; run: e4profile report")
+        sys.exit(1)
+    note(f"{out} is current")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("report")(report)

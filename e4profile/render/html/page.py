@@ -1,0 +1,124 @@
+"""Pages as HTML: one file, nothing fetched, the same content giving the same bytes."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from e4profile.errors import SettingError
+from e4profile.render.columns import Table
+from e4profile.render.html.figures import shown_figures
+from e4profile.render.html.model import Page, PageTable, Section, slug
+from e4profile.render.html.tables import shown_table
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+def write_page(
+    path: Path,
+    title: str,
+    tables: Sequence[Table],
+    figures: Sequence[Path] = (),
+    notes: Sequence[str] = (),
+) -> None:
+    """Write one's own results as a page: sortable, filterable tables and the figures inline.
+
+    Args:
+        path: the file, which appears whole or not at all.
+        title: of the page.
+        tables: each becomes a table of the page, with its rows to download as CSV.
+        figures: files of figures; those of the same name (.svg, .png, .csv) are one figure.
+        notes: sentences that hold for the whole page.
+
+    Raises:
+        SettingError: when a figure cannot be read or the file cannot be written.
+    """
+    shown = [PageTable(slug(table.title), table) for table in tables]
+    sections = [Section("Tables", tables=shown)] if shown else []
+    sections += [Section("Figures", figures=figures)] if figures else []
+    content = render_page(Page(title, sections=sections, notes=notes))
+    check_writable(path)
+    replace_file(path, content.encode())
+
+
+def render_page(page: Page) -> str:
+    """The page as HTML. Every text is escaped; only MathML, made by sympy, goes in as markup.
+
+    Raises:
+        SettingError: when a figure cannot be read.
+    """
+    anchors: dict[str, int] = {}
+
+    def anchor(text: str) -> str:
+        name = slug(text)
+        anchors[name] = anchors.get(name, 0) + 1
+        return name if anchors[name] == 1 else f"{name}-{anchors[name]}"
+
+    sections = [
+        {
+            "anchor": anchor(section.heading),
+            "section": section,
+            "tables": [shown_table(table, anchor(f"table {table.name}")) for table in section.tables],
+            "figures": shown_figures(section.figures),
+        }
+        for section in page.sections
+    ]
+    return _environment().get_template("page.html.j2").render(page=page, sections=sections) + "\n"
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("e4profile.render.html"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def check_writable(path: Path) -> None:
+    """Find out before the work begins that a file cannot be written.
+
+    Raises:
+        SettingError: naming the path and the reason.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise SettingError(f"cannot write {path}: {error.strerror}") from error
+    if path.is_dir():
+        raise SettingError(f"cannot write {path}: it is a folder")
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole, or as it was before.
+
+    Raises:
+        SettingError: naming the path and the reason.
+    """
+    temporary = ""
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(content)
+        # mkstemp grants the owner only; a report is an ordinary file
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(temporary, 0o666 & ~mask)
+        os.replace(temporary, path)
+        temporary = ""
+    except OSError as error:
+        raise SettingError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        if temporary:
+            os.unlink(temporary)

@@ -1,0 +1,126 @@
+"""Timings from committed records, each with the environment it was measured in; nothing is measured here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from e4profile.cli.time_tables import time_table
+from e4profile.environment import same_environment
+from e4profile.errors import SettingError
+from e4profile.records import RecordStore
+from e4profile.render.html.model import PageTable, slug
+from e4profile.render.tables import Column, Kind, Table
+from e4profile.timing.record import KIND, TimeRecord
+
+FOLDERS = ("benchmarks", "gpu")
+"""Where records of measurements are kept, below the reports folder."""
+
+_ENVIRONMENT = ("device", "torch", "cuda", "threads", "default_dtype", "system", "machine", "python")
+_ENDINGS: dict[str, Kind] = {"_s": "seconds", "_bytes": "bytes", "_percent": "percent"}
+
+
+def measured_tables(reports: Path) -> list[PageTable]:
+    """Every table that the committed records below a reports folder give, by file name.
+
+    Lines of ``e4profile time --out`` (.jsonl) and results of the benchmarks (.json, with ``environment`` and
+    ``rows``) are read.
+
+    Raises:
+        SettingError: for a file that cannot be read as what its ending says.
+    """
+    found: list[PageTable] = []
+    for folder in FOLDERS:
+        for path in sorted((reports / folder).rglob("*.json*")):
+            if path.suffix in (".json", ".jsonl"):
+                label = path.relative_to(reports).as_posix()
+                tables = _times(path, label) if path.suffix == ".jsonl" else _results(path, label)
+                found += [PageTable(slug(table.title), table) for table in tables]
+    return found
+
+
+def _times(path: Path, label: str) -> list[Table]:
+    store = RecordStore(path)
+    records = [TimeRecord.from_record(record) for record in store.load() if record.kind == KIND]
+    if store.notes:
+        raise SettingError(f"{path}: {store.notes[0]}")
+    groups: list[list[TimeRecord]] = []
+    for record in records:
+        alike = [one for one in groups if not same_environment(one[0].environment, record.environment)]
+        if alike:
+            alike[0].append(record)
+        else:
+            groups.append([record])
+    tables = []
+    for group in groups:
+        table = time_table(group)
+        title = f"{label}: {table.title.lower()}, {group[0].environment.get('device', 'unknown device')}"
+        tables.append(Table(title, table.columns, table.rows, (*table.notes, described(group[0].environment))))
+    return tables
+
+
+def _results(path: Path, label: str) -> list[Table]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SettingError(f"{path}: cannot be read as JSON: {error}") from error
+    return [
+        _result(f"{label}: {name}" if name else label, part["rows"], part["environment"])
+        for name, part in _parts(content)
+    ]
+
+
+def _parts(content: object) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The file's own rows, or those of each of its named parts."""
+    if not isinstance(content, dict):
+        return
+    if isinstance(content.get("rows"), list) and isinstance(content.get("environment"), dict):
+        yield "", content
+        return
+    for name, part in content.items():
+        for below, rows in _parts(part):
+            yield f"{name}, {below}" if below else str(name), rows
+
+
+def _result(title: str, rows: list[dict[str, Any]], environment: Mapping[str, Any]) -> Table:
+    keys = list(dict.fromkeys(key for row in rows for key in row if _is_shown(row[key])))
+    columns = tuple(Column(key, _header(key), _kind(key, [row.get(key) for row in rows])) for key in keys)
+    shown = tuple({c.key: _value(row.get(c.key), c.kind) for c in columns} for row in rows)
+    if not columns:
+        raise SettingError(f"{title}: rows without a value to show")
+    return Table(title, columns, shown, (described(environment),))
+
+
+def _is_shown(value: object) -> bool:
+    # raw samples stay in the record
+    return not isinstance(value, dict | list)
+
+
+def _kind(key: str, values: list[Any]) -> Kind:
+    given = [value for value in values if value is not None]
+    if all(isinstance(value, bool) for value in given):
+        return "boolean"
+    if any(isinstance(value, bool | str | list | dict) for value in given):
+        return "text"
+    for ending, kind in _ENDINGS.items():
+        if key.endswith(ending) and (kind != "bytes" or all(isinstance(value, int) for value in given)):
+            return kind
+    return "integer" if all(isinstance(value, int) for value in given) else "ratio"
+
+
+def _value(value: object, kind: Kind) -> object:
+    return str(value) if kind == "text" and value is not None else value
+
+
+def _header(key: str) -> str:
+    for ending in _ENDINGS:
+        key = key.removesuffix(ending)
+    return key.replace("_", " ")
+
+
+def described(environment: Mapping[str, Any]) -> str:
+    """An environment in one sentence, with what decides a timing."""
+    known = [f"{key.replace('_', ' ')} {environment[key]}" for key in _ENVIRONMENT if environment.get(key)]
+    return f"measured with {', '.join(known)}" if known else "measured in an unknown environment"

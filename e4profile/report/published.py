@@ -1,0 +1,109 @@
+"""The published tables as files and as parts of the page, and the tally of their verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from e4profile.cards import VERDICTS
+from e4profile.cli.table import as_table, published_table, rule_note
+from e4profile.compare import tally
+from e4profile.conventions import CONVENTIONS
+from e4profile.implicit_table import implicit_comparison
+from e4profile.published_tables import IMPLICIT, TITLES, BuiltCell, build_table
+from e4profile.render.html.model import PageTable
+from e4profile.render.tables import Column, Table
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published table: for readers, for programs, and for the page.
+
+    Attributes:
+        verdicts: of the compared cells.
+    """
+
+    name: str
+    readable: Table
+    exact: Table
+    page: PageTable
+    verdicts: tuple[str, ...]
+
+
+def build_published(name: str) -> Published:
+    """Build every network of a published table.
+
+    Raises:
+        UnknownNameError: for a table that no card has a row of.
+    """
+    if name == IMPLICIT:
+        comparison = implicit_comparison()
+        readable = as_table(name, comparison, for_programs=False)
+        exact = as_table(name, comparison, for_programs=True)
+        return Published(name, readable, exact, PageTable(f"table-{name}", readable), ())
+    cells = build_table(name)
+    readable = published_table(name, cells)
+    exact = published_table(name, cells, for_programs=True)
+    # the evidence opens on click, so only the tally stays below the rows; carried along elsewhere, it is dropped here
+    shown = ("executed_macs", "card", "evidence")
+    columns = tuple(column for column in exact.columns if column.key not in shown)
+    rows = tuple({column.key: row[column.key] for column in columns} for row in exact.rows)
+    table = replace(exact, columns=columns, rows=rows, notes=exact.notes[:1])
+    return Published(
+        name,
+        readable,
+        exact,
+        PageTable(f"table-{name}", table, [_details(cell) for cell in cells]),
+        tuple(cell.verdict for cell in cells if cell.judged),
+    )
+
+
+def _details(cell: BuiltCell) -> list[tuple[str, str]]:
+    """What opens behind a verdict: the reason first, then where the figure stands and what was built for it."""
+    found = [] if cell.cell.evidence is None else [("evidence", cell.cell.evidence)]
+    found.append(("source", cell.row.source))
+    if cell.cell.compared:
+        found.append(("network", _network(cell)))
+    if cell.cell.convention is not None:
+        found.append(("counted", CONVENTIONS[cell.cell.convention].meaning))
+    if cell.executed_macs is not None:
+        found.append(("executed MACs", f"{cell.executed_macs:,}"))
+    if cell.rule_causes:
+        found.append(("the rule", rule_note(cell).removeprefix(f"{cell.row.row}: ")))
+    return found
+
+
+def _network(cell: BuiltCell) -> str:
+    arguments: Mapping[str, Any] = cell.card.arguments
+    given = ", ".join(f"{name} = {_plain(value)}" for name, value in arguments.items() if value is not None)
+    return f"card {cell.card.name}: {given}" if given else f"card {cell.card.name}"
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-".join(map(str, cast("list[object]", value))) if isinstance(value, list) else str(value)
+
+
+def verdict_table(published: Sequence[Published]) -> Table:
+    """How many cells of each table have each verdict, and of all together."""
+    compared = [one for one in published if one.verdicts]
+    every = [verdict for one in compared for verdict in one.verdicts]
+    rows = [_tally_row(TITLES.get(one.name, f"Table {one.name}"), one.verdicts) for one in compared]
+    columns = (
+        Column("table", "table", "text", priority=100),
+        Column("cells", "cost cells", "integer", priority=90),
+        *(Column(verdict, verdict, "integer", priority=80) for verdict in VERDICTS),
+    )
+    return Table(
+        "Verdicts by published table",
+        columns,
+        (*rows, _tally_row("every table", every)),
+        ("a cell is one published number of parameters, operations or bytes",),
+    )
+
+
+def _tally_row(label: str, verdicts: Sequence[str]) -> dict[str, object]:
+    counts = tally(list(verdicts))
+    return {"table": label, "cells": len(verdicts), **{name: counts.get(name, 0) for name in VERDICTS}}
