@@ -11,6 +11,7 @@ from e4profile.guard.changes import UNITS, largest_layers, layer_changes, listed
 from e4profile.guard.config import Budgets
 
 if TYPE_CHECKING:
+    from e4profile.counters.base import Count
     from e4profile.guard.loading import Loaded
 
 Status = Literal["pass", "deviation", "no baseline"]
@@ -122,9 +123,7 @@ def _closed_form(name: str, loaded: Loaded) -> Check:
     reasons = [str(difference) for difference in measured.differences]
     if expected is None:
         reasons = [measured.failures["closed-form"]]
-    reasons += [
-        f"{name}: unknown operator, executed {n} times" for name, n in measured.dispatch.uncounted.items()
-    ]
+    reasons += unknown_operators(measured.dispatch)
     shown = "; ".join(reasons[:5]) + (f"; and {len(reasons) - 5} more" if len(reasons) > 5 else "")
     said = "none" if expected is None else f"{expected:,} MACs"
     message = (
@@ -133,10 +132,21 @@ def _closed_form(name: str, loaded: Loaded) -> Check:
     return replace(check, status="deviation", message=message)
 
 
+def unknown_operators(counted: Count) -> list[str]:
+    """What ran and could not be counted, and where, a phrase each."""
+    return [
+        f"{', '.join(path or '(network)' for path in counted.uncounted_in.get(name, ('',)))}: unknown operator {name}, "
+        f"executed {times} times"
+        for name, times in counted.uncounted.items()
+    ]
+
+
 def _equivariance(name: str, budgets: Budgets, limit: float, loaded: Loaded) -> Check:
     from e4profile.guard.witness import equivariance_error
 
-    found = equivariance_error(loaded.model, loaded.shape, budgets.group, budgets.field_out)
+    shape = loaded.image_shape("equivariance_error_max")
+    with loaded.own_errors():
+        found = equivariance_error(loaded.model, shape, budgets.group, budgets.field_out)
     check = Check(name, "equivariance_error_max", limit, found.error)
     # written so that an error which is not a number fails
     if found.error <= limit:

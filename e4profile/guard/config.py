@@ -21,10 +21,10 @@ CONFIG_NAMES = ("e4profile.toml", "pyproject.toml")
 BASELINE_NAME = "e4profile-baseline.json"
 
 _TOOL_KEYS = ("baseline", "models")
-_MODEL_KEYS = (
-    "name", "build", "input", "args", "params_max", "macs_max", "saved_bytes_max", "equivariance_error_max",
-    "group", "field_out", "closed_form",
+_BUDGET_KEYS = (
+    "params_max", "macs_max", "saved_bytes_max", "equivariance_error_max", "group", "field_out", "closed_form",
 )  # fmt: skip
+_MODEL_KEYS = ("name", "build", "input", "args", *_BUDGET_KEYS)
 _COUNTS = ("params_max", "macs_max", "saved_bytes_max")
 _FIELDS = ("regular", "trivial", "invariant")
 
@@ -154,6 +154,39 @@ def _toml(file: Path) -> dict[str, Any]:
         raise SettingError(f"{file}: not TOML: {error}") from error
 
 
+def parse_budgets(table: Mapping[str, Any], where: str) -> Budgets:
+    """Budgets by name, checked.
+
+    Args:
+        table: the keys of ``Budgets``, None or missing for no limit.
+        where: prefix of messages.
+
+    Raises:
+        SettingError: naming place, key and value.
+    """
+    for key in table:
+        if key not in _BUDGET_KEYS:
+            raise SettingError(f"{where}: {UnknownNameError('budget', key, _BUDGET_KEYS)}")
+    for key in _COUNTS:
+        value = table.get(key)
+        if value is not None and (type(value) is not int or value < 0):
+            raise SettingError(f"{where}.{key}: {value!r} must be a whole number, 0 or more")
+    error = table.get("equivariance_error_max")
+    if error is not None and (type(error) not in (int, float) or not 0 <= error < float("inf")):
+        raise SettingError(f"{where}.equivariance_error_max: {error!r} must be a number, 0 or more")
+    for key in ("group", "field_out"):
+        value = table.get(key)
+        if value is not None and not isinstance(value, str):
+            raise SettingError(f"{where}.{key}: {value!r} must be a text")
+    field_out = table.get("field_out")
+    if field_out is not None and field_out not in _FIELDS:
+        raise SettingError(f"{where}.field_out: {UnknownNameError('field type', field_out, _FIELDS)}")
+    closed_form = table.get("closed_form", False)
+    if not isinstance(closed_form, bool):
+        raise SettingError(f"{where}.closed_form: {closed_form!r} must be true or false")
+    return Budgets(**table)
+
+
 class _Reader:
     """Typed access to the configuration's tables, with errors that say where."""
 
@@ -182,7 +215,7 @@ class _Reader:
             self._text(table, "build", where) or name,
             self._inputs(table.get("input", []), f"{where}.input"),
             arguments,
-            self._budgets(table, where),
+            parse_budgets({key: table[key] for key in _BUDGET_KEYS if key in table}, f"{self.file}: {where}"),
         )
 
     def _inputs(self, value: object, where: str) -> tuple[str, ...]:
@@ -194,34 +227,6 @@ class _Reader:
                 f"{self.file}: {where}: {value!r} must be a text such as '1x3x32x32', or several"
             )
         return tuple(given)
-
-    def _budgets(self, table: Mapping[str, Any], where: str) -> Budgets:
-        limits: dict[str, Any] = {}
-        for key in _COUNTS:
-            value = table.get(key)
-            if value is not None and (type(value) is not int or value < 0):
-                raise SettingError(f"{self.file}: {where}.{key}: {value!r} must be a whole number, 0 or more")
-            limits[key] = value
-        error = table.get("equivariance_error_max")
-        if error is not None and (type(error) not in (int, float) or not 0 <= error < float("inf")):
-            raise SettingError(
-                f"{self.file}: {where}.equivariance_error_max: {error!r} must be a number, 0 or more"
-            )
-        closed_form = table.get("closed_form", False)
-        if not isinstance(closed_form, bool):
-            raise SettingError(f"{self.file}: {where}.closed_form: {closed_form!r} must be true or false")
-        field_out = self._text(table, "field_out", where)
-        if field_out is not None and field_out not in _FIELDS:
-            raise SettingError(
-                f"{self.file}: {where}.field_out: {UnknownNameError('field type', field_out, _FIELDS)}"
-            )
-        return Budgets(
-            **limits,
-            equivariance_error_max=error,
-            group=self._text(table, "group", where),
-            field_out=field_out,
-            closed_form=closed_form,
-        )
 
     def _text(self, table: Mapping[str, Any], key: str, where: str) -> str | None:
         value = table.get(key)

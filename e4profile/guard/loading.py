@@ -1,24 +1,24 @@
-"""A configured network, ready to be measured: built from a card or from the project's own file or module."""
+"""A configured network, ready to be measured: resolved, built and counted."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
+import os
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from e4profile.cards import Card, find_card
-from e4profile.counters.state import random_state_kept
 from e4profile.errors import E4ProfileError, SettingError
 from e4profile.guard.config import GuardedModel
-from e4profile.measure import Measurement, measure, measure_module
+from e4profile.guest import run_error
+from e4profile.inputs import Example, example_from_specs, parse_input
+from e4profile.measure import Measurement, measure_module
+from e4profile.targets import is_own, resolve
 
 EXACT_COUNTERS = ("closed-form", "dispatch")
 
@@ -28,90 +28,123 @@ class Loaded:
     """A network with its counts.
 
     Attributes:
+        name: for messages.
         model: with values, on the CPU.
-        shape: of its input, (B, ...).
+        example: the inputs of one call.
         measured: closed form and what runs.
         arguments: every argument it was built with, JSON values.
+        input: the inputs as text.
+        running: inside it the network's own code runs, and what it sets in the process is given back.
+        notes: what the network's code changed in the process.
     """
 
+    name: str
     model: nn.Module
-    shape: tuple[int, ...]
+    example: Example
     measured: Measurement
     arguments: Mapping[str, Any]
+    input: str
+    running: Callable[[], AbstractContextManager[None]] = nullcontext
+    notes: tuple[str, ...] = ()
+
+    def image_shape(self, purpose: str) -> tuple[int, ...]:
+        """The shape of the only input, with the batch.
+
+        Raises:
+            SettingError: for a network that takes several inputs.
+        """
+        shape = self.example.single_shape
+        if shape is None or self.example.keywords or len(shape) < 2:
+            raise SettingError(
+                f"{purpose} needs a network of one positional input tensor, not of ({self.input})"
+            )
+        return shape
+
+    @contextmanager
+    def own_errors(self) -> Iterator[None]:
+        """Run the network's code: an error of its own says in which module it happened."""
+        try:
+            with self.running():
+                yield
+        except E4ProfileError:
+            raise
+        except Exception as error:
+            raise run_error(self.name, self.model, str(self.example), error) from error
 
 
 def load(entry: GuardedModel, folder: Path) -> Loaded:
     """Build and count one configured network. A project's own file is run by this.
 
+    Args:
+        entry: the network.
+        folder: where its file's path starts, and where its package is imported from.
+
     Raises:
-        SettingError: for a builder, an argument or an input that does not exist or fit.
-        UnknownNameError: for a card that does not exist.
-        Whatever the project's own code raises.
+        E4ProfileError: for a builder, an argument or an input that does not exist or fit; an error of the
+            project's own code has its traceback in ``details``.
     """
-    if ":" in entry.build:
-        return _own(entry, folder)
-    card = find_card(str(folder / entry.build) if entry.build.endswith(".toml") else entry.build)
-    card = card.with_arguments(entry.arguments)
-    batch_size = 1
-    if entry.inputs:
-        batch_size, *image = _shape(entry)
-        card = replace(card, input=tuple(image))
-    measured = measure(card, EXACT_COUNTERS, batch_size)
-    return Loaded(card.build("cpu"), card.input_shape(batch_size), measured, _argument_values(card))
-
-
-def _argument_values(card: Card) -> dict[str, Any]:
-    return {name: value for name, value in card.arguments.items() if value is not None}
-
-
-def _shape(entry: GuardedModel) -> tuple[int, ...]:
-    text = entry.inputs[0] if len(entry.inputs) == 1 else ""
-    sizes = text.split("x")
-    if len(sizes) < 2 or not all(size.isdigit() and int(size) for size in sizes):
-        raise SettingError(f"input {', '.join(entry.inputs) or '(none)'}: give one shape such as 1x3x32x32")
-    return tuple(int(size) for size in sizes)
-
-
-def _own(entry: GuardedModel, folder: Path) -> Loaded:
-    place, _, attribute = entry.build.rpartition(":")
     with _importable(folder):
-        module = _import_file(folder / place) if place.endswith(".py") else importlib.import_module(place)
-    builder = getattr(module, attribute, None)
-    if not callable(builder):
-        raise SettingError(f"{entry.build}: {place} has no builder {attribute!r}")
-    shape = _shape(entry)
-    with random_state_kept():
-        torch.manual_seed(0)
-        try:
-            model = builder(**entry.arguments)
-        except TypeError as error:
-            raise SettingError(f"{entry.build}: {error}") from error
-    if not isinstance(model, nn.Module):
-        raise SettingError(f"{entry.build} must give a torch.nn.Module, not a {type(model).__name__}")
+        target = resolve(_reference(entry.build, folder), entry.inputs, entry.arguments)
+        measured = target.measure(EXACT_COUNTERS)
+        model, example = target.build(), target.example()
+    arguments = {name: value for name, value in target.arguments.items() if value is not None}
+    return Loaded(
+        target.name,
+        model,
+        example,
+        measured,
+        arguments,
+        _words(entry, example),
+        target.running,
+        tuple(target.notes),
+    )
+
+
+def load_module(entry: GuardedModel, model: nn.Module) -> Loaded:
+    """Count a module in hand; it is left as it was found.
+
+    Raises:
+        SettingError: for an input that cannot be read.
+        UserCodeError: when the module's forward raises, naming where.
+    """
+    floating = (one.dtype for one in model.parameters() if one.is_floating_point())
+    specs = [parse_input(text) for text in entry.inputs]
+    if not specs:
+        raise SettingError(f"{entry.name} needs its input, for example (1, 3, 32, 32) or '1x3x32x32'")
+    example = example_from_specs(specs, next(floating, torch.float32))
     try:
-        measured = measure_module(model.eval(), shape, EXACT_COUNTERS)
-    except (RuntimeError, TypeError, ValueError) as error:
-        if isinstance(error, E4ProfileError):
-            raise
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise SettingError(f"{entry.build} cannot run on an input {shape}: {first_line}") from error
-    return Loaded(model, shape, measured, dict(entry.arguments))
+        measured = measure_module(model, example, EXACT_COUNTERS)
+    except E4ProfileError:
+        raise
+    except Exception as error:
+        raise run_error(entry.name, model, str(example), error) from error
+    return Loaded(entry.name, model, example, measured, dict(entry.arguments), _words(entry, example))
+
+
+def _words(entry: GuardedModel, example: Example) -> str:
+    return " ".join(entry.inputs) or " ".join("x".join(map(str, one.shape)) for one in example.tensors)
+
+
+def _reference(build: str, folder: Path) -> str:
+    source, colon, attribute = build.rpartition(":")
+    if is_own(build):
+        return f"{_beside(source, folder)}:{attribute}" if colon and source.endswith(".py") else build
+    return _beside(build, folder) if build.endswith(".toml") else build
+
+
+def _beside(path: str, folder: Path) -> str:
+    """The path from the working directory, as messages should show it."""
+    try:
+        return os.path.relpath(folder / path)
+    except ValueError:  # another drive
+        return str(folder / path)
 
 
 @contextmanager
 def _importable(folder: Path) -> Iterator[None]:
-    text = str(folder.resolve())
-    sys.path.insert(0, text)
+    before = list(sys.path)
+    sys.path.insert(0, str(folder.resolve()))
     try:
         yield
     finally:
-        sys.path.remove(text)
-
-
-def _import_file(file: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(f"_e4profile_guarded_{file.stem}", file)
-    if spec is None or spec.loader is None or not file.is_file():
-        raise SettingError(f"{file} does not exist")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+        sys.path[:] = before

@@ -16,7 +16,7 @@ from e4profile.guard.baseline import (
     write_baseline,
 )
 from e4profile.guard.changes import LayerChange, layer_changes, setting_changes
-from e4profile.guard.checks import Check, check_baseline, check_budgets
+from e4profile.guard.checks import Check, check_baseline, check_budgets, unknown_operators
 from e4profile.guard.config import GuardConfig, GuardedModel
 
 PASSED, DEVIATION, USAGE, NO_BASELINE = 0, 1, 2, 3
@@ -152,7 +152,9 @@ class Guard:
             before = committed.models.get(entry.name) if committed else None
             checks = list(check_budgets(entry.name, budgets, loaded, after, before))
         except E4ProfileError as error:
-            raise SettingError(f"model {entry.name!r}: {error}") from error
+            named = SettingError(f"model {entry.name!r}: {error}")
+            named.details = error.details
+            raise named from error
         changes: tuple[LayerChange, ...] = ()
         asked: tuple[str, ...] = ()
         if before is not None:
@@ -160,9 +162,8 @@ class Guard:
             asked = tuple(setting_changes(before, after))
         if self.config.baseline is not None and not self.update:
             checks += check_baseline(entry.name, before, after, self.command)
-        uncounted = loaded.measured.dispatch.uncounted
-        notes = [f"{name}: ran {times} times and is not counted" for name, times in uncounted.items()]
-        return ModelResult(entry.name, tuple(checks), before, after, changes, asked, tuple(notes))
+        notes = unknown_operators(loaded.measured.dispatch)
+        return ModelResult(entry.name, tuple(checks), before, after, changes, asked, (*notes, *loaded.notes))
 
     def _stale(self, name: str, committed: Baseline) -> ModelResult:
         before = committed.models[name]

@@ -29,7 +29,8 @@ def model_costs(entry: GuardedModel, loaded: Loaded, *, saved_bytes: bool = Fals
     """The counts of one network, per module that has parameters or runs operations itself.
 
     Raises:
-        SettingError: when saved bytes are asked for and the network cannot run in training mode.
+        E4ProfileError: when saved bytes are asked for and the network cannot run in training mode, or takes
+            several inputs.
     """
     counted = loaded.measured.dispatch
     costs = {"params": counted.params, "macs": counted.macs}
@@ -39,8 +40,9 @@ def model_costs(entry: GuardedModel, loaded: Loaded, *, saved_bytes: bool = Fals
     if saved_bytes:
         from e4profile.memory import saved_for_backward
 
-        batch_size, *image = loaded.shape
-        saved = saved_for_backward(loaded.model, image, batch_size=batch_size)
+        batch_size, *image = loaded.image_shape("saved_bytes_max")
+        with loaded.own_errors():
+            saved = saved_for_backward(loaded.model, image, batch_size=batch_size)
         costs["saved_bytes"] = saved.saved_bytes
         for _, amounts in layers.values():
             amounts["saved_bytes"] = 0
@@ -50,7 +52,7 @@ def model_costs(entry: GuardedModel, loaded: Loaded, *, saved_bytes: bool = Fals
             layers.setdefault(one.path, (one.layer, nothing))[1]["saved_bytes"] = amount
     return ModelCosts(
         entry.build,
-        "x".join(map(str, loaded.shape)),
+        loaded.input,
         loaded.arguments,
         costs,
         {path: LayerCosts(name, amounts) for path, (name, amounts) in layers.items()},
@@ -88,6 +90,7 @@ def equivariance_error(
     Raises:
         SettingError: when group or field type are needed and not given, or do not fit.
         UnknownNameError: for a group that does not exist.
+        Whatever the network's forward raises.
     """
     acting = as_group(group) if group is not None else _group_of(model)
     acting.require_exact_on_grid("the equivariance error")
@@ -96,13 +99,7 @@ def equivariance_error(
     with random_state_kept(), one_thread(), torch.no_grad():
         network = randomise(copy.deepcopy(model).double().eval())
         images = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-        try:
-            return _compared(network, images, acting, field_out)
-        except RuntimeError as error:
-            first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise SettingError(
-                f"the equivariance error cannot be taken on an input {shape}: {first_line}"
-            ) from error
+        return _compared(network, images, acting, field_out)
 
 
 def _compared(network: nn.Module, images: Tensor, acting: Group, field_out: str | None) -> EquivarianceFound:

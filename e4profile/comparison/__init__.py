@@ -1,0 +1,1 @@
+"""Two files of results held against each other: counts exactly, times with a verdict."""

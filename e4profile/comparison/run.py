@@ -1,0 +1,180 @@
+"""The comparison of two files: every count with tolerance 0, every timing with its verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from e4profile.comparison.files import Key, Results, read_results
+from e4profile.comparison.independent import compare_independent
+from e4profile.errors import SettingError
+from e4profile.timing.record import environment_labels
+from e4profile.timing.statistics import RatioEstimate
+
+EQUAL, DIFFERS, ONLY_BEFORE, ONLY_AFTER = "equal", "differs", "only before", "only after"
+
+
+@dataclass(frozen=True)
+class CountComparison:
+    """One quantity of one layer, or of a whole model, in both files.
+
+    ``before`` and ``after`` are None where the file has no figure; the verdict then says which has one.
+    """
+
+    key: Key
+    quantity: str
+    before: int | None
+    after: int | None
+
+    @property
+    def verdict(self) -> str:
+        """``equal``, ``differs``, ``only before`` or ``only after``."""
+        if self.before == self.after and isinstance(self.before, bool) == isinstance(self.after, bool):
+            return EQUAL
+        if self.before is None or self.after is None:
+            return ONLY_AFTER if self.before is None else ONLY_BEFORE
+        return DIFFERS
+
+
+@dataclass(frozen=True)
+class TimeComparison:
+    """One setting timed in both files, or in one of them.
+
+    Attributes:
+        name: of the setting.
+        before_s: median in seconds; None where the first file has no such timing.
+        after_s: median in seconds; None where the second file has no such timing.
+        estimate: the ratio after over before; None where there is none.
+        environments: labels of the two environments, empty where all are alike.
+        notes: why a median should not be trusted to its digits.
+    """
+
+    name: str
+    before_s: float | None
+    after_s: float | None
+    estimate: RatioEstimate | None
+    environments: tuple[str, str] = ("", "")
+    notes: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """``faster``, ``slower`` or ``ambiguous``, said of the second file; else which file has the timing."""
+        if self.estimate is not None:
+            return self.estimate.verdict
+        return ONLY_AFTER if self.before_s is None else ONLY_BEFORE
+
+
+@dataclass(frozen=True)
+class FileComparison:
+    """Two files held against each other.
+
+    Attributes:
+        before: the first file.
+        after: the second file.
+        counts: every quantity of either file.
+        times: every timing of either file.
+        notes: what was left out.
+    """
+
+    before: Path
+    after: Path
+    counts: tuple[CountComparison, ...]
+    times: tuple[TimeComparison, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def different(self) -> list[CountComparison]:
+        """The counts that are not equal."""
+        return [one for one in self.counts if one.verdict != EQUAL]
+
+    @property
+    def holds(self) -> bool:
+        """No count differs or is missing on one side, and no timing is slower."""
+        return not self.different and all(one.verdict != "slower" for one in self.times)
+
+
+def compare_files(before: Path, after: Path, *, allow_mixed: bool = False) -> FileComparison:
+    """Compare two files of results.
+
+    Args:
+        before: the file that the verdicts are held against.
+        after: the file that the verdicts are about.
+        allow_mixed: compare timings of different environments, labelled.
+
+    Raises:
+        SettingError: for a file that cannot be read, files that have nothing in common, or timings of different
+            environments without ``allow_mixed``.
+    """
+    first, second = read_results(before), read_results(after)
+    if first.rows != second.rows and first.counts and second.counts:
+        first, second = _by_axes(first, second)
+    counts = tuple(_counts(first, second))
+    times = tuple(_times(first, second, allow_mixed=allow_mixed))
+    shared = {*first.counts} & {*second.counts} or {*first.times} & {*second.times}
+    if not shared:
+        examples = f"{_example(first)} against {_example(second)}"
+        raise SettingError(f"{before} and {after} have no setting in common: {examples}")
+    skipped = sorted(first.skipped | second.skipped)
+    notes = [*first.notes, *second.notes]
+    if skipped:
+        notes.append(f"not compared, because they are no counts: {', '.join(skipped)}")
+    return FileComparison(before, after, counts, times, tuple(notes))
+
+
+def _example(results: Results) -> str:
+    named = [" ".join((key.model, key.layer)).strip() for key in results.counts] or list(results.times)
+    return repr(named[0])
+
+
+def _by_axes(first: Results, second: Results) -> tuple[Results, Results]:
+    """Records beside a table of rows: named as the table names them, and by the quantities that it shows."""
+    read = [one if one.rows else read_results(one.file, by_axes=True) for one in (first, second)]
+    shown = {name for one in read if one.rows for counts in one.counts.values() for name in counts}
+    limited = []
+    for one in read:
+        kept = {key: {n: v for n, v in counts.items() if n in shown} for key, counts in one.counts.items()}
+        limited.append(replace(one, counts=kept))
+    return limited[0], limited[1]
+
+
+def _counts(first: Results, second: Results) -> list[CountComparison]:
+    found = []
+    for key in dict.fromkeys((*first.counts, *second.counts)):
+        before: Mapping[str, Any] = first.counts.get(key, {})
+        after: Mapping[str, Any] = second.counts.get(key, {})
+        found += [
+            CountComparison(key, name, before.get(name), after.get(name))
+            for name in dict.fromkeys((*before, *after))
+        ]
+    return found
+
+
+def _times(first: Results, second: Results, *, allow_mixed: bool) -> list[TimeComparison]:
+    records = [*first.times.values(), *second.times.values()]
+    labels = environment_labels([one.environment for one in records], mixed=allow_mixed) if records else []
+    label = {id(one): text for one, text in zip(records, labels, strict=True)}
+    found = []
+    for name in dict.fromkeys((*first.times, *second.times)):
+        before, after = first.times.get(name), second.times.get(name)
+        estimate = None
+        if before is not None and after is not None:
+            estimate = compare_independent(after.samples.seconds, before.samples.seconds)
+        notes = [
+            f"{name} is noisy {when}: {reason}"
+            for one, when in ((before, "before"), (after, "after"))
+            if one is not None
+            for reason in one.samples.noise_reasons
+        ]
+        found.append(
+            TimeComparison(
+                name,
+                before.median_s if before else None,
+                after.median_s if after else None,
+                estimate,
+                (label[id(before)] if before else "", label[id(after)] if after else ""),
+                tuple(notes),
+            )
+        )
+    return found
