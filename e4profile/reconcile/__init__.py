@@ -1,0 +1,19 @@
+"""Published figures against a declared space of architectures and counting rules."""
+
+from e4profile.reconcile.ranking import Nearest, Reconciled, Reconciliation
+from e4profile.reconcile.search import Figure, Row, published_rows, reconcile
+from e4profile.reconcile.space import AXES, Rule, architectures, rules
+
+__all__ = [
+    "AXES",
+    "Figure",
+    "Nearest",
+    "Reconciled",
+    "Reconciliation",
+    "Row",
+    "Rule",
+    "architectures",
+    "published_rows",
+    "reconcile",
+    "rules",
+]

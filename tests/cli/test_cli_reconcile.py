@@ -1,0 +1,88 @@
+"""The command ``reconcile``: the space is always said, and bad input is one line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from e4profile.cli import main as program
+
+
+def run(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr("sys.argv", ["e4profile", "reconcile", *arguments])
+    monkeypatch.setenv("COLUMNS", "80")
+    code = 0
+    try:
+        program.main()
+    except SystemExit as stop:
+        code = stop.code
+    output = capsys.readouterr()
+    return code, output.out, output.err
+
+
+FEW = ("--vary", "encoder_norm,reduction")
+
+
+def test_the_table_says_how_much_was_searched(monkeypatch, capsys):
+    arguments = ("e4net", "--params", "18.8K", "--flops", "17M", *FEW, "--limit", "3")
+    code, out, err = run(monkeypatch, capsys, *arguments)
+    text = " ".join(out.split())
+    assert code == 0
+    assert "searched 4,096 combinations of 8 architectures" in text
+    assert "every figure rounded or truncated: " in text
+    assert "chance: of 1,000 made-up versions of one row (e4net)" in text
+    assert "simplest: encoder_norm=True; macs; truncated" in text
+    assert "values besides the card's: encoder_norm 1, reduction 3" in text
+    assert max(map(len, out.splitlines())) <= 80
+    assert "reconcile: 8 of 8 done" in err
+    assert run(monkeypatch, capsys, *arguments)[1] == out
+
+
+def test_json_is_one_object(monkeypatch, capsys):
+    code, out, err = run(
+        monkeypatch, capsys, "e4net", "--rows-of", "e4net-printed", *FEW, "--format", "json", "--limit", "1"
+    )
+    found = json.loads(out)
+    assert code == 0
+    assert (found["models"], found["rows"], found["figures"]) == (["e4net"], 14, 28)
+    (best,) = found["matches"]
+    assert best["changes"] == {"encoder_norm": True}
+    assert best["convention"] == "printed"
+    assert {"row": "table 1, E4-Net", "quantity": "params", "published": "18.8K", "built": 18886} in best[
+        "values"
+    ]
+    assert found["matching_combinations"] == 2
+    assert "searched 4,096 combinations" in err
+
+
+def test_none_found_is_said(monkeypatch, capsys):
+    code, out, _ = run(monkeypatch, capsys, "p4-e4r18", "--published", "--vary", "encoder_norm,slices")
+    text = " ".join(out.split())
+    assert code == 0
+    assert "none found that gives 2 figures; the nearest" in text
+    assert "0 match" in text
+    assert json.loads(
+        run(monkeypatch, capsys, "p4-e4r18", "--published", "--vary", "slices", "-f", "json")[1]
+    )["nearest"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["e4net"], "give published figures"),
+        (["e4net", "--published"], "has no published params"),
+        (["e4net-printed", "--published", "--params", "18K"], "not both"),
+        (["e4net", "--params", "lots"], "must be digits"),
+        (["nosuch", "--params", "18K"], "unknown model"),
+        (["e4net", "--params", "18K", "--changes", "-1"], "must not be negative"),
+        (["e4net", "--params", "18K", "--vary", "depth"], "unknown searched argument"),
+        (["e4net", "--params", "18K", "--limit", "0"], "--limit (=0) must be a positive integer"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(monkeypatch, capsys, arguments, message):
+    code, out, err = run(monkeypatch, capsys, *arguments)
+    assert code == 2
+    assert out == ""
+    assert err.count("\n") == 1
+    assert message in err
