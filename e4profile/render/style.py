@@ -128,15 +128,24 @@ def new_figure(panel_inches: float) -> Figure:
 
 
 def finish(
-    figure: Figure, subject: str, title: str, handles: Sequence[Any], remarks: Sequence[str] = ()
+    figure: Figure,
+    subject: str,
+    title: str,
+    handles: Sequence[Any],
+    remarks: Sequence[str] = (),
+    *,
+    convention_name: str | None = "macs",
 ) -> None:
     """Add the title above and, under the panels, the legend, the convention in full and further remarks.
 
-    The figure grows by what is added, so the panels keep their height and nothing lies on the data.
+    The figure grows by what is added, so the panels keep their height and nothing lies on the data. Without a
+    convention (a figure that shows no operations) the remarks stand alone.
     """
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    sentences = [f"macs: {convention('macs').meaning}; one image.", *remarks]
+    sentences = list(remarks)
+    if convention_name is not None:
+        sentences.insert(0, f"{convention_name}: {convention(convention_name).meaning}; one image.")
     lines = [line for sentence in sentences for line in textwrap.wrap(sentence, CAPTION_CHARACTERS)]
     footnote = _LINE_INCHES * len(lines) + 2 * _PAD_INCHES
     columns = _legend_columns([str(handle.get_label()) for handle in handles])
@@ -215,10 +224,14 @@ def beside(axes: Axes, points: float, row: float, text: str, colour: str) -> Non
     )
 
 
-def save(plot: Plot, folder: Path) -> list[Path]:
+FORMATS = ("svg", "png", "csv")
+"""What a figure is written as: drawing, picture, and its numbers."""
+
+
+def save(plot: Plot, folder: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
     """Write the figure as SVG and PNG and its numbers as CSV; each file appears whole or not at all.
 
-    Returns the three paths. The same plot gives the same bytes.
+    Returns the paths. The same plot gives the same bytes.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -235,7 +248,8 @@ def save(plot: Plot, folder: Path) -> list[Path]:
     writer.writeheader()
     writer.writerows(plot.data)
     contents = {"svg": svg.getvalue(), "png": png.getvalue(), "csv": table.getvalue().encode()}
-    return [_replace(folder / f"{plot.name}.{ending}", content) for ending, content in contents.items()]
+    chosen = {ending: content for ending, content in contents.items() if ending in formats}
+    return [_replace(folder / f"{plot.name}.{ending}", content) for ending, content in chosen.items()]
 
 
 def _replace(path: Path, content: bytes) -> Path:

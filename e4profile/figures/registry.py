@@ -1,0 +1,300 @@
+"""Every kind of figure by name: what it shows, of which networks by default, and how it is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from e4profile.errors import SettingError, UnknownNameError
+
+if TYPE_CHECKING:
+    from e4profile.cards import Card
+    from e4profile.records import Record
+    from e4profile.render.style import Plot
+
+Drawing = Callable[[str, "Sequence[Card]"], "list[Plot]"]
+RecordDrawing = Callable[[str, "Sequence[Record]"], "list[Plot]"]
+
+
+class NothingRecorded(SettingError):
+    """A figure of measured times without a record to draw: timings are never made for a figure."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One kind of figure.
+
+    Attributes:
+        kind: its name on the command line and in file names.
+        meaning: what it shows, in one line.
+        default_models: the card names that it shows when none are given; empty for every network recorded.
+        from_cards: draws cards.
+        from_records: draws records instead.
+        takes_settings: whether arguments of the cards may be overridden.
+    """
+
+    kind: str
+    meaning: str
+    default_models: Callable[[], Sequence[str]]
+    from_cards: Drawing | None = None
+    from_records: RecordDrawing | None = None
+    takes_settings: bool = True
+
+
+def find_figure(kind: str) -> Figure:
+    """The figure of that kind.
+
+    Raises:
+        UnknownNameError: with the nearest names.
+    """
+    if kind not in FIGURES:
+        raise UnknownNameError("figure", kind, FIGURES)
+    return FIGURES[kind]
+
+
+def draw(
+    kind: str,
+    models: Sequence[str | Card] = (),
+    out: Path = Path("figures"),
+    *,
+    formats: Sequence[str] = ("svg", "png", "csv"),
+    records: Path | None = None,
+) -> list[Path]:
+    """Draw one kind of figure and return the paths written.
+
+    The files are named after the kind, and after the models where some are given; figures that show one network
+    each are always named after it.
+
+    Args:
+        kind: one of ``FIGURES``.
+        models: names of cards, card files or cards; the figure's default when empty.
+        out: the folder, created when missing.
+        formats: of ``svg``, ``png`` and ``csv``.
+        records: a file of records, or a folder that is searched for ``*.jsonl``, for figures of measured times.
+
+    Raises:
+        UnknownNameError: for an unknown kind, model or format.
+        SettingError: for networks that the figure cannot show.
+        NothingRecorded: for a figure of measured times without a record.
+    """
+    from e4profile.render.style import FORMATS, paper_style, save
+
+    figure = find_figure(kind)
+    for name in formats:
+        if name not in FORMATS:
+            raise UnknownNameError("figure format", name, FORMATS)
+    name = "-".join([kind, *_suffix(models)])
+    with paper_style():
+        plots = _plots(figure, name, models, records)
+        return [path for plot in plots for path in save(plot, out, formats)]
+
+
+def draw_all(out: Path, records: Path | None = None, notes: list[str] | None = None) -> list[Path]:
+    """Draw every figure of its default networks: the same networks and records give the same bytes.
+
+    Args:
+        out: the folder, created when missing.
+        records: as in ``draw``; the folder that ``out`` is in when None.
+        notes: takes a sentence for each figure that is left out because nothing is recorded for it.
+    """
+    paths: list[Path] = []
+    for kind in FIGURES:
+        try:
+            paths += draw(kind, (), out, records=out.parent if records is None else records)
+        except NothingRecorded as reason:
+            if notes is not None:
+                notes.append(str(reason))
+    return paths
+
+
+def _plots(figure: Figure, name: str, models: Sequence[str | Card], records: Path | None) -> list[Plot]:
+    from e4profile.cards import Card, find_card
+
+    if figure.from_records is not None:
+        names = [model.name if isinstance(model, Card) else find_card(model).name for model in models]
+        return figure.from_records(name, _recorded(figure, names, records))
+    assert figure.from_cards is not None
+    chosen = list(models) or list(figure.default_models())
+    return figure.from_cards(name, [one if isinstance(one, Card) else find_card(one) for one in chosen])
+
+
+def _suffix(models: Sequence[str | Card]) -> list[str]:
+    """At most three names, so that the file's name stays one."""
+    import re
+
+    names = [model if isinstance(model, str) else model.name for model in models]
+    names = [re.sub(r"[^\w.]+", "-", Path(name).name.removesuffix(".toml")).strip("-") for name in names]
+    return names if len(names) <= 3 else [*names[:2], f"and-{len(names) - 2}-more"]
+
+
+def _recorded(figure: Figure, names: Sequence[str], where: Path | None) -> list[Record]:
+    """The records of a figure's kind, of the named networks where some are named.
+
+    A name also stands for the variants that a record distinguishes after a comma: ``e4net, reference``.
+    """
+    from e4profile.records import RecordStore
+
+    folder = where if where is not None else Path("reports")
+    files = sorted(folder.rglob("*.jsonl")) if folder.is_dir() else [folder]
+    kind = {"share": "breakdown"}.get(figure.kind, figure.kind)
+    found = [record for file in files for record in RecordStore(file).load() if record.kind == kind]
+    if names:
+        found = [record for record in found if record.card.partition(",")[0] in names]
+    if not found:
+        of = f" of {', '.join(names)}" if names else ""
+        raise NothingRecorded(
+            f"{figure.kind}: no record of kind {kind!r}{of} in {folder.name or folder}; a figure measures no times itself"
+        )
+    return found
+
+
+def _each(kind: str, cards: Sequence[Card], draw_one: Callable[[str, Card], Plot]) -> list[Plot]:
+    """One figure per network, named after it."""
+    return [draw_one("-".join([kind, *_suffix([card])]), card) for card in cards]
+
+
+def _cost(_: str, cards: Sequence[Card]) -> list[Plot]:
+    from e4profile.figures.cost import cost_rows
+    from e4profile.render.figures.cost import cost_plot
+
+    return _each("cost", cards, lambda one, card: cost_plot(one, cost_rows(card)))
+
+
+def _ratio_map(_: str, cards: Sequence[Card]) -> list[Plot]:
+    from e4profile.figures.ratio_map import ratio_rows
+    from e4profile.render.figures.ratio_map import ratio_plot
+
+    return _each("ratio-map", cards, lambda one, card: ratio_plot(one, ratio_rows(card)))
+
+
+def _terms(name: str, cards: Sequence[Card]) -> list[Plot]:
+    from e4profile.figures.terms import terms_rows
+    from e4profile.render.figures.terms import terms_plot
+
+    return [terms_plot(name, terms_rows(cards))]
+
+
+def _counters(name: str, cards: Sequence[Card]) -> list[Plot]:
+    from e4profile.figures.counters import counter_rows
+    from e4profile.render.figures.counters import counters_plot
+
+    return [counters_plot(name, counter_rows(cards))]
+
+
+def _accuracy(name: str, cards: Sequence[Card]) -> list[Plot]:
+    from e4profile.figures.accuracy import DATASETS, accuracy_rows
+    from e4profile.render.figures.accuracy import accuracy_plot
+
+    rows = accuracy_rows(cards)
+    plots = []
+    for dataset in DATASETS:
+        shown = [row for row in rows if row["dataset"] == dataset.name]
+        if shown:
+            plots.append(accuracy_plot(f"{name}-{dataset.name}", dataset.title, shown))
+    return plots
+
+
+def _memory(name: str, cards: Sequence[Card]) -> list[Plot]:
+    from e4profile.figures.memory import memory_rows
+    from e4profile.render.figures.memory import memory_plot
+
+    return [memory_plot(name, memory_rows(cards))]
+
+
+def _training(name: str, cards: Sequence[Card]) -> list[Plot]:
+    from e4profile.figures.training import training_rows
+    from e4profile.render.figures.training import training_plot
+
+    return [training_plot(name, training_rows(cards))]
+
+
+def _share(name: str, records: Sequence[Record]) -> list[Plot]:
+    from e4profile.figures.share import share_rows
+    from e4profile.render.figures.share import share_plot
+
+    return [share_plot(name, share_rows(records))]
+
+
+def _roofline(name: str, records: Sequence[Record]) -> list[Plot]:
+    from e4profile.figures.roofline import roofline_rows
+    from e4profile.render.figures.roofline import roofline_plots
+
+    return roofline_plots(name, roofline_rows(records))
+
+
+def _defaults(module: str) -> Callable[[], Sequence[str]]:
+    """The default networks that the figure's module states, asked for when they are needed."""
+
+    def names() -> Sequence[str]:
+        from importlib import import_module
+
+        found: Sequence[str] = import_module(f"e4profile.figures.{module}").default_models()
+        return found
+
+    return names
+
+
+def _all_recorded() -> Sequence[str]:
+    return ()
+
+
+FIGURES: dict[str, Figure] = {
+    figure.kind: figure
+    for figure in (
+        Figure(
+            "cost",
+            "cost against r, s, k, width and group order: printed form, exact form and what runs",
+            _defaults("cost"),
+            _cost,
+        ),
+        Figure(
+            "ratio-map",
+            "E4 layers against group convolutions: ratio of parameters and MACs over (k, A)",
+            _defaults("ratio_map"),
+            _ratio_map,
+        ),
+        Figure("terms", "each network's MACs stacked by named term", _defaults("terms"), _terms),
+        Figure(
+            "counters",
+            "what fvcore and thop see of each network, as a share of the MACs that run",
+            _defaults("counters"),
+            _counters,
+        ),
+        Figure(
+            "accuracy",
+            "published test error against MACs and parameters, with fronts, per data set",
+            _defaults("accuracy"),
+            _accuracy,
+            takes_settings=False,
+        ),
+        Figure(
+            "share",
+            "share of time against share of MACs per named term, from records",
+            _all_recorded,
+            from_records=_share,
+            takes_settings=False,
+        ),
+        Figure(
+            "roofline",
+            "each layer under the device's measured roof, from records",
+            _all_recorded,
+            from_records=_roofline,
+            takes_settings=False,
+        ),
+        Figure(
+            "memory",
+            "saved bytes, constant and growing, and peak of a training step against batch size",
+            _defaults("memory"),
+            _memory,
+        ),
+        Figure(
+            "training",
+            "training step against inference, equivariance learned (implicit) or built in (explicit)",
+            _defaults("training"),
+            _training,
+        ),
+    )
+}
+"""Every kind of figure by name, in the order of the reports."""

@@ -1,0 +1,1 @@
+"""One file per kind of figure: rows in, a finished figure out."""
