@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -66,10 +66,10 @@ def buffers_kept(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def meta_state(model: nn.Module) -> Iterator[None]:
-    """Put a meta tensor of the same shape, strides and dtype in place of every parameter and buffer.
+def tensors_replaced(model: nn.Module, stand_in: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Put a stand-in in place of every parameter and buffer; shared tensors share their stand-in.
 
-    ``torch.func.functional_call`` does not serve: it leaves a meta weight behind in a module that a model holds
+    ``torch.func.functional_call`` does not serve: it leaves its tensors behind in a module that a model holds
     twice.
     """
     slots = [slot for module in model.modules() for slot in (module._parameters, module._buffers)]
@@ -80,13 +80,24 @@ def meta_state(model: nn.Module) -> Iterator[None]:
             for name, tensor in originals.items():
                 if tensor is not None:
                     if id(tensor) not in stand_ins:
-                        stand_ins[id(tensor)] = torch.empty_like(tensor, device="meta", requires_grad=False)
+                        stand_ins[id(tensor)] = stand_in(tensor)
                     slot[name] = stand_ins[id(tensor)]  # type: ignore[assignment]
         yield
     finally:
         for slot, originals in kept:
             slot.clear()
             slot.update(originals)  # type: ignore[arg-type]
+
+
+@contextmanager
+def meta_state(model: nn.Module) -> Iterator[None]:
+    """Put a meta tensor of the same shape, strides and dtype in place of every parameter and buffer."""
+
+    def on_meta(tensor: Tensor) -> Tensor:
+        return torch.empty_like(tensor, device="meta", requires_grad=False)
+
+    with tensors_replaced(model, on_meta):
+        yield
 
 
 @contextmanager

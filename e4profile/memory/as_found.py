@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from e4profile.counters.state import tensors_replaced
 from e4profile.errors import SettingError, UnknownNameError, positive
 
 Loss: TypeAlias = Literal["cross_entropy", "sum"] | Callable[[Tensor], Tensor]
@@ -50,12 +52,20 @@ class Borrowed:
             SettingError: where a part refuses the values, for example a batch norm that gets a single one.
         """
         try:
-            output: Tensor = torch.func.functional_call(
-                self.model, {**self.parameters, **self.buffers}, (self.images,)
-            )
+            with tensors_replaced(self.model, self._lent):
+                output: Tensor = self.model(self.images)
         except ValueError as error:
             raise SettingError(f"on inputs of shape {tuple(self.images.shape)}: {error}") from error
         return output
+
+    def _lent(self, tensor: Tensor) -> Tensor:
+        return self._by_original[id(tensor)]
+
+    @cached_property
+    def _by_original(self) -> dict[int, Tensor]:
+        originals = (*self.model.named_parameters(), *self.model.named_buffers())
+        lent = {**self.parameters, **self.buffers}
+        return {id(tensor): lent[name] for name, tensor in originals}
 
     def loss(self, output: Tensor, loss: Loss) -> Tensor:
         """A scalar from the output.

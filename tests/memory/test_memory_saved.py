@@ -129,3 +129,13 @@ def test_filter_banks_are_most_of_what_a_group_resnet_saves():
     saved = saved_for_backward(model, (3, 32, 32), batch_size=1, train=False)
     assert abs(saved.constant_bytes / 1e6 - 178.5) < 0.1
     assert abs((saved.saved_bytes + saved.buffer_bytes + saved.input_bytes) / 1e6 - 195.5) < 0.1
+
+
+def test_a_module_held_twice_keeps_its_own_tensors():
+    shared = nn.Conv2d(2, 2, 1)
+    model = nn.Sequential(shared, nn.ReLU(), shared)
+    before = dict(model.named_parameters(remove_duplicate=False))
+    saved_for_backward(model, (2, 3, 3), batch_size=1)
+    after = dict(model.named_parameters(remove_duplicate=False))
+    assert after.keys() == before.keys()
+    assert all(after[name] is parameter for name, parameter in before.items())
