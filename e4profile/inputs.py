@@ -80,7 +80,7 @@ def parse_input(text: str) -> InputSpec:
             value = rest
         return InputSpec(name[:-1], value=value)
     match = _SPEC.fullmatch(rest)
-    if match is None or (assigned and not name):
+    if match is None or (assigned and not name.strip(":")):
         raise SettingError(
             f"--input: {text!r} must be a shape with the batch such as 1x3x32x32, image=1x3x32x32, "
             "mask=1x1x32x32:bool, or a plain value such as steps:=4"
