@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from e4profile.cards import Card, PublishedRow, all_cards
 from e4profile.counters.closed_form import count_closed_form
 from e4profile.errors import SettingError
+from e4profile.pareto import Candidate, front
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ def accuracy_rows(cards: Sequence[Card]) -> list[dict[str, Any]]:
         SettingError: when no card has a published test error.
     """
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    candidates: list[Candidate] = []
     costs: dict[str, tuple[int, int]] = {}
     for dataset in DATASETS:
         for card in cards:
@@ -68,27 +71,33 @@ def accuracy_rows(cards: Sequence[Card]) -> list[dict[str, Any]]:
                         count = count_closed_form(built.build("meta"), built.input_shape())
                         costs[key] = (count.params, count.macs)
                     series = _series(row.source, dataset.quantities[cell.quantity])
-                    rows.setdefault(
-                        (dataset.name, series, key, cell.value),
-                        {
-                            "dataset": dataset.name,
-                            "series": series,
-                            "label": _label(row),
-                            "source": row.source,
-                            "model": card.name,
-                            "test_error_percent": float(cell.value),
-                            "spread_percent": None if cell.spread is None else float(cell.spread),
-                            "params": costs[key][0],
-                            "macs": costs[key][1],
-                        },
+                    if (dataset.name, series, key, cell.value) in rows:
+                        continue
+                    spread = None if cell.spread is None else Decimal(cell.spread)
+                    candidates.append(
+                        Candidate(_label(row), built, row.table, cell.quantity, Decimal(cell.value), spread)
                     )
+                    rows[dataset.name, series, key, cell.value] = {
+                        "dataset": dataset.name,
+                        "series": series,
+                        "label": _label(row),
+                        "source": row.source,
+                        "model": card.name,
+                        "test_error_percent": float(cell.value),
+                        "spread_percent": None if cell.spread is None else float(cell.spread),
+                        "params": costs[key][0],
+                        "macs": costs[key][1],
+                    }
     found = list(rows.values())
     if not found:
         raise SettingError(f"no test error was published for {', '.join(card.name for card in cards)}")
-    for row_ in found:
-        rivals = [other for other in found if (other["dataset"], other["series"]) == (row_["dataset"], row_["series"])]
+    groups: dict[tuple[str, str], list[int]] = {}
+    for index, one in enumerate(found):
+        groups.setdefault((one["dataset"], one["series"]), []).append(index)
+    for members in groups.values():
         for cost in ("macs", "params"):
-            row_[f"on_{cost}_front"] = not any(_dominates(other, row_, cost) for other in rivals)
+            for point in front([(candidates[index], found[index][cost]) for index in members]):
+                found[candidates.index(point.candidate)][f"on_{cost}_front"] = point.on_front
     return found
 
 
@@ -100,8 +109,3 @@ def _label(row: PublishedRow) -> str:
 def _series(source: str, distinction: str) -> str:
     publication = source.partition(",")[0]
     return f"{publication}, {distinction}" if distinction else publication
-
-
-def _dominates(one: dict[str, Any], other: dict[str, Any], cost: str) -> bool:
-    mine, theirs = (one[cost], one["test_error_percent"]), (other[cost], other["test_error_percent"])
-    return mine != theirs and mine[0] <= theirs[0] and mine[1] <= theirs[1]

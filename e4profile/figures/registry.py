@@ -145,7 +145,7 @@ def _recorded(figure: Figure, names: Sequence[str], where: Path | None) -> list[
     if not found:
         of = f" of {', '.join(names)}" if names else ""
         raise NothingRecorded(
-            f"{figure.kind}: no record of kind {kind!r}{of} in {folder.name or folder}; a figure measures no times itself"
+            f"{figure.kind}: no record of kind {kind!r}{of} in {folder.name or folder}; figures never measure times"
         )
     return found
 

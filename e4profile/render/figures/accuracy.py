@@ -34,7 +34,7 @@ def accuracy_plot(name: str, title: str, rows: Sequence[Mapping[str, Any]]) -> P
         raise SettingError(f"{title}: no published test error to draw")
     series = list(dict.fromkeys(row["series"] for row in rows))
     styles = {one: _STYLES[index % len(_STYLES)] for index, one in enumerate(sorted(series))}
-    figure = new_figure(4.2)
+    figure = new_figure(4.8)
     panels = dict(zip(_PANELS, figure.subplots(2, 1), strict=True))
     for cost, axes in panels.items():
         _panel(axes, cost, rows, styles)

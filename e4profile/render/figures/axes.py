@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,8 +16,13 @@ _NARROW_RANGE = 5.0
 _Align = Literal["left", "center", "right"]
 _OFFSETS: tuple[tuple[float, float, _Align], ...] = (
     (4, 4, "left"), (-4, 4, "right"), (4, -7, "left"), (-4, -7, "right"), (6, -1.5, "left"), (-6, -1.5, "right"),
-    (0, 8, "center"), (0, -11, "center"), (4, 11, "left"), (-4, 11, "right"), (4, -14, "left"), (-4, -14, "right"),
+    (0, 8, "center"), (0, -11, "center"), (7, 12, "left"), (-7, 12, "right"), (7, -16, "left"), (-7, -16, "right"),
+    (16, 3, "left"), (-16, 3, "right"), (16, -8, "left"), (-16, -8, "right"), (12, 20, "left"), (-12, 20, "right"),
+    (12, -24, "left"), (-12, -24, "right"), (24, 10, "left"), (-24, 10, "right"), (24, -15, "left"),
+    (-24, -15, "right"),
 )  # fmt: skip
+_NEAR_POINTS = 9
+"""A text farther than this from its point is joined to it by a thin line."""
 _ANCHOR: dict[_Align, float] = {"left": 0.0, "center": 0.5, "right": 1.0}
 
 
@@ -109,6 +115,17 @@ def label_points(
         label.set_position((right, up))
         label.set_horizontalalignment(align)
         taken.append(box)
+        if math.hypot(right, up) > _NEAR_POINTS and align != "center":
+            axes.annotate(
+                "", (x, y), xytext=(right, up + (1.5 if up < 0 else 0)), textcoords="offset points",
+                arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.3, "shrinkA": 0, "shrinkB": 2}, zorder=1,
+            )  # fmt: skip
+
+
+def readable_on(colour: str) -> str:
+    """Black or white, whichever stands out on ``#RRGGBB``: the eye weighs red, green and blue differently."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 130 else "white"
 
 
 def _area(box: Any) -> float:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 TITLES = {
     "reduction": "reduction r",
     "slices": "slices s",
-    "channels_per_slice": "channels/slice",
+    "channels_per_slice": "channels\nper slice",
     "kernel": "kernel k",
     "width": "width c",
     "group": "order A",
@@ -65,7 +65,7 @@ def cost_plot(name: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
         handles.append(Line2D([], [], **_DISAGREES, label="measured, disagrees"))
     first = rows[0]
     own = [row for row in rows if row["own"] and row["setting"] != "group"]
-    settings = ", ".join(f"{TITLES[row['setting']]}={row['value']}" for row in own)
+    settings = ", ".join(f"{TITLES[row['setting']]}={row['value']}".replace("\n", " ") for row in own)
     remarks = [
         f"Filled: the network itself ({settings}; {first['group']}). One setting is varied at a time; A is the order "
         "of the point group. All axes are logarithmic but that of k."

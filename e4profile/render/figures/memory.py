@@ -55,7 +55,8 @@ def memory_plot(name: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
             axes.tick_params(labelbottom=True)
     log_axis(grid[0, 0], "y", *limits)
     handles = [Line2D([], [], label=label, **style) for label, style in _LINES.values()]
-    handles.append(Line2D([], [], color=GREY, linestyle=":", linewidth=0.8, label="both parts equal"))
+    if any(len(axes.get_lines()) > len(_LINES) for axes in grid.flat):
+        handles.append(Line2D([], [], color=GREY, linestyle=":", linewidth=0.8, label="both parts equal"))
     remarks = [
         "float32, forward and backward of one training step. Saved: kept between the two passes, parameters and input "
         "apart. Peak: the most held at once beyond what was there before, as PyTorch's allocator rounds it. 1 MiB is "

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from e4profile.errors import SettingError
+from e4profile.render.figures.axes import readable_on
 from e4profile.render.style import (
     BLUE,
     GREEN,
@@ -68,7 +69,10 @@ def share_plot(name: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
                 length = 100 * shares.get(term, 0.0)
                 axes.barh(y, length, left=edge, height=_BAR, color=colour, edgecolor="white", linewidth=0.3)
                 if length >= 100 * _NAMED_SHARE:
-                    axes.text(edge + length / 2, y, f"{length:.0f}%", ha="center", va="center", fontsize=5)
+                    axes.text(
+                        edge + length / 2, y, f"{length:.0f}%", ha="center", va="center", fontsize=5,
+                        color=readable_on(colour),
+                    )  # fmt: skip
                 edge += length
             axes.text(101.5, y, _SHARES[share], va="center", fontsize=5.5)
     axes.set_yticks(range(len(passes)), list(passes))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from e4profile.errors import SettingError
+from e4profile.render.figures.axes import readable_on
 from e4profile.render.numbers import si
 from e4profile.render.style import SPARE_COLOURS, TERM_COLOURS, Plot, beside, finish, new_figure
 
@@ -14,6 +15,7 @@ _TOTAL_POINTS = 34
 _INVISIBLE_SHARE = 0.003
 _NAMED_SHARE = 0.095
 REST = "further terms"
+_SPARE = (*SPARE_COLOURS[:-1], "#332288", "#DDCC77", "#882255", SPARE_COLOURS[-1])
 
 
 def terms_plot(name: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
@@ -47,7 +49,7 @@ def terms_plot(name: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
             if length >= 100 * _NAMED_SHARE:
                 axes.text(
                     edge + length / 2, place, f"{length:.0f}%", ha="center", va="center", fontsize=5.5,
-                    color=_readable_on(colour),
+                    color=readable_on(colour),
                 )  # fmt: skip
             edge += length
         beside(axes, _TOTAL_POINTS, place, si(whole), "black")
@@ -70,17 +72,12 @@ def _colours(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         largest[row["term"]] = max(largest.get(row["term"], 0.0), row["share"])
     colours = {term: colour for term, colour in TERM_COLOURS.items() if term in largest}
     others = sorted((term for term in largest if term not in TERM_COLOURS), key=lambda term: -largest[term])
-    own = others if len(others) <= len(SPARE_COLOURS) else others[: len(SPARE_COLOURS) - 1]
-    colours |= dict(zip(own, SPARE_COLOURS, strict=False))
-    return colours if len(own) == len(others) else {**colours, REST: SPARE_COLOURS[-1]}
+    own = others if len(others) <= len(_SPARE) else others[: len(_SPARE) - 1]
+    colours |= dict(zip(own, _SPARE, strict=False))
+    return colours if len(own) == len(others) else {**colours, REST: _SPARE[-1]}
 
 
 def _label(term: str, rows: Sequence[Mapping[str, Any]]) -> str:
     """A term too thin to see in any bar says so, or its colour would be searched in vain."""
     shares = [row["share"] for row in rows if row["term"] == term]
     return f"{term} (< {100 * _INVISIBLE_SHARE:g}%)" if shares and max(shares) < _INVISIBLE_SHARE else term
-
-
-def _readable_on(colour: str) -> str:
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 130 else "white"
