@@ -21,9 +21,10 @@ def report(
 
     Times come from records below the folder (benchmarks/, gpu/); nothing is measured anew.
     """
-    from e4profile.report import check_report, write_report
+    from e4profile.report import check_folder, check_report, write_report
     from e4profile.report.content import steps
 
+    check_folder(out, to_write=not check)
     progress = Progress("report", len(steps()))
     try:
         if not check:
@@ -39,7 +40,9 @@ def report(
         note(text)
     sys.stdout.write("".join(f"{text}\n" for text in stale.differences))
     if stale.differences:
-        note(f"{out}: {len(stale.differences)} files are not as they would be made; run: e4profile report")
+        count = len(stale.differences)
+        files = "1 file is" if count == 1 else f"{count} files are"
+        note(f"{out}: {files} not as made now; run: e4profile report")
         sys.exit(1)
     note(f"{out} is current")
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from e4profile.report.files import check_report, write_report
+from e4profile.report.files import check_folder, check_report, write_report
 
-__all__ = ["check_report", "write_report"]
+__all__ = ["check_folder", "check_report", "write_report"]

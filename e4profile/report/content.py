@@ -65,7 +65,8 @@ def make_report(folder: Path, records: Path, done: Callable[[str], None]) -> Non
     figures = _draw(folder / FIGURES)
     done("figures")
     (folder / VERSIONS).write_text(json.dumps(installed_versions(), indent=2) + "\n", encoding="utf-8")
-    page = Page(_TITLE, _LEAD, _tally(published), _sections(published, sweeps, figures, measured), _NOTES)
+    sections = tuple(_sections(published, sweeps, figures, measured))
+    page = Page(_TITLE, _LEAD, _tally(published), sections, _NOTES)
     (folder / PAGE).write_text(render_page(page), encoding="utf-8")
     done("page")
 

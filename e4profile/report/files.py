@@ -35,6 +35,21 @@ class Staleness:
     notes: Sequence[str]
 
 
+def check_folder(out: Path, *, to_write: bool) -> None:
+    """Find out before the work begins that a folder cannot be used.
+
+    Raises:
+        SettingError: when it is a file or cannot be written, or, to compare, holds no report.
+    """
+    if out.exists() and not out.is_dir():
+        raise SettingError(f"--out: {out} is a file; give a folder")
+    if to_write:
+        for name in (PAGE, f"{TABLES}/any", f"{FIGURES}/any"):
+            check_writable(out / name)
+    elif not (out / VERSIONS).is_file():
+        raise SettingError(f"--out: {out} holds no report ({VERSIONS} is missing); run e4profile report")
+
+
 def write_report(out: Path, done: Callable[[str], None]) -> list[Path]:
     """Make the report and put it in place, file by file and each whole; returns the files.
 
@@ -44,10 +59,7 @@ def write_report(out: Path, done: Callable[[str], None]) -> list[Path]:
     Raises:
         SettingError: when the folder cannot be written or a record in it cannot be read.
     """
-    if out.exists() and not out.is_dir():
-        raise SettingError(f"--out: {out} is a file; give a folder")
-    for name in (PAGE, TABLES + "/x", FIGURES + "/x"):
-        check_writable(out / name)
+    check_folder(out, to_write=True)
     with tempfile.TemporaryDirectory() as made:
         make_report(Path(made), out, done)
         wanted = _files(Path(made))
@@ -67,8 +79,7 @@ def check_report(out: Path, done: Callable[[str], None]) -> Staleness:
     Raises:
         SettingError: without a report in the folder, or when a record in it cannot be read.
     """
-    if not (out / VERSIONS).is_file():
-        raise SettingError(f"--out: {out} holds no report ({VERSIONS} is missing); run e4profile report")
+    check_folder(out, to_write=False)
     recorded, installed = _recorded(out / VERSIONS), installed_versions()
     other = {name for name in installed if recorded.get(name) != installed[name]}
     with tempfile.TemporaryDirectory() as made:
