@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from e4profile.cards import Card
 from e4profile.errors import SettingError, UnknownNameError
+from e4profile.targets import Subject, guarded
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +56,7 @@ def torch_dtype(name: str) -> torch.dtype:
     return dtype
 
 
-def memory_row(card: Card, batch_size: int, optimiser: str, dtype_name: str) -> dict[str, Any]:
+def memory_row(card: Subject, batch_size: int, optimiser: str, dtype_name: str) -> dict[str, Any]:
     """One network at one batch size, with the keys of ``COLUMNS``; nothing of that size is allocated.
 
     ``saved_formula_bytes`` is the closed form (None where a layer states none), ``saved_measured_bytes`` what
@@ -65,7 +65,8 @@ def memory_row(card: Card, batch_size: int, optimiser: str, dtype_name: str) -> 
     from e4profile.memory import predict, predict_saved
 
     dtype, model = torch_dtype(dtype_name), card.build("meta")
-    step = predict(model, card.input, batch_size, optimiser=optimiser, dtype=dtype)
+    with guarded(card):
+        step = predict(model, card.input, batch_size, optimiser=optimiser, dtype=dtype)
     try:
         formula = predict_saved(model, card.input, dtype=dtype).saved_bytes(batch_size)
     except SettingError:
@@ -91,7 +92,7 @@ def memory_row(card: Card, batch_size: int, optimiser: str, dtype_name: str) -> 
 LAYER_COLUMNS = ("path", "layer", "term", "grows_with_batch", "bytes")
 
 
-def layer_rows(card: Card, batch_size: int, dtype_name: str) -> list[dict[str, Any]]:
+def layer_rows(card: Subject, batch_size: int, dtype_name: str) -> list[dict[str, Any]]:
     """What each layer keeps for backward, term by term, at a batch size.
 
     Raises:
@@ -108,7 +109,7 @@ def layer_rows(card: Card, batch_size: int, dtype_name: str) -> list[dict[str, A
     ]
 
 
-def fits_row(card: Card, budget_bytes: int, optimiser: str, dtype_name: str) -> dict[str, Any]:
+def fits_row(card: Subject, budget_bytes: int, optimiser: str, dtype_name: str) -> dict[str, Any]:
     """The largest batch whose training step stays within a budget, and what one image more would need.
 
     Raises:
@@ -116,9 +117,11 @@ def fits_row(card: Card, budget_bytes: int, optimiser: str, dtype_name: str) -> 
     """
     from e4profile.memory import largest_batch
 
-    found = largest_batch(
-        card.build("meta"), card.input, budget_bytes, optimiser=optimiser, dtype=torch_dtype(dtype_name)
-    )
+    model = card.build("meta")
+    with guarded(card):
+        found = largest_batch(
+            model, card.input, budget_bytes, optimiser=optimiser, dtype=torch_dtype(dtype_name)
+        )
     return {
         "model": card.name,
         "batch_size": found.batch_size,
@@ -129,7 +132,7 @@ def fits_row(card: Card, budget_bytes: int, optimiser: str, dtype_name: str) -> 
 
 
 def memory_rows(
-    cards: Sequence[Card], batch_sizes: Sequence[int], optimiser: str, dtype_name: str
+    cards: Sequence[Subject], batch_sizes: Sequence[int], optimiser: str, dtype_name: str
 ) -> list[dict[str, Any]]:
     """One row per network and batch size."""
     return [memory_row(card, batch, optimiser, dtype_name) for card in cards for batch in batch_sizes]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from e4profile.cards import Card, find_card
 from e4profile.errors import E4ProfileError, SettingError, UnknownNameError
@@ -57,7 +58,7 @@ class Target:
         if self.card is not None:
             return self.card.build(device, seed)
         model = self._own.eval()
-        return model if device == "cpu" else model.to(device)
+        return model if device == "cpu" else copy.deepcopy(model).to(device)
 
     @cached_property
     def _own(self) -> nn.Module:
@@ -95,6 +96,11 @@ class Target:
         if self.card is None:
             raise SettingError(f"{self.name} has no input size")
         return self.card.input_shape(self.batch_size)
+
+    @property
+    def title(self) -> str:
+        """The label, by the name that a card has for it."""
+        return self.label
 
     @property
     def input(self) -> tuple[int, ...]:
@@ -136,7 +142,7 @@ class Target:
         if self.card is not None:
             return measure(self.card, counters, self.batch_size)
         model, example = self.build(), self.example()
-        with self._named_errors(model, example):
+        with self.guarded():
             return measure_module(model, example, counters)
 
     def witness(self, **options: Any) -> EquivarianceReport:
@@ -149,21 +155,43 @@ class Target:
         from e4profile.witness_equivariance import witness
 
         model, example = self.build(), self.example()
-        with self._named_errors(model, example):
+        with self.guarded():
             return witness(model, example, **options)
 
     @contextmanager
-    def _named_errors(self, model: nn.Module, example: Example) -> Iterator[None]:
+    def guarded(self) -> Iterator[None]:
+        """Run the model's code as in ``running``, and say in which of its modules an error happened.
+
+        Raises:
+            UserCodeError: for what the model raises.
+            E4ProfileError: as it is, where the model was not running.
+        """
         from e4profile.guest import failing_module, run_error
 
         try:
             with self.running():
                 yield
         except Exception as error:
+            # a witness may wrap what the model raised
+            own = error.__cause__ if isinstance(error.__cause__, Exception) else error
             # an error of ours about the settings, not of a layer about its input
-            if isinstance(error, E4ProfileError) and failing_module(model, error.__traceback__) is None:
+            if isinstance(error, E4ProfileError) and failing_module(self.build(), own.__traceback__) is None:
                 raise
-            raise run_error(self.name, model, str(example), error) from error
+            raise run_error(self.name, self.build(), str(self.example()), own) from own
+
+
+Subject: TypeAlias = Card | Target
+"""What most commands need: ``name``, ``title``, ``arguments``, ``input`` (of one image) and ``build(device)``."""
+
+
+@contextmanager
+def guarded(subject: Subject) -> Iterator[None]:
+    """``Target.guarded`` for a model of one's own, nothing for a card."""
+    if isinstance(subject, Card):
+        yield
+    else:
+        with subject.guarded():
+            yield
 
 
 def is_own(name: str) -> bool:

@@ -7,17 +7,30 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from e4profile.cli.options import Format, Overrides, Units, check_format, overrides, whole_numbers
+from e4profile.cli.options import (
+    MODEL,
+    MODEL_HELP,
+    Arguments,
+    Format,
+    Inputs,
+    Overrides,
+    Units,
+    check_format,
+    subject,
+    whole_numbers,
+)
 from e4profile.cli.output import emit, note
 
 if TYPE_CHECKING:
-    from e4profile.cards import Card
     from e4profile.render.tables import Table
+    from e4profile.targets import Subject
 
 
 def memory(
-    models: Annotated[list[str], typer.Argument(help="Cards or card files.", metavar="NAME...")],
+    models: Annotated[list[str], typer.Argument(help=MODEL_HELP, metavar=f"{MODEL}...")],
     settings: Overrides = None,
+    inputs: Inputs = None,
+    arguments: Arguments = None,
     batch_size: Annotated[str, typer.Option("--batch-size", help="Images, e.g. 1,32.", metavar="LIST")] = "1",
     dtype: Annotated[
         str, typer.Option("--dtype", help="float32, float64, bfloat16 or float16.", metavar="DTYPE")
@@ -35,10 +48,10 @@ def memory(
     """Predict parameters, gradients, optimiser state, saved-for-backward and peak bytes of a training step.
 
     Runs on the meta device: a network that would not fit needs no memory to be asked about. Exit code 1 when
-    closed form and measured saved bytes differ.
+    closed form and measured saved bytes differ. A model of your own takes one input tensor; --batch-size says the
+    batch. Naming a file or package of yours runs its code.
     """
     check_format(output_format)
-    from e4profile.cards import find_card
     from e4profile.errors import SettingError, positive
     from e4profile.memory_table import fits_row, layer_rows, memory_rows, parse_bytes, torch_dtype
 
@@ -46,7 +59,7 @@ def memory(
     batches = whole_numbers("--batch-size", batch_size) or []
     for batch in batches:
         positive(**{"--batch-size": batch})
-    cards = [find_card(name).with_arguments(overrides(settings)) for name in models]
+    cards = [subject(name, settings, inputs, arguments) for name in models]
     if fits is not None:
         budget = parse_bytes(fits)
         rows = [fits_row(card, budget, optimiser, dtype) for card in cards]
@@ -113,7 +126,7 @@ def _fits_table(rows: list[dict[str, Any]], dtype: str, optimiser: str) -> Table
     )
 
 
-def _layer_table(card: Card, rows: list[dict[str, Any]], batch_size: int, dtype: str) -> Table:
+def _layer_table(card: Subject, rows: list[dict[str, Any]], batch_size: int, dtype: str) -> Table:
     from e4profile.memory_table import LAYER_COLUMNS
     from e4profile.render.tables import Column, Table
 

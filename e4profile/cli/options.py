@@ -10,7 +10,7 @@ import typer
 from e4profile.errors import SettingError
 
 if TYPE_CHECKING:
-    from e4profile.targets import Target
+    from e4profile.targets import Subject, Target
 
 Format = Annotated[
     str, typer.Option("--format", "-f", help="table, json, csv, markdown or latex.", metavar="FORMAT")
@@ -117,6 +117,24 @@ def target(
 
     given = {**overrides(settings), **overrides(arguments, "--arg")}
     return resolve(name, inputs or (), given, batch_size=batch_size)
+
+
+def subject(
+    name: str,
+    settings: list[str] | None = None,
+    inputs: list[str] | None = None,
+    arguments: list[str] | None = None,
+) -> Subject:
+    """As ``target``, with a card as itself: for what takes one input tensor and its own batch sizes.
+
+    Raises:
+        Whatever ``e4profile.targets.resolve`` raises; SettingError for a model of several inputs.
+    """
+    found = target(name, settings, inputs, arguments)
+    if found.card is not None:
+        return found.card
+    _ = found.input  # refused before any work
+    return found
 
 
 def check_format(output_format: str) -> str:

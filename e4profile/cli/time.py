@@ -8,19 +8,33 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from e4profile.cli.options import Format, Overrides, Units, check_format, names, overrides, whole_numbers
+from e4profile.cli.options import (
+    MODEL,
+    MODEL_HELP,
+    Arguments,
+    Format,
+    Inputs,
+    Overrides,
+    Units,
+    check_format,
+    names,
+    subject,
+    whole_numbers,
+)
 from e4profile.cli.output import emit, note
 
 if TYPE_CHECKING:
-    from e4profile.cards import Card
+    from e4profile.targets import Subject
     from e4profile.timing import Setting, StopRule, TimeRecord
 
 
 def time(
     models: Annotated[
-        list[str], typer.Argument(help="Cards' names or card files.", metavar="NAME|CARD.toml...")
+        list[str], typer.Argument(help=MODEL_HELP, metavar=f"{MODEL}...")
     ],
     settings: Overrides = None,
+    inputs: Inputs = None,
+    arguments: Arguments = None,
     device: Annotated[str, typer.Option("--device", help="cpu or cuda.", metavar="DEVICE")] = "cpu",
     batch_size: Annotated[
         str, typer.Option("--batch-size", help="Images per pass, e.g. 1,32.", metavar="N,...")
@@ -68,11 +82,14 @@ def time(
     output_format: Format = "table",
     units: Units = "auto",
 ) -> None:
-    """Time forward, backward or the whole training step: median and interquartile range of raw samples."""
+    """Time forward, backward or the whole training step: median and interquartile range of raw samples.
+
+    A model of your own takes one input tensor; --batch-size says the batch. Naming a file or package of yours runs
+    its code.
+    """
     check_format(output_format)
     # the profiler's library writes its own progress to stderr unless told not to before it is loaded
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-    from e4profile.cards import find_card
     from e4profile.errors import SettingError, UnknownNameError, positive
     from e4profile.timing import PASSES, Setting, StopRule
 
@@ -84,8 +101,7 @@ def time(
     for one in wanted:
         if one not in PASSES:
             raise UnknownNameError("pass", one, PASSES)
-    given = overrides(settings)
-    cards = [find_card(name).with_arguments(given) for name in names(models)]
+    cards = [subject(name, settings, inputs, arguments) for name in names(models)]
     rule = StopRule(min_run_time_s=min(min_run_time_s, max_run_time_s), max_run_time_s=max_run_time_s)
     choices = [
         Setting(
@@ -110,13 +126,13 @@ def time(
 
         emit_breakdown(cards, choices, rule, output_format, units)
     elif against is not None:
-        _compare(cards, find_card(against), choices, rule, output_format, units, out)
+        _compare(cards, subject(against), choices, rule, output_format, units, out)
     else:
         _time(cards, choices, rule, output_format, units, out, join, mixed)
 
 
 def _time(
-    cards: list[Card],
+    cards: list[Subject],
     choices: list[Setting],
     rule: StopRule,
     output_format: str,
@@ -127,6 +143,8 @@ def _time(
 ) -> None:
     from e4profile.cli.time_tables import time_table
     from e4profile.environment import environment
+    from e4profile.guest import UserCodeError
+    from e4profile.targets import guarded
     from e4profile.timing import MeasurementError, environment_labels, measure_time
     from e4profile.timing.passes import fixed_threads
 
@@ -142,14 +160,18 @@ def _time(
         for choice in choices:
             note(f"{card.name}: {choice.pass_}, {choice.mode}, batch of {choice.batch_size}")
             try:
-                record = measure_time(
-                    network, card.input, pass_=choice.pass_, mode=choice.mode, device=choice.device,
-                    dtype=choice.dtype, batch_size=choice.batch_size, compile=choice.compile, graphs=choice.graphs,
-                    min_run_time_s=rule.min_run_time_s, max_run_time_s=rule.max_run_time_s, threads=choice.threads,
-                    name=card.name,
-                )  # fmt: skip
+                with guarded(card):
+                    record = measure_time(
+                        network, card.input, pass_=choice.pass_, mode=choice.mode, device=choice.device,
+                        dtype=choice.dtype, batch_size=choice.batch_size, compile=choice.compile,
+                        graphs=choice.graphs, min_run_time_s=rule.min_run_time_s,
+                        max_run_time_s=rule.max_run_time_s, threads=choice.threads, name=card.name,
+                    )  # fmt: skip
             except MeasurementError as error:
                 failures.append(f"{card.name}: {error}")
+                continue
+            except UserCodeError as error:
+                failures.append(str(error))
                 continue
             records.append(_keep(record, card, out))
     if not records:
@@ -160,8 +182,8 @@ def _time(
 
 
 def _compare(
-    cards: list[Card],
-    other: Card,
+    cards: list[Subject],
+    other: Subject,
     choices: list[Setting],
     rule: StopRule,
     output_format: str,
@@ -169,6 +191,7 @@ def _compare(
     out: Path | None,
 ) -> None:
     from e4profile.cli.time_tables import comparison_table
+    from e4profile.targets import guarded
     from e4profile.timing import Timed, compare_interleaved
 
     second = Timed(other.name, other.build("cpu"), other.input)
@@ -179,14 +202,15 @@ def _compare(
             note(
                 f"{card.name} against {other.name}: {choice.pass_}, {choice.mode}, batch of {choice.batch_size}"
             )
-            comparison = compare_interleaved(first, second, choice, rule)
+            with guarded(card):
+                comparison = compare_interleaved(first, second, choice, rule)
             found.append(comparison)
             _keep(comparison.first, card, out)
             _keep(comparison.second, other, out)
     emit(comparison_table(found), output_format, units)
 
 
-def _keep(record: TimeRecord, card: Card, out: Path | None) -> TimeRecord:
+def _keep(record: TimeRecord, card: Subject, out: Path | None) -> TimeRecord:
     from dataclasses import replace
 
     from e4profile.records import RecordStore

@@ -11,7 +11,7 @@ from e4profile.render.tables import Column, Table
 
 if TYPE_CHECKING:
     from e4profile.breakdown import Breakdown
-    from e4profile.cards import Card
+    from e4profile.targets import Subject
     from e4profile.timing import Comparison, Setting, StopRule, TimeRecord
 
 _SETTING = (
@@ -146,7 +146,7 @@ def breakdown_table(found: Breakdown) -> Table:
 
 
 def emit_breakdown(
-    cards: Sequence[Card], choices: Sequence[Setting], rule: StopRule, output_format: str, units: str
+    cards: Sequence[Subject], choices: Sequence[Setting], rule: StopRule, output_format: str, units: str
 ) -> None:
     """Profile each network at each setting and write a table for each.
 
@@ -155,6 +155,7 @@ def emit_breakdown(
     """
     from e4profile.breakdown import measure_breakdown
     from e4profile.errors import SettingError
+    from e4profile.targets import guarded
 
     if len(cards) * len(choices) > 1 and output_format in ("json", "csv"):
         raise SettingError(
@@ -164,11 +165,12 @@ def emit_breakdown(
         network = card.build("cpu")
         for choice in choices:
             note(f"{card.name}: {choice.pass_}, {choice.mode}, batch of {choice.batch_size}")
-            found = measure_breakdown(
-                network, card.input, name=card.name, pass_=choice.pass_, mode=choice.mode,
-                batch_size=choice.batch_size or 1, device=choice.device, dtype=choice.dtype,
-                threads=choice.threads, rule=rule,
-            )  # fmt: skip
+            with guarded(card):
+                found = measure_breakdown(
+                    network, card.input, name=card.name, pass_=choice.pass_, mode=choice.mode,
+                    batch_size=choice.batch_size or 1, device=choice.device, dtype=choice.dtype,
+                    threads=choice.threads, rule=rule,
+                )  # fmt: skip
             emit(breakdown_table(found), output_format, units)
 
 

@@ -234,3 +234,40 @@ def test_equivariance_refuses_what_it_cannot_do(run: Run) -> None:
     code, _, err = run("equivariance", "net.py:build", "--input", "1x3x8x8")
     assert code == 2
     assert "say which one acts" in err
+
+
+IMAGES_ONLY = """
+    from torch import nn
+
+    def build(width=4):
+        return nn.Sequential(nn.Conv2d(3, width, 3), nn.ReLU(), nn.Flatten(), nn.Linear(36 * width, 5))
+"""
+
+
+def test_time_and_memory_take_models_of_one_input(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "images.py").write_text(dedent(IMAGES_ONLY), encoding="utf-8")
+    own = ("images.py:build", "--input", "1x3x8x8", "--arg", "width=2", "-f", "json")
+    code, out, _ = run("memory", *own, "--batch-size", "1,3")
+    assert code == 0
+    rows = json.loads(out)
+    params = 3 * 2 * 9 + 2 + 72 * 5 + 5
+    assert [row["parameter_bytes"] for row in rows] == [4 * params] * 2
+    # the ReLU's output; the flattened maps are the same memory
+    assert [row["saved_measured_bytes"] for row in rows] == [4 * 72, 3 * 4 * 72]
+    code, out, _ = run("time", *own, "--batch-size", "2", "--min-run-time-s", "0.01", "--max-run-time-s", "0.02")
+    assert code == 0
+    (row,) = json.loads(out)
+    assert (row["network"], row["batch_size"]) == ("images.py:build", 2)
+
+
+@pytest.mark.parametrize("command", ["time", "memory"])
+def test_time_and_memory_name_the_module_that_refuses(run: Run, tmp_path: Path, command: str) -> None:
+    (tmp_path / "images.py").write_text(dedent(IMAGES_ONLY), encoding="utf-8")
+    code, out, err = run(command, "images.py:build", "--input", "1x3x9x9")
+    assert (code, out) == (2, "")
+    assert "in 3 (Linear): RuntimeError" in err
+    code, _, err = run(command, "images.py:build", "--input", "image=1x3x8x8")
+    assert code == 2
+    assert "one positional input tensor" in err
+    _, out, _ = run(command, "--help")
+    assert "runs its code" in " ".join(out.replace("│", " ").split())
