@@ -69,7 +69,7 @@ def _cuda() -> dict[str, object]:
         "device_memory_bytes": properties.total_memory,
         "cuda": torch.version.cuda,
         "driver": _driver_version(Path("/proc/driver/nvidia/version")),
-        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+        "cudnn": torch.backends.cudnn.version(),
         "cudnn_enabled": torch.backends.cudnn.enabled,
         "cudnn_benchmark": torch.backends.cudnn.benchmark,
         "cudnn_deterministic": torch.backends.cudnn.deterministic,

@@ -179,7 +179,7 @@ class EquivariantLayer(nn.Module):
 
     def dimensions(self, input_shape: Shape) -> Dimensions:
         """The value of every symbol of the terms, from arguments and shape alone."""
-        raise TypeError(f"{type(self).__name__} must define dimensions()")
+        raise TypeError(f"{type(self).__name__} must define dimensions() to be asked about {input_shape}")
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """The output's shape for an input's shape, both with the batch."""

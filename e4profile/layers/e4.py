@@ -228,7 +228,7 @@ class E4Conv2d(EquivariantLayer):
         So it does for the reference, and while tracing: a tracing counter then sees the convolution that the
         released code has, rather than an operator of ours.
         """
-        return self.aggregation.implementation == "reference" or torch.jit.is_tracing()
+        return self.aggregation.implementation == "reference" or torch._C._get_tracing_state() is not None
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, c_in * A, h, w) -> (B, c_out * A, h_out, w_out)."""
@@ -276,7 +276,7 @@ class E4Conv2d(EquivariantLayer):
     def inexact_on(self, input_shape: Shape) -> str | None:
         """Why this layer is not exactly equivariant on this input, or None."""
         return self.squeeze_norm.inexact_on(input_shape) or window_reason(
-            self.group, input_shape[-2:], self.kernel, self.stride, (self.kernel - 1) // 2, "stencils"
+            self.group, input_shape[-2:], self.kernel, self.stride, (self.kernel - 1) // 2, what="stencils"
         )
 
     @classmethod

@@ -8,7 +8,7 @@ from e4profile.groups import Group
 
 
 def window_reason(
-    group: Group, sizes: Sequence[int], kernel: int, stride: int, padding: int, what: str = "windows"
+    group: Group, sizes: Sequence[int], kernel: int, stride: int, padding: int, *, what: str = "windows"
 ) -> str | None:
     """Why strided windows break exact equivariance on (h, w) maps, or None.
 

@@ -124,7 +124,7 @@ class GroupConv2d(FilterBankLayer):
         if self.stride_by == "conv":
             return window_reason(self.group, sizes, self.kernel, self.stride, self.padding)
         pooled = [size + 2 * self.padding - self.kernel + 1 for size in sizes]
-        return window_reason(self.group, pooled, self.stride, self.stride, 0, "pooling windows")
+        return window_reason(self.group, pooled, self.stride, self.stride, 0, what="pooling windows")
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

@@ -84,7 +84,7 @@ class PointwiseConv2d(EquivariantLayer):
         """Why the sampled positions do not sit symmetrically on this input, or None."""
         if self.stride == 1:
             return None
-        return window_reason(self.group, input_shape[-2:], 1, self.stride, 0, "sampled positions")
+        return window_reason(self.group, input_shape[-2:], 1, self.stride, 0, what="sampled positions")
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

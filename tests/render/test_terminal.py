@@ -43,7 +43,7 @@ no      e4net  5  2  2  12,838  12,838  12,813,696  12,813,697  12,800,000      
 
 Convention: macs (convolution + linear + aggregation)
 1 setting skipped: slices (=3) does not divide width (=16)
-"""  # noqa: E501
+"""
 
 SI_AT_100 = """\
 E4 settings against the group convolution, p4
