@@ -59,7 +59,7 @@ def share_plot(name: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
     for row in rows:
         label = f"{row['model']}\n{row['pass']}, B={row['batch_size']}"
         passes.setdefault(f"{label}\n{row['device']}" if _devices(rows) > 1 else label, []).append(row)
-    figure = new_figure(0.4 + _ROW_INCHES * len(passes))
+    figure = new_figure(0.5 + _ROW_INCHES * len(passes))
     axes = figure.subplots()
     for place, found in enumerate(passes.values()):
         for side, share in zip((-1, 1), _SHARES, strict=True):

@@ -38,7 +38,7 @@ def terms_plot(name: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
     for row in rows:
         bars.setdefault(row["model"], {})[row["term"]] = row["macs"]
     colours = _colours(rows)
-    figure = new_figure(0.4 + _ROW_INCHES * len(bars))
+    figure = new_figure(0.55 + _ROW_INCHES * len(bars))
     axes = figure.subplots()
     for place, terms in enumerate(bars.values()):
         whole, edge = sum(terms.values()), 0.0
