@@ -91,7 +91,7 @@ def ledger_notes(measured: Measurement) -> list[str]:
     """What the dispatch counter executed without charging it, and what it does not know."""
     from e4profile.counters.dispatch import families
 
-    free = ", ".join(f"{times} {family}" for family, times in families(measured.dispatch).items())
+    free = ", ".join(f"{times} {family}" for family, times in families(measured.dispatch).items()) or "none"
     unknown = ", ".join(f"{name} ({times})" for name, times in measured.dispatch.uncounted.items()) or "none"
     notes = [f"operators executed and free: {free}; unknown: {unknown}"]
     if measured.dispatch.uncounted:

@@ -74,7 +74,7 @@ def count(
         "thop": Column("thop", "thop", "integer", priority=60),
     }
     columns = tuple(known[key] for key in count_columns(counters))
-    if output_format not in ("json", "csv"):
+    if rows and output_format not in ("json", "csv"):
         rows.append(_total(rows))
     table = Table(
         title=found.label,

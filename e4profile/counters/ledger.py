@@ -34,10 +34,11 @@ Formula = Callable[..., Mapping[str, int]]
 _FREE: dict[str, str] = {
     "views": """
         alias as_strided detach diagonal expand flatten lift_fresh movedim narrow permute real select slice
-        split split_with_sizes squeeze swapaxes t transpose unbind unflatten unfold unsqueeze view view_as_real
+        split split_with_sizes squeeze swapaxes t transpose unbind unflatten unfold unsafe_chunk unsafe_split
+        unsafe_split_with_sizes unsqueeze view view_as_real
         _unsafe_view _reshape_alias _reshape_copy reshape view_as_complex""",
     "copies and creation": """
-        _pin_memory _to_copy arange cat clone constant_pad_nd contiguous copy copy_ empty empty_like
+        _pin_memory _to_copy arange cat clone constant_pad_nd contiguous copy copy_ embedding empty empty_like
         empty_permuted empty_strided eye fill fill_ flip full full_like gather index index_put index_put_
         index_select lift linspace masked_fill masked_fill_ new_empty new_empty_strided new_full new_ones
         new_zeros ones ones_like pixel_shuffle pixel_unshuffle reflection_pad2d repeat repeat_interleave
@@ -49,7 +50,7 @@ _FREE: dict[str, str] = {
         erf exp floor floor_divide ge gelu gt hardsigmoid hardswish hardswish_ hardtanh hardtanh_ isfinite isnan
         le leaky_relu leaky_relu_ log log1p logical_and logical_not logical_or lt maximum minimum mish mul mul_
         ne neg pow prelu _prelu_kernel reciprocal relu relu_ remainder round rsqrt rsub sgn sigmoid sigmoid_ sign
-        silu silu_ sin softplus sqrt square sub sub_ tanh threshold true_divide""",
+        silu silu_ sin softplus sqrt square sub sub_ tanh tanh_ threshold true_divide""",
     "reductions and orderings": """
         all amax amin any argmax argmin argsort cumsum logsumexp max mean median min native_norm norm prod sort
         std std_mean sum topk var var_mean linalg_vector_norm""",

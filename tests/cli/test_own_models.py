@@ -271,3 +271,42 @@ def test_time_and_memory_name_the_module_that_refuses(run: Run, tmp_path: Path, 
     assert "one positional input tensor" in err
     _, out, _ = run(command, "--help")
     assert "runs its code" in " ".join(out.replace("│", " ").split())
+
+
+def test_a_model_without_parameters_or_products_has_an_empty_table(run: Run, tmp_path: Path) -> None:
+    text = """
+        from torch import nn
+
+        class Lists(nn.Module):
+            def forward(self, xs):
+                return [x * 2 for x in xs]
+    """
+    (tmp_path / "lists.py").write_text(dedent(text), encoding="utf-8")
+    arguments = ("count", "lists.py:Lists", "--input", "xs.0=1x3", "--input", "xs.1=2x3")
+    code, out, _ = run(*arguments)
+    assert code == 0
+    assert "2 element by element; unknown: none" in out
+    code, out, _ = run(*arguments, "-f", "json")
+    assert (code, out) == (0, "[]\n")
+
+
+def test_dicts_of_indices_and_flags(run: Run, tmp_path: Path) -> None:
+    text = """
+        from torch import nn
+
+        class Words(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.embedding, self.head = nn.Embedding(10, 4), nn.Linear(4, 3)
+
+            def forward(self, batch):
+                assert batch["flag"] is True
+                return self.head(self.embedding(batch["ids"])), batch
+    """
+    (tmp_path / "words.py").write_text(dedent(text), encoding="utf-8")
+    inputs = ("--input", "batch.ids=2x5:int64", "--input", "batch.flag:=true")
+    code, out, _ = run("count", "words.py:Words", *inputs, "-f", "json")
+    assert code == 0
+    rows = {row["path"]: row for row in json.loads(out)}
+    assert rows["head"]["closed_form"] == rows["head"]["dispatch"] == rows["head"]["thop"] == 10 * 12
+    assert (rows["embedding"]["params"], rows["embedding"]["closed_form"]) == (40, None)
