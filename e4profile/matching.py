@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -26,7 +25,6 @@ _DIVISORS = ("reduction", "slices", "channels_per_slice")
 _LARGEST_GAP = 512
 _LARGEST_INDEX = 2**24
 _WINDOW = 16
-_SECONDS = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?) ?(?P<unit>s|ms|us)")
 
 Cost = Callable[[int], "int | None"]
 
@@ -268,14 +266,6 @@ def whole_number(text: str | int) -> int | None:
     if value.denominator != 1 or value < 1:
         raise SettingError(f"target (={text}) must be a positive whole number")
     return int(value)
-
-
-def seconds(text: str) -> float | None:
-    """A time as people write it: ``0.05s``, ``12 ms``, ``800us``; None when it is none."""
-    found = _SECONDS.fullmatch(text)
-    if found is None:
-        return None
-    return float(found["number"]) * {"s": 1.0, "ms": 1e-3, "us": 1e-6}[found["unit"]]
 
 
 def _target(to: str | int, cost: CardCost) -> tuple[int, str | None]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
 from e4profile.cards import Card, find_card
 from e4profile.errors import SettingError
-from e4profile.matching import Axis, CardCost, Match, bracket, closest, seconds
+from e4profile.matching import Axis, CardCost, Match, bracket, closest
 
 _STEEPEST = 3.0
+_SECONDS = re.compile(r"(?P<number>[0-9]+(?:\.[0-9]+)?) ?(?P<unit>s|ms|us)")
 
 ROUNDS = 3
 """How often the MACs that take the wanted time are estimated anew."""
@@ -97,3 +99,11 @@ def _macs_taking(target_s: float, points: list[tuple[int, float]]) -> int:
     # a flat stretch (overheads alone) says little about how far to go
     growth: float = (target_s / long_s) ** min(_STEEPEST, exponent)
     return max(1, round(many * growth))
+
+
+def seconds(text: str) -> float | None:
+    """A time as people write it: ``0.05s``, ``12 ms``, ``800us``; None when it is none."""
+    found = _SECONDS.fullmatch(text)
+    if found is None:
+        return None
+    return float(found["number"]) * {"s": 1.0, "ms": 1e-3, "us": 1e-6}[found["unit"]]

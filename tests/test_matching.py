@@ -9,8 +9,8 @@ from e4profile.cards import find_card
 from e4profile.counters.closed_form import count_closed_form
 from e4profile.counters.dispatch import count_dispatch
 from e4profile.errors import SettingError, UnknownNameError
-from e4profile.matching import Axis, bracket, closest, match, seconds, whole_number
-from e4profile.matching_time import match_time
+from e4profile.matching import Axis, bracket, closest, match, whole_number
+from e4profile.matching_time import match_time, seconds
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import typer
 
 from e4profile.cli.options import Convention, Format, Overrides, Units, check_format, overrides
 from e4profile.cli.output import emit, note
-from e4profile.errors import SettingError
+from e4profile.errors import SettingError, positive
 
 if TYPE_CHECKING:
     from e4profile.cards import Card
@@ -64,6 +64,8 @@ def match(
     from e4profile.cards import find_card
     from e4profile.matching import match as closed_form_match
 
+    if batch_size is not None:
+        positive(**{"--batch-size": batch_size})
     by, target = _target(to, params, macs, by)
     card = find_card(model).with_arguments(overrides(settings))
     if by == "time":
@@ -87,7 +89,8 @@ def _target(to: str | None, params: str | None, macs: str | None, by: str | None
         found = " and ".join(option for option, _ in named) or "none"
         raise SettingError(f"give one target: --to CARD, --to N, --params N or --macs N (found {found})")
     ((option, value),) = named
-    from e4profile.matching import seconds, whole_number
+    from e4profile.matching import whole_number
+    from e4profile.matching_time import seconds
 
     if option == "--to":
         return by or ("params" if seconds(value) is None else "time"), value

@@ -57,9 +57,11 @@ def pareto(
     """
     check_format(output_format)
     from e4profile.cards import find_card
-    from e4profile.errors import UnknownNameError
+    from e4profile.errors import UnknownNameError, positive
     from e4profile.pareto import COSTS, candidates, error_name, front
 
+    if batch_size is not None:
+        positive(**{"--batch-size": batch_size})
     if x not in COSTS:
         raise UnknownNameError("cost", x, COSTS)
     cards = [find_card(name) for name in names(models)]

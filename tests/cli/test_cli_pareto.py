@@ -104,6 +104,7 @@ def test_time_is_measured(monkeypatch, capsys):
         (["--sweep", "nosuch.jsonl"], "does not exist"),
         (["--table", "4"], "choose with --y cifar10, cifar100"),
         (["z2cnn", "-f", "xml"], "unknown format"),
+        (["z2cnn", "--x", "memory", "--batch-size", "0"], "--batch-size (=0) must be a positive integer"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(monkeypatch, capsys, arguments, message):

@@ -72,6 +72,7 @@ def test_settings_are_kept(monkeypatch, capsys):
         (["p4cnn", "--to", "25k", "--vary", "kernel"], "takes no kernel"),
         (["p4cnn", "--to", "25k", "--set", "breadth=3"], "unknown argument"),
         (["p4cnn", "--to", "25k", "-f", "xml"], "unknown format"),
+        (["p4cnn", "--to", "25k", "--batch-size", "0"], "--batch-size (=0) must be a positive integer"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(monkeypatch, capsys, arguments, message):
