@@ -232,7 +232,7 @@ def test_figures_are_one_column_wide_and_nothing_is_clipped():
     for text in figure.findobj(Text):
         if text.get_text() and text.get_visible():
             box = text.get_window_extent(renderer)
-            assert box.x0 >= -1 and box.x1 <= figure.bbox.x1 + 1, text.get_text()
+            assert -1 <= box.x0 <= box.x1 <= figure.bbox.x1 + 1, text.get_text()
 
 
 @pytest.mark.parametrize(("colour", "text"), [("#000000", "white"), ("#F0E442", "black"), ("#0072B2", "white")])
