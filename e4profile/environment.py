@@ -11,6 +11,7 @@ from pathlib import Path
 
 # The toolkit's own version is left out: comparing two of its versions on one machine is what timings are for.
 _NOT_FOR_TIMING = frozenset({"e4profile"})
+_DECISIVE = ("device", "torch", "cuda", "threads", "default_dtype", "system", "machine", "python")
 _ALLOCATOR_VARIABLES = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_NO_CUDA_MEMORY_CACHING")
 _ALLOCATOR_LIBRARIES = ("jemalloc", "tcmalloc", "mimalloc")
 _PATH = re.compile(r"(?:\b[A-Za-z]:)?[\\/~][^\s,;:]*")
@@ -46,6 +47,12 @@ def environment() -> dict[str, object]:
     if torch.cuda.is_available():
         found |= _cuda()
     return found
+
+
+def described(environment: Mapping[str, object]) -> str:
+    """An environment in one sentence, with what decides a timing."""
+    known = [f"{key.replace('_', ' ')} {environment[key]}" for key in _DECISIVE if environment.get(key)]
+    return f"measured with {', '.join(known)}" if known else "measured in an unknown environment"
 
 
 def same_environment(a: Mapping[str, object], b: Mapping[str, object]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from e4profile.cli.options import Format, Units, check_format
+from e4profile.cli.options import Format, Html, Units, check_format
 from e4profile.cli.output import emit, note
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def compare(
         bool, typer.Option("--allow-mixed", help="Compare times of different environments, labelled.")
     ] = False,
     show_all: Annotated[bool, typer.Option("--all", help="List equal counts too.")] = False,
+    html: Html = None,
     output_format: Format = "table",
     units: Units = "auto",
 ) -> None:
@@ -36,12 +37,21 @@ def compare(
     or a time is slower, 2 for bad input.
     """
     check_format(output_format)
+    if html is not None:
+        from e4profile.render.html.page import check_writable
+
+        check_writable(html)
     from e4profile.comparison.run import compare_files
 
     found = compare_files(before, after, allow_mixed=allow_mixed)
     for_programs = output_format in ("json", "csv")
     table = comparison_table(found, show_all=show_all, every_column=for_programs)
     emit(table, output_format, units)
+    if html is not None:
+        from e4profile.render.html.page import write_page
+
+        write_page(html, table.title, [table])
+        note(f"wrote {html}")
     if for_programs:
         for text in table.notes:
             note(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,6 +19,9 @@ Format = Annotated[
 Units = Annotated[
     str,
     typer.Option("--units", help="auto, exact (every digit) or si (4 digits and a prefix).", metavar="UNITS"),
+]
+Html = Annotated[
+    Path | None, typer.Option("--html", help="Write the tables, and figures if any, as one page.", metavar="FILE")
 ]
 Convention = Annotated[
     str,

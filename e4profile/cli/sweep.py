@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from e4profile.cli.options import Format, Units, check_format, names, whole_numbers
+from e4profile.cli.options import Format, Html, Units, check_format, names, whole_numbers
 from e4profile.cli.output import Progress, emit, note
 
 if TYPE_CHECKING:
@@ -44,9 +44,7 @@ def sweep(
         typer.Option("--out", help="Folder of records and plots [reports/sweep-GROUP].", metavar="DIR"),
     ] = None,
     plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Draw the figures into --out.")] = True,
-    html: Annotated[
-        Path | None, typer.Option("--html", help="Write table and figures as one page.", metavar="FILE")
-    ] = None,
+    html: Html = None,
     time: Annotated[
         bool, typer.Option("--time", help="Also time forward pass and training step of each setting.")
     ] = False,

@@ -13,6 +13,7 @@ from e4profile.cli.options import (
     MODEL_HELP,
     Arguments,
     Format,
+    Html,
     Inputs,
     Overrides,
     Units,
@@ -24,6 +25,7 @@ from e4profile.cli.options import (
 from e4profile.cli.output import emit, note
 
 if TYPE_CHECKING:
+    from e4profile.render.tables import Table
     from e4profile.targets import Subject
     from e4profile.timing import Setting, StopRule, TimeRecord
 
@@ -79,6 +81,7 @@ def time(
     mixed: Annotated[
         bool, typer.Option("--mixed", help="Allow records of different environments, labelled.")
     ] = False,
+    html: Html = None,
     output_format: Format = "table",
     units: Units = "auto",
 ) -> None:
@@ -121,14 +124,24 @@ def time(
         from e4profile.records import RecordStore
 
         RecordStore(out).check_writable()
+    if html is not None:
+        from e4profile.render.html.page import check_writable
+
+        check_writable(html)
     if breakdown:
         from e4profile.cli.time_tables import emit_breakdown
 
-        emit_breakdown(cards, choices, rule, output_format, units)
+        tables = emit_breakdown(cards, choices, rule, output_format, units)
     elif against is not None:
-        _compare(cards, subject(against), choices, rule, output_format, units, out)
+        tables = _compare(cards, subject(against), choices, rule, output_format, units, out)
     else:
-        _time(cards, choices, rule, output_format, units, out, join, mixed)
+        tables = _time(cards, choices, rule, output_format, units, out, join, mixed)
+    if html is not None:
+        from e4profile.environment import described, environment
+        from e4profile.render.html.page import write_page
+
+        write_page(html, tables[0].title, tables, notes=[described(environment())])
+        note(f"wrote {html}")
 
 
 def _time(
@@ -140,7 +153,7 @@ def _time(
     out: Path | None,
     join: Path | None,
     mixed: bool,
-) -> None:
+) -> list[Table]:
     from e4profile.cli.time_tables import time_table
     from e4profile.environment import environment
     from e4profile.guest import UserCodeError
@@ -178,7 +191,9 @@ def _time(
         raise MeasurementError("; ".join(failures))
     for text in failures:
         note(text)
-    emit(time_table([*earlier, *records], mixed=mixed), output_format, units)
+    table = time_table([*earlier, *records], mixed=mixed)
+    emit(table, output_format, units)
+    return [table]
 
 
 def _compare(
@@ -189,7 +204,7 @@ def _compare(
     output_format: str,
     units: str,
     out: Path | None,
-) -> None:
+) -> list[Table]:
     from e4profile.cli.time_tables import comparison_table
     from e4profile.targets import guarded
     from e4profile.timing import Timed, compare_interleaved
@@ -207,7 +222,9 @@ def _compare(
             found.append(comparison)
             _keep(comparison.first, card, out)
             _keep(comparison.second, other, out)
-    emit(comparison_table(found), output_format, units)
+    table = comparison_table(found)
+    emit(table, output_format, units)
+    return [table]
 
 
 def _keep(record: TimeRecord, card: Subject, out: Path | None) -> TimeRecord:

@@ -147,8 +147,8 @@ def breakdown_table(found: Breakdown) -> Table:
 
 def emit_breakdown(
     cards: Sequence[Subject], choices: Sequence[Setting], rule: StopRule, output_format: str, units: str
-) -> None:
-    """Profile each network at each setting and write a table for each.
+) -> list[Table]:
+    """Profile each network at each setting, write a table for each and return them.
 
     Raises:
         SettingError: for several tables in a format that holds one.
@@ -161,6 +161,7 @@ def emit_breakdown(
         raise SettingError(
             f"--breakdown gives a table per network and setting, and {output_format} holds one: ask for one"
         )
+    tables = []
     for card in cards:
         network = card.build("cpu")
         for choice in choices:
@@ -171,7 +172,9 @@ def emit_breakdown(
                     batch_size=choice.batch_size or 1, device=choice.device, dtype=choice.dtype,
                     threads=choice.threads, rule=rule,
                 )  # fmt: skip
-            emit(breakdown_table(found), output_format, units)
+            tables.append(breakdown_table(found))
+            emit(tables[-1], output_format, units)
+    return tables
 
 
 def _setting(record: TimeRecord) -> dict[str, object]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 from e4profile.cli.sweep import sweep_notes, sweep_table
 from e4profile.compare import tally
+from e4profile.figures import FIGURES, Figure, draw_all
 from e4profile.published_tables import table_names
 from e4profile.render.html.model import Page, PageTable, Section
 from e4profile.render.html.page import render_page
@@ -19,7 +20,7 @@ from e4profile.report.published import Published, build_published, verdict_table
 from e4profile.sweeps import Sweep, make_plan
 
 SWEPT_GROUPS = ("p4", "p4m")
-TABLES, FIGURES, VERSIONS, PAGE = "tables", "figures", "versions.json", "index.html"
+TABLES, DRAWINGS, VERSIONS, PAGE = "tables", "figures", "versions.json", "index.html"
 WITNESSES = ("torch", "fvcore", "thop", "sympy", "matplotlib")
 """The packages whose version may change what the folder holds."""
 
@@ -62,7 +63,7 @@ def make_report(folder: Path, records: Path, done: Callable[[str], None]) -> Non
         sweeps.append(PageTable(f"sweep-{group}", _swept(group)))
         _write_table(folder / TABLES, sweeps[-1].name, sweeps[-1].table, sweeps[-1].table)
         done(f"sweep {group}")
-    figures = _draw(folder / FIGURES)
+    figures = _draw(folder / DRAWINGS, records)
     done("figures")
     (folder / VERSIONS).write_text(json.dumps(installed_versions(), indent=2) + "\n", encoding="utf-8")
     sections = tuple(_sections(published, sweeps, figures, measured))
@@ -92,15 +93,25 @@ def _swept(group: str) -> Table:
     return sweep_table(running.rows(), sweep_notes(running), groups=[group])
 
 
-def _draw(folder: Path) -> list[Path]:
-    try:
-        from e4profile.figures import draw_all
-    except ImportError as error:
-        if error.name != "e4profile.figures":
-            raise
-        return []
-    folder.mkdir()
-    return list(draw_all(folder))
+def _draw(folder: Path, records: Path) -> list[Path]:
+    return draw_all(folder, records)
+
+
+def _figures(paths: Sequence[Path]) -> Section:
+    """The figures with what each shows; a kind without a record to draw is named as left out."""
+    names = list(dict.fromkeys(path.stem for path in paths))
+    by_name = {name: _kind(name) for name in names}
+    captions = {name: f"{name}: {figure.meaning}" for name, figure in by_name.items() if figure}
+    drawn = {figure.kind for figure in by_name.values() if figure}
+    absent = [kind for kind, figure in FIGURES.items() if figure.from_records is not None and kind not in drawn]
+    paragraphs = ["Every figure is also drawn as SVG and PNG, with its numbers as CSV, in the folder figures."]
+    if absent:
+        paragraphs.append(f"Left out, as there is no record to draw them from: {', '.join(absent)}.")
+    return Section("Figures", paragraphs, figures=paths, captions=captions)
+
+
+def _kind(name: str) -> Figure | None:
+    return next((figure for kind, figure in FIGURES.items() if name == kind or name.startswith(f"{kind}-")), None)
 
 
 def _tally(published: list[Published]) -> list[tuple[str, str]]:
@@ -131,7 +142,7 @@ def _sections(
         sweeps,
     )
     if figures:
-        yield Section("Figures", figures=figures)
+        yield _figures(figures)
     if measured:
         yield Section("Measured", ("Times are committed records, each with where it was measured.",), measured)
     yield Section(

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from e4profile.errors import SettingError
 from e4profile.render.html.page import check_writable, replace_file
-from e4profile.report.content import FIGURES, PAGE, TABLES, VERSIONS, installed_versions, make_report
+from e4profile.report.content import DRAWINGS, PAGE, TABLES, VERSIONS, installed_versions, make_report
 
-_ENDINGS = {TABLES: (".md", ".csv", ".tex"), FIGURES: (".svg", ".png", ".csv")}
+_ENDINGS = {TABLES: (".md", ".csv", ".tex"), DRAWINGS: (".svg", ".png", ".csv")}
 _DRAWN = (".svg", ".png")
 _MOST_LINES = 24
 _LONGEST_LINE = 200
@@ -44,7 +44,7 @@ def check_folder(out: Path, *, to_write: bool) -> None:
     if out.exists() and not out.is_dir():
         raise SettingError(f"--out: {out} is a file; give a folder")
     if to_write:
-        for name in (PAGE, f"{TABLES}/any", f"{FIGURES}/any"):
+        for name in (PAGE, f"{TABLES}/any", f"{DRAWINGS}/any"):
             check_writable(out / name)
     elif not (out / VERSIONS).is_file():
         raise SettingError(f"--out: {out} holds no report ({VERSIONS} is missing); run e4profile report")
@@ -123,7 +123,7 @@ def _difference(out: Path, made: Path, name: str, other: set[str]) -> str:
         return f"{name}: missing"
     if not after.is_file():
         return f"{name}: superfluous"
-    drawn = name.startswith(f"{FIGURES}/") and before.suffix in _DRAWN
+    drawn = name.startswith(f"{DRAWINGS}/") and before.suffix in _DRAWN
     if drawn and "matplotlib" in other:
         return ""
     old, new = before.read_bytes(), after.read_bytes()

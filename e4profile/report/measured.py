@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from e4profile.cli.time_tables import time_table
-from e4profile.environment import same_environment
+from e4profile.environment import described, same_environment
 from e4profile.errors import SettingError
 from e4profile.records import RecordStore
 from e4profile.render.html.model import PageTable, slug
@@ -18,7 +18,6 @@ from e4profile.timing.record import KIND, TimeRecord
 FOLDERS = ("benchmarks", "gpu")
 """Where records of measurements are kept, below the reports folder."""
 
-_ENVIRONMENT = ("device", "torch", "cuda", "threads", "default_dtype", "system", "machine", "python")
 _ENDINGS: dict[str, Kind] = {"_s": "seconds", "_bytes": "bytes", "_percent": "percent"}
 
 
@@ -118,9 +117,3 @@ def _header(key: str) -> str:
     for ending in _ENDINGS:
         key = key.removesuffix(ending)
     return key.replace("_", " ")
-
-
-def described(environment: Mapping[str, Any]) -> str:
-    """An environment in one sentence, with what decides a timing."""
-    known = [f"{key.replace('_', ' ')} {environment[key]}" for key in _ENVIRONMENT if environment.get(key)]
-    return f"measured with {', '.join(known)}" if known else "measured in an unknown environment"

@@ -15,8 +15,10 @@ import e4profile.report.content as content
 from e4profile.cards import VERDICTS
 from e4profile.cli.main import main
 from e4profile.errors import SettingError
+from e4profile.layers import GroupConv2d
 from e4profile.published_tables import TITLES, build_table, table_names
 from e4profile.report import check_report, write_report
+from e4profile.report.closed_forms import closed_form
 from e4profile.report.published import build_published, verdict_table
 from e4profile.sweeps import make_plan
 
@@ -35,7 +37,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         content, "make_plan", lambda groups: make_plan(groups=groups, reductions=[1], slices=[1, 2], kernels=[3])
     )
-    monkeypatch.setattr(content, "_draw", figure)
+    monkeypatch.setattr(content, "draw_all", lambda folder, records: figure(folder))
+    monkeypatch.setattr(content, "closed_forms", lambda: [closed_form(GroupConv2d)])
 
 
 @pytest.fixture
@@ -246,17 +249,3 @@ def test_the_command_writes_checks_and_fails(
     shutil.rmtree(tmp_path / "reports")
     (tmp_path / "reports").write_text("")
     assert _run(monkeypatch, "report", "--out", out) == 2
-
-
-def test_a_sweep_becomes_a_page(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    grid = ["sweep", "--group", "p4", "-r", "1", "-s", "1", "-k", "3", "--out", str(tmp_path / "sweep")]
-    assert _run(monkeypatch, *grid, "--html", str(tmp_path / "page.html")) == 0
-    document = Document((tmp_path / "page.html").read_text("utf-8"))
-    assert document.problems == []
-    assert document.all("img")
-    assert "12,813,856" in "".join(document.text)
-    capsys.readouterr()
-    assert _run(monkeypatch, *grid, "--html", str(tmp_path)) == 2
-    assert capsys.readouterr().err.count("\n") == 1

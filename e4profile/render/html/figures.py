@@ -6,7 +6,7 @@ import base64
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -19,6 +19,9 @@ MOST_NUMBER_ROWS = 60
 _LARGEST_SVG = 140_000
 _ENDINGS = (".svg", ".png", ".csv")
 _PATH_DATA = re.compile(r'(?<= d=")[^"]*(?=")')
+_AROUND_LETTER = re.compile(r"\s*([A-Za-z])\s*")
+_PLACE = re.compile(r' [xy]="[^"]*"|translate\([^)]*\)')
+_GROUP_NAME = re.compile(r'<g id="[^"]*"')
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}")
 _PREAMBLE = re.compile(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<!--.*?-->|<metadata>.*?</metadata>", re.DOTALL)
 
@@ -36,8 +39,12 @@ class ShownFigure:
     rows: tuple[tuple[str, ...], ...]
 
 
-def shown_figures(paths: Sequence[Path]) -> list[ShownFigure]:
+def shown_figures(paths: Sequence[Path], captions: Mapping[str, str] | None = None) -> list[ShownFigure]:
     """Gather the files of each figure (same name, .svg, .png, .csv) in order of appearance.
+
+    Args:
+        paths: the files.
+        captions: by name without ending; the name itself for a figure that is not in it.
 
     Raises:
         SettingError: for another ending, a figure without a drawing, or a file that cannot be read.
@@ -48,12 +55,12 @@ def shown_figures(paths: Sequence[Path]) -> list[ShownFigure]:
             raise SettingError(f"figure {path}: the ending must be one of {', '.join(_ENDINGS)}")
         files.setdefault(path.with_suffix(""), {})[path.suffix] = path
     try:
-        return [_shown(stem, found) for stem, found in files.items()]
+        return [_shown(stem, found, (captions or {}).get(stem.name)) for stem, found in files.items()]
     except (OSError, UnicodeDecodeError) as error:
         raise SettingError(f"a figure cannot be read: {error}") from error
 
 
-def _shown(stem: Path, files: dict[str, Path]) -> ShownFigure:
+def _shown(stem: Path, files: dict[str, Path], caption: str | None) -> ShownFigure:
     if set(files) <= {".csv"}:
         raise SettingError(f"figure {stem}: there is no .svg and no .png to show")
     numbers = files[".csv"].read_text(encoding="utf-8") if ".csv" in files else ""
@@ -61,7 +68,7 @@ def _shown(stem: Path, files: dict[str, Path]) -> ShownFigure:
     few = len(rows) <= MOST_NUMBER_ROWS
     return ShownFigure(
         anchor=f"figure-{slug(stem.name)}",
-        caption=stem.name.replace("-", " ").replace("_", " "),
+        caption=caption or stem.name.replace("-", " ").replace("_", " "),
         image_uri=_image(files),
         file_name=f"{stem.name}.csv",
         csv_uri=csv_uri(numbers) if numbers else "",
@@ -84,9 +91,12 @@ _SAFE = " =/:;,.()-_+*!?@$[]{}|^~"
 
 
 def _shrunk(svg: str) -> str:
-    """Coordinates to a hundredth of a point, and nothing that is not drawn."""
-    short = _PATH_DATA.sub(
-        lambda data: " ".join(_LONG_NUMBER.sub(lambda n: f"{float(n[0]):.2f}", data[0]).split()),
-        _PREAMBLE.sub("", svg),
-    )
+    """Coordinates to a hundredth of a point, short names for glyphs, and nothing that is not drawn."""
+
+    def rounded(text: re.Match[str]) -> str:
+        return _LONG_NUMBER.sub(lambda number: f"{float(number[0]):.2f}", text[0])
+
+    short = _PATH_DATA.sub(lambda d: _AROUND_LETTER.sub(r"\1", rounded(d).strip()), _PREAMBLE.sub("", svg))
+    short = _PLACE.sub(rounded, _GROUP_NAME.sub("<g", short))
+    short = short.replace("DejaVuSans-", "d-").replace("xlink:href=", "href=")
     return re.sub(r">\s+<", "><", short).strip()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -83,12 +83,13 @@ class ClosedForm:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a page with its own heading and entry in the contents."""
+    """A part of a page with its own heading and entry in the contents; ``captions`` go by a figure's name."""
 
     heading: str
     paragraphs: Sequence[str] = ()
     tables: Sequence[PageTable] = ()
     figures: Sequence[Path] = ()
+    captions: Mapping[str, str] = field(default_factory=dict)
     forms: Sequence[ClosedForm] = ()
 
 

@@ -64,7 +64,7 @@ def render_page(page: Page) -> str:
             "anchor": anchor(section.heading),
             "section": section,
             "tables": [shown_table(table, anchor(f"table {table.name}")) for table in section.tables],
-            "figures": shown_figures(section.figures),
+            "figures": shown_figures(section.figures, section.captions),
         }
         for section in page.sections
     ]
