@@ -150,6 +150,8 @@ def test_every_command_exists_with_its_options_also_where_it_is_not_run() -> Non
         if command.startswith("-"):
             continue
         assert command in commands, f"{block}: {line}"
-        known = {option for parameter in commands[command].params for option in parameter.opts} | {"--help", "-h"}
+        known = {"--help", "-h"}
+        for parameter in commands[command].params:
+            known |= {*parameter.opts, *parameter.secondary_opts}
         given = {one.split("=")[0] for one in arguments if re.fullmatch(r"--?[a-z][a-z-]*(=.*)?", one)}
         assert given <= known, f"{block}: {line}"
