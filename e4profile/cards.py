@@ -349,10 +349,12 @@ class _Reader:
             )
         if cell.verdict == UNRESOLVED and not cell.evidence:
             raise CardError(f"{self.file}: {where}evidence: missing; an unresolved cell must say why")
+        key = "value"
         try:
             parse_printed(cell.value)
             if quantity not in ("params", GPU_MEMORY):
-                convention(self.need(table, "convention", str, where))
+                key = "convention"
+                convention(self.need(table, key, str, where))
         except (SettingError, UnknownNameError) as error:
-            raise CardError(f"{self.file}: {where}{error}") from error
+            raise CardError(f"{self.file}: {where}{key}: {error}") from error
         return cell

@@ -38,7 +38,7 @@ def test_a_whole_card() -> None:
         (HEAD + ROW.replace('row = "X"\n', ""), "published[0].row", "missing"),
         (HEAD + ROW + "colour = 3", "published[0].colour", "unknown key"),
         (HEAD + ROW + PARAMS.replace('"18.8K"', "18.8"), "published[0].params.value", "must be of type str"),
-        (HEAD + ROW + PARAMS.replace("18.8K", "18.8Q"), "published[0].params.", "printed figure"),
+        (HEAD + ROW + PARAMS.replace("18.8K", "18.8Q"), "published[0].params.value", "printed figure"),
         (HEAD + ROW + PARAMS.replace('"reproduced"', '"fine"'), "published[0].params.verdict", "must be one of"),
         (HEAD + ROW + PARAMS.replace('"reproduced"', '"unresolved"'), "published[0].params.evidence", "must say why"),
         (HEAD + ROW + PARAMS + 'rounding = "up"', "published[0].params.rounding", "must be one of"),

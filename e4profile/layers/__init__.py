@@ -8,14 +8,19 @@ from __future__ import annotations
 from importlib import import_module
 from pkgutil import iter_modules
 
+from e4profile.layers.attentive import AttentiveGroupConv2d, AttentiveLiftingConv2d
 from e4profile.layers.base import LAYERS, Cost, Costed, EquivariantLayer, Sample, layer_cost
 from e4profile.layers.containers import Chain, Residual, Step, trace
 from e4profile.layers.e4 import E4Conv2d
 from e4profile.layers.group_conv import GroupConv2d
+from e4profile.layers.layer_norm import FieldLayerNorm
 from e4profile.layers.lifting import LiftingConv2d
 from e4profile.layers.norm import FieldBatchNorm2d, FieldGroupNorm
 from e4profile.layers.pointwise import PointwiseConv2d
 from e4profile.layers.pooling import GroupMaxPool
+from e4profile.layers.self_attention import GroupSelfAttention2d, LiftingSelfAttention2d
+from e4profile.layers.separable import SeparableConv2d, SeparableGroupConv2d
+from e4profile.layers.space import SpatialCrop, SpatialSum
 from e4profile.layers.steerable import SteerableConv2d
 
 # a layer is one file: finding the files here means that no list needs an entry for a new one
@@ -24,6 +29,8 @@ for _module in iter_modules(__path__, f"{__name__}."):
 
 __all__ = [
     "LAYERS",
+    "AttentiveGroupConv2d",
+    "AttentiveLiftingConv2d",
     "Chain",
     "Cost",
     "Costed",
@@ -31,12 +38,19 @@ __all__ = [
     "EquivariantLayer",
     "FieldBatchNorm2d",
     "FieldGroupNorm",
+    "FieldLayerNorm",
     "GroupConv2d",
     "GroupMaxPool",
+    "GroupSelfAttention2d",
     "LiftingConv2d",
+    "LiftingSelfAttention2d",
     "PointwiseConv2d",
     "Residual",
     "Sample",
+    "SeparableConv2d",
+    "SeparableGroupConv2d",
+    "SpatialCrop",
+    "SpatialSum",
     "SteerableConv2d",
     "Step",
     "layer_cost",
