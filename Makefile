@@ -16,7 +16,8 @@ golden: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q tests/test_golden.py --refresh-golden
 
 bench: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/counting.py
+	$(BIN)/python benchmarks/aggregation.py
 
 # A fresh Debian may ship Python without ensurepip; the error of venv then names the package to install.
 $(VENV)/bin/python:
