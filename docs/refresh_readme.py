@@ -25,7 +25,7 @@ def commands() -> str:
 
     lines = ["| command | what it does |", "|---|---|"]
     for name, command in sorted(get_command(app).commands.items()):  # type: ignore[attr-defined]
-        summary = " ".join((command.help or "").split("\n\n")[0].split())
+        summary = " ".join((command.help or "").split("\n\n")[0].split()).replace("|", "\\|")
         lines.append(f"| `e4profile {name}` | {summary} |")
     return "\n".join(lines)
 
