@@ -35,6 +35,9 @@ def roofline(
         Path | None,
         typer.Option("--plot", help="Write the figure (SVG, PNG, CSV) into a folder.", metavar="FOLDER"),
     ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Append a record per network to this file.", metavar="FILE")
+    ] = None,
     output_format: Format = "table",
     units: Units = "auto",
 ) -> None:
@@ -42,6 +45,7 @@ def roofline(
     check_format(output_format)
     from e4profile.cards import find_card
     from e4profile.errors import positive
+    from e4profile.records import RecordStore
     from e4profile.render.tables import Table
     from e4profile.roofline import measure_roofline, with_implementation
     from e4profile.timing.peaks import cached_peaks
@@ -50,6 +54,9 @@ def roofline(
     positive(**{"--batch-size": batch_size, "--threads": threads})
     rule = StopRule(min_run_time_s=min(0.5, max_run_time_s), max_run_time_s=max_run_time_s)
     card = find_card(model).with_arguments(overrides(settings))
+    store = None if out is None else RecordStore(out)
+    if store is not None:
+        store.check_writable()
     network = card.build("cpu")
     peaks = cached_peaks(device, dtype, threads=threads, refresh=refresh)
     for text in peaks.notes:
@@ -70,6 +77,11 @@ def roofline(
         rows=tuple(row for one in found for row in _rows(one)),
         notes=tuple(_notes(found)),
     )
+    if store is not None:
+        from e4profile.figures.roofline import roofline_record
+
+        for one in found:
+            store.append(roofline_record(one))
     emit(table, output_format, units)
     if plot is not None:
         from e4profile.render.time_plots import save_roofline

@@ -97,9 +97,9 @@ def time(
     from e4profile.timing import PASSES, Setting, StopRule
 
     positive(**{"--threads": threads})
-    if breakdown and (against or compile or graphs or out or join):
-        raise SettingError("--breakdown profiles one network as it is: leave --against, --compile, --cuda-graphs, "
-                           "--out and --join away")  # fmt: skip
+    if breakdown and (against or compile or graphs or join):
+        raise SettingError("--breakdown profiles one network as it is: leave --against, --compile, --cuda-graphs "
+                           "and --join away")  # fmt: skip
     wanted = names([passes])
     for one in wanted:
         if one not in PASSES:
@@ -131,7 +131,7 @@ def time(
     if breakdown:
         from e4profile.cli.time_tables import emit_breakdown
 
-        tables = emit_breakdown(cards, choices, rule, output_format, units)
+        tables = emit_breakdown(cards, choices, rule, output_format, units, out)
     elif against is not None:
         tables = _compare(cards, subject(against), choices, rule, output_format, units, out)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from e4profile.cli.output import emit, note
@@ -146,9 +147,14 @@ def breakdown_table(found: Breakdown) -> Table:
 
 
 def emit_breakdown(
-    cards: Sequence[Subject], choices: Sequence[Setting], rule: StopRule, output_format: str, units: str
+    cards: Sequence[Subject],
+    choices: Sequence[Setting],
+    rule: StopRule,
+    output_format: str,
+    units: str,
+    out: Path | None = None,
 ) -> list[Table]:
-    """Profile each network at each setting, write a table for each and return them.
+    """Profile each network at each setting, write a table for each and return them; ``out`` keeps the records.
 
     Raises:
         SettingError: for several tables in a format that holds one.
@@ -172,6 +178,14 @@ def emit_breakdown(
                     batch_size=choice.batch_size or 1, device=choice.device, dtype=choice.dtype,
                     threads=choice.threads, rule=rule,
                 )  # fmt: skip
+            if out is not None:
+                from e4profile.environment import environment
+                from e4profile.figures.share import breakdown_record
+                from e4profile.records import RecordStore
+
+                RecordStore(out).append(
+                    breakdown_record(found, choice.device, choice.dtype, choice.threads, environment())
+                )
             tables.append(breakdown_table(found))
             emit(tables[-1], output_format, units)
     return tables

@@ -85,9 +85,12 @@ def test_two_networks_are_compared_in_turn(run, tmp_path):
     assert (first.arguments["width"], second.arguments["width"]) == (2, 16)
 
 
-def test_a_breakdown_adds_up_in_its_table(run):
-    code, out, _ = run("time", *SMALL, "--breakdown", *QUICK, "-f", "json")
+def test_a_breakdown_adds_up_in_its_table(run, tmp_path):
+    file = tmp_path / "breakdown.jsonl"
+    code, out, _ = run("time", *SMALL, "--breakdown", *QUICK, "-f", "json", "--out", file)
     assert code == 0
+    (kept,) = RecordStore(file).load()
+    assert (kept.kind, kept.counts["total_s"]) == ("breakdown", json.loads(out)[-1]["seconds"])
     *terms, total = json.loads(out)
     assert total["term"] == "total"
     assert sum(row["seconds"] for row in terms) == pytest.approx(total["seconds"])
@@ -98,9 +101,12 @@ def test_a_breakdown_adds_up_in_its_table(run):
 
 def test_the_roofline_lists_layers_and_draws_them(run, tmp_path):
     code, out, err = run(
-        "roofline", *SMALL, "--reference", "--max-run-time-s", "0.02", "--plot", tmp_path, "-f", "csv"
-    )
+        "roofline", *SMALL, "--reference", "--max-run-time-s", "0.02", "--plot", tmp_path, "-f", "csv",
+        "--out", tmp_path / "roofline.jsonl",
+    )  # fmt: skip
     assert code == 0
+    kept = RecordStore(tmp_path / "roofline.jsonl").load()
+    assert [(record.kind, record.card) for record in kept] == [("roofline", "e4net"), ("roofline", "e4net, reference")]
     found = rows(out)
     assert {row["network"] for row in found} == {"e4net", "e4net, reference"}
     assert sum(row["path"] == "whole pass" for row in found) == 2
