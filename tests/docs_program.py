@@ -54,7 +54,7 @@ def serve(address: str) -> NoReturn:
     import e4profile
     import e4profile.formulas
     import e4profile.guard.run
-    import e4profile.witness_equivariance  # noqa: F401
+    import e4profile.witness_equivariance
     from e4profile.cli.main import main
     from e4profile.layers import E4Conv2d
 

@@ -62,9 +62,8 @@ def blocks_of(page: str) -> list[Block]:
     return found
 
 
-PAGES = sorted(
-    str(path.relative_to(ROOT)) for path in [ROOT / "README.md", ROOT / "models" / "README.md", *ROOT.glob("docs/**/*.md")]
-)  # fmt: skip
+FILES = [ROOT / "README.md", ROOT / "models" / "README.md", *ROOT.glob("docs/**/*.md")]
+PAGES = sorted(str(path.relative_to(ROOT)) for path in FILES)
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 RUNNING = [page for page in PAGES if any(b.page == page and b.language in RUN and b.text for b in BLOCKS)]
 LEFT_OUT = [block for block in BLOCKS if block.left_out]
@@ -112,7 +111,7 @@ def run_page(page: str, blocks: list[Block], program: str, tmp_path: Path) -> tu
 @pytest.mark.parametrize("page", RUNNING)
 def test_the_blocks_of_a_page_run(page: str, program: str, tmp_path: Path) -> None:
     code, log = run_page(page, [block for block in BLOCKS if block.page == page], program, tmp_path)
-    print(log)
+    sys.stdout.write(log)
     assert code == 0, log[-4000:]
 
 
@@ -123,8 +122,9 @@ def test_a_block_is_left_out_for_a_reason(block: Block) -> None:
 
 
 @pytest.mark.parametrize(
-    ("language", "text"), [("python", "assert 1 == 2\n"), ("sh", "e4profile count no-such-card\ntrue\n"), ("sh", "false\ntrue\n")]
-)  # fmt: skip
+    ("language", "text"),
+    [("python", "assert 1 == 2\n"), ("sh", "e4profile count no-such-card\ntrue\n"), ("sh", "false\ntrue\n")],
+)
 def test_a_block_that_fails_fails_its_page(language: str, text: str, program: str, tmp_path: Path) -> None:
     code, log = run_page("page.md", [Block("page.md", 1, language, "", text, "", "")], program, tmp_path)
     assert code != 0

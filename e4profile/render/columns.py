@@ -111,6 +111,12 @@ class Table:
         convention = () if self.convention is None else (f"Convention: {self.convention}",)
         return convention + self.notes
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from e4profile.render.notebook import render_notebook
+
+        return render_notebook(self)
+
 
 def _check(value: object, column: Column, row: int) -> None:
     if value is None:

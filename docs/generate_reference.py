@@ -1,0 +1,177 @@
+"""Write docs/reference/ from the program: commands, cards, records, conventions, layers.
+
+python docs/generate_reference.py [--check]
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).resolve().parent
+FOLDER = DOCS / "reference"
+_MADE = "<!-- made by docs/generate_reference.py; do not edit -->\n\n"
+
+
+def commands() -> str:
+    """Every command with its help, at a width that does not depend on the terminal."""
+    from typer.main import get_command
+
+    from e4profile.cli.main import app
+
+    root = get_command(app)
+    found: dict[str, Any] = root.commands  # type: ignore[attr-defined]
+    text = [
+        "# Commands\n",
+        "Data goes to stdout, progress and notes to stderr. Exit codes: 0 done, 1 a check failed, 2 bad input, 130 "
+        "interrupted, where what was finished is kept; `guard` has a 3 of its own.\n",
+    ]
+    width = {"max_content_width": 88, "terminal_width": 88, "resilient_parsing": True}
+    program = root.make_context("e4profile", [], **width)
+    contexts = [(root, program)]
+    contexts += [(one, one.make_context(name, [], parent=program, **width)) for name, one in sorted(found.items())]
+    for command, context in contexts:
+        text.append(f"## {context.command_path}\n\n```text\n{command.get_help(context).rstrip()}\n```\n")
+    return "\n".join(text)
+
+
+def cards() -> str:
+    """How to write a card, its fields, and every shipped card."""
+    from e4profile.cards import Card, Cell, PublishedRow, all_cards
+
+    guide = (DOCS.parent / "models" / "README.md").read_text(encoding="utf-8")
+    text = [guide.rstrip() + "\n"]
+    for kind in (Card, PublishedRow, Cell):
+        text.append(f"## {kind.__name__}\n\n{_docstring(kind)}\n")
+    text.append("## Shipped cards\n\n| card | title | group | network | source |\n|---|---|---|---|---|")
+    text += [
+        f"| `{card.name}` | {card.title} | {card.arguments.get('group', '–')} | `{card.network}` | {card.source} |"
+        for card in all_cards().values()
+    ]
+    return "\n".join(text) + "\n"
+
+
+def records() -> str:
+    """The line of the store, its kinds, and the environment that it keeps."""
+    from e4profile import records as store
+    from e4profile.environment import environment
+    from e4profile.guard import baseline
+    from e4profile.timing import TimeRecord
+
+    kinds = sorted(_record_kinds())
+    return "\n".join(
+        [
+            "# Records\n",
+            f"{_docstring(store)}\n",
+            f"This version writes schema {store.SCHEMA_VERSION}.\n",
+            f"## Record\n\n{_docstring(store.Record)}\n",
+            "## Kinds\n\n| kind | written by |\n|---|---|",
+            *[f"| `{kind}` | `{module}` |" for kind, module in kinds],
+            f"\n## Times\n\n{_docstring(TimeRecord)}\n",
+            f"## Environment\n\n{_docstring(environment)}\n",
+            f"## Baseline of the guard\n\n{_docstring(baseline)}\n",
+        ]
+    )
+
+
+def _record_kinds() -> Iterator[tuple[str, str]]:
+    """The modules that declare the kind of a record, and the default kind."""
+    from e4profile.records import Record
+
+    yield str(Record.__dataclass_fields__["kind"].default), "e4profile.sweeps"
+    package = DOCS.parent / "e4profile"
+    for file in package.rglob("*.py"):
+        if kind := re.search(r'^KIND = "(\w+)"', file.read_text(encoding="utf-8"), re.MULTILINE):
+            yield kind[1], ".".join(file.relative_to(DOCS.parent).with_suffix("").parts)
+
+
+def conventions() -> str:
+    """What counts as what, with its weights per kind of operation."""
+    from e4profile.conventions import CONVENTIONS
+
+    text = [
+        "# Conventions\n",
+        "Counters report operations by kind; a convention adds them up with a weight per kind. A kind that a "
+        "convention does not name weighs 0.\n",
+    ]
+    for one in CONVENTIONS.values():
+        text.append(f"## {one.name}\n\n{one.meaning[0].upper()}{one.meaning[1:]}.\n")
+        if one.published_rule:
+            text.append(
+                "The rule of a publication's own tool. A figure that follows from it alone is *reproduced under a "
+                "named rule*.\n"
+            )
+        text.append("| kind | weight |\n|---|---|")
+        text += [f"| `{kind}` | {weight} |" for kind, weight in one.weights.items()]
+        text.append("")
+    return "\n".join(text)
+
+
+def layers() -> str:
+    """Every layer's named terms."""
+    from e4profile.formulas import find_layer, formula_text, layer_names
+
+    text = [
+        "# Layers and their formulas\n",
+        "Costs are sums of named terms; those in the source's own formula are marked *printed*. The same with "
+        "`e4profile formula LAYER`, and as LaTeX with `--format latex`.\n",
+    ]
+    for name in layer_names():
+        layer = find_layer(name)
+        head, _, rest = formula_text(layer).partition("\n\n")
+        summary = head.partition(": ")[2].partition("\nsource:")[0]
+        origin = f"`from {layer.__module__} import {name}`; source: {layer.source or 'this package'}"
+        text.append(f"## {name}\n\n{summary}\n\n{origin}\n")
+        text.append(f"```text\n{rest.rstrip()}\n```\n")
+    return "\n".join(text)
+
+
+def _docstring(thing: Any) -> str:
+    """A docstring as Markdown: a section with indented entries becomes a list."""
+    lines = (inspect.getdoc(thing) or "").replace("``", "`").splitlines()
+    found: list[str] = []
+    for line in lines:
+        if re.fullmatch(r"[A-Z][a-z ]+:", line):
+            found += [f"**{line[:-1]}**", ""]
+        elif entry := re.match(r"    (\w+): (.*)", line):
+            found.append(f"- `{entry[1]}`: {entry[2]}")
+        else:
+            found.append(re.sub(r"^ {5,}", "  ", line))
+    return "\n".join(found)
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "commands.md": commands,
+    "cards.md": cards,
+    "records.md": records,
+    "conventions.md": conventions,
+    "layers.md": layers,
+}
+
+
+def main() -> None:
+    """Write or check."""
+    os.environ.update(COLUMNS="88", NO_COLOR="1")
+    made = {FOLDER / name: _MADE + page() for name, page in PAGES.items()}
+    if "--check" not in sys.argv:
+        FOLDER.mkdir(exist_ok=True)
+        for file, text in made.items():
+            file.write_text(text, encoding="utf-8")
+        return
+    stale = [
+        str(file.relative_to(DOCS.parent))
+        for file, text in made.items()
+        if not file.exists() or file.read_text(encoding="utf-8") != text
+    ]
+    stale += [str(file.relative_to(DOCS.parent)) for file in FOLDER.glob("*") if file not in made]
+    if stale:
+        sys.exit(f"{', '.join(stale)}: stale: run python docs/generate_reference.py")
+
+
+if __name__ == "__main__":
+    main()

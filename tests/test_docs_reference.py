@@ -1,0 +1,48 @@
+"""The reference pages are what the program says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_the_reference_is_fresh():
+    result = subprocess.run(
+        [sys.executable, "docs/generate_reference.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_it_is_complete():
+    from typer.main import get_command
+
+    from e4profile.cards import all_cards
+    from e4profile.cli.main import app
+    from e4profile.conventions import CONVENTIONS
+    from e4profile.formulas import layer_names
+
+    pages = {file.stem: file.read_text(encoding="utf-8") for file in (ROOT / "docs" / "reference").glob("*.md")}
+    for name in get_command(app).commands:
+        assert f"## e4profile {name}\n" in pages["commands"]
+    assert all(f"| `{name}` |" in pages["cards"] for name in all_cards())
+    assert all(f"## {name}\n" in pages["conventions"] for name in CONVENTIONS)
+    assert all(f"## {name}\n" in pages["layers"] for name in layer_names())
+    assert all(f"`{kind}`" in pages["records"] for kind in ("sweep", "time", "gpu_memory"))
+
+
+def test_the_site_builds_without_a_warning(tmp_path):
+    pytest.importorskip("mkdocs", reason="mkdocs builds the site: pip install -e '.[docs]'")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(tmp_path)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+def test_every_page_is_in_the_navigation():
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("nav:")[2]
+    for file in (ROOT / "docs").rglob("*.md"):
+        assert str(file.relative_to(ROOT / "docs")) in navigation, f"add {file.name} to nav in mkdocs.yml"
