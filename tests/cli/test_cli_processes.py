@@ -21,8 +21,14 @@ def command(*arguments: str) -> list[str]:
 
 def process(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        command(*arguments), cwd=cwd, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+        command(*arguments), cwd=cwd, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=_hears_interrupts if os.name == "posix" else None,
+    )  # fmt: skip
+
+
+def _hears_interrupts() -> None:
+    # a job that a shell started in the background ignores interrupts, and so would everything it starts
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_help_imports_nothing_heavy() -> None:

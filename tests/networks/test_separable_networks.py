@@ -60,7 +60,7 @@ def test_a_row_comes_out_exactly(name, counts):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_card_tells_the_verdict_that_building_it_gives(name, counts):
     (row,) = all_cards()[name].published
-    compared = [cell for cell in row.cells if cell.compared]
+    compared = [cell for cell in row.cells if cell.compared and cell.quantity != "gpu_memory"]
     assert [cell.quantity for cell in compared] == ["params", "macs"]
     for cell in compared:
         built = counts[name].params if cell.quantity == "params" else counts[name].total(cell.convention)
