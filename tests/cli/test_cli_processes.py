@@ -22,7 +22,7 @@ def command(*arguments: str) -> list[str]:
 def process(*arguments: str, cwd: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command(*arguments), cwd=cwd, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        preexec_fn=_hears_interrupts if os.name == "posix" else None,
+        preexec_fn=_hears_interrupts if os.name == "posix" else None,  # noqa: PLW1509 - one thread here
     )  # fmt: skip
 
 
