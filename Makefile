@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: sweep test lint golden bench clean
+.PHONY: sweep test lint golden docs bench clean
 
 sweep: $(VENV)/.installed
 	$(BIN)/e4profile sweep --group p4
@@ -14,6 +14,11 @@ test: $(VENV)/.installed-dev
 
 golden: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q tests/test_golden.py --refresh-golden
+
+# Write the generated parts of the README and the reference pages anew; the tests fail when they are stale.
+docs: $(VENV)/.installed-dev
+	$(BIN)/python docs/refresh_readme.py
+	$(BIN)/python docs/generate_reference.py
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/counting.py
