@@ -170,8 +170,9 @@ def sweep(
     """
     import pandas as pd
 
+    from e4profile.plans import make_plan
     from e4profile.records import RecordStore
-    from e4profile.sweeps import COLUMNS, Sweep, make_plan
+    from e4profile.sweeps import COLUMNS, Sweep
 
     models, group = ([value] if isinstance(value, str) else value for value in (models, group))
     plan = make_plan(

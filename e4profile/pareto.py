@@ -163,8 +163,8 @@ def sweep_costs(
     Raises:
         SettingError: for a missing file, or when no record is of a published setting.
     """
+    from e4profile.plans import Setting
     from e4profile.records import RecordStore
-    from e4profile.sweeps import Setting
 
     if not path.exists():
         raise SettingError(f"--sweep: {path} does not exist")

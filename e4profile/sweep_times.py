@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from e4profile.plans import Setting
 from e4profile.records import RecordStore
-from e4profile.sweeps import Setting
 from e4profile.timing import TimeRecord, measure_time
 
 PASSES = (("forward", "eval"), ("step", "train"))

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from e4profile.cards import CardError, all_cards, find_card, parse_card
+from e4profile.card_reader import parse_card
+from e4profile.cards import CardError, all_cards, find_card
 from e4profile.errors import E4ProfileError, SettingError, UnknownNameError
 
 HEAD = 'name = "x"\nnetwork = "rot_mnist"\ninput = [1, 28, 28]\n'

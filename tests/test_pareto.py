@@ -10,10 +10,10 @@ import pytest
 from e4profile.cards import all_cards, find_card
 from e4profile.errors import SettingError, UnknownNameError
 from e4profile.pareto import Candidate, candidates, cost_of, error_name, front, sweep_costs
+from e4profile.plans import Setting
 from e4profile.records import Record, RecordStore
 from e4profile.render.plot_pareto import plot_pareto
 from e4profile.render.style import paper_style, save
-from e4profile.sweeps import Setting
 
 
 def made_up(label, error, spread=None):

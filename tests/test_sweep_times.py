@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from e4profile.plans import make_plan
 from e4profile.records import RecordStore
 from e4profile.sweep_times import TIME_COLUMNS, SweepTimes, time_rows
-from e4profile.sweeps import Sweep, make_plan
+from e4profile.sweeps import Sweep
 
 
 @pytest.fixture(scope="module")

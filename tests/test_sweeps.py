@@ -10,8 +10,9 @@ import pytest
 import e4profile.sweeps as sweeps
 from e4profile.cards import all_cards
 from e4profile.errors import SettingError, UnknownNameError
+from e4profile.plans import Plan, Setting, make_plan
 from e4profile.records import Record, RecordStore
-from e4profile.sweeps import COLUMNS, Sweep, make_plan
+from e4profile.sweeps import COLUMNS, Sweep
 
 SMALL: dict[str, Any] = {"reductions": [1, 2], "slices": [1, 2], "kernels": [3], "widths": [2]}
 
@@ -22,7 +23,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     real = sweeps.measure_setting
 
-    def counting(setting: sweeps.Setting) -> Record:
+    def counting(setting: Setting) -> Record:
         seen.append(setting.describe())
         return real(setting)
 
@@ -30,7 +31,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-def finish(plan: sweeps.Plan, store: RecordStore | None = None) -> Sweep:
+def finish(plan: Plan, store: RecordStore | None = None) -> Sweep:
     running = Sweep(plan, store)
     for _ in running.run():
         pass

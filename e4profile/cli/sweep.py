@@ -60,7 +60,8 @@ def sweep(
     """
     check_format(output_format)
     from e4profile.errors import positive
-    from e4profile.sweeps import DEFAULT_MODELS, Sweep, make_plan
+    from e4profile.plans import DEFAULT_MODELS, make_plan
+    from e4profile.sweeps import Sweep
 
     positive(**{"--batch-size": batch_size})
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from e4profile.cli.sweep import sweep_notes, sweep_table
 from e4profile.compare import tally
 from e4profile.figures import FIGURES, Figure, draw_all
+from e4profile.plans import make_plan
 from e4profile.published_tables import table_names
 from e4profile.render.html.model import Page, PageTable, Section
 from e4profile.render.html.page import render_page
@@ -17,7 +18,7 @@ from e4profile.render.tables import Table, render
 from e4profile.report.closed_forms import closed_forms
 from e4profile.report.measured import measured_tables
 from e4profile.report.published import Published, build_published, verdict_table
-from e4profile.sweeps import Sweep, make_plan
+from e4profile.sweeps import Sweep
 
 SWEPT_GROUPS = ("p4", "p4m")
 TABLES, DRAWINGS, VERSIONS, PAGE = "tables", "figures", "versions.json", "index.html"

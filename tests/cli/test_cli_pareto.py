@@ -71,8 +71,9 @@ def test_the_figure_is_written_on_request(monkeypatch, capsys, tmp_path):
 
 def test_costs_come_from_a_sweep(monkeypatch, capsys, tmp_path):
     from e4profile.cards import find_card
+    from e4profile.plans import Setting
     from e4profile.records import RecordStore
-    from e4profile.sweeps import Setting, measure_setting
+    from e4profile.sweeps import measure_setting
 
     store = RecordStore(tmp_path / "records.jsonl")
     for slices in (1, 4):

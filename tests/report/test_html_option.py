@@ -48,7 +48,7 @@ def test_a_comparison_becomes_a_page(
     capsys.readouterr()
     files = []
     for name in ("p4-cnn", "e4net"):
-        assert _run(monkeypatch, "count", name, "--format", "json", "--counter", "closed-form", "--counter", "dispatch") == 0
+        assert _run(monkeypatch, "count", name, "--format", "json", "--counter", "closed-form,dispatch") == 0
         files.append(tmp_path / f"{name}.json")
         files[-1].write_text(capsys.readouterr().out)
         assert json.loads(files[-1].read_text())

@@ -16,11 +16,11 @@ from e4profile.cards import VERDICTS
 from e4profile.cli.main import main
 from e4profile.errors import SettingError
 from e4profile.layers import GroupConv2d
+from e4profile.plans import make_plan
 from e4profile.published_tables import TITLES, build_table, table_names
 from e4profile.report import check_report, write_report
 from e4profile.report.closed_forms import closed_form
 from e4profile.report.published import build_published, verdict_table
-from e4profile.sweeps import make_plan
 
 COMMITTED = Path(__file__).resolve().parents[2] / "reports"
 
