@@ -1,4 +1,4 @@
-"""Write docs/reference/ from the program: commands, cards, records, conventions, layers.
+"""Write docs/reference/ from the program and the committed records.
 
 python docs/generate_reference.py [--check]
 """
@@ -6,8 +6,10 @@ python docs/generate_reference.py [--check]
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import re
+import statistics
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -131,6 +133,51 @@ def layers() -> str:
     return "\n".join(text)
 
 
+def measured() -> str:
+    """What the committed benchmarks measured of the aggregation; nothing is measured here."""
+    folder = DOCS.parent / "reports" / "benchmarks"
+    runs = json.loads((folder / "aggregation.json").read_text(encoding="utf-8"))
+    text = [
+        "# Measured times of the aggregation\n",
+        "From the records in `reports/benchmarks`; `make bench` measures anew.\n",
+        "## Fused against unfold, multiply and sum\n",
+        "Stencil generator and aggregation of one layer at batch 32. *reference* spells the aggregation out, *apart* "
+        "fuses it, *together* fuses the generator too. A ratio is the reference's median wall time over the "
+        "candidate's; saved bytes are what is kept for backward.",
+    ]
+    for allocator, run in runs.items():
+        where = run["environment"]
+        text.append(
+            f"\nAllocator: {allocator}. {where['cpu']}, threads: {where['threads']}, torch {where['torch']}, "
+            f"{where['default_dtype']}.\n\n"
+            "| layer | candidate | forward | forward + backward | saved bytes |\n|---|---|---:|---:|---:|"
+        )
+        for row in run["rows"]:
+            base = next(one for one in run["rows"] if (one["size"], one["candidate"]) == (row["size"], "reference"))
+            ratios = [
+                statistics.median(base[part]["wall_s"]) / statistics.median(row[part]["wall_s"])
+                for part in ("forward", "forward+backward")
+            ]
+            saved = row["saved_bytes"] / base["saved_bytes"]
+            text.append(f"| {row['size']} | {row['candidate']} | {ratios[0]:.1f}× | {ratios[1]:.1f}× | {saved:.2f} |")
+    text.append("\n## Shares of time and of MACs\n\nForward passes under the profiler, with the fused operator.")
+    for line in (folder / "breakdown.jsonl").read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        counts, setting = record["counts"], record["arguments"]
+        macs = sum(one["macs"] for one in counts["terms"])
+        text.append(
+            f"\n{record['card']}, batch {setting['batch_size']}, {setting['mode']}, {record['environment']['device']}, "
+            f"threads: {setting['threads']}, torch {record['environment']['torch']}:\n\n"
+            "| term | time | MACs |\n|---|---:|---:|"
+        )
+        text += [
+            f"| {one['term']} | {one['seconds'] / counts['total_s']:.1%} | {one['macs'] / macs:.1%} |"
+            for one in counts["terms"]
+        ]
+        text.append(f"| unattributed | {counts['unattributed_s'] / counts['total_s']:.1%} | – |")
+    return "\n".join(text) + "\n"
+
+
 def _docstring(thing: Any) -> str:
     """A docstring as Markdown: a section with indented entries becomes a list."""
     lines = (inspect.getdoc(thing) or "").replace("``", "`").splitlines()
@@ -151,6 +198,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "records.md": records,
     "conventions.md": conventions,
     "layers.md": layers,
+    "measured.md": measured,
 }
 
 
