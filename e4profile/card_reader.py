@@ -30,6 +30,8 @@ def parse_card(text: str, file: str) -> Card:
     """
     try:
         data = tomllib.loads(text)
+    except RecursionError:
+        raise CardError(f"{file}: not a card: nested too deeply") from None
     except tomllib.TOMLDecodeError as error:
         raise CardError(f"{file}: not TOML: {error}") from error
     reader = _Reader(file)

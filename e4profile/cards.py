@@ -164,6 +164,9 @@ class Card:
         for name in self.arguments:
             if name not in parameters:
                 raise CardError(f"{where}.{name}: {UnknownNameError('argument', name, parameters)}")
+            value, default = self.arguments[name], parameters[name].default
+            if isinstance(default, bool) and not isinstance(value, bool):
+                raise SettingError(f"{name} (={value!r}) must be true or false")
         missing = {name for name, one in parameters.items() if one.default is Parameter.empty} - set(self.arguments)
         if missing:
             raise CardError(f"{where}: lacks {', '.join(sorted(missing))}")

@@ -82,6 +82,8 @@ def gap_notes(measured: Measurement) -> list[str]:
         share = 100 * gap.reported / gap.truth if gap.truth else 0.0
         causes = ", ".join(f"{cause.name} {cause.amount:+,}" for cause in gap.causes) or "no deviation"
         rest = f", unexplained remainder {gap.unexplained:+,}" if gap.unexplained else ""
+        if measured.dispatch.uncounted:
+            rest += "; operators are unknown, so the MACs that run are not all known"
         notes.append(f"{name} reports {gap.reported:,} of {gap.truth:,} MACs ({share:.4g}%): {causes}{rest}")
     notes += [f"{name}: no figure: {reason}" for name, reason in measured.failures.items()]
     return [*notes, *measured.notes]

@@ -19,6 +19,9 @@ class SettingError(E4ProfileError, ValueError):
     """A value, or a combination of values, that cannot exist."""
 
 
+_LISTED = 24
+
+
 class UnknownNameError(E4ProfileError, ValueError):
     """A name that nothing answers to; carries the nearest names that exist."""
 
@@ -32,7 +35,8 @@ class UnknownNameError(E4ProfileError, ValueError):
         """
         names = sorted(known)
         near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.4)
-        hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(names)}"
+        listed = ", ".join(names[:_LISTED]) + (f", ... ({len(names)} in all)" if len(names) > _LISTED else "")
+        hint = f"did you mean {', '.join(near)}?" if near else f"known: {listed}"
         super().__init__(f"unknown {what} {name!r}; {hint}")
 
 

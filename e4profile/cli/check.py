@@ -62,7 +62,7 @@ def check(
         ),
         rows=tuple(result.row() for result in results),
         notes=(
-            *(problems or (f"all {len(results)} networks hold",)),
+            *(problems or (_all_hold(len(results)),)),
             *(text for result in results for text in result.notes),
         ),
         convention="macs (convolution + linear + aggregation + attention)",
@@ -73,6 +73,10 @@ def check(
             for problem in problems:
                 note(problem)
         sys.exit(1)
+
+
+def _all_hold(count: int) -> str:
+    return "the network holds" if count == 1 else f"all {count} networks hold"
 
 
 def register(app: typer.Typer) -> None:

@@ -26,7 +26,8 @@ def formula(
     if output_format not in _FORMATS:
         raise UnknownNameError("format", output_format, _FORMATS)
     if layer is None:
-        sys.stdout.write("".join(f"{name}\n" for name in layer_names()))
+        listed = json.dumps(layer_names(), indent=2) if output_format == "json" else "\n".join(layer_names())
+        sys.stdout.write(f"{listed}\n")
         return
     found = find_layer(layer)
     if output_format == "json":

@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 a check failed, 2 bad input, 130 interrupted.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from importlib import import_module
@@ -67,8 +68,24 @@ def _fail(message: str, details: str = "") -> NoReturn:
     sys.exit(2)
 
 
+def _check_streams() -> None:
+    """Refuse a closed stdout, do without a closed stderr, and show what an encoding lacks as escapes."""
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - it stands in for the stream
+    if sys.stdout is None:
+        _fail("stdout is closed: there is nowhere to write the result")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _leave_stdout() -> None:
+    """Point stdout elsewhere, so that closing it cannot raise again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main() -> None:
     """Run the program with the process's arguments."""
+    _check_streams()
     try:
         code = app(standalone_mode=False, prog_name="e4profile")
     except E4ProfileError as error:
@@ -78,9 +95,12 @@ def main() -> None:
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED
     except BrokenPipeError:
-        # the reader of a pipe closed it; point stdout elsewhere so that closing it cannot raise again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # the reader of a pipe closed it
+        _leave_stdout()
         sys.exit(1)
+    except OSError as error:
+        _leave_stdout()
+        _fail(f"cannot read or write {error.filename or 'the output'}: {error.strerror or error}")
     # typer itself may have turned Ctrl-C into this exit code
     if code == _INTERRUPTED:
         sys.stderr.write("\ne4profile: interrupted; what was finished is saved, the same command goes on\n")

@@ -13,12 +13,37 @@ from e4profile.errors import SettingError
 if TYPE_CHECKING:
     from e4profile.targets import Subject, Target
 
+def check_format(output_format: str) -> str:
+    """The format itself, refused before any work is done when it does not exist."""
+    from e4profile.errors import UnknownNameError
+    from e4profile.render.tables import FORMATS
+
+    if output_format not in FORMATS:
+        raise UnknownNameError("format", output_format, FORMATS)
+    return output_format
+
+
+def check_units(units: str) -> str:
+    """The units themselves, refused before any work is done when they do not exist."""
+    from e4profile.errors import UnknownNameError
+    from e4profile.render.tables import UNITS
+
+    if units not in UNITS:
+        raise UnknownNameError("units", units, UNITS)
+    return units
+
+
 Format = Annotated[
     str, typer.Option("--format", "-f", help="table, json, csv, markdown or latex.", metavar="FORMAT")
 ]
 Units = Annotated[
     str,
-    typer.Option("--units", help="auto, exact (every digit) or si (4 digits and a prefix).", metavar="UNITS"),
+    typer.Option(
+        "--units",
+        help="auto, exact (every digit) or si (4 digits and a prefix).",
+        metavar="UNITS",
+        callback=check_units,
+    ),
 ]
 Html = Annotated[
     Path | None, typer.Option("--html", help="Write the tables, and figures if any, as one page.", metavar="FILE")
@@ -79,8 +104,15 @@ def whole_numbers(option: str, text: str | None) -> list[int] | None:
 
 
 def names(values: list[str] | None) -> list[str]:
-    """Repeated or comma-separated names, in order."""
-    return [name for value in values or [] for name in value.split(",") if name]
+    """Repeated or comma-separated names, in order.
+
+    Raises:
+        SettingError: for values that hold no name.
+    """
+    found = [name for value in values or [] for name in value.split(",") if name]
+    if values and not found:
+        raise SettingError(f"{','.join(values)!r} names nothing: give at least one name")
+    return found
 
 
 def overrides(pairs: list[str] | None, option: str = "--set") -> dict[str, Any]:
@@ -102,6 +134,8 @@ def overrides(pairs: list[str] | None, option: str = "--set") -> dict[str, Any]:
             found[key] = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
             found[key] = text
+        except RecursionError:
+            raise SettingError(f"{option}: the value of {key} is nested too deeply") from None
     return found
 
 
@@ -139,13 +173,3 @@ def subject(
         return found.card
     _ = found.input  # refused before any work
     return found
-
-
-def check_format(output_format: str) -> str:
-    """The format itself, refused before any work is done when it does not exist."""
-    from e4profile.errors import UnknownNameError
-    from e4profile.render.tables import FORMATS
-
-    if output_format not in FORMATS:
-        raise UnknownNameError("format", output_format, FORMATS)
-    return output_format

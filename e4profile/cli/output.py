@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def terminal_width() -> int | None:
     """The columns a table must fit in: the terminal's, or ``COLUMNS``; None when piped."""
     columns = os.environ.get("COLUMNS", "")
-    if columns.isdigit() and int(columns) >= 20:
+    if columns.isdecimal() and int(columns) >= 20:
         return int(columns)
     return max(20, shutil.get_terminal_size().columns) if sys.stdout.isatty() else None
 

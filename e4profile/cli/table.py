@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
@@ -34,7 +35,8 @@ def table(
 
     known = table_names()
     if listing:
-        sys.stdout.write("".join(f"{one}\n" for one in [*known, "all"]))
+        listed = [*known, "all"]
+        sys.stdout.write((json.dumps(listed) if output_format == "json" else "\n".join(listed)) + "\n")
         return
     if name is None:
         raise SettingError(f"table: give a name: {', '.join(known)} or all")
@@ -230,7 +232,8 @@ def _published_objects(
         tuple(columns[key] for key in keys),
         tuple({key: row[key] for key in keys} for row in rows),
         tuple(notes),
-        convention="as each row says; deviation is built against published",
+        convention="as each row says; reproduced: the built value has the published digits at their precision; "
+        "deviation: built against published",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -193,6 +194,9 @@ def _time(
         note(text)
     table = time_table([*earlier, *records], mixed=mixed)
     emit(table, output_format, units)
+    if failures:
+        note("not every network could be timed")
+        sys.exit(1)
     return [table]
 
 
