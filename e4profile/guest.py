@@ -130,9 +130,23 @@ def _is_ours(filename: str) -> bool:
     return filename.startswith(_OWN_FOLDER) and "layers" not in Path(filename).parts
 
 
+STOPPED = (KeyboardInterrupt, GeneratorExit)
+"""What ends the whole program and is no error of somebody's code; ``SystemExit`` and all else is."""
+
+
+def text_of(error: BaseException) -> str:
+    """What an error says, also where its own ``__str__`` raises."""
+    try:
+        return str(error)
+    except STOPPED:
+        raise
+    except BaseException as failure:
+        return f"(its text cannot be shown: __str__ raises {type(failure).__name__})"
+
+
 def first_line(error: BaseException) -> str:
     """``TypeError: what it says``, on one line."""
-    text = str(error).strip()
+    text = text_of(error).strip()
     return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
 
 
@@ -150,9 +164,9 @@ def failing_module(model: nn.Module, trace: TracebackType | None) -> tuple[str, 
     return found
 
 
-def run_error(name: str, model: nn.Module, inputs: str, error: Exception) -> UserCodeError:
+def run_error(name: str, model: nn.Module, inputs: str, error: BaseException) -> UserCodeError:
     """What a model's forward raised, with the module in which it happened."""
     where = failing_module(model, error.__traceback__)
     place = "" if where is None else f"in {where[0] or 'the network itself'} ({where[1]}): "
-    whole = " ".join(str(error).split())
+    whole = " ".join(text_of(error).split())
     return UserCodeError(f"{name} cannot run on {inputs}: {place}{type(error).__name__}: {whole}", error)

@@ -20,6 +20,7 @@ from e4profile.counters.gap import Gap, explain
 from e4profile.counters.recorded_form import Recording, count_recorded, recording
 from e4profile.counters.state import attributes_kept, buffers_kept, one_thread
 from e4profile.errors import E4ProfileError, SettingError, UnknownNameError
+from e4profile.guest import text_of
 from e4profile.inputs import Example, as_example
 from e4profile.layers.containers import trace
 
@@ -159,7 +160,7 @@ def _why(model: nn.Module, shape: tuple[int, ...], error: Exception) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return (text_of(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _measure(

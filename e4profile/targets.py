@@ -166,14 +166,16 @@ class Target:
             UserCodeError: for what the model raises.
             E4ProfileError: as it is, where the model was not running.
         """
-        from e4profile.guest import failing_module, run_error
+        from e4profile.guest import STOPPED, failing_module, run_error
 
         try:
             with self.running():
                 yield
-        except Exception as error:
+        except STOPPED:
+            raise
+        except BaseException as error:
             # a witness may wrap what the model raised
-            own = error.__cause__ if isinstance(error.__cause__, Exception) else error
+            own = error if error.__cause__ is None else error.__cause__
             # an error of ours about the settings, not of a layer about its input
             if isinstance(error, E4ProfileError) and failing_module(self.build(), own.__traceback__) is None:
                 raise

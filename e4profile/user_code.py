@@ -17,7 +17,7 @@ from typing import Any
 from torch import nn
 
 from e4profile.errors import SettingError, UnknownNameError
-from e4profile.guest import Guest, UserCodeError, first_line
+from e4profile.guest import STOPPED, Guest, UserCodeError, first_line
 
 
 def load(reference: str, guest: Guest) -> Any:
@@ -39,9 +39,9 @@ def load(reference: str, guest: Guest) -> Any:
     with guest.running():
         try:
             module = _import_file(Path(source)) if source.endswith(".py") else importlib.import_module(source)
-        except SettingError:
+        except (SettingError, *STOPPED):
             raise
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             raise UserCodeError(f"{source} does not import: {first_line(error)}", error) from error
     found: Any = module
     for part in attribute.split("."):
@@ -94,7 +94,9 @@ def build_model(reference: str, builder: Any, arguments: Mapping[str, Any], gues
         torch.manual_seed(0)
         try:
             model = builder(**arguments)
-        except (Exception, SystemExit) as error:
+        except STOPPED:
+            raise
+        except BaseException as error:
             given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
             raise UserCodeError(f"{reference} cannot build with ({given}): {first_line(error)}", error) from error
     if not isinstance(model, nn.Module):

@@ -15,7 +15,7 @@ from torch import nn
 
 from e4profile.errors import E4ProfileError, SettingError
 from e4profile.guard.config import GuardedModel
-from e4profile.guest import run_error
+from e4profile.guest import STOPPED, run_error
 from e4profile.inputs import Example, example_from_specs, parse_input
 from e4profile.measure import Measurement, measure_module
 from e4profile.targets import is_own, resolve
@@ -66,9 +66,9 @@ class Loaded:
         try:
             with self.running():
                 yield
-        except E4ProfileError:
+        except (E4ProfileError, *STOPPED):
             raise
-        except Exception as error:
+        except BaseException as error:
             raise run_error(self.name, self.model, str(self.example), error) from error
 
 
@@ -114,9 +114,9 @@ def load_module(entry: GuardedModel, model: nn.Module) -> Loaded:
     example = example_from_specs(specs, next(floating, torch.float32))
     try:
         measured = measure_module(model, example, EXACT_COUNTERS)
-    except E4ProfileError:
+    except (E4ProfileError, *STOPPED):
         raise
-    except Exception as error:
+    except BaseException as error:
         raise run_error(entry.name, model, str(example), error) from error
     return Loaded(entry.name, model, example, measured, dict(entry.arguments), _words(entry, example))
 

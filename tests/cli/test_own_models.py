@@ -310,3 +310,36 @@ def test_dicts_of_indices_and_flags(run: Run, tmp_path: Path) -> None:
     rows = {row["path"]: row for row in json.loads(out)}
     assert rows["head"]["closed_form"] == rows["head"]["dispatch"] == rows["head"]["thop"] == 10 * 12
     assert (rows["embedding"]["params"], rows["embedding"]["closed_form"]) == (40, None)
+
+
+@pytest.mark.parametrize("command", ["check", "count", "time"])
+@pytest.mark.parametrize(
+    "raised", ["SystemExit(0)", "type('Own', (BaseException,), {})('gone')", "Mute()"]
+)
+def test_whatever_a_forward_raises_is_one_line_and_exit_2(
+    run: Run, tmp_path: Path, command: str, raised: str
+) -> None:
+    text = f"""
+from torch import nn
+
+class Mute(ValueError):
+    def __str__(self):
+        raise TypeError("no text")
+
+class Net(nn.Module):
+    def forward(self, x):
+        raise {raised}
+
+def build():
+    raise {raised}
+"""
+    (tmp_path / "ends.py").write_text(text, encoding="utf-8")
+    for name, place in (("Net", "cannot run on"), ("build", "cannot build with")):
+        found = run(command, f"ends.py:{name}", "--input", "1x3x8x8")
+        assert (found.code, found.out) == (2, "")
+        assert place in found.err
+        # time says it on one line, because other networks may go on
+        if (command, name) != ("time", "Net"):
+            assert "ends.py" in found.err.split("Traceback")[1]
+        if raised == "Mute()":
+            assert "Mute: (its text cannot be shown" in found.err

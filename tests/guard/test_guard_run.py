@@ -292,3 +292,15 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert [line.partition(":")[0] for line in below] == (["RuntimeError"] if said == "channels" else [])
     if not {"--annotations", "--format"} & set(options):
         assert ET.parse(tmp_path / "j.xml").getroot().attrib["errors"] == "1"
+
+
+def test_a_network_that_ends_the_program_is_an_error_of_its_own(tmp_path: Path) -> None:
+    write_project(tmp_path)
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\nclass Net(nn.Module):\n    def forward(self, x):\n        raise SystemExit(0)\n\n"
+        "def build():\n    return Net()\n"
+    )
+    done = run_guard(tmp_path)
+    assert done.returncode == 2
+    assert "in the network itself (Net): SystemExit: 0" in done.stderr
+    assert "net.py" in done.stderr.split("Traceback")[1]
