@@ -53,12 +53,23 @@ class Target:
 
         Raises:
             SettingError: for arguments that the builder refuses.
-            UserCodeError: when a builder of one's own raises; ``details`` holds its traceback.
+            UserCodeError: when a builder of one's own raises, or its network cannot be copied to the device;
+                ``details`` holds its traceback.
         """
         if self.card is not None:
             return self.card.build(device, seed)
         model = self._own.eval()
-        return model if device == "cpu" else copy.deepcopy(model).to(device)
+        if device == "cpu":
+            return model
+        from e4profile.guest import STOPPED, UserCodeError, first_line
+
+        try:
+            with self.running():
+                return copy.deepcopy(model).to(device)
+        except STOPPED:
+            raise
+        except BaseException as error:
+            raise UserCodeError(f"{self.name} cannot be copied to {device}: {first_line(error)}", error) from error
 
     @cached_property
     def _own(self) -> nn.Module:
@@ -266,6 +277,8 @@ def _card_target(
         if len(specs) > 1 or specs[0].name or len(specs[0].shape or ()) != 4:
             given = " ".join(map(str, specs))
             raise SettingError(f"{name} takes one input of batch x channels x height x width, not ({given})")
+        if specs[0].dtype not in (None, "float32"):
+            raise SettingError(f"{name} takes images of float32, not ({specs[0]}): leave out :{specs[0].dtype}")
         batch, *image = specs[0].shape or ()
         card = replace(card, input=tuple(image))
     return Target(name, f"{card.title}, batch of {batch}", card.arguments, card, tuple(specs), batch)

@@ -439,3 +439,9 @@ def test_charged_products_are_not_warned_of() -> None:
 
     counted = measure_module(Charged(), (1, 3, 4, 4), EXACT).dispatch
     assert (counted.operations, counted.summed_products) == ({"convolution": 48}, {})
+
+
+def test_a_card_takes_float32_images() -> None:
+    assert resolve("p4-cnn", ["1x1x28x28:float32"]).batch_size == 1
+    with pytest.raises(SettingError, match=r"p4-cnn takes images of float32, not \(1x1x28x28:bool\)"):
+        resolve("p4-cnn", ["1x1x28x28:bool"])

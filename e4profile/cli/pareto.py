@@ -179,7 +179,6 @@ def pareto_table(points: Sequence[Point], x: str, error: str, how: str, notes: S
 
 
 def _draw(points: Sequence[Point], x: str, error: str, how: str, out: Path) -> None:
-    from e4profile.errors import SettingError
     from e4profile.published_tables import TITLES
     from e4profile.render.plot_pareto import plot_pareto
     from e4profile.render.style import paper_style, save
@@ -203,10 +202,7 @@ def _draw(points: Sequence[Point], x: str, error: str, how: str, out: Path) -> N
             rows, name=f"pareto-{first.table}-{first.quantity.replace('_', '-')}-{x}",
             subject=subject, x=x, error=error, remarks=remarks,
         )  # fmt: skip
-        try:
-            paths = save(plot, out)
-        except OSError as problem:
-            raise SettingError(f"--out: cannot write to {out}: {problem.strerror}") from problem
+        paths = save(plot, out)
     note(f"wrote {', '.join(path.name for path in paths)} to {out}")
 
 

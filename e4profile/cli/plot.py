@@ -42,7 +42,7 @@ def plot(
     """
     from e4profile.errors import SettingError
     from e4profile.figures import FIGURES, draw, find_figure
-    from e4profile.render.style import FORMATS
+    from e4profile.render.style import FORMATS, check_folder
 
     if list_kinds:
         emit(_listing(), "table")
@@ -50,6 +50,7 @@ def plot(
     if kind is None:
         raise SettingError(f"which figure? KIND is one of {', '.join(FIGURES)}; or --list")
     figure = find_figure(kind)
+    check_folder(out)
     chosen: list[Any] = names(models)
     given = overrides(settings)
     if given:

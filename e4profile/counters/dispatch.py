@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -22,6 +22,7 @@ from e4profile.counters.base import Count, LayerCount
 from e4profile.counters.ledger import FREE, operations
 from e4profile.counters.products import SummedProducts
 from e4profile.counters.state import evaluation_mode, meta_state, random_state_kept
+from e4profile.errors import SettingError
 
 
 class _Scopes:
@@ -118,6 +119,7 @@ def count_dispatch(
         on_meta: False runs the model for real on its own device, for a model that cannot run on meta.
 
     Raises:
+        SettingError: for a forward that returns a generator or a coroutine, whose body has not run.
         Whatever the model's forward raises.
     """
     arguments, named = tuple(inputs), dict(keywords or {})
@@ -133,7 +135,7 @@ def count_dispatch(
         if on_meta:
             arguments, named = _on_meta(arguments), _on_meta(named)
         with _Recorder(scopes) as recorder:
-            model(*arguments, **named)
+            refuse_unrun(model(*arguments, **named))
     return Count(
         "dispatch",
         torch.__version__,
@@ -143,6 +145,18 @@ def count_dispatch(
         free=dict(sorted(recorder.free.items())),
         summed_products=dict(recorder.summed.macs),
     )
+
+
+def refuse_unrun(output: Any) -> None:
+    """Refuse what a forward returned where the work itself has not been done.
+
+    Raises:
+        SettingError: for a generator, another iterator or a coroutine.
+    """
+    if isinstance(output, (Iterator, AsyncIterator, Awaitable)):
+        if isinstance(output, Coroutine):
+            output.close()
+        raise SettingError(f"forward returned a {type(output).__name__}, which has not run; return tensors")
 
 
 def _layers(model: nn.Module, by_path: Mapping[str, Mapping[str, int]]) -> tuple[LayerCount, ...]:

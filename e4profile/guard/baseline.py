@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,20 @@ def torch_version() -> str:
     return str(torch.__version__).partition("+")[0]
 
 
+def check_writable(file: Path) -> None:
+    """Refuse a baseline that could not be written, before anything is counted for it.
+
+    Raises:
+        SettingError: for a file whose folder is missing or cannot be written, or that is a folder.
+    """
+    if not file.parent.is_dir():
+        raise SettingError(f"cannot write the baseline {file}: {file.parent} is not a folder")
+    if file.is_dir():
+        raise SettingError(f"cannot write the baseline {file}: it is a folder")
+    if not os.access(file.parent, os.W_OK):
+        raise SettingError(f"cannot write the baseline {file}: no permission to write in {file.parent}")
+
+
 def write_baseline(file: Path, baseline: Baseline) -> None:
     """Write a baseline, whole or not at all.
 
@@ -110,7 +125,8 @@ def write_baseline(file: Path, baseline: Baseline) -> None:
             os.fsync(stream.fileno())
         passing.replace(file)
     except OSError as error:
-        passing.unlink(missing_ok=True)
+        with suppress(OSError):  # the first error is the one to show
+            passing.unlink(missing_ok=True)
         raise SettingError(f"cannot write the baseline {file}: {error.strerror}") from error
 
 

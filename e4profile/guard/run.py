@@ -11,6 +11,7 @@ from e4profile.guard.baseline import (
     QUANTITIES,
     Baseline,
     ModelCosts,
+    check_writable,
     read_baseline,
     torch_version,
     write_baseline,
@@ -97,9 +98,12 @@ class Guard:
         """Check one network after another; with ``update`` the baseline is written after the last.
 
         Raises:
-            SettingError: for a network that cannot be built or run, naming it; for an unreadable baseline.
+            SettingError: for a network that cannot be built or run, naming it; for an unreadable baseline, or one
+                that cannot be written.
         """
         committed = self._committed()
+        if self.update and self.config.baseline is not None:
+            check_writable(self.config.baseline)
         for entry in self.config.models:
             one = self._check(entry, committed)
             self._found.append(one)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from e4profile.conventions import convention
+from e4profile.errors import SettingError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -228,11 +229,34 @@ FORMATS = ("svg", "png", "csv")
 """What a figure is written as: drawing, picture, and its numbers."""
 
 
+def check_folder(folder: Path) -> None:
+    """Refuse a folder of figures that could not be made or written, before anything is drawn.
+
+    Raises:
+        SettingError: naming what is in the way.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise SettingError(f"cannot write figures to {folder}: {there} is a file; name another folder")
+    if not os.access(there, os.W_OK):
+        raise SettingError(f"cannot write figures to {folder}: no permission in {there}; name another folder")
+
+
 def save(plot: Plot, folder: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
     """Write the figure as SVG and PNG and its numbers as CSV; each file appears whole or not at all.
 
     Returns the paths. The same plot gives the same bytes.
+
+    Raises:
+        SettingError: when the folder or a file in it cannot be written.
     """
+    try:
+        return _save(plot, folder, formats)
+    except OSError as error:
+        raise SettingError(f"cannot write figures to {folder}: {error.strerror}; name another folder") from error
+
+
+def _save(plot: Plot, folder: Path, formats: Sequence[str]) -> list[Path]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 

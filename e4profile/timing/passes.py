@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from e4profile.counters.dispatch import refuse_unrun
 from e4profile.counters.state import random_state_kept
 from e4profile.errors import E4ProfileError, SettingError, UnknownNameError, positive
 from e4profile.timing.clock import MeasurementError, Work
@@ -83,11 +85,15 @@ def fixed_threads(threads: int | None) -> Iterator[int]:
     """Run with a number of intra-operator threads and give the old number back; None keeps what is set.
 
     Raises:
-        SettingError: for a number that is not positive.
+        SettingError: for a number that is not positive, or more than this machine has processors.
     """
     before = torch.get_num_threads()
     if threads is not None:
         positive(threads=threads)
+        # what is set already may exceed the processors, and may stay
+        most = max(os.cpu_count() or 1, before)
+        if threads > most:
+            raise SettingError(f"threads (={threads}) must be at most {most}: this machine has no more processors")
     try:
         if threads is not None:
             torch.set_num_threads(threads)
@@ -175,9 +181,16 @@ def _ready(
 
     if pass_ == "forward":
 
+        looked_at = False
+
         def forward(_: Any) -> Tensor:
+            nonlocal looked_at
             with torch.set_grad_enabled(mode == "train"):
-                return runs(images)
+                output = runs(images)
+            if not looked_at:
+                refuse_unrun(output)
+                looked_at = True
+            return output
 
         return Prepared(Work(forward), network, images, "")
 

@@ -343,3 +343,42 @@ def build():
             assert "ends.py" in found.err.split("Traceback")[1]
         if raised == "Mute()":
             assert "Mute: (its text cannot be shown" in found.err
+
+
+@pytest.mark.parametrize("command", ["check", "count", "time"])
+@pytest.mark.parametrize("returned", ["(x for x in [x])", "self.later(x)"])
+def test_a_forward_that_has_not_run_is_no_success(
+    run: Run, tmp_path: Path, command: str, returned: str
+) -> None:
+    text = f"""
+        from torch import nn
+
+        class Net(nn.Module):
+            def forward(self, x):
+                return {returned}
+
+            async def later(self, x):
+                return x
+    """
+    (tmp_path / "lazy.py").write_text(dedent(text), encoding="utf-8")
+    code, out, err = run(command, "lazy.py:Net", "--input", "1x3x8x8")
+    assert (code, out) == (2, "")
+    assert f"forward returned a {'coroutine' if 'later' in returned else 'generator'}, which has not run" in err
+
+
+def test_a_model_that_cannot_be_copied_says_so(run: Run, tmp_path: Path) -> None:
+    text = """
+        from torch import nn
+
+        class Net(nn.Linear):
+            def __init__(self):
+                super().__init__(8, 2)
+
+            def __deepcopy__(self, memo):
+                raise TypeError("one only")
+    """
+    (tmp_path / "single.py").write_text(dedent(text), encoding="utf-8")
+    code, out, err = run("memory", "single.py:Net", "--input", "1x8")
+    assert (code, out) == (2, "")
+    assert "single.py:Net cannot be copied to meta: TypeError: one only" in err
+    assert "__deepcopy__" in err.split("Traceback")[1]

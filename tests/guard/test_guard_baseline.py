@@ -132,3 +132,9 @@ def test_what_was_asked_differently_is_listed() -> None:
         "bias unset -> False",
         "width 4 -> 5",
     ]
+
+
+def test_a_baseline_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "afile").write_text("")
+    with pytest.raises(SettingError, match=r"cannot write the baseline .*counts\.json"):
+        write_baseline(tmp_path / "afile" / "counts.json", COMMITTED)

@@ -304,3 +304,13 @@ def test_a_network_that_ends_the_program_is_an_error_of_its_own(tmp_path: Path) 
     assert done.returncode == 2
     assert "in the network itself (Net): SystemExit: 0" in done.stderr
     assert "net.py" in done.stderr.split("Traceback")[1]
+
+
+def test_an_unwritable_baseline_is_refused_before_counting(tmp_path: Path) -> None:
+    config = write_project(tmp_path, build="net.py:absent")
+    (tmp_path / "afile").write_text("")
+    config.write_text('[tool.e4profile]\nbaseline = "afile/counts.json"\n' + config.read_text())
+    done = run_guard(tmp_path, "--update")
+    assert done.returncode == 2
+    assert "cannot write the baseline" in done.stderr
+    assert "afile is not a folder" in done.stderr

@@ -374,3 +374,17 @@ def test_a_missing_column_is_named(tmp_path):
     rows = [{name: value for name, value in row(5, 1, 2).items() if name != "fvcore"}]
     with pytest.raises(SettingError, match="a sweep row has no fvcore"):
         plot_sweep(rows, tmp_path)
+
+
+def test_a_folder_below_a_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from e4profile.cli.main import main
+
+    file = tmp_path / "afile"
+    file.write_text("")
+    with pytest.raises(SettingError, match=r"cannot write figures to .*afile.x: Not a directory"):
+        plot_sweep(SMALL, file / "x")
+    monkeypatch.setattr("e4profile.figures.draw", lambda *_, **__: pytest.fail("drawn all the same"))
+    monkeypatch.setattr(sys, "argv", ["e4profile", "plot", "terms", "--out", str(file / "x")])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2

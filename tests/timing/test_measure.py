@@ -237,3 +237,10 @@ def test_environments_go_into_one_table_only_when_asked_and_then_labelled():
         "A",
         "C",
     ]
+
+
+def test_more_threads_than_processors_are_refused() -> None:
+    before = torch.get_num_threads()
+    with pytest.raises(SettingError, match=r"threads \(=100000000\) must be at most \d+"):
+        measure_time(small_net(), (1, 8, 8), threads=100_000_000)
+    assert torch.get_num_threads() == before
