@@ -253,7 +253,8 @@ def save(plot: Plot, folder: Path, formats: Sequence[str] = FORMATS) -> list[Pat
     try:
         return _save(plot, folder, formats)
     except OSError as error:
-        raise SettingError(f"cannot write figures to {folder}: {error.strerror}; name another folder") from error
+        reason = error.strerror or error
+        raise SettingError(f"cannot write figures to {folder}: {reason}; name another folder") from error
 
 
 def _save(plot: Plot, folder: Path, formats: Sequence[str]) -> list[Path]:
