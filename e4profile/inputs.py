@@ -42,13 +42,25 @@ class InputSpec:
     dtype: str | None = None
     value: Any = None
 
-    def make(self, default: torch.dtype, generator: torch.Generator) -> Any:
-        """The input on the CPU: normal random numbers, zeros for integers (valid indices), ones for bool."""
+    def make(self, default: torch.dtype, generator: torch.Generator, device: torch.device | None = None) -> Any:
+        """The input: normal random numbers, zeros for integers (valid indices), ones for bool.
+
+        Numbers are made on the CPU; on the meta device there are none.
+        """
         import torch
 
         if self.shape is None:
             return self.value
         dtype: torch.dtype = default if self.dtype is None else getattr(torch, self.dtype)
+        if device is not None and device.type == "meta":
+            return torch.empty(self.shape, dtype=dtype, device=device)
+        made = self._made(dtype, generator)
+        return made if device is None else made.to(device)
+
+    def _made(self, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
+        import torch
+
+        assert self.shape is not None
         if dtype.is_floating_point or dtype.is_complex:
             return torch.randn(self.shape, generator=generator, dtype=torch.float32, device="cpu").to(dtype)
         return torch.full(self.shape, int(dtype is torch.bool), dtype=dtype, device="cpu")
@@ -98,10 +110,13 @@ def with_batch(specs: Sequence[InputSpec], batch_size: int) -> list[InputSpec]:
     """The same inputs for another batch: the leading size of every tensor replaced.
 
     Raises:
-        SettingError: when the leading sizes differ, so that they are not all a batch.
+        SettingError: when the leading sizes differ, so that they are not all a batch, or there is none.
     """
     positive(batch_size=batch_size)
     leading = {spec.shape[0] for spec in specs if spec.shape}
+    if specs and not leading:
+        given = ", ".join(map(str, specs))
+        raise SettingError(f"--batch-size (={batch_size}) has no tensor to act on: the inputs are {given}")
     if len(leading) > 1:
         raise SettingError(
             f"--batch-size: the inputs lead with different sizes ({', '.join(map(str, specs))}); give the batch in "
@@ -131,6 +146,12 @@ class Example:
         value = next(iter((*self.positional, *self.keywords.values())))
         return tuple(only[0].shape) if value is only[0] else None
 
+    def fresh(self) -> Example:
+        """The same tensors in containers of their own, for a forward that takes things out of its inputs."""
+        if any(isinstance(value, (Mapping, list, tuple)) for value in (*self.positional, *self.keywords.values())):
+            return self.map(lambda tensor: tensor)
+        return self
+
     def map(self, change: Callable[[Tensor], Any]) -> Example:
         """The same inputs with every tensor changed."""
         return Example(_mapped(self.positional, change), _mapped(dict(self.keywords), change))
@@ -150,8 +171,10 @@ class Example:
         return ", ".join((*map(_words, self.positional), *keywords)) or "no inputs"
 
 
-def example_from_specs(specs: Sequence[InputSpec], default: torch.dtype, seed: int = 0) -> Example:
-    """Make the inputs; the same seed gives the same numbers.
+def example_from_specs(
+    specs: Sequence[InputSpec], default: torch.dtype, seed: int = 0, device: torch.device | None = None
+) -> Example:
+    """Make the inputs on a device, or on the CPU; the same seed gives the same numbers.
 
     Raises:
         SettingError: for a name that is given twice.
@@ -162,7 +185,7 @@ def example_from_specs(specs: Sequence[InputSpec], default: torch.dtype, seed: i
     positional: list[Any] = []
     keywords: dict[str, Any] = {}
     for spec in specs:
-        value = spec.make(default, generator)
+        value = spec.make(default, generator, device)
         if not spec.name:
             positional.append(value)
             continue
@@ -200,6 +223,11 @@ def as_example(inputs: Any, default: torch.dtype) -> Example:
             return InputSpec(shape=tuple(int(size) for size in value)).make(default, generator)
         if isinstance(value, Mapping):
             return {key: one(item) for key, item in value.items()}
+        if isinstance(value, Iterator):
+            raise SettingError(
+                f"an input is a {type(value).__name__}, which can be read only once, but the model runs several "
+                "times: give a list or tensors"
+            )
         return value
 
     if isinstance(inputs, Example):

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, TypeAlias
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from e4profile.batches import BatchedInputs, ModelInputs
+from e4profile.counters.dispatch import refuse_unrun
 from e4profile.counters.state import tensors_replaced
-from e4profile.errors import SettingError, UnknownNameError, positive
-
-Loss: TypeAlias = Literal["cross_entropy", "sum"] | Callable[[Tensor], Tensor]
-LOSSES = ("cross_entropy", "sum")
+from e4profile.errors import SettingError, positive
+from e4profile.inputs import Example
+from e4profile.losses import Loss, loss_of
 
 
 @dataclass(frozen=True)
@@ -30,32 +30,37 @@ class Borrowed:
         model: the network, in the wanted mode.
         parameters: by name.
         buffers: by name.
-        images: (B, ...), without gradient.
+        example: the inputs of one call, without gradient.
         target: (B,) class indices.
+        batch_size: the inputs' common leading size; 1 where they have none.
     """
 
     model: nn.Module
     parameters: dict[str, Tensor]
     buffers: dict[str, Tensor]
-    images: Tensor
+    example: Example
     target: Tensor
+    batch_size: int
 
     @property
     def tensors(self) -> list[Tensor]:
         """Everything that was there before the forward pass."""
-        return [*self.parameters.values(), *self.buffers.values(), self.images, self.target]
+        return [*self.parameters.values(), *self.buffers.values(), *self.example.tensors, self.target]
 
-    def forward(self) -> Tensor:
-        """(B, ...) images -> the network's output.
+    def forward(self) -> Any:
+        """The network's output on the inputs.
 
         Raises:
-            SettingError: where a part refuses the values, for example a batch norm that gets a single one.
+            SettingError: where a part refuses the values, for example a batch norm that gets a single one, or for an
+                output that has not run.
         """
+        inputs = self.example.fresh()
         try:
             with tensors_replaced(self.model, self._lent):
-                output: Tensor = self.model(self.images)
+                output = self.model(*inputs.positional, **inputs.keywords)
         except ValueError as error:
-            raise SettingError(f"on inputs of shape {tuple(self.images.shape)}: {error}") from error
+            raise SettingError(f"on inputs of shape {self.example}: {error}") from error
+        refuse_unrun(output)
         return output
 
     def _lent(self, tensor: Tensor) -> Tensor:
@@ -67,33 +72,17 @@ class Borrowed:
         lent = {**self.parameters, **self.buffers}
         return {id(tensor): lent[name] for name, tensor in originals}
 
-    def loss(self, output: Tensor, loss: Loss) -> Tensor:
-        """A scalar from the output.
-
-        Raises:
-            UnknownNameError: for a loss that does not exist.
-            SettingError: when the cross-entropy has no class scores (B, classes) to work on.
-        """
-        if callable(loss):
-            return loss(output)
-        if loss == "sum":
-            return output.sum()
-        if loss != "cross_entropy":
-            raise UnknownNameError("loss", loss, LOSSES)
-        if output.dim() != 2:
-            raise SettingError(
-                f"loss (='cross_entropy') needs class scores (B, classes), not an output of shape "
-                f"{tuple(output.shape)}; use loss='sum'"
-            )
-        return F.cross_entropy(output, self.target)
+    def loss(self, output: Any, loss: Loss) -> Tensor:
+        """A scalar from the output (see ``e4profile.losses.loss_of``, also for what it raises)."""
+        return loss_of(output, loss, self.target)[0]
 
 
 @contextmanager
 def borrowed(
     model: nn.Module,
-    input_shape: Sequence[int],
+    input_shape: ModelInputs,
     *,
-    batch_size: int,
+    batch_size: int | None,
     train: bool = True,
     device: str | torch.device = "meta",
     dtype: torch.dtype | None = None,
@@ -102,8 +91,8 @@ def borrowed(
 
     Args:
         model: on any device; on the meta device nothing of it is allocated.
-        input_shape: of one image, (channels, h, w).
-        batch_size: B.
+        input_shape: of one image, (channels, h, w), or other inputs (see ``ModelInputs``).
+        batch_size: B; None leaves the inputs' leading sizes as they are.
         train: training or evaluation mode.
         device: where the measurement runs.
         dtype: of parameters, floating-point buffers and images; the model's own when None.
@@ -111,7 +100,10 @@ def borrowed(
     Raises:
         SettingError: for a model on the meta device that is asked to run elsewhere.
     """
-    positive(batch_size=batch_size)
+    if batch_size is not None:
+        positive(batch_size=batch_size)
+    inputs = BatchedInputs.of(input_shape)
+    size = batch_size or inputs.batch_size or 1
     device = torch.device(device)
     modes = [(module, module.training) for module in model.modules()]
     if device.type != "meta" and any(p.is_meta for p in (*model.parameters(), *model.buffers())):
@@ -129,8 +121,9 @@ def borrowed(
                     for name, p in model.named_parameters()
                 },
                 {name: _stand_in(b, device, dtype).clone() for name, b in model.named_buffers()},
-                torch.zeros((batch_size, *input_shape), device=device, dtype=dtype),
-                torch.zeros(batch_size, device=device, dtype=torch.int64),
+                inputs.at(batch_size, dtype, device),
+                torch.zeros(size, device=device, dtype=torch.int64),
+                size,
             )
     finally:
         # parents first, so that a part whose mode differs from its parent's has the last word

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import nn
 
+from e4profile.batches import ModelInputs
 from e4profile.errors import SettingError
-from e4profile.memory.as_found import Borrowed, Loss, borrowed
+from e4profile.losses import Loss
+from e4profile.memory.as_found import Borrowed, borrowed
 from e4profile.memory.live import PeakMemory
 
 
 def allocator_peak(
     model: nn.Module,
-    input_shape: Sequence[int],
+    input_shape: ModelInputs,
     *,
     batch_size: int = 2,
     loss: Loss = "cross_entropy",

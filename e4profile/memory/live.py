@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from e4profile.memory.as_found import Loss, borrowed
+from e4profile.batches import ModelInputs
+from e4profile.losses import Loss
+from e4profile.memory.as_found import borrowed
 
 GRANULARITY_BYTES = 512
 """The CUDA caching allocator hands out multiples of this many bytes."""
@@ -99,9 +101,9 @@ class LiveStorages(TorchDispatchMode):
 
 def allocator_emulation(
     model: nn.Module,
-    input_shape: Sequence[int],
+    input_shape: ModelInputs,
     *,
-    batch_size: int = 2,
+    batch_size: int | None = 2,
     loss: Loss = "cross_entropy",
     train: bool = True,
     device: str | torch.device = "meta",
@@ -115,9 +117,10 @@ def allocator_emulation(
 
     Args:
         model: on any device; with ``device="meta"`` nothing is computed and no memory is needed.
-        input_shape: of one image, (channels, h, w).
-        batch_size: B.
-        loss: "cross_entropy" against class 0, "sum", or a function of the output.
+        input_shape: of one image, (channels, h, w), or other inputs (see ``ModelInputs``).
+        batch_size: B; None leaves the inputs' leading sizes as they are.
+        loss: "cross_entropy" against class 0, "mean" or "sum" of all outputs, "auto", or a function of the output
+            (see ``e4profile.losses``).
         train: training or evaluation mode.
         device: "cpu" or "meta".
         dtype: of parameters, buffers and images; the model's own when None.
@@ -137,7 +140,7 @@ def allocator_emulation(
             after_forward_bytes,
             after_backward_bytes,
             live.peak_operator,
-            batch_size,
+            lent.batch_size,
             str(device),
             f"live storages, multiples of {live.granularity_bytes} bytes, no workspace",
         )

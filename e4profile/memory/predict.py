@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
+from e4profile.batches import BatchedInputs, ModelInputs
 from e4profile.errors import SettingError, positive
-from e4profile.memory.as_found import Loss
+from e4profile.losses import Loss
 from e4profile.memory.live import allocator_emulation
 from e4profile.memory.saved import saved_for_backward
 from e4profile.memory.states import TrainingState, training_state_of
@@ -69,8 +69,8 @@ class LargestBatch:
 
 def predict(
     builder: Callable[[], nn.Module] | nn.Module,
-    input_shape: Sequence[int],
-    batch_size: int,
+    input_shape: ModelInputs,
+    batch_size: int | None,
     *,
     optimiser: str = "sgd",
     dtype: torch.dtype | None = None,
@@ -80,8 +80,8 @@ def predict(
 
     Args:
         builder: a network, or a function that builds one (it is called under the meta device).
-        input_shape: of one image, (channels, h, w).
-        batch_size: B.
+        input_shape: of one image, (channels, h, w), or other inputs (see ``ModelInputs``).
+        batch_size: B; None leaves the inputs' leading sizes as they are.
         optimiser: "sgd", "momentum" or "adam".
         dtype: of parameters and images; the model's own when None.
         loss: as in ``allocator_emulation``.
@@ -90,17 +90,19 @@ def predict(
         SettingError: for a batch size that is not positive, or a loss that does not fit the output.
         UnknownNameError: for an optimiser or a loss that does not exist.
     """
-    positive(batch_size=batch_size)
+    if batch_size is not None:
+        positive(batch_size=batch_size)
     model = _built(builder)
     wanted = dtype or _dtype_of(model)
-    saved = saved_for_backward(model, input_shape, batch_size=batch_size, dtype=wanted)
-    peak = allocator_emulation(model, input_shape, batch_size=batch_size, loss=loss, dtype=wanted)
+    inputs = BatchedInputs.of(input_shape)
+    saved = saved_for_backward(model, inputs, batch_size=batch_size, dtype=wanted)
+    peak = allocator_emulation(model, inputs, batch_size=batch_size, loss=loss, dtype=wanted)
     return StepMemory(
-        batch_size=batch_size,
+        batch_size=saved.batch_size,
         dtype=wanted,
         state=training_state_of(model, optimiser, wanted),
         buffer_bytes=_buffer_bytes(model, wanted),
-        input_bytes=batch_size * math.prod(input_shape) * wanted.itemsize,
+        input_bytes=_input_bytes(inputs, batch_size, wanted),
         saved_bytes=saved.saved_bytes,
         saved_constant_bytes=saved.constant_bytes,
         saved_per_image_bytes=saved.per_image_bytes,
@@ -110,7 +112,7 @@ def predict(
 
 def largest_batch(
     builder: Callable[[], nn.Module] | nn.Module,
-    input_shape: Sequence[int],
+    input_shape: ModelInputs,
     budget_bytes: int,
     *,
     optimiser: str = "sgd",
@@ -124,7 +126,7 @@ def largest_batch(
 
     Args:
         builder: a network, or a function that builds one (it is called under the meta device).
-        input_shape: of one image, (channels, h, w).
+        input_shape: of one image, (channels, h, w), or other inputs (see ``ModelInputs``).
         budget_bytes: what there is.
         optimiser: "sgd", "momentum" or "adam".
         dtype: of parameters and images; the model's own when None.
@@ -137,13 +139,13 @@ def largest_batch(
     wanted = dtype or _dtype_of(model)
     state = training_state_of(model, optimiser, wanted)
     resident = state.parameter_bytes + state.optimiser_bytes + _buffer_bytes(model, wanted)
-    image_bytes = math.prod(input_shape) * wanted.itemsize
+    inputs = BatchedInputs.of(input_shape)
     known: dict[int, int] = {}
 
     def step_bytes(batch_size: int) -> int:
         if batch_size not in known:
-            peak = allocator_emulation(model, input_shape, batch_size=batch_size, loss=loss, dtype=wanted)
-            known[batch_size] = resident + batch_size * image_bytes + peak.peak_bytes
+            peak = allocator_emulation(model, inputs, batch_size=batch_size, loss=loss, dtype=wanted)
+            known[batch_size] = resident + _input_bytes(inputs, batch_size, wanted) + peak.peak_bytes
         return known[batch_size]
 
     # a batch norm over single values refuses one image, so one image is asked about only where two do not fit
@@ -192,6 +194,11 @@ def _built(builder: Callable[[], nn.Module] | nn.Module) -> nn.Module:
 
 def _dtype_of(model: nn.Module) -> torch.dtype:
     return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+
+
+def _input_bytes(inputs: BatchedInputs, batch_size: int | None, dtype: torch.dtype) -> int:
+    tensors = inputs.at(batch_size, dtype, "meta").tensors
+    return sum(tensor.numel() * tensor.dtype.itemsize for tensor in tensors)
 
 
 def _buffer_bytes(model: nn.Module, dtype: torch.dtype) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
+from e4profile.batches import BatchedInputs, ModelInputs
 from e4profile.memory.as_found import Borrowed, borrowed
 
 Origin: TypeAlias = Literal["activation", "parameter", "buffer", "input"]
@@ -81,9 +82,9 @@ class SavedMemory:
 
 def saved_for_backward(
     model: nn.Module,
-    input_shape: Sequence[int],
+    input_shape: ModelInputs,
     *,
-    batch_size: int = 1,
+    batch_size: int | None = 1,
     dtype: torch.dtype | None = None,
     train: bool = True,
     device: str | torch.device = "meta",
@@ -95,8 +96,9 @@ def saved_for_backward(
 
     Args:
         model: on any device; with ``device="meta"`` nothing is computed and no memory is needed.
-        input_shape: of one image, (channels, h, w).
-        batch_size: B.
+        input_shape: of one image, (channels, h, w), or other inputs (see ``ModelInputs``).
+        batch_size: B; None leaves the inputs' leading sizes as they are. Where these are no batch, everything counts as
+            constant.
         dtype: of parameters, floating-point buffers and images; the model's own when None.
         train: training or evaluation mode.
         device: where the forward pass runs.
@@ -105,8 +107,12 @@ def saved_for_backward(
         SettingError: when the model and the device do not fit together.
     """
     setting: dict[str, Any] = {"dtype": dtype, "train": train, "device": device}
-    here = _measure(model, input_shape, batch_size, **setting)
-    at_next = _measure(model, input_shape, batch_size + 1, **setting)
+    inputs = BatchedInputs.of(input_shape)
+    batch_size = inputs.batch_size if batch_size is None else batch_size
+    here = _measure(model, inputs, batch_size, **setting)
+    # inputs without a common leading size know no other batch
+    at_next = here if batch_size is None else _measure(model, inputs, batch_size + 1, **setting)
+    batch_size = batch_size or 1
     now, then = _by_path(here), _by_path(at_next)
     names = dict(model.named_modules())
     modules = tuple(
@@ -148,11 +154,11 @@ def _by_path(storages: Iterable[SavedStorage]) -> dict[str, int]:
 
 def _measure(
     model: nn.Module,
-    input_shape: Sequence[int],
-    batch_size: int,
+    inputs: BatchedInputs,
+    batch_size: int | None,
     **setting: Any,
 ) -> list[SavedStorage]:
-    with borrowed(model, input_shape, batch_size=batch_size, **setting) as lent:
+    with borrowed(model, inputs, batch_size=batch_size, **setting) as lent:
         ledger = _Ledger(lent)
         with ledger.running_modules(), saved_tensors_hooks(ledger.pack, ledger.unpack):
             lent.forward()
@@ -164,7 +170,7 @@ class _Ledger:
 
     def __init__(self, lent: Borrowed) -> None:
         self._model = lent.model
-        self._origins: dict[int, Origin] = {lent.images.untyped_storage()._cdata: "input"}
+        self._origins: dict[int, Origin] = {t.untyped_storage()._cdata: "input" for t in lent.example.tensors}
         self._origins |= {t.untyped_storage()._cdata: "buffer" for t in lent.buffers.values()}
         self._origins |= {t.untyped_storage()._cdata: "parameter" for t in lent.parameters.values()}
         self._alive: list[torch.UntypedStorage] = []
