@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from e4profile.counters.dispatch import refuse_unrun
 from e4profile.counters.state import random_state_kept
 from e4profile.errors import SettingError
 from e4profile.groups import Group
@@ -100,7 +101,11 @@ class Probe:
 
     def _call(self, inputs: Example) -> Any:
         copied = inputs.map(torch.clone)
-        return self.network(*copied.positional, **copied.keywords)
+        output = self.network(*copied.positional, **copied.keywords)
+        refuse_unrun(output)
+        if not outputs_of(output):
+            raise SettingError(f"forward returned no tensor ({type(output).__name__}), so there is nothing to compare")
+        return output
 
     def _output_error(self, inputs: Example, output: Any, element: int) -> float | None:
         moved = inputs.map(lambda tensor: _moved_input(tensor, self.acting, element, self.field_in))

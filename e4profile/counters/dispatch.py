@@ -91,6 +91,17 @@ class _Recorder(TorchDispatchMode):
         return out
 
 
+@contextmanager
+def _unfused_attention() -> Iterator[None]:
+    """Let PyTorch's transformer layers run as they are written: their fused operator hides its products."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
 def _on_meta(value: Any) -> Any:
     if isinstance(value, Tensor):
         return torch.empty_like(value, device="meta")
@@ -130,6 +141,7 @@ def count_dispatch(
         torch.inference_mode(False),
         torch.no_grad(),
         meta_state(model) if on_meta else nullcontext(),
+        _unfused_attention(),
         _following(model) as scopes,
     ):
         if on_meta:
@@ -151,9 +163,12 @@ def refuse_unrun(output: Any) -> None:
     """Refuse what a forward returned where the work itself has not been done.
 
     Raises:
-        SettingError: for a generator, another iterator or a coroutine.
+        SettingError: for a generator, another iterator or a coroutine, also inside tuples, lists and dicts.
     """
-    if isinstance(output, (Iterator, AsyncIterator, Awaitable)):
+    if isinstance(output, (list, tuple, Mapping)):
+        for item in output.values() if isinstance(output, Mapping) else output:
+            refuse_unrun(item)
+    elif isinstance(output, (Iterator, AsyncIterator, Awaitable)):
         if isinstance(output, Coroutine):
             output.close()
         raise SettingError(f"forward returned a {type(output).__name__}, which has not run; return tensors")

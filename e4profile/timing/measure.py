@@ -7,10 +7,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from e4profile.batches import ModelInputs
 from e4profile.environment import environment
 from e4profile.errors import SettingError, UnknownNameError, positive
+from e4profile.losses import LOSSES, Loss
 from e4profile.timing.clock import Clock, CpuClock, EventClock, Work
 from e4profile.timing.passes import (
     MODES,
@@ -38,7 +40,7 @@ class Setting:
     """How a pass is run; see ``measure_time`` for the meaning of each.
 
     Raises:
-        UnknownNameError: for an unknown pass, mode or dtype.
+        UnknownNameError: for an unknown pass, mode, dtype or loss.
         SettingError: for a value that cannot be, or a device that is not there.
     """
 
@@ -50,11 +52,14 @@ class Setting:
     compile: bool = False
     graphs: bool = False
     threads: int | None = 1
+    loss: Loss = "auto"
 
     def __post_init__(self) -> None:
         for what, name, known in (("pass", self.pass_, PASSES), ("mode", self.mode, MODES)):
             if name not in known:
                 raise UnknownNameError(what, name, known)
+        if not callable(self.loss) and self.loss not in LOSSES:
+            raise UnknownNameError("loss", self.loss, LOSSES)
         dtype_named(self.dtype)
         given = {"batch_size": self.batch_size, "threads": self.threads}
         positive(**{name: value for name, value in given.items() if value is not None})
@@ -64,11 +69,11 @@ class Setting:
 
 @dataclass(frozen=True)
 class Timed:
-    """A network to be compared, with its name and the shape of one image (or the images themselves)."""
+    """A network to be compared, with its name and its inputs, for example the shape of one image."""
 
     name: str
     model: nn.Module
-    input: Tensor | Sequence[int]
+    input: ModelInputs
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,7 @@ def clock_for(device: str | torch.device) -> Clock:
 
 def measure_time(
     model: nn.Module,
-    input: Tensor | Sequence[int],
+    input: ModelInputs,
     *,
     pass_: str = "forward",
     mode: str = "eval",
@@ -117,17 +122,19 @@ def measure_time(
     threads: int | None = 1,
     name: str = "",
     clock: Clock | None = None,
+    loss: Loss = "auto",
 ) -> TimeRecord:
     """Time one pass of a network; the network is left as it was found, because a copy runs.
 
     Args:
         model: with values, on any device.
-        input: the images (B, channels, h, w), or the shape (channels, h, w) of one image.
+        input: the images (B, channels, h, w), the shape (channels, h, w) of one image, or other inputs (see
+            ``e4profile.batches.ModelInputs``).
         pass_: ``forward``, ``backward`` or ``step``; ``PASS_MEANINGS`` says what is on the clock.
         mode: ``eval`` or ``train``.
         device: ``cpu`` or ``cuda``.
         dtype: of weights and images.
-        batch_size: images per pass, where ``input`` is a shape.
+        batch_size: images per pass: the leading size of every tensor; None leaves the inputs as they are.
         compile: apply ``torch.compile`` first; the first call's time is kept apart.
         graphs: replay CUDA graphs.
         min_run_time_s: sample at least this long, and at least ten times.
@@ -136,6 +143,7 @@ def measure_time(
         threads: intra-operator threads during the measurement; None keeps what is set.
         name: for the record; the class name when empty.
         clock: instead of the device's own.
+        loss: what backward starts from (see ``e4profile.losses.loss_of``).
 
     Raises:
         SettingError: for values that do not fit together.
@@ -145,7 +153,7 @@ def measure_time(
     rule = StopRule(
         relative_noise=relative_noise, min_run_time_s=min_run_time_s, max_run_time_s=max_run_time_s
     )
-    setting = Setting(pass_, mode, str(device), _dtype_name(dtype), batch_size, compile, graphs, threads)
+    setting = Setting(pass_, mode, str(device), _dtype_name(dtype), batch_size, compile, graphs, threads, loss)
     with ExitStack() as stack:
         used = stack.enter_context(fixed_threads(threads))
         taken = _enter(stack, model, input, setting)
@@ -215,7 +223,7 @@ def compare_works(
     return samples, compare_pairs(samples[0].seconds, samples[1].seconds, confidence, minimum_effect)
 
 
-def _enter(stack: ExitStack, model: nn.Module, input: Tensor | Sequence[int], setting: Setting) -> Prepared:
+def _enter(stack: ExitStack, model: nn.Module, input: ModelInputs, setting: Setting) -> Prepared:
     return stack.enter_context(
         prepared(
             model,
@@ -226,6 +234,7 @@ def _enter(stack: ExitStack, model: nn.Module, input: Tensor | Sequence[int], se
             dtype=setting.dtype,
             batch_size=setting.batch_size,
             compile=setting.compile,
+            loss=setting.loss,
         )
     )
 
@@ -248,7 +257,8 @@ def _record(
         loss=taken.loss,
         device=torch.device(setting.device).type,
         dtype=setting.dtype,
-        input_shape=tuple(taken.images.shape),
+        input_shape=taken.input_shape,
+        inputs="" if taken.example.single_shape is not None else str(taken.example),
         compiled=setting.compile,
         graphed=setting.graphs,
         threads=threads,

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from e4profile.batches import BatchedInputs, ModelInputs
 from e4profile.counters.dispatch import refuse_unrun
 from e4profile.counters.state import random_state_kept
 from e4profile.errors import E4ProfileError, SettingError, UnknownNameError, positive
+from e4profile.inputs import Example
+from e4profile.losses import LOSSES, Loss, loss_of
 from e4profile.timing.clock import MeasurementError, Work
 
 Pass = Literal["forward", "backward", "step"]
@@ -39,14 +41,24 @@ class Prepared:
     Attributes:
         work: what the clock takes.
         network: the copy that runs.
-        images: (B, channels, h, w) on the device.
-        loss: ``cross_entropy`` or ``mean``; empty for a forward pass.
+        example: the inputs of one call, on the device.
+        losses: what backward starts from, by name; known after the first call, empty for a forward pass.
     """
 
     work: Work
     network: nn.Module
-    images: Tensor
-    loss: str
+    example: Example
+    losses: dict[str, None]
+
+    @property
+    def loss(self) -> str:
+        """What backward starts from (see ``e4profile.losses.loss_of``); empty for a forward pass."""
+        return next(iter(self.losses), "")
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of the first tensor among the inputs; (1,) where there is none with a dimension."""
+        return next((tuple(tensor.shape) for tensor in self.example.tensors if tensor.dim()), (1,))
 
 
 def dtype_named(name: str | torch.dtype) -> torch.dtype:
@@ -102,28 +114,10 @@ def fixed_threads(threads: int | None) -> Iterator[int]:
         torch.set_num_threads(before)
 
 
-def images_for(
-    input: Tensor | Sequence[int], batch_size: int | None, device: torch.device, dtype: torch.dtype
-) -> Tensor:
-    """The images to run on: the given ones moved, or random ones (seed 0) for a shape of one image.
-
-    Raises:
-        SettingError: when a batch size contradicts the given images.
-    """
-    if isinstance(input, Tensor):
-        if batch_size is not None and batch_size != input.shape[0]:
-            raise SettingError(f"batch_size (={batch_size}) contradicts images of shape {tuple(input.shape)}")
-        return input.detach().to(device, dtype)
-    batch = 1 if batch_size is None else batch_size
-    positive(batch_size=batch)
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn((batch, *input), generator=generator).to(device, dtype)
-
-
 @contextmanager
 def prepared(
     model: nn.Module,
-    input: Tensor | Sequence[int],
+    input: ModelInputs,
     *,
     pass_: str = "forward",
     mode: str = "eval",
@@ -131,94 +125,103 @@ def prepared(
     dtype: str | torch.dtype = "float32",
     batch_size: int | None = None,
     compile: bool = False,
+    loss: Loss = "auto",
 ) -> Iterator[Prepared]:
     """A pass of a copy of the network, ready to be timed; the random state is kept.
 
     Raises:
-        UnknownNameError: for an unknown pass, mode or dtype.
-        SettingError: for a network without values, without anything to differentiate, or a missing device.
+        UnknownNameError: for an unknown pass, mode, dtype or loss.
+        SettingError: for a network without values, without anything to differentiate, or a missing device; for a
+            batch size that the inputs cannot have, an output that has not run, or a loss that does not fit it.
         MeasurementError: when torch cannot run the pass: a batch that does not fit, a dtype without a kernel.
     """
     if pass_ not in PASSES:
         raise UnknownNameError("pass", pass_, PASSES)
     if mode not in MODES:
         raise UnknownNameError("mode", mode, MODES)
+    if not callable(loss) and loss not in LOSSES:
+        raise UnknownNameError("loss", loss, LOSSES)
     where, kind = device_named(device), dtype_named(dtype)
     tensors = (*model.parameters(), *model.buffers())
     if any(tensor.is_meta for tensor in tensors):
         raise SettingError("a network on the meta device has no values to run: build it with build('cpu')")
     if pass_ != "forward" and not any(parameter.requires_grad for parameter in model.parameters()):
         raise SettingError(f"pass (={pass_!r}) needs a parameter that requires a gradient")
+    inputs = _inputs(input, batch_size)
     try:
         with random_state_kept():
             torch.manual_seed(0)
             network = copy.deepcopy(model).to(where, kind)
             network.zero_grad(set_to_none=True)
             network.train(mode == "train")
-            images = images_for(input, batch_size, where, kind)
-            runs: Callable[[Tensor], Tensor] = torch.compile(network) if compile else network
-            yield _ready(runs, network, images, pass_, mode)
+            example = inputs.at(batch_size, kind, where)
+            runs: Callable[..., Any] = torch.compile(network) if compile else network
+            batch = batch_size or inputs.batch_size or 1
+            yield _ready(runs, network, example, batch, pass_, mode, loss)
     except E4ProfileError:
         raise
     except RuntimeError as error:
         # what torch cannot run here (a dtype without a kernel, a batch that does not fit) is an answer, not a crash
-        what = f"{pass_} at batch size {_batch(input, batch_size)} in {kind} on {where}"
+        what = f"{pass_} at batch size {batch_size or inputs.batch_size or 1} in {kind} on {where}"
         raise MeasurementError(f"{what} cannot run: {(str(error).splitlines() or [''])[0]}") from error
 
 
-def _batch(input: Tensor | Sequence[int], batch_size: int | None) -> int:
-    return input.shape[0] if isinstance(input, Tensor) else batch_size or 1
+def _inputs(input: ModelInputs, batch_size: int | None) -> BatchedInputs:
+    """The inputs for any batch: a shape without a batch size is one image, given images keep theirs.
+
+    Raises:
+        SettingError: when a batch size contradicts the given images.
+    """
+    if batch_size is not None:
+        positive(batch_size=batch_size)
+    if isinstance(input, Tensor) and batch_size not in (None, input.shape[0]):
+        raise SettingError(f"batch_size (={batch_size}) contradicts images of shape {tuple(input.shape)}")
+    return BatchedInputs.of(input)
 
 
-def _ready(
-    runs: Callable[[Tensor], Tensor], network: nn.Module, images: Tensor, pass_: str, mode: str
+def _ready(  # noqa: PLR0917 - one caller
+    runs: Callable[..., Any], network: nn.Module, example: Example, batch: int, pass_: str, mode: str, loss: Loss
 ) -> Prepared:
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    looked_at: list[bool] = []
 
-    def reset() -> None:
-        for parameter in parameters:
-            parameter.grad = None
+    def output_of(inputs: Example) -> Any:
+        output = runs(*inputs.positional, **inputs.keywords)
+        if not looked_at:
+            refuse_unrun(output)
+            looked_at.append(True)
+        return output
 
     if pass_ == "forward":
 
-        looked_at = False
-
-        def forward(_: Any) -> Tensor:
-            nonlocal looked_at
+        def forward(inputs: Example) -> Any:
             with torch.set_grad_enabled(mode == "train"):
-                output = runs(images)
-            if not looked_at:
-                refuse_unrun(output)
-                looked_at = True
-            return output
+                return output_of(inputs)
 
-        return Prepared(Work(forward), network, images, "")
+        return Prepared(Work(forward, example.fresh), network, example, {})
 
-    was_training = [(module, module.training) for module in network.modules()]
-    with random_state_kept(), torch.no_grad():
-        network.eval()
-        output_shape = tuple(network(images[:1]).shape)
-        for module, training in was_training:
-            module.training = training
-    loss_name = "cross_entropy" if len(output_shape) == 2 else "mean"
-    target = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+    losses: dict[str, None] = {}
+    device = next(network.parameters()).device
+    target = torch.zeros(batch, dtype=torch.int64, device=device)
 
-    def loss() -> Tensor:
+    def loss_at(inputs: Example) -> Tensor:
         with torch.enable_grad():
-            output = runs(images)
-            return F.cross_entropy(output, target) if loss_name == "cross_entropy" else output.mean()
+            value, name = loss_of(output_of(inputs), loss, target)
+        losses.setdefault(name)
+        return value
 
-    def prepare_backward() -> Tensor:
-        reset()
-        return loss()
+    def reset() -> Example:
+        for parameter in parameters:
+            parameter.grad = None
+        return example.fresh()
 
     def backward(value: Tensor) -> Tensor:
         value.backward()
         return value
 
-    def step(_: Any) -> Tensor:
+    def step(inputs: Example) -> Tensor:
         reset()
-        return backward(loss())
+        return backward(loss_at(inputs))
 
-    work = Work(backward, prepare_backward) if pass_ == "backward" else Work(step)
-    return Prepared(work, network, images, loss_name)
+    work = Work(backward, lambda: loss_at(reset())) if pass_ == "backward" else Work(step, example.fresh)
+    return Prepared(work, network, example, losses)

@@ -25,14 +25,15 @@ class TimeRecord:
         loss: what backward starts from; empty for a forward pass.
         device: ``cpu`` or ``cuda``.
         dtype: of weights and images.
-        input_shape: (B, channels, h, w).
+        input_shape: (B, channels, h, w), or that of the first tensor of several inputs.
         compiled: whether ``torch.compile`` was applied.
         graphed: whether CUDA graphs were replayed.
         threads: intra-operator threads.
         clock: what took the samples.
         samples: the samples.
         environment: where it was measured (see ``e4profile.environment``).
-        arguments: of the network, where it comes from a card.
+        arguments: of the network, or of the builder.
+        inputs: all of them in words, where there are several; empty for one tensor.
     """
 
     name: str
@@ -49,6 +50,7 @@ class TimeRecord:
     samples: Samples
     environment: Mapping[str, Any]
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    inputs: str = ""
 
     @property
     def batch_size(self) -> int:
@@ -88,6 +90,7 @@ class TimeRecord:
                 "device": self.device,
                 "dtype": self.dtype,
                 "input_shape": list(self.input_shape),
+                **({"inputs": self.inputs} if self.inputs else {}),
                 "compiled": self.compiled,
                 "graphed": self.graphed,
                 "threads": self.threads,
@@ -138,6 +141,7 @@ class TimeRecord:
                 samples=samples,
                 environment=record.environment,
                 arguments=record.arguments,
+                inputs=counts.get("inputs", ""),
             )
         except KeyError as error:
             raise SettingError(f"the timing of {record.card!r} lacks {error}") from error

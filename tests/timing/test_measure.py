@@ -161,7 +161,7 @@ def test_given_images_are_used_as_they_are():
     record = measure_time(small_net(), images, clock=RunningClock(), **QUICK)
     assert record.batch_size == 5
     with prepared(small_net(), images) as taken:
-        assert torch.equal(taken.images, images)
+        assert torch.equal(taken.example.tensors[0], images)
     with pytest.raises(SettingError, match=r"batch_size \(=2\) contradicts images of shape \(5, 1, 6, 6\)"):
         measure_time(small_net(), images, batch_size=2, clock=RunningClock(), **QUICK)
 
