@@ -54,6 +54,8 @@ is_pooled, is_sampled = _indicator("delta_pool"), _indicator("delta_sample")
 is_expanded, is_regrouped = _indicator("delta_affine"), _indicator("delta_hidden")
 keeps_input, is_masked = _indicator("delta_input"), _indicator("delta_mask")
 is_reference = _indicator("delta_reference")
+is_shared_out = _indicator("delta_shares")
+has_elements = _indicator("delta_A")
 
 MEANING: dict[sp.Symbol, str] = {
     B: "images in the batch",
@@ -99,6 +101,8 @@ MEANING: dict[sp.Symbol, str] = {
     keeps_input: "1 where a pooling keeps its input for backward, else 0",
     is_masked: "1 where dropout draws a mask, else 0",
     is_reference: "1 where the aggregation runs as unfold, multiply, sum, else 0",
+    is_shared_out: "1 where the channels are shared out to several pool sizes, else 0",
+    has_elements: "1 where the group has more than one element, else 0",
     has_bias: "1 with a bias, else 0",
     has_affine: "1 with an affine pair, else 0",
     has_encoder_norm: "1 with a batch norm on the encoder branch, else 0",

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator
 from typing import ClassVar
 
+import sympy as sp
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,7 +18,34 @@ from e4profile.conventions import ATTENTION
 from e4profile.errors import SettingError, positive
 from e4profile.groups import GroupLike, as_group
 from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps, window_size
-from e4profile.symbols import A, c_in, c_out, h_out, k, k_gate, r, w_out
+from e4profile.symbols import A, c_in, c_out, h, h_out, k, k_gate, r, w, w_out
+from e4profile.terms import Terms
+
+
+def _saved(sources: sp.Expr) -> Terms:
+    """Elements kept for backward per image: the responses and the gates are tensors over i, t, o and s."""
+    gates = c_out * A * sources
+    return {
+        "input": c_in * sources * h * w,
+        "responses": c_in * gates * h_out * w_out,
+        "response maxima": c_in * gates,
+        "channel statistics": 2 * c_in * gates,
+        "channel gate, hidden": 2 * (c_in / r) * gates,
+        "channel gate": c_in * gates,
+        "gated responses": c_in * gates * h_out * w_out,
+        "gated maxima": gates * h_out * w_out,
+        "spatial statistics": 2 * gates * h_out * w_out,
+        "spatial gate": gates * h_out * w_out,
+    }
+
+
+def _saved_constant(sources: sp.Expr) -> Terms:
+    """Elements kept for backward whatever the batch: the weights as every output element has them."""
+    return {
+        "filters": c_in * c_out * A * sources * k**2,
+        "channel gate weights": 2 * c_in * (c_in / r) * c_out * A * sources,
+        "spatial gate filters": 2 * k_gate**2 * c_out * A * sources,
+    }
 
 
 class _AttentiveConv2d(EquivariantLayer):
@@ -136,7 +164,7 @@ class _AttentiveConv2d(EquivariantLayer):
         _, _, rows, columns = self.output_shape(input_shape)
         return {
             A: self.group.order, c_in: self.c_in, c_out: self.c_out, k: self.kernel, r: self.reduction,
-            k_gate: self.gate_kernel, h_out: rows, w_out: columns,
+            k_gate: self.gate_kernel, h: input_shape[2], w: input_shape[3], h_out: rows, w_out: columns,
         }  # fmt: skip
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -170,6 +198,8 @@ class AttentiveLiftingConv2d(_AttentiveConv2d):
         "channel gate": 4 * c_in * (c_in / r) * c_out * A,
         "spatial gate": 2 * k_gate**2 * c_out * A * h_out * w_out,
     }
+    saved = _saved(sp.S.One)
+    saved_constant = _saved_constant(sp.S.One)
 
     @property
     def _sources(self) -> int:
@@ -214,6 +244,8 @@ class AttentiveGroupConv2d(_AttentiveConv2d):
         "channel gate": 4 * c_in * (c_in / r) * c_out * A**2,
         "spatial gate": 2 * k_gate**2 * c_out * A**2 * h_out * w_out,
     }
+    saved = _saved(A)
+    saved_constant = _saved_constant(A)
 
     @property
     def _sources(self) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from e4profile.errors import SettingError, positive
 from e4profile.layers.base import Dimensions, Shape, check_maps
+from e4profile.symbols import is_shared_out, n_in, n_out
 from e4profile.terms import Terms
 
 
@@ -82,6 +83,14 @@ class ChannelMaxPool(nn.Module):
     elements: ClassVar[Terms] = {}
     kinds: ClassVar[Mapping[str, str]] = {}
     printed: ClassVar[Mapping[str, Sequence[str]]] = {"params": (), "macs": ()}
+    saved: ClassVar[Terms] = {
+        "input": n_in,
+        "output": (1 - is_shared_out) * n_out,
+        "pooled parts": is_shared_out * n_out,
+    }
+    saved_constant: ClassVar[Terms] = {}
+    saved_as: ClassVar[Mapping[str, str]] = {}
+    hands_on_input: ClassVar[bool] = False
 
     def __init__(self, channels: int, pool_sizes: Sequence[int], ratio: Sequence[int] | None = None) -> None:
         super().__init__()
@@ -95,9 +104,12 @@ class ChannelMaxPool(nn.Module):
         return channel_max_pool(features, self.pool_sizes, self.ratio)
 
     def dimensions(self, input_shape: Shape) -> Dimensions:
-        """Pooling costs no MACs, so no symbol needs a value."""
-        check_maps(self, input_shape, self.channels)
-        return {}
+        """The values of the symbols, from arguments and shape alone."""
+        rows, columns = check_maps(self, input_shape, self.channels)
+        return {
+            n_in: self.channels * rows * columns, n_out: self.channels_left * rows * columns,
+            is_shared_out: int(len(self.pool_sizes) > 1),
+        }  # fmt: skip
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(B, c, h, w) -> (B, channels left, h, w)."""

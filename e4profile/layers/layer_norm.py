@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import sympy as sp
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ class FieldLayerNorm(EquivariantLayer):
     params = {"weight": c_in, "bias": c_in}
     elements = {"norm": c_in * A * h * w}
     kinds = {"norm": GROUP_NORM}
+    saved = {"input": c_in * A * h * w, "statistics": sp.Integer(2)}
 
     def __init__(self, fields: int, *, group: GroupLike, eps: float = 1e-12) -> None:
         super().__init__()

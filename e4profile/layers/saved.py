@@ -21,6 +21,7 @@ STATISTICS = "statistics"
 MASK = "mask"
 INDEX = "index"
 CONVERTED = "converted"
+FLAG = "flag"
 
 UNITS = {
     COMPUTE: "elements of the dtype that the network computes in (a term without a unit)",
@@ -29,6 +30,7 @@ UNITS = {
     MASK: "dropout's multipliers: of the compute dtype, but a byte each on CUDA",
     INDEX: "int64 indices",
     CONVERTED: "elements of the compute dtype, converted from float64: no copy where it is float64",
+    FLAG: "truth values, a byte each",
 }
 """Every unit that ``saved_as`` may give to a term."""
 
@@ -50,7 +52,7 @@ def unit_bytes(unit: str, dtype: torch.dtype, device: str = "cpu") -> int:
         return torch.int64.itemsize
     if unit == CONVERTED and dtype == torch.float64:
         return 0
-    if unit == MASK and device == "cuda":
+    if unit == FLAG or (unit == MASK and device == "cuda"):
         return 1
     if unit == ACCUMULATE or (unit == STATISTICS and device != "cpu"):
         return max(torch.float32.itemsize, dtype.itemsize)

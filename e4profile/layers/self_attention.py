@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, Literal
 
+import sympy as sp
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,7 +19,9 @@ from e4profile.errors import SettingError, positive
 from e4profile.groups import GroupLike, as_group
 from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps
 from e4profile.layers.positions import PositionEmbedding
+from e4profile.layers.saved import FLAG
 from e4profile.symbols import A, D, H, P, c_in, c_out, h, k, n_hidden, w
+from e4profile.terms import Terms
 
 RelativeIndex = Literal["published", "equivariant"]
 
@@ -33,6 +36,27 @@ _KINDS = {
     "position norms": GROUP_NORM,
     "naive attention": ATTENTION_NAIVE,
 }
+_SAVED_CONSTANT = {
+    "coordinates": 2 * A * k**2,
+    "position networks, hidden": 6 * A * k**2 * n_hidden,
+    "position norm statistics": 4 * A * k**2,
+    "position features": 2 * P * A * k**2,
+    "outside the image": k**2 * h * w,
+}
+_SAVED_AS = {"outside the image": FLAG}
+
+
+def _saved(sources: sp.Expr) -> Terms:
+    """Elements kept for backward per image; the attention is kept for every output element."""
+    return {
+        "input": c_in * sources * h * w,
+        "queries": H * D * sources * h * w,
+        "keys by patch": H * D * sources * k**2 * h * w,
+        "values by patch": H * D * sources * k**2 * h * w,
+        "attention": H * A * sources**2 * k**2 * h * w,
+        "attention summed over queries": H * A * sources * k**2 * h * w,
+        "attended": H * D * A * h * w,
+    }
 
 
 class _SelfAttention2d(EquivariantLayer):
@@ -187,6 +211,9 @@ class LiftingSelfAttention2d(_SelfAttention2d):
         "position norms": _POSITION_NORMS,
         "naive attention": (D + 2 * P * A + D * A) * H * k**2 * h * w,
     }
+    saved = _saved(sp.S.One)
+    saved_constant = _SAVED_CONSTANT
+    saved_as = _SAVED_AS
 
     def __init__(
         self, c_in: int, c_out: int, kernel: int, *, group: GroupLike, heads: int, head_channels: int,
@@ -246,6 +273,9 @@ class GroupSelfAttention2d(_SelfAttention2d):
         "position norms": _POSITION_NORMS,
         "naive attention": ((D + 2 * P + D * A) * k**2 + (D - 2 * P) * A) * H * A**2 * h * w,
     }
+    saved = _saved(A)
+    saved_constant = {**_SAVED_CONSTANT, "table rows": (D - 2 * P) * A**3}
+    saved_as = _SAVED_AS
 
     def __init__(
         self, c_in: int, c_out: int, kernel: int, *, group: GroupLike, heads: int, head_channels: int,

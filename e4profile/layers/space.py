@@ -21,6 +21,8 @@ class SpatialCrop(EquivariantLayer):
     """
 
     source = "Romero & Cordonnier 2021, released networks"
+    saved = {}
+    hands_on_input = True
 
     def __init__(self, fields: int, margin: int, *, group: GroupLike) -> None:
         super().__init__()
@@ -68,6 +70,7 @@ class SpatialSum(EquivariantLayer):
     """
 
     source = "Romero & Cordonnier 2021, released networks"
+    saved = {}
 
     def __init__(self, fields: int, *, group: GroupLike) -> None:
         super().__init__()

@@ -119,7 +119,8 @@ class SteerableConv2d(FilterBankLayer):
         self.stride, self.padding = stride, padding
         self.field_in, self.field_out = field_in, field_out
         regular_in, regular_out = field_in == "regular", field_out == "regular"
-        device = torch.get_default_device()
+        # before torch 2.5 get_default_device() does not see a ``with torch.device(...)`` around it
+        device = torch.empty(0).device
         basis = sampled_basis(
             self.group, kernel, rotated=regular_in or regular_out, invariant=not (regular_in or regular_out)
         )

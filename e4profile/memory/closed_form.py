@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -122,11 +122,15 @@ def predict_saved(
 
 @dataclass
 class _Map:
-    """A feature map on its way: elements of one image, and whether some layer keeps it."""
+    """A feature map on its way: elements of one image, and whether some layer keeps it.
+
+    ``cropped_by`` is the layer that handed on a part of a larger map, as a view.
+    """
 
     elements: int
     needs_gradient: bool
     kept: bool = False
+    cropped_by: str = ""
 
 
 @dataclass
@@ -164,7 +168,10 @@ class _Walk:
         values = form.dimensions(shape)
         output_shape = form.output_shape(shape)
         needs_gradient = features.needs_gradient or sum(evaluate(form.params, values).values()) > 0
-        output = features if form.hands_on_input else _Map(math.prod(output_shape[1:]), needs_gradient)
+        output = _Map(math.prod(output_shape[1:]), needs_gradient)
+        if form.hands_on_input:
+            cropped = output.elements != features.elements
+            output = replace(output, cropped_by=where[0] or where[1]) if cropped else features
         if needs_gradient:
             per_image = self._bytes(form, form.saved or {}, values)
             constant = self._bytes(form, form.saved_constant, values)
@@ -172,6 +179,11 @@ class _Walk:
             for term, kept_map in ((INPUT, features), (OUTPUT, output)):
                 if not per_image.get(term):
                     continue
+                if kept_map.cropped_by:
+                    raise SettingError(
+                        f"keeps the part of a map that {kept_map.cropped_by} hands on: whether that is the whole map "
+                        "or a copy of the part, no table says"
+                    )
                 if per_image[term] != kept_map.elements * self.dtype.itemsize:
                     raise SettingError(
                         f"the term {term!r} (={per_image[term]} bytes) is not the feature map "

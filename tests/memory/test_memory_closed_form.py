@@ -12,13 +12,13 @@ from torch import nn
 
 from e4profile.errors import SettingError
 from e4profile.groups import GRID_EXACT, Group
-from e4profile.layers import LAYERS, Chain, E4Conv2d, GroupConv2d, LiftingConv2d, Residual
+from e4profile.layers import LAYERS, Chain, E4Conv2d, GroupConv2d, LiftingConv2d, Residual, SpatialCrop
+from e4profile.layers.channel_pool import ChannelMaxPool
 from e4profile.layers.separable import SeparableGroupConv2d
 from e4profile.memory import predict_saved, saved_for_backward
 from e4profile.networks import NETWORKS
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16]
-STATED = sorted(name for name, layer in LAYERS.items() if "saved" in vars(layer))
 
 
 def assert_exact(
@@ -53,8 +53,8 @@ def channels_of(layer: nn.Module, fields: int, group: Group) -> int:
 
 
 @pytest.mark.parametrize("group", GRID_EXACT, ids=str)
-@pytest.mark.parametrize("name", STATED)
-def test_every_layer_with_a_table(name, group):
+@pytest.mark.parametrize("name", sorted(LAYERS))
+def test_every_registered_layer(name, group):
     for sample in LAYERS[name].samples():
         layer = LAYERS[name](**sample.arguments, group=group)
         fields = sample.channels or sample.arguments.get("c_in") or sample.arguments["fields"]
@@ -63,18 +63,12 @@ def test_every_layer_with_a_table(name, group):
             assert_exact(between_stock_layers(layer, channels), (channels, *sample.size), dtype)
 
 
-def test_the_layers_of_the_paper_state_a_table():
-    assert {
-        "E4Conv2d",
-        "GroupConv2d",
-        "LiftingConv2d",
-        "FieldBatchNorm2d",
-        "FieldGroupNorm",
-        "GroupMaxPool",
-        "PointwiseConv2d",
-        "SeparableGroupConv2d",
-        "SteerableConv2d",
-    } <= set(STATED)
+@pytest.mark.parametrize("arguments", [(8, [4]), (8, [1]), (16, [4, 2, 1], [1, 1, 2]), (8, [1, 2], [1, 1])])
+def test_channel_max_pool(arguments):
+    for dtype in DTYPES:
+        assert_exact(
+            between_stock_layers(ChannelMaxPool(*arguments), arguments[0]), (arguments[0], 4, 5), dtype
+        )
 
 
 SIZES = st.tuples(st.integers(1, 9), st.integers(1, 9))
@@ -199,12 +193,29 @@ NETWORK_SETTINGS = {
     "cifar": ("separable_cifar", {"group": "p4m", "widths": [2, 3, 4], "kind": "g", "depth": 2}, (3, 32, 32)),
     "resnet": ("basic_resnet", {"group": "p4", "width": 4}, (3, 32, 32)),
     "steerable": ("steerable_resnet", {"group": "D8", "width": 2, "classes": 10}, (3, 64, 64)),
+    "self-attention": (
+        "p4_sa",
+        {
+            "width": 3,
+            "heads": 2,
+            "head_channels": 4,
+            "kernel": 3,
+            "hidden": 2,
+            "position_hidden": 3,
+            "crops": [1, 0, 1],
+        },
+        (1, 14, 14),
+    ),
+    "attentive": ("alpha_p4_cnn", {"width": 4}, (1, 28, 28)),
+    "implicit": ("basic_cnn", {"width": 32, "pool_sizes": [4, 2, 1], "ratio": [1, 1, 2]}, (1, 28, 28)),
     "e4 resnet": ("basic_resnet", {"group": "p4m", "width": 2, "layer": "e4"}, (3, 32, 32)),
 }
 
 
 IN_FLOAT32 = [(name, torch.float32) for name in NETWORK_SETTINGS]
-IN_OTHERS = [(name, dtype) for name in ("e4 printed", "gc", "steerable") for dtype in DTYPES[1:]]
+IN_OTHERS = [
+    (name, dtype) for name in ("e4 printed", "gc", "steerable", "self-attention") for dtype in DTYPES[1:]
+]
 
 
 @pytest.mark.parametrize(("name", "dtype"), IN_FLOAT32 + IN_OTHERS)
@@ -244,5 +255,8 @@ def test_what_has_no_table_is_named():
         predict_saved(Chain(layer=Other(1, 2, 3, group="p4")), (4, 4, 4))
     with pytest.raises(SettingError, match="silu: no closed form for what SiLU"):
         predict_saved(Chain(stem=nn.Conv2d(1, 2, 1), silu=nn.SiLU(inplace=True)), (1, 4, 4))
+    cropped = Chain(stem=nn.Conv2d(1, 4, 1), crop=SpatialCrop(1, 1, group="p4"), tail=nn.Conv2d(4, 1, 1))
+    with pytest.raises(SettingError, match="tail: keeps the part of a map that crop hands on"):
+        predict_saved(cropped, (1, 4, 4))
     with pytest.raises(SettingError, match="p=1"):
         predict_saved(Chain(stem=nn.Conv2d(1, 2, 1), drop=nn.Dropout(1.0)), (1, 4, 4))
