@@ -31,6 +31,10 @@ IMPLICIT = "implicit"
 BUILT = "built, nothing published"
 """The verdict of a built figure that no publication has."""
 
+COST, MEASUREMENT, CARRIED, BUILT_KIND = "cost", "measurement", "carried", "built"
+"""What a line of a published table is: a published cost with a verdict, a recorded measurement beside one, a quantity
+that is only carried along (a test error), or a built figure that nobody published."""
+
 MEASURED = "measured"
 """The verdict of a recorded measurement: it stands beside a cell and judges nothing."""
 
@@ -71,6 +75,13 @@ class BuiltCell:
     def judged(self) -> bool:
         """Whether this is a published cost cell with a verdict, and not a quantity that is carried along."""
         return self.cell.compared and self.measured_on is None
+
+    @property
+    def kind(self) -> str:
+        """``cost`` with a verdict, ``measurement`` beside a cost, or ``carried`` along uncompared."""
+        if self.measured_on is not None:
+            return MEASUREMENT
+        return COST if self.cell.compared else CARRIED
 
     @property
     def as_recorded(self) -> bool:
@@ -177,6 +188,7 @@ TABLE_COLUMNS = (
     "executed_macs",
     "card",
     "evidence",
+    "kind",
 )
 
 
@@ -186,7 +198,7 @@ def table_rows(cells: Sequence[BuiltCell]) -> list[dict[str, Any]]:
         {
             "row": cell.row.row,
             "quantity": cell.cell.quantity,
-            "published": _with_unit(cell.cell),
+            "published": published_text(cell.cell),
             "built": cell.built,
             "deviation_percent": cell.deviation_percent,
             "convention": _convention_of(cell),
@@ -194,6 +206,7 @@ def table_rows(cells: Sequence[BuiltCell]) -> list[dict[str, Any]]:
             "executed_macs": cell.executed_macs,
             "card": cell.card.name,
             "evidence": cell.cell.evidence,
+            "kind": cell.kind,
         }
         for cell in cells
     ]
@@ -205,7 +218,8 @@ def _convention_of(cell: BuiltCell) -> str | None:
     return MEMORY_CONVENTION if cell.cell.quantity == GPU_MEMORY else cell.cell.convention
 
 
-def _with_unit(cell: Cell) -> str:
+def published_text(cell: Cell) -> str:
+    """A published figure as printed, with its deviation over runs and its unit."""
     spread = f" ± {cell.spread}" if cell.spread else ""
     unit = "" if not cell.unit else "%" if cell.unit == "%" else f" {cell.unit}"
     return f"{cell.value}{spread}{unit}"
@@ -233,6 +247,7 @@ def built_object(row: str, card: str, quantity: str, convention: str | None, bui
         "executed_macs": None,
         "card": card,
         "evidence": None,
+        "kind": BUILT_KIND,
     }
 
 

@@ -32,51 +32,29 @@ def check(
     """
     check_format(output_format)
     from e4profile.cards import all_cards
-    from e4profile.checks import run_checks
     from e4profile.errors import SettingError
-    from e4profile.render.tables import Column, Table
 
     if random_settings < 0:
         raise SettingError(f"--random (={random_settings}) must not be negative")
     names = model or []
     given = overrides(arguments, "--arg")
-    progress = Progress("check", (len(names) or len(all_cards())) + random_settings)
     results = []
-    try:
+    with Progress("check", (len(names) or len(all_cards())) + random_settings + 1, quiet=True) as progress:
+        from e4profile.checks import run_checks
+
+        progress.step("PyTorch")
         for result in run_checks(names, random_settings, seed, inputs or (), given):
             results.append(result)
             progress.step(result.model)
-    finally:
-        progress.close()
+    from e4profile.tables.checks import check_table
+
+    emit(check_table(results), output_format, units)
     problems = [problem for result in results for problem in result.problems]
-    table = Table(
-        title="Closed form against what runs, per layer, tolerance 0",
-        columns=(
-            Column("agrees", "agrees", "boolean", priority=100),
-            Column("model", "model", "text", priority=90),
-            Column("params", "params", "integer", priority=70),
-            Column("macs", "MACs", "integer", priority=70),
-            Column("layers", "layers", "integer", priority=50),
-            Column("cells", "published cells", "integer", "cells", 40),
-            Column("problems", "problems", "integer", priority=60),
-        ),
-        rows=tuple(result.row() for result in results),
-        notes=(
-            *(problems or (_all_hold(len(results)),)),
-            *(text for result in results for text in result.notes),
-        ),
-        convention="macs (convolution + linear + aggregation + attention)",
-    )
-    emit(table, output_format, units)
     if problems:
         if output_format in ("json", "csv"):
             for problem in problems:
                 note(problem)
         sys.exit(1)
-
-
-def _all_hold(count: int) -> str:
-    return "the network holds" if count == 1 else f"all {count} networks hold"
 
 
 def register(app: typer.Typer) -> None:

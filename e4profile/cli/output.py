@@ -35,32 +35,55 @@ def note(text: str) -> None:
 
 
 class Progress:
-    """How far a long command is, on stderr: a live line on a terminal, first and last line otherwise."""
+    """How far a long command is, on stderr: on a terminal a bar with an estimate, which leaves nothing behind.
 
-    def __init__(self, what: str, total: int) -> None:
+    Elsewhere the first and the last line, for the log of a run of minutes.
+
+    Args:
+        what: the command.
+        total: how many steps there are.
+        quiet: whether to say nothing where there is no terminal, and nothing at the end of what was finished.
+    """
+
+    _BAR = 20
+
+    def __init__(self, what: str, total: int, *, quiet: bool = False) -> None:
         import time
 
         self._clock = time.monotonic
         self.what, self.total, self.done = what, total, 0
         self._start = self._clock()
+        self._quiet = quiet
         self._live = sys.stderr.isatty()
-        if not self._live:
+        if self._live:
+            self._draw("")
+        elif not quiet:
             note(f"{what}: {total} to do")
 
     def step(self, text: str) -> None:
         """One more is done; ``text`` says which."""
         self.done += 1
         if self._live:
-            elapsed = self._clock() - self._start
-            left = elapsed / self.done * (self.total - self.done)
-            line = f"{self.what}: {self.done}/{self.total}, about {left:.0f} s left  {text}"
-            width = max(20, shutil.get_terminal_size().columns)
-            sys.stderr.write(f"\r\x1b[2K{line[: width - 1]}")
-            sys.stderr.flush()
+            left = (self._clock() - self._start) / self.done * (self.total - self.done)
+            self._draw(f", about {left:.0f} s left: {text}")
 
     def close(self) -> None:
         """Leave the line behind."""
         if self._live:
             sys.stderr.write("\r\x1b[2K")
             sys.stderr.flush()
-        note(f"{self.what}: {self.done} of {self.total} done")
+        if not self._quiet or (self._live and self.done < self.total):
+            note(f"{self.what}: {self.done} of {self.total} done")
+
+    def _draw(self, text: str) -> None:
+        filled = self._BAR * self.done // max(self.total, 1)
+        bar = "#" * filled + "-" * (self._BAR - filled)
+        width = max(20, shutil.get_terminal_size().columns)
+        sys.stderr.write(f"\r\x1b[2K{f'{self.what} [{bar}] {self.done}/{self.total}{text}'[: width - 1]}")
+        sys.stderr.flush()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -21,18 +21,18 @@ def report(
 
     Times come from records below the folder (benchmarks/, gpu/); nothing is measured anew.
     """
-    from e4profile.report import check_folder, check_report, write_report
-    from e4profile.report.content import steps
+    progress = Progress("report", 1, quiet=True)
+    with progress:
+        from e4profile.report import check_folder, check_report, write_report
+        from e4profile.report.content import steps
 
-    check_folder(out, to_write=not check)
-    progress = Progress("report", len(steps()))
-    try:
+        check_folder(out, to_write=not check)
+        progress.total += len(steps())
+        progress.step("PyTorch")
         if not check:
             written = write_report(out, progress.step)
         else:
             stale = check_report(out, progress.step)
-    finally:
-        progress.close()
     if not check:
         note(f"wrote {len(written)} files to {out}")
         return

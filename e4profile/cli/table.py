@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,13 +12,9 @@ from e4profile.cli.options import Format, Units, check_format
 from e4profile.cli.output import Progress, emit, note
 
 _EXACT = ("json", "csv")
-_STEERABLE = "steerable"
 
 if TYPE_CHECKING:
-    from e4profile.published_tables import BuiltCell
-    from e4profile.render.tables import Table
-
-    Built: TypeAlias = list[BuiltCell] | list[dict[str, Any]]
+    from e4profile.tables.published import Built
 
 
 def table(
@@ -28,7 +23,10 @@ def table(
     output_format: Format = "table",
     units: Units = "auto",
 ) -> None:
-    """Rebuild a published table: published value, built value, convention and verdict for every cell."""
+    """Rebuild a published table: published value, built value, convention and verdict for every cell.
+
+    Test errors stand in columns beside the costs; json and csv have a line for each, with its kind.
+    """
     check_format(output_format)
     from e4profile.errors import SettingError, UnknownNameError
     from e4profile.published_tables import table_names
@@ -43,198 +41,48 @@ def table(
     if name not in (*known, "all"):
         raise UnknownNameError("table", name, (*known, "all"))
     wanted = known if name == "all" else [name]
-    progress = Progress("table", len(wanted))
     built: dict[str, Built] = {}
-    try:
+    with Progress("table", len(wanted) + 1, quiet=True) as progress:
+        from e4profile.tables.published import build
+
+        progress.step("PyTorch")
         for one in wanted:
-            built[one] = _build(one)
+            built[one] = build(one)
             progress.step(one)
-    finally:
-        progress.close()
     if name == "all":
         _emit_all(built, output_format, units)
     else:
-        emit(as_table(name, built[name], for_programs=output_format in _EXACT), output_format, units)
-        if name == _STEERABLE and output_format not in _EXACT:
-            sys.stdout.write("\n")
-            emit(_steerable_table(), output_format, units)
+        _emit_one(name, built[name], output_format, units)
 
 
-def _build(name: str) -> Built:
-    from e4profile.published_tables import IMPLICIT, build_table
+def _emit_one(name: str, built: Built, output_format: str, units: str) -> None:
+    from e4profile.tables.published import STEERABLE, as_table
+    from e4profile.tables.steerable import steerable_table
 
-    if name == IMPLICIT:
-        from e4profile.implicit_table import implicit_comparison
-
-        return implicit_comparison()
-    return build_table(name)
-
-
-def as_table(name: str, built: Built, *, for_programs: bool) -> Table:
-    """What was built for a table as a table: for readers, or with every column for programs."""
-    from e4profile.published_tables import IMPLICIT
-
-    if name == IMPLICIT:
-        comparison = cast("list[dict[str, Any]]", built)
-        return _implicit_objects(comparison) if for_programs else _implicit_table(comparison)
-    table = published_table(name, cast("list[BuiltCell]", built), for_programs=for_programs)
-    return _with_steerable_costs(table) if name == _STEERABLE and for_programs else table
-
-
-def _with_steerable_costs(table: Table) -> Table:
-    from dataclasses import replace
-
-    from e4profile.published_tables import built_object
-    from e4profile.steerable_table import QUANTITIES, steerable_rows
-
-    built = tuple(
-        built_object(row["model"], row["model"], quantity, meaning, row[quantity])
-        for row in steerable_rows()
-        for quantity, meaning in QUANTITIES.items()
-    )
-    return replace(table, rows=(*table.rows, *built))
-
-
-def _steerable_table() -> Table:
-    from e4profile.render.tables import Column, Table
-    from e4profile.steerable_table import SHARE_BATCH, steerable_rows
-
-    columns = (
-        Column("model", "model", "text", priority=100),
-        Column("group", "group", "text", priority=50),
-        Column("width", "width", "integer", priority=50),
-        Column("params", "params", "integer", priority=80),
-        Column("inference_macs", "inference MACs", "integer", priority=95),
-        Column("expansion_macs", "expansion MACs", "integer", priority=90),
-        Column("expansion_share", "expansion share %", "percent", priority=70),
-        Column("expansion_reference_macs", "expansion MACs, reference library", "integer", "expansion ref.", 60),
-        Column("expansion_reference_share", "share %, reference library", "percent", "share ref. %", 40),
-        Column("dense_filter_bytes", "dense filters", "bytes", priority=85),
-    )
-    return Table(
-        "Steerable ResNets: inference, filter expansion in training, filters kept in evaluation",
-        columns,
-        tuple(steerable_rows()),
-        (
-            "expansion runs once per training forward, whatever the batch, and not at inference",
-            f"shares: of a training forward of {SHARE_BATCH} images, the expansion included",
-            "reference library: one dense contraction per field pair, a factor of the group order more",
-        ),
-        convention="macs, one image",
-    )
+    emit(as_table(name, built, for_programs=output_format in _EXACT), output_format, units)
+    if name == STEERABLE and output_format not in _EXACT:
+        sys.stdout.write("\n")
+        emit(steerable_table(), output_format, units)
 
 
 def _emit_all(built: dict[str, Built], output_format: str, units: str) -> None:
-    from e4profile.compare import tally
-    from e4profile.published_tables import IMPLICIT
+    from e4profile.tables.published import as_table, tally_text
+    from e4profile.tables.steerable import steerable_table
 
-    published = {name: cast("list[BuiltCell]", cells) for name, cells in built.items() if name != IMPLICIT}
-    verdicts = [cell.verdict for cells in published.values() for cell in cells if cell.judged]
-    summary = f"{len(verdicts)} published cost cells: " + ", ".join(
-        f"{count} {verdict}" for verdict, count in tally(verdicts).items()
-    )
-    tables = {name: as_table(name, one, for_programs=output_format in _EXACT) for name, one in built.items()}
+    summary = tally_text(list(built.values()))
     if output_format in _EXACT:
         from e4profile.render.tables import Column, Table
 
+        tables = {name: as_table(name, one, for_programs=True) for name, one in built.items()}
         columns = (Column("table", "table", "text"), *next(iter(tables.values())).columns)
         rows = tuple({"table": name, **row} for name, one in tables.items() for row in one.rows)
         emit(Table("Every published table", columns, rows), output_format, units)
         note(summary)
         return
-    for one in (*tables.values(), _steerable_table()):
-        emit(one, output_format, units)
+    for found in (*(as_table(name, one, for_programs=False) for name, one in built.items()), steerable_table()):
+        emit(found, output_format, units)
         sys.stdout.write("\n")
     sys.stdout.write(f"{'% ' if output_format == 'latex' else ''}{summary}\n")
-
-
-def _implicit_objects(comparison: list[dict[str, Any]]) -> Table:
-    from e4profile.published_tables import TITLES, implicit_rows
-
-    return _published_objects(TITLES["implicit"], implicit_rows(comparison), for_programs=True)
-
-
-def _implicit_table(comparison: list[dict[str, Any]]) -> Table:
-    from e4profile.published_tables import TITLES
-    from e4profile.render.tables import Column, Table
-
-    columns = (
-        Column("model", "model", "text", priority=100),
-        Column("objective", "objective", "text", priority=50),
-        Column("width", "width", "integer", priority=60),
-        Column("params", "params", "integer", priority=90),
-        Column("inference_macs", "inference MACs", "integer", priority=95),
-        Column("step_macs", "training step MACs", "integer", priority=95),
-        Column("step_ratio", "step / plain step", "ratio", priority=80),
-        Column("gcnn_group", "G-CNN group", "text", priority=30),
-        Column("gcnn_width", "G-CNN width", "integer", priority=30),
-        Column("gcnn_params", "G-CNN params", "integer", priority=40),
-        Column("gcnn_inference_macs", "G-CNN inference MACs", "integer", priority=70),
-        Column("gcnn_step_macs", "G-CNN training step MACs", "integer", priority=70),
-    )
-    return Table(
-        TITLES["implicit"],
-        columns,
-        tuple({column.key: row[column.key] for column in columns} for row in comparison),
-        (
-            "inference costs what the plain network costs; a training step runs an image and its copy, forward and "
-            "backward",
-            "step / plain step is measured: executed MACs of a step with and without the objective",
-            "the G-CNN is the ResNet18 whose parameters, by closed form, come nearest",
-            "no cost was published for these networks",
-        ),
-        convention="macs, per sample",
-    )
-
-
-def published_table(name: str, cells: list[BuiltCell], *, for_programs: bool = False) -> Table:
-    """The cells of one published table as a table."""
-    from e4profile.cards import BY_RULE
-    from e4profile.compare import tally
-    from e4profile.published_tables import TITLES, table_rows
-
-    compared = [cell.verdict for cell in cells if cell.judged]
-    notes = [f"{len(compared)} cost cells: " + ", ".join(f"{n} {v}" for v, n in tally(compared).items())]
-    notes += [f"{one.row.row}, {one.cell.quantity}: {one.cell.evidence}" for one in cells if one.cell.evidence]
-    notes += [rule_note(cell) for cell in cells if cell.verdict == BY_RULE]
-    title = TITLES.get(name, f"Table {name}")
-    return _published_objects(title, table_rows(cells), notes, for_programs=for_programs)
-
-
-def rule_note(cell: BuiltCell) -> str:
-    """What the rule of a published tool charges beyond the MACs that run."""
-    causes = ", ".join(f"{kind.replace('_', ' ')} {amount:+,}" for kind, amount in cell.rule_causes.items())
-    return f"{cell.row.row}: {cell.executed_macs:,} MACs run; {cell.cell.convention} charges {cell.built:,}: {causes}"
-
-
-def _published_objects(
-    title: str, rows: list[dict[str, Any]], notes: Sequence[str] = (), *, for_programs: bool
-) -> Table:
-    from e4profile.published_tables import TABLE_COLUMNS
-    from e4profile.render.tables import Column, Table
-
-    columns = {
-        "row": Column("row", "row", "text", priority=95),
-        "quantity": Column("quantity", "quantity", "text", priority=90),
-        "published": Column("published", "published", "text", priority=90),
-        "built": Column("built", "built", "integer", priority=90),
-        "deviation_percent": Column("deviation_percent", "deviation %", "percent", "dev. %", 60),
-        "convention": Column("convention", "convention", "text", priority=50),
-        "verdict": Column("verdict", "verdict", "verdict", priority=100),
-        "executed_macs": Column("executed_macs", "executed MACs", "integer", priority=30),
-        "card": Column("card", "card", "text", priority=20),
-        "evidence": Column("evidence", "evidence", "text", priority=0),
-    }
-    # programs get the evidence in its column, readers below the table
-    keys = [key for key in TABLE_COLUMNS if for_programs or key != "evidence"]
-    return Table(
-        title,
-        tuple(columns[key] for key in keys),
-        tuple({key: row[key] for key in keys} for row in rows),
-        tuple(notes),
-        convention="as each row says; reproduced: the built value has the published digits at their precision; "
-        "deviation: built against published",
-    )
 
 
 def register(app: typer.Typer) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from e4profile.cli.sweep import sweep_notes, sweep_table
 from e4profile.compare import tally
 from e4profile.figures import FIGURES, Figure, draw_all
 from e4profile.plans import make_plan
@@ -19,6 +18,7 @@ from e4profile.report.closed_forms import closed_forms
 from e4profile.report.measured import measured_tables
 from e4profile.report.published import Published, build_published, verdict_table
 from e4profile.sweeps import Sweep
+from e4profile.tables.sweep import sweep_table
 
 SWEPT_GROUPS = ("p4", "p4m")
 TABLES, DRAWINGS, VERSIONS, PAGE = "tables", "figures", "versions.json", "index.html"
@@ -91,7 +91,7 @@ def _swept(group: str) -> Table:
     running = Sweep(make_plan(groups=[group]))
     for _ in running.run():
         pass
-    return sweep_table(running.rows(), sweep_notes(running), groups=[group])
+    return sweep_table(running)
 
 
 def _draw(folder: Path, records: Path) -> list[Path]:

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from e4profile.cli.time_tables import time_table
 from e4profile.environment import described, same_environment
 from e4profile.errors import SettingError
 from e4profile.records import RecordStore
 from e4profile.render.html.model import PageTable, slug
 from e4profile.render.tables import Column, Kind, Table
+from e4profile.tables.times import time_table
 from e4profile.timing.record import KIND, TimeRecord
 
 FOLDERS = ("benchmarks", "gpu")

@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from e4profile.cards import VERDICTS
-from e4profile.cli.table import as_table, published_table, rule_note
 from e4profile.compare import tally
 from e4profile.conventions import CONVENTIONS
-from e4profile.implicit_table import implicit_comparison
-from e4profile.published_tables import IMPLICIT, TITLES, BuiltCell, build_table
+from e4profile.published_tables import IMPLICIT, TITLES, BuiltCell
 from e4profile.render.html.model import PageTable
 from e4profile.render.tables import Column, Table
+from e4profile.tables.published import as_table, build, rule_note, shown_cells
 
 
 @dataclass(frozen=True)
@@ -37,24 +36,20 @@ def build_published(name: str) -> Published:
     Raises:
         UnknownNameError: for a table that no card has a row of.
     """
+    built = build(name)
+    readable, exact = (as_table(name, built, for_programs=asked) for asked in (False, True))
     if name == IMPLICIT:
-        comparison = implicit_comparison()
-        readable = as_table(name, comparison, for_programs=False)
-        exact = as_table(name, comparison, for_programs=True)
         return Published(name, readable, exact, PageTable(f"table-{name}", readable), ())
-    cells = build_table(name)
-    readable = published_table(name, cells)
-    exact = published_table(name, cells, for_programs=True)
-    # the evidence opens on click, so only the tally stays below the rows; carried along elsewhere, it is dropped here
-    shown = ("executed_macs", "card", "evidence")
-    columns = tuple(column for column in exact.columns if column.key not in shown)
-    rows = tuple({column.key: row[column.key] for column in columns} for row in exact.rows)
-    table = replace(exact, columns=columns, rows=rows, notes=exact.notes[:1])
+    cells = cast("list[BuiltCell]", built)
+    # what a verdict opens on click needs no column, and of the notes only the tally stays below the rows
+    columns = tuple(column for column in readable.columns if column.key not in ("executed_macs", "card"))
+    rows = tuple({column.key: row[column.key] for column in columns} for row in readable.rows)
+    table = replace(readable, columns=columns, rows=rows, notes=readable.notes[:1])
     return Published(
         name,
         readable,
         exact,
-        PageTable(f"table-{name}", table, [_details(cell) for cell in cells]),
+        PageTable(f"table-{name}", table, [_details(cell) for cell in shown_cells(cells)]),
         tuple(cell.verdict for cell in cells if cell.judged),
     )
 

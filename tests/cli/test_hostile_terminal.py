@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 
-def run(command: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def shell(command: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     program = f"{sys.executable} -m e4profile"
     return subprocess.run(
         ["sh", "-c", command.replace("e4profile", program)],
@@ -21,14 +21,14 @@ def run(command: str, cwd: Path, **environment: str) -> subprocess.CompletedProc
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_or_closed_stdout_is_one_line(tmp_path):
     for command in ("e4profile models > /dev/full", "e4profile models >&-"):
-        done = run(command, tmp_path)
+        done = shell(command, tmp_path)
         assert done.returncode == 2, command
         assert len(done.stderr.splitlines()) == 1
         assert done.stderr.startswith("e4profile: ")
 
 
 def test_an_encoding_without_our_signs_shows_escapes(tmp_path):
-    done = run("e4profile models", tmp_path, PYTHONIOENCODING="ascii", COLUMNS="\u00b2\u00b2")
+    done = shell("e4profile models", tmp_path, PYTHONIOENCODING="ascii", COLUMNS="\u00b2\u00b2")
     assert (done.returncode, done.stderr) == (0, "")
     assert "\\u" in done.stdout
 
@@ -43,15 +43,9 @@ def test_an_encoding_without_our_signs_shows_escapes(tmp_path):
         (("time", ","), "names nothing"),
     ],
 )
-def test_values_are_refused_by_name(arguments, message, tmp_path, monkeypatch, capsys):
-    from e4profile.cli.main import main
-
+def test_values_are_refused_by_name(arguments, message, tmp_path, run):
     (tmp_path / "deep.toml").write_text("a = " + "[" * 100_000)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["e4profile", *arguments])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    assert stop.value.code == 2
-    err = capsys.readouterr().err
+    code, _, err = run(*arguments)
+    assert code == 2
     assert message in err
     assert len(err.splitlines()) == 1

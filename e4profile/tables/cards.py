@@ -1,0 +1,67 @@
+"""The cards as tables: all of them, or one in full."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from e4profile.cards import Card, Cell
+from e4profile.published_tables import published_text
+from e4profile.render.tables import Column, Table
+
+
+def cards_table(cards: Sequence[Card]) -> Table:
+    """One row per card."""
+    return Table(
+        title="Cards of published networks",
+        columns=(
+            Column("model", "model", "text", priority=100),
+            Column("title", "title", "text", priority=60),
+            Column("group", "group", "text", priority=80),
+            Column("input", "input", "text", priority=70),
+            Column("network", "network", "text", priority=40),
+            Column("published_rows", "published rows", "integer", "rows", 50),
+        ),
+        rows=tuple(
+            {
+                "model": card.name,
+                "title": card.title,
+                "group": card.arguments.get("group"),
+                "input": "x".join(map(str, card.input)),
+                "network": card.network,
+                "published_rows": len(card.published),
+            }
+            for card in cards
+        ),
+        notes=("one card in full: e4profile models NAME; its cost: e4profile count NAME",),
+    )
+
+
+def _figure(cell: Cell) -> str:
+    rule = f", counted by the convention {cell.convention}" if cell.convention else ""
+    verdict = f": {cell.verdict}" if cell.verdict else ""
+    return f"{published_text(cell)}{rule}{verdict}"
+
+
+def card_table(card: Card) -> Table:
+    """One card: its source, arguments, training and published figures."""
+    facts: list[tuple[str, str, object]] = [
+        ("card", "title", card.title),
+        ("card", "source", card.source),
+        ("card", "network", card.network),
+        ("card", "input", "x".join(map(str, card.input))),
+        *(("argument", key, value) for key, value in card.arguments.items()),
+        *(("training", key, value) for key, value in card.training.items()),
+    ]
+    for row in card.published:
+        for cell in row.cells:
+            facts.append(("published", f"table {row.table}, {row.row}, {cell.quantity}", _figure(cell)))
+    return Table(
+        title=card.name,
+        columns=(
+            Column("part", "part", "text", priority=50),
+            Column("name", "name", "text", priority=100),
+            Column("value", "value", "text", priority=100),
+        ),
+        rows=tuple({"part": part, "name": name, "value": str(value)} for part, name, value in facts),
+        notes=card.notes,
+    )

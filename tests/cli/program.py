@@ -1,0 +1,33 @@
+"""The program called in this process: what a test of a command asks for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+
+from e4profile.cli.main import main
+
+
+class Result(NamedTuple):
+    """Exit code, what went to stdout, what went to stderr."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Result]
+
+
+def caller(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    def call(*arguments: object) -> Result:
+        monkeypatch.setattr(sys, "argv", ["e4profile", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert isinstance(stop.value.code, int)
+        return Result(stop.value.code, *capsys.readouterr())
+
+    return call
