@@ -1,8 +1,4 @@
-"""What an executed operator costs: counted by a formula, free by this list, or unknown.
-
-Free means that no convention of this package charges it: it moves, makes, compares or sums elements, or maps
-them one by one. The list is explicit so that an operator nobody thought of is unknown, never zero.
-"""
+"""What an executed operator costs: counted by a formula, free by the list of ``counters.free``, or unknown."""
 
 from __future__ import annotations
 
@@ -24,46 +20,15 @@ from e4profile.conventions import (
     MAC_KINDS,
     NORM_KINDS,
 )
+from e4profile.counters.free import FREE
 from e4profile.errors import SettingError, UnknownNameError
+
+__all__ = ["FORMULAS", "FREE", "KINDS", "operations", "register_free", "register_operator"]
 
 KINDS = (*MAC_KINDS, *NORM_KINDS, *FILTER_KINDS)
 """What a registered operator may report."""
 
 Formula = Callable[..., Mapping[str, int]]
-
-_FREE: dict[str, str] = {
-    "views": """
-        alias as_strided detach diagonal expand flatten lift_fresh movedim narrow permute real select slice
-        split split_with_sizes squeeze swapaxes t transpose unbind unflatten unfold unsafe_chunk unsafe_split
-        unsafe_split_with_sizes unsqueeze view view_as_real
-        _unsafe_view _reshape_alias _reshape_copy reshape view_as_complex""",
-    "copies and creation": """
-        _pin_memory _to_copy arange cat clone constant_pad_nd contiguous copy copy_ embedding empty empty_like
-        empty_permuted empty_strided eye fill fill_ flip full full_like gather index index_put index_put_
-        index_select lift linspace masked_fill masked_fill_ new_empty new_empty_strided new_full new_ones
-        new_zeros ones ones_like pixel_shuffle pixel_unshuffle reflection_pad2d repeat repeat_interleave
-        replication_pad2d roll rot90 scalar_tensor scatter slice_scatter select_scatter stack tril triu where
-        zero_ zeros zeros_like im2col col2im""",
-    "random numbers": "bernoulli bernoulli_ native_dropout normal_ rand rand_like randn randn_like uniform_",
-    "element by element": """
-        abs add add_ bitwise_and bitwise_not bitwise_or ceil clamp clamp_ clamp_max clamp_min cos div div_ elu eq
-        erf exp floor floor_divide ge gelu gt hardsigmoid hardswish hardswish_ hardtanh hardtanh_ isfinite isnan
-        le leaky_relu leaky_relu_ log log1p logical_and logical_not logical_or lt maximum minimum mish mul mul_
-        ne neg pow prelu _prelu_kernel reciprocal relu relu_ remainder round rsqrt rsub sgn sigmoid sigmoid_ sign
-        silu silu_ sin softplus sqrt square sub sub_ tanh tanh_ threshold true_divide""",
-    "reductions and orderings": """
-        all amax amin any argmax argmin argsort cumsum logsumexp max mean median min native_norm norm prod sort
-        std std_mean sum topk var var_mean linalg_vector_norm""",
-    "softmax": "_log_softmax _softmax _safe_softmax",
-    "pooling and resampling": """
-        _adaptive_avg_pool2d adaptive_avg_pool2d adaptive_max_pool2d avg_pool2d max_pool2d
-        max_pool2d_with_indices mean upsample_bilinear2d upsample_nearest2d grid_sampler_2d
-        _upsample_bilinear2d_aa""",
-    "bookkeeping": "_assert_async _local_scalar_dense equal is_same_size item sym_size",
-}
-
-FREE: dict[str, str] = {name: family for family, names in _FREE.items() for name in names.split()}
-"""Free operators of ATen by name, with their family."""
 
 
 def _elements(kind: str) -> Formula:
@@ -89,8 +54,20 @@ def _generate_aggregate(
     }
 
 
+def _deformable(_: torch.Tensor, weight: torch.Tensor, *__: Any, out: torch.Tensor, **___: Any) -> Mapping[str, int]:
+    # weight (c_out, c_in / groups, k, k); reading between pixels is resampling, which is free
+    return {CONVOLUTION: out.numel() * weight[0].numel()}
+
+
+def _recurrent(features: torch.Tensor, *weights: Any, **_: Any) -> Mapping[str, int]:
+    # features (time, B, c_in); weights of the input and of the state before, once per step and image
+    return {LINEAR: features.numel() // features.shape[-1] * (weights[0].numel() + weights[1].numel())}
+
+
 FORMULAS: dict[str, Formula] = {
     "e4profile::generate_aggregate": _generate_aggregate,
+    "torchvision::deform_conv2d": _deformable,
+    "aten::mkldnn_rnn_layer": _recurrent,
     **{
         f"aten::{name}": _elements(BATCH_NORM)
         for name in (
@@ -116,6 +93,23 @@ _KINDS: dict[str, str] = {
     ),
     "e4profile::aggregate": AGGREGATION,
 }  # fmt: skip
+
+
+def _attention_macs(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> int:
+    # query (.., q, e), key (.., n, e), value (.., n, v)
+    return math.prod(query.shape[:-1]) * key.shape[-2] * (query.shape[-1] + value.shape[-1])
+
+
+_PRODUCTS: dict[str, Callable[..., int]] = {
+    "aten::dot": lambda first, *_, **__: int(first.numel()),
+    "aten::vdot": lambda first, *_, **__: int(first.numel()),
+    "aten::mv": lambda matrix, *_, **__: int(matrix.numel()),
+    "aten::addmv": lambda _, matrix, *__, **___: int(matrix.numel()),
+    "aten::addbmm": lambda _, first, second, **__: int(first.numel()) * int(second.shape[-1]),
+    "aten::_scaled_dot_product_flash_attention_for_cpu": lambda q, k, v, *_, **__: _attention_macs(q, k, v),
+    "aten::_scaled_dot_product_fused_attention_overrideable": lambda q, k, v, *_, **__: _attention_macs(q, k, v),
+}
+"""MACs of products that PyTorch's own registry of flops does not have."""
 
 
 def register_operator(name: str, formula: Formula) -> None:
@@ -180,13 +174,13 @@ def operations(
     kind = getattr(scope, "operation_kind", None)
     if name in FORMULAS:
         return FORMULAS[name](*arguments, **keywords, out=out)
+    default = ATTENTION if "attention" in name else LINEAR
+    if name in _PRODUCTS:
+        return {kind or default: _PRODUCTS[name](*arguments, **keywords)}
     if packet in flop_registry:
         flops = flop_registry[packet](*arguments, **keywords, out_val=out)
         macs, rest = divmod(int(flops), 2)
-        if rest:
-            return None
-        default = ATTENTION if "attention" in name else LINEAR
-        return {_KINDS.get(name) or kind or default: macs}
+        return None if rest else {_KINDS.get(name) or kind or default: macs}
     short = name.removeprefix("aten::")
     if short in ("mul", "mul_") and getattr(scope, "counts_products", False):
         return {kind or AGGREGATION: math.prod(out.shape)}

@@ -1,13 +1,17 @@
 """Products that are summed: a contraction written out element by element.
 
 ``(unfolded * weights).sum(dim)`` multiplies and accumulates, but to the dispatcher it is an element-by-element
-product and a sum, both free. The pair is found by following each product's memory to a sum.
+product and a sum, both free. The pair is found by following each product's memory to a sum. It is no contraction
+where only one factor varies along the summed axes (a scaling, then a sum), nor where the product's elements are used
+for something else too (a gated map that is also pooled).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -16,37 +20,84 @@ _SUMS = ("sum", "mean")
 _COPIES = ("clone", "_to_copy", "contiguous", "_unsafe_view", "_reshape_copy", "copy")
 
 
-class SummedProducts:
-    """Follows products of two tensors through views and copies to a sum over at least one axis.
+@dataclass
+class _Product:
+    """A product that is followed: where it was formed, its elements, and what consumed it."""
 
-    Attributes:
-        macs: elements of products that were summed, by the path where the product was formed.
-    """
+    path: str
+    amount: int
+    contracted: bool = False
+    used: bool = False
+
+
+class _Axis(NamedTuple):
+    stride: int
+    size: int
+
+
+class _Held(NamedTuple):
+    """A product in some memory, with the axes along which both factors vary; None where a copy moved them."""
+
+    product: _Product
+    varying: tuple[_Axis, ...] | None
+
+
+class SummedProducts:
+    """Follows products of two tensors through views and copies to a sum over at least one axis."""
 
     def __init__(self) -> None:
-        self.macs: Counter[str] = Counter()
-        self._open: dict[int | None, tuple[str, int]] = {}
+        self._products: list[_Product] = []
+        self._held: dict[int | None, _Held] = {}
+
+    @property
+    def macs(self) -> dict[str, int]:
+        """Elements of products that were only summed, by the path where the product was formed."""
+        found: Counter[str] = Counter()
+        for product in self._products:
+            if product.contracted and not product.used:
+                found[product.path] += product.amount
+        return dict(found)
 
     def see(self, func: Any, arguments: tuple[Any, ...], out: Any, path: str, *, charged: bool) -> None:
         """Look at one executed operator; ``charged`` products are already MACs."""
         name = func._overloadpacket._qualified_op_name.removeprefix("aten::")
         first = arguments[0] if arguments and isinstance(arguments[0], Tensor) else None
         source = None if first is None else _memory(first)
-        if name in _SUMS and first is not None and out.numel() < first.numel():
-            product = self._open.pop(source, None)
-            if product is not None:
-                self.macs[product[0]] += product[1]
+        changes = bool(func._schema.is_mutable)
+        made = [tensor for tensor in _tensors((out,)) if _memory(tensor) != source or changes]
+        carried = self._held.get(source) if name in _COPIES else None
+        if made and carried is None:
+            self._consume(name, arguments, first)
         # memory is used again: a new tensor at an old address is no product, and an in-place change makes it none
-        carried = self._open.get(source) if name in _COPIES else None
-        for made in out if isinstance(out, (list, tuple)) else (out,):
-            if isinstance(made, Tensor) and (_memory(made) != source or func._schema.is_mutable):
-                self._open.pop(_memory(made), None)
+        for tensor in made:
+            self._held.pop(_memory(tensor), None)
         if not isinstance(out, Tensor):
             return
-        if carried is not None:
-            self._open[_memory(out)] = carried
+        if carried is not None and first is not None:
+            same = out.shape == first.shape and out.stride() == first.stride()
+            self._held[_memory(out)] = carried if same else carried._replace(varying=None)
         if name in _PRODUCTS and not charged and _memory(out) is not None and _is_product(arguments):
-            self._open[_memory(out)] = (path, out.numel())
+            product = _Product(path, out.numel())
+            self._products.append(product)
+            self._held[_memory(out)] = _Held(product, tuple(_varying(arguments[:2], out)))
+
+    def _consume(self, name: str, arguments: tuple[Any, ...], first: Tensor | None) -> None:
+        for tensor in _tensors(arguments):
+            held = self._held.get(_memory(tensor))
+            if held is None:
+                continue
+            if name in _SUMS and tensor is first:
+                held.product.contracted |= _contracts(first, arguments, held.varying)
+            else:
+                held.product.used = True
+
+
+def _tensors(values: Sequence[Any]) -> Iterator[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from _tensors(value)
 
 
 def _memory(tensor: Tensor) -> int | None:
@@ -58,3 +109,29 @@ def _memory(tensor: Tensor) -> int | None:
 
 def _is_product(arguments: tuple[Any, ...]) -> bool:
     return all(isinstance(factor, Tensor) and factor.numel() > 1 for factor in arguments[:2])
+
+
+def _varying(factors: Sequence[Tensor], out: Tensor) -> Iterator[_Axis]:
+    """The axes of a product along which no factor is constant."""
+    for back in range(1, out.dim() + 1):
+        sizes = [factor.shape[-back] if factor.dim() >= back else 1 for factor in factors]
+        if min(sizes) > 1 and all(factor.stride(-back) for factor in factors):
+            yield _Axis(out.stride(-back), out.shape[-back])
+
+
+def _contracts(summed: Tensor, arguments: tuple[Any, ...], varying: Sequence[_Axis] | None) -> bool:
+    """Whether a sum runs along an axis of the product, however it is viewed, along which both factors vary.
+
+    A step of stride s, taken n times, moves along those axes of the product whose own steps and extents overlap
+    the memory between s and s * n.
+    """
+    dims = arguments[1] if len(arguments) > 1 else None
+    given = range(summed.dim()) if dims is None or dims == [] else [dims] if isinstance(dims, int) else dims
+    axes = [_Axis(summed.stride(d), summed.shape[d]) for d in given if summed.dim() and summed.shape[d] > 1]
+    if varying is None:
+        return bool(axes)
+    return any(
+        own.stride < axis.stride * axis.size and own.stride * own.size > axis.stride
+        for axis in axes
+        for own in varying
+    )
