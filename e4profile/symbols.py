@@ -55,7 +55,6 @@ is_expanded, is_regrouped = _indicator("delta_affine"), _indicator("delta_hidden
 keeps_input, is_masked = _indicator("delta_input"), _indicator("delta_mask")
 is_reference = _indicator("delta_reference")
 is_shared_out = _indicator("delta_shares")
-has_elements = _indicator("delta_A")
 
 MEANING: dict[sp.Symbol, str] = {
     B: "images in the batch",
@@ -71,8 +70,8 @@ MEANING: dict[sp.Symbol, str] = {
     k: "kernel size",
     k_h: "kernel height",
     k_w: "kernel width",
-    r: "reduction ratio of the kernel branch",
-    s: "slices: stencils per position and group element",
+    r: "reduction ratio: a branch is squeezed to c_in / r fields; the larger, the cheaper",
+    s: "slices: stencils per position and group element, each shared by c_out / s fields",
     n_groups: "groups of a grouped plain convolution",
     A_V: "group elements concatenated by the encoder: A, or 1 without concatenation",
     A_K: "group elements concatenated by the kernel branch: A, or 1 without concatenation",
@@ -102,7 +101,6 @@ MEANING: dict[sp.Symbol, str] = {
     is_masked: "1 where dropout draws a mask, else 0",
     is_reference: "1 where the aggregation runs as unfold, multiply, sum, else 0",
     is_shared_out: "1 where the channels are shared out to several pool sizes, else 0",
-    has_elements: "1 where the group has more than one element, else 0",
     has_bias: "1 with a bias, else 0",
     has_affine: "1 with an affine pair, else 0",
     has_encoder_norm: "1 with a batch norm on the encoder branch, else 0",

@@ -11,6 +11,7 @@ from torch import nn
 
 from e4profile.conventions import CONVOLUTION, convention
 from e4profile.errors import SettingError
+from e4profile.layers.peak import Timeline
 from e4profile.terms import Terms, evaluate
 
 Shape: TypeAlias = tuple[int, ...]
@@ -166,6 +167,8 @@ class EquivariantLayer(nn.Module):
     """Elements kept for backward whatever the batch, by term."""
     saved_as: ClassVar[Mapping[str, str]] = {}
     """The unit of a saved term; a term not named here is of the compute dtype."""
+    peak: ClassVar[Timeline | None] = None
+    """The storages of forward and backward, step by step; None where nobody has stated them (see ``layers.peak``)."""
     hands_on_input: bool = False
     """Whether the output is a view of the input."""
     field_in: str = "regular"
@@ -201,6 +204,11 @@ class EquivariantLayer(nn.Module):
         """Why this layer is not exactly equivariant on inputs of this shape, or None where it is."""
         del input_shape
         return None
+
+    def no_peak_on(self, input_shape: Shape) -> str | None:
+        """Why ``peak`` does not hold for this layer on inputs of this shape, or None where it does."""
+        del input_shape
+        return None if self.peak is not None else f"{type(self).__name__} states no timeline of its storages"
 
     @classmethod
     def has_closed_form(cls) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import sympy as sp
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from e4profile.errors import SettingError, positive
 from e4profile.groups import GroupLike, as_group
+from e4profile.layers.bank_peak import bank_timeline
 from e4profile.layers.base import Dimensions, Sample, Shape, check_maps, window_size
 from e4profile.layers.filter_bank import FilterBankLayer
 from e4profile.layers.grid import window_reason
@@ -37,6 +39,7 @@ class LiftingConv2d(FilterBankLayer):
     printed = {"params": ("weight",), "macs": ("convolution",)}
     saved = {"input": c_in * h * w}
     saved_constant = {"filters": c_in * c_out * A * k**2}
+    peak = bank_timeline(sp.S.One, A)
 
     def __init__(
         self,

@@ -22,6 +22,7 @@ from e4profile.errors import SettingError, positive
 from e4profile.groups import GroupLike, as_group
 from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps, window_size
 from e4profile.layers.grid import window_reason
+from e4profile.layers.separable_peak import SEPARABLE
 from e4profile.layers.summary_tool import CountedAgain
 from e4profile.symbols import A, c_in, c_out, c_spatial, h, h_out, has_bias, is_dense, k, w, w_out
 from e4profile.terms import Terms
@@ -80,6 +81,7 @@ class SeparableGroupConv2d(EquivariantLayer):
         "spatial filters": (1 - is_dense) * c_spatial * c_out * A * k**2,
         "dense filters": is_dense * c_in * c_out * A**2 * k**2,
     }
+    peak = SEPARABLE
     printed: ClassVar[Mapping[str, Sequence[str]]] = {
         "params": ("pointwise weight", "spatial weight"),
         "macs": ("pointwise", "spatial"),

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from e4profile.conventions import EXPANSION, EXPANSION_REFERENCE, MAC_KINDS
 from e4profile.errors import SettingError, UnknownNameError, positive
 from e4profile.groups import GroupLike, as_group
+from e4profile.layers.bank_peak import STEERABLE
 from e4profile.layers.base import Dimensions, Sample, Shape, check_maps, window_size
 from e4profile.layers.filter_bank import FilterBankLayer
 from e4profile.layers.grid import window_reason
@@ -89,6 +90,7 @@ class SteerableConv2d(FilterBankLayer):
         "sampled basis": n_k * n_grids * k**2,
     }
     saved_as = {"sampled basis": CONVERTED}
+    peak = STEERABLE
     kept = {"dense filters": c_in * A_in * c_out * A_out * k**2}
     """Elements that evaluation mode keeps between forwards."""
 

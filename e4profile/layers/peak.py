@@ -1,0 +1,103 @@
+"""How a layer states its peak: which storages its forward and backward make and free, step by step.
+
+A ``Timeline`` is the layer's whole life in one training step. A step names what an operator makes, as elements of
+the whole batch, and what is free once it is done. The peak is the maximum over steps of the sum of the storages
+that are live then, each rounded up to the allocator's granularity. The input and the output's gradient exist before
+and do not count; the output and the gradients of the input and the parameters live to the end. What depends on an
+argument has a factor of 0 or 1: an indicator symbol, or ``several(n)``.
+
+The timelines hold for training with every parameter trainable, and for an input that needs a gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import sympy as sp
+
+from e4profile.errors import SettingError
+from e4profile.terms import Terms
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operator: the storages it makes, by name, and those that are freed after it.
+
+    A name may be made in several steps of which one at most makes elements in any setting.
+    """
+
+    name: str
+    makes: Terms = field(default_factory=dict)
+    frees: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Forward and backward of a layer.
+
+    Attributes:
+        forward: steps in order.
+        backward: steps in order, once the output's gradient is there.
+        units: the unit of a storage (see ``layers.saved``); one not named here is of the compute dtype.
+
+    Raises:
+        SettingError: when a step frees what no step before it makes.
+    """
+
+    forward: tuple[Step, ...]
+    backward: tuple[Step, ...]
+    units: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        made: set[str] = set()
+        for _, step in self.steps:
+            made |= set(step.makes)
+            for name in step.frees:
+                if name not in made:
+                    raise SettingError(f"step {step.name!r} frees {name!r}, which no step before it makes")
+        if unknown := set(self.units) - made:
+            raise SettingError(f"units of {sorted(unknown)}, which no step makes")
+
+    @property
+    def steps(self) -> Iterator[tuple[str, Step]]:
+        """All steps with their pass, "forward" or "backward"."""
+        for name, steps in (("forward", self.forward), ("backward", self.backward)):
+            for step in steps:
+                yield name, step
+
+
+def several(number: sp.Expr) -> sp.Expr:
+    """1 where a number is greater than 1, else 0: PyTorch permutes and sums over a single element for nothing."""
+    return sp.Min(1, number - 1)
+
+
+def gathered(what: str, elements: sp.Expr, gradient: str) -> tuple[Step, Step]:
+    """The backward of a gather: the gradient's rows are added up into zeros, and then freed."""
+    zeros = f"zeros for {what}"
+    return (
+        Step(zeros, {zeros: elements}),
+        Step(f"add up {what}", {f"gradient of {what}": elements}, (zeros, gradient)),
+    )
+
+
+BIAS_ROWS = "bias of each element"
+
+
+def expanded_bias(present: sp.Expr, fields: sp.Expr, order: sp.Expr) -> Step:
+    """One bias per field, copied to each of its group elements."""
+    return Step("expand bias", {BIAS_ROWS: present * fields * order})
+
+
+def bias_gradient(present: sp.Expr, fields: sp.Expr, order: sp.Expr) -> Terms:
+    """What a convolution's backward makes for ``expanded_bias``: of a single element it is the gradient itself."""
+    return {
+        f"gradient of {BIAS_ROWS}": several(order) * present * fields * order,
+        "gradient of bias": (1 - several(order)) * present * fields,
+    }
+
+
+def bias_sum(present: sp.Expr, fields: sp.Expr, order: sp.Expr) -> Step:
+    """The gradient of the copies added up."""
+    made = {"gradient of bias": several(order) * present * fields}
+    return Step("add up bias", made, (f"gradient of {BIAS_ROWS}",))

@@ -1,0 +1,179 @@
+"""The peak of a single layer's forward and backward: by closed form, and measured on live storages.
+
+The setting of both: a layer in the middle of a network. Its input and its output's gradient exist before and do not
+count; its output stays, and the gradients of its input and its parameters are kept. Workspaces inside an operator do
+not count. The closed form is the layer's ``Timeline``, evaluated; it runs nothing and reads no tensor.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from e4profile.errors import SettingError, positive
+from e4profile.layers.base import EquivariantLayer
+from e4profile.layers.peak import Timeline
+from e4profile.layers.saved import COMPUTE, unit_bytes
+from e4profile.memory.live import GRANULARITY_BYTES, LiveStorages
+from e4profile.symbols import B
+from e4profile.terms import evaluate
+
+END = "end"
+"""The last moment of a pass, when what its last step frees is gone."""
+
+
+@dataclass(frozen=True)
+class LayerPeak:
+    """Live bytes of one layer's training step.
+
+    Attributes:
+        forward_peak_bytes: the most in forward.
+        after_forward_bytes: between forward and backward: what is saved for backward, and the output.
+        backward_peak_bytes: the most in backward.
+        after_backward_bytes: the output and the gradients.
+    """
+
+    forward_peak_bytes: int
+    after_forward_bytes: int
+    backward_peak_bytes: int
+    after_backward_bytes: int
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most at any time."""
+        return max(self.forward_peak_bytes, self.backward_peak_bytes)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What is live while a step runs.
+
+    Attributes:
+        phase: "forward" or "backward".
+        step: the name of the step, or ``END``.
+        bytes_by_term: of every live storage by its name, rounded up.
+    """
+
+    phase: str
+    step: str
+    bytes_by_term: Mapping[str, int]
+
+    @property
+    def live_bytes(self) -> int:
+        """All of it."""
+        return sum(self.bytes_by_term.values())
+
+
+def no_peak_reason(layer: nn.Module, input_shape: Sequence[int]) -> str | None:
+    """Why no closed form of the peak holds for a layer on inputs (B, channels, h, w), or None where one does."""
+    name = type(layer).__name__
+    if not isinstance(layer, EquivariantLayer):
+        return f"{name} states no timeline of its storages"
+    # a subclass may make other storages, so it has to state its own timeline
+    if "peak" not in vars(type(layer)) and layer.no_peak_on(tuple(input_shape)) is None:
+        return f"{name} states no timeline of its storages"
+    return layer.no_peak_on(tuple(input_shape))
+
+
+def moments(
+    layer: nn.Module,
+    input_shape: Sequence[int],
+    *,
+    batch_size: int = 1,
+    dtype: torch.dtype = torch.float32,
+    granularity_bytes: int = GRANULARITY_BYTES,
+) -> tuple[Moment, ...]:
+    """What is live at every step of a layer's forward and backward, by name.
+
+    Args:
+        layer: with a timeline.
+        input_shape: of one image, (channels, h, w).
+        batch_size: B.
+        dtype: of parameters and images.
+        granularity_bytes: each storage is rounded up to a multiple of this.
+
+    Raises:
+        SettingError: where no closed form holds, with the reason, or for a shape that does not fit.
+    """
+    positive(batch_size=batch_size, granularity_bytes=granularity_bytes)
+    shape = (batch_size, *(int(size) for size in input_shape))
+    reason = no_peak_reason(layer, shape)
+    if reason is not None:
+        raise SettingError(f"no closed form of the peak: {reason}")
+    assert isinstance(layer, EquivariantLayer)
+    timeline = layer.peak
+    assert isinstance(timeline, Timeline)
+    values = {**layer.dimensions(shape), B: batch_size}
+    live: dict[str, int] = {}
+    found = []
+    for phase, steps in (("forward", timeline.forward), ("backward", timeline.backward)):
+        for step in steps:
+            for name, elements in evaluate(step.makes, values).items():
+                size_bytes = elements * unit_bytes(timeline.units.get(name, COMPUTE), dtype)
+                if size_bytes:
+                    live[name] = live.get(name, 0) + -(-size_bytes // granularity_bytes) * granularity_bytes
+            found.append(Moment(phase, step.name, dict(live)))
+            for name in step.frees:
+                live.pop(name, None)
+        found.append(Moment(phase, END, dict(live)))
+    return tuple(found)
+
+
+def predict_layer_peak(
+    layer: nn.Module,
+    input_shape: Sequence[int],
+    *,
+    batch_size: int = 1,
+    dtype: torch.dtype = torch.float32,
+    granularity_bytes: int = GRANULARITY_BYTES,
+) -> LayerPeak:
+    """The closed form of ``measure_layer_peak``: the arguments and errors of ``moments``."""
+    known = moments(
+        layer, input_shape, batch_size=batch_size, dtype=dtype, granularity_bytes=granularity_bytes
+    )
+    forward = [moment.live_bytes for moment in known if moment.phase == "forward"]
+    backward = [moment.live_bytes for moment in known if moment.phase == "backward"]
+    return LayerPeak(max(forward), forward[-1], max(backward), backward[-1])
+
+
+def measure_layer_peak(
+    layer: nn.Module,
+    input_shape: Sequence[int],
+    *,
+    batch_size: int = 1,
+    dtype: torch.dtype = torch.float32,
+    granularity_bytes: int = GRANULARITY_BYTES,
+    device: str | torch.device = "cpu",
+) -> LayerPeak:
+    """Live storages during one forward and backward of a copy of a layer, in training.
+
+    Args:
+        layer: on any device; it is left alone.
+        input_shape: of one image, (channels, h, w).
+        batch_size: B.
+        dtype: of parameters and images.
+        granularity_bytes: each storage is rounded up to a multiple of this.
+        device: "cpu", or "meta" for a run without memory.
+
+    Raises:
+        SettingError: for a batch size that is not positive.
+    """
+    positive(batch_size=batch_size, granularity_bytes=granularity_bytes)
+    copied = copy.deepcopy(layer).to(device=device, dtype=dtype).train()
+    for parameter in copied.parameters():
+        parameter.grad = None
+    features = torch.zeros((batch_size, *input_shape), device=device, dtype=dtype, requires_grad=True)
+    with torch.no_grad():
+        gradient = torch.zeros(copied(features).shape, device=device, dtype=dtype)
+    live = LiveStorages([*copied.parameters(), *copied.buffers(), features, gradient], granularity_bytes)
+    with torch.enable_grad(), live:
+        output = copied(features)
+    forward_peak_bytes, after_forward_bytes = live.peak_bytes, live.live_bytes
+    live.peak_bytes = live.live_bytes
+    with live:
+        torch.autograd.backward(output, gradient)
+    return LayerPeak(forward_peak_bytes, after_forward_bytes, live.peak_bytes, live.live_bytes)
