@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import SettingError, UnknownNameError
-from e4profile.targets import Subject, guarded
+from e4profile.targets import Target, guarded
 
 if TYPE_CHECKING:
     import torch
+
+    from e4profile.losses import Loss
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 
@@ -56,71 +58,94 @@ def torch_dtype(name: str) -> torch.dtype:
     return dtype
 
 
-def memory_row(card: Subject, batch_size: int, optimiser: str, dtype_name: str) -> dict[str, Any]:
+def memory_row(  # noqa: PLR0917 - the options of one command
+    card: Target, batch_size: int | None, optimiser: str, dtype_name: str, loss: Loss, notes: list[str]
+) -> dict[str, Any]:
     """One network at one batch size, with the keys of ``COLUMNS``; nothing of that size is allocated.
 
     ``saved_formula_bytes`` is the closed form (None where a layer states none), ``saved_measured_bytes`` what
-    autograd keeps in a run on the meta device.
+    autograd keeps in a run on the meta device. Without a batch size the inputs stay as they are; where they share no
+    leading size, nothing says what grows with the batch.
     """
     from e4profile.memory import predict, predict_saved
 
-    dtype, model = torch_dtype(dtype_name), card.build("meta")
-    with guarded(card):
-        step = predict(model, card.input, batch_size, optimiser=optimiser, dtype=dtype)
-    try:
-        formula = predict_saved(model, card.input, dtype=dtype).saved_bytes(batch_size)
-    except SettingError:
-        formula = None
+    dtype, model, batch = torch_dtype(dtype_name), card.build("meta"), batch_size or card.own_batch
+    with guarded(card, batch_size):
+        step = predict(model, card.batched, batch, optimiser=optimiser, dtype=dtype, loss=loss)
+    notes += loss_notes(card, step.loss, loss)
+    grows = batch is not None and step.saved_constant_bytes >= 0
+    if batch is not None and not grows:
+        notes.append(f"{card.name}: what is saved grows by less from {batch} to {batch + 1} images than up to {batch}")
+    formula = None
+    if card.input is not None:
+        with suppress(SettingError):
+            formula = predict_saved(model, card.input, dtype=dtype).saved_bytes(step.batch_size)
     return {
         "agrees": None if formula is None else formula == step.saved_bytes,
         "model": card.name,
-        "batch_size": batch_size,
+        "batch_size": batch,
         "step_bytes": step.step_bytes,
         "parameter_bytes": step.state.parameter_bytes,
         "gradient_bytes": step.state.gradient_bytes,
         "optimiser_bytes": step.state.optimiser_bytes,
         "saved_formula_bytes": formula,
         "saved_measured_bytes": step.saved_bytes,
-        "saved_constant_bytes": step.saved_constant_bytes,
-        "saved_per_image_bytes": step.saved_per_image_bytes,
+        "saved_constant_bytes": step.saved_constant_bytes if grows else None,
+        "saved_per_image_bytes": step.saved_per_image_bytes if grows else None,
         "peak_bytes": step.peak_bytes,
         "input_bytes": step.input_bytes,
         "buffer_bytes": step.buffer_bytes,
     }
 
 
+def loss_notes(card: Target, name: str, loss: Loss) -> list[str]:
+    """What backward starts from, where nobody asked for it and it is no cross-entropy."""
+    if loss != "auto" or name in ("", "cross_entropy"):
+        return []
+    return [f"{card.name}: the loss is the {name}" + (": --loss says another" if " of " in name else "")]
+
+
 LAYER_COLUMNS = ("path", "layer", "term", "grows_with_batch", "bytes")
 
 
-def layer_rows(card: Subject, batch_size: int, dtype_name: str) -> list[dict[str, Any]]:
+def layer_rows(card: Target, batch_size: int | None, dtype_name: str) -> list[dict[str, Any]]:
     """What each layer keeps for backward, term by term, at a batch size.
 
     Raises:
-        SettingError: for a layer that states no saved terms.
+        SettingError: for a layer that states no saved terms, or a network of another input than one tensor.
     """
     from e4profile.memory import predict_saved
 
+    if card.input is None:
+        given = " ".join(map(str, card.specs))
+        raise SettingError(f"--layers: {card.name} takes ({given}), but a closed form one positional input tensor")
+    batch = batch_size or card.own_batch or 1
     predicted = predict_saved(card.build("meta"), card.input, dtype=torch_dtype(dtype_name))
     return [
         {"path": layer.path, "layer": layer.layer, "term": term, "grows_with_batch": grows, "bytes": amount * times}
         for layer in predicted.layers
-        for terms, grows, times in ((layer.per_image_bytes, True, batch_size), (layer.constant_bytes, False, 1))
+        for terms, grows, times in ((layer.per_image_bytes, True, batch), (layer.constant_bytes, False, 1))
         for term, amount in terms.items()
     ]
 
 
-def fits_row(card: Subject, budget_bytes: int, optimiser: str, dtype_name: str) -> dict[str, Any]:
+def fits_row(
+    card: Target, budget_bytes: int, optimiser: str, dtype_name: str, loss: Loss
+) -> dict[str, Any]:
     """The largest batch whose training step stays within a budget, and what one image more would need.
 
     Raises:
-        SettingError: when not even one image fits.
+        SettingError: when not even one image fits, or the inputs' leading sizes are no batch.
     """
     from e4profile.memory import largest_batch
 
-    model = card.build("meta")
+    model, inputs = card.build("meta"), card.batched
+    if inputs.batch_size is None:
+        given = " ".join(map(str, card.specs))
+        raise SettingError(f"--fits: the inputs of {card.name} ({given}) share no leading size that could be the batch")
     with guarded(card):
         found = largest_batch(
-            model, card.input, budget_bytes, optimiser=optimiser, dtype=torch_dtype(dtype_name)
+            model, inputs, budget_bytes, optimiser=optimiser, dtype=torch_dtype(dtype_name), loss=loss
         )
     return {
         "model": card.name,
@@ -129,10 +154,3 @@ def fits_row(card: Subject, budget_bytes: int, optimiser: str, dtype_name: str) 
         "next_step_bytes": found.next_step_bytes,
         "budget_bytes": found.budget_bytes,
     }
-
-
-def memory_rows(
-    cards: Sequence[Subject], batch_sizes: Sequence[int], optimiser: str, dtype_name: str
-) -> list[dict[str, Any]]:
-    """One row per network and batch size."""
-    return [memory_row(card, batch, optimiser, dtype_name) for card in cards for batch in batch_sizes]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from e4profile.batches import BatchedInputs
     from e4profile.guest import Guest
     from e4profile.measure import Measurement
     from e4profile.witness_equivariance import EquivarianceReport
@@ -79,6 +80,15 @@ class Target:
         return build_model(self.name, builder, self.arguments, guest)
 
     @property
+    def builder(self) -> Any:
+        """What builds a model of one's own: an ``nn.Module``, its class, or a callable.
+
+        Raises:
+            SettingError: for a card, whose topology is no code of one's own.
+        """
+        return self._loaded[0]
+
+    @property
     def _loaded(self) -> tuple[Any, Guest]:
         if self._source is None:
             raise SettingError(f"{self.name} is a card: it runs no code of one's own")
@@ -110,22 +120,34 @@ class Target:
 
     @property
     def title(self) -> str:
-        """The label, by the name that a card has for it."""
-        return self.label
+        """For people; a card's does not name the batch."""
+        return self.label if self.card is None else self.card.title
 
     @property
-    def input(self) -> tuple[int, ...]:
-        """The shape of one image, for what takes one input tensor only.
-
-        Raises:
-            SettingError: for a model that takes several inputs, keywords or plain values.
-        """
+    def input(self) -> tuple[int, ...] | None:
+        """The shape of one image, for a closed form; None for a model of another input than one positional tensor."""
         if self.card is not None:
             return self.card.input
-        if len(self.specs) == 1 and not self.specs[0].name and self.specs[0].shape:
-            return self.specs[0].shape[1:]
-        given = " ".join(map(str, self.specs))
-        raise SettingError(f"{self.name}: this takes models of one positional input tensor, not of ({given})")
+        if self.specs:
+            (only, *more) = self.specs
+            return only.shape[1:] if only.shape and not (only.name or more) else None
+        example = self.example()
+        shape = example.single_shape if example.positional else None
+        return shape[1:] if shape else None
+
+    @property
+    def batched(self) -> BatchedInputs:
+        """The inputs of one call, which can be made for any batch, dtype and device."""
+        from e4profile.batches import BatchedInputs
+
+        if self.card is not None:
+            return BatchedInputs.of(self.card.input)
+        return BatchedInputs(self.specs) if self.specs else BatchedInputs(given=self.example())
+
+    @property
+    def own_batch(self) -> int | None:
+        """The batch where none is asked for; None for inputs whose leading sizes are no batch."""
+        return self.batch_size if self.card is not None else self.batched.batch_size
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -170,8 +192,11 @@ class Target:
             return witness(model, example, **options)
 
     @contextmanager
-    def guarded(self) -> Iterator[None]:
+    def guarded(self, batch_size: int | None = None) -> Iterator[None]:
         """Run the model's code as in ``running``, and say in which of its modules an error happened.
+
+        Args:
+            batch_size: of the call, for the words of an error; as the inputs say when None.
 
         Raises:
             UserCodeError: for what the model raises.
@@ -190,20 +215,25 @@ class Target:
             # an error of ours about the settings, not of a layer about its input
             if isinstance(error, E4ProfileError) and failing_module(self.build(), own.__traceback__) is None:
                 raise
-            raise run_error(self.name, self.build(), str(self.example()), own) from own
+            raise run_error(self.name, self.build(), self._called_with(batch_size), own) from own
+
+    def _called_with(self, batch_size: int | None) -> str:
+        import torch
+
+        return str(self.example() if batch_size is None else self.batched.at(batch_size, torch.float32, "meta"))
 
 
 Subject: TypeAlias = Card | Target
-"""What most commands need: ``name``, ``title``, ``arguments``, ``input`` (of one image) and ``build(device)``."""
+"""What most commands need: ``name``, ``title``, ``arguments`` and ``build(device)``."""
 
 
 @contextmanager
-def guarded(subject: Subject) -> Iterator[None]:
+def guarded(subject: Subject, batch_size: int | None = None) -> Iterator[None]:
     """``Target.guarded`` for a model of one's own, nothing for a card."""
-    if isinstance(subject, Card):
+    if isinstance(subject, Card) or subject.card is not None:
         yield
     else:
-        with subject.guarded():
+        with subject.guarded(batch_size):
             yield
 
 

@@ -126,3 +126,34 @@ def _check_arguments(reference: str, builder: Any, arguments: Mapping[str, Any])
     if missing:
         wanted = " ".join(f"--arg {name}=VALUE" for name in missing)
         raise SettingError(f"{reference} needs {', '.join(missing)}: give {wanted}")
+
+
+class OwnLoss:
+    """A function of one's own from a network's output to the number that backward starts from.
+
+    Raises:
+        SettingError: for a reference that is no function.
+        Whatever ``load`` raises.
+    """
+
+    def __init__(self, reference: str) -> None:
+        self.__name__ = reference
+        self.guest = Guest(reference)
+        self._function = load(reference, self.guest)
+        if isinstance(self._function, type) or not callable(self._function):
+            kind = type(self._function).__name__
+            raise SettingError(f"--loss {reference} is a {kind}: name a function of the output")
+
+    def __call__(self, output: Any) -> Any:
+        """The loss.
+
+        Raises:
+            UserCodeError: for what the function raises.
+        """
+        try:
+            return self._function(output)
+        except STOPPED:
+            raise
+        except BaseException as error:
+            text = f"--loss {self.__name__} cannot take the output: {first_line(error)}"
+            raise UserCodeError(text, error) from error

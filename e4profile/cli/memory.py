@@ -11,19 +11,23 @@ from e4profile.cli.options import (
     MODEL,
     MODEL_HELP,
     Arguments,
+    BatchSizes,
     Format,
     Inputs,
+    Loss,
     Overrides,
     Units,
+    batch_sizes,
     check_format,
-    subject,
-    whole_numbers,
+    loss_named,
+    own_loss_running,
+    targets,
 )
-from e4profile.cli.output import emit, note
+from e4profile.cli.output import Progress, emit, note
 
 if TYPE_CHECKING:
     from e4profile.render.tables import Table
-    from e4profile.targets import Subject
+    from e4profile.targets import Target
 
 
 def memory(
@@ -31,13 +35,14 @@ def memory(
     settings: Overrides = None,
     inputs: Inputs = None,
     arguments: Arguments = None,
-    batch_size: Annotated[str, typer.Option("--batch-size", help="Images, e.g. 1,32.", metavar="LIST")] = "1",
+    batch_size: BatchSizes = None,
     dtype: Annotated[
         str, typer.Option("--dtype", help="float32, float64, bfloat16 or float16.", metavar="DTYPE")
     ] = "float32",
     optimiser: Annotated[
         str, typer.Option("--optimiser", help="sgd, momentum or adam.", metavar="NAME")
     ] = "sgd",
+    loss: Loss = "auto",
     fits: Annotated[
         str | None, typer.Option("--fits", help="The largest batch in this much memory, e.g. 24GiB.", metavar="SIZE")
     ] = None,
@@ -48,35 +53,43 @@ def memory(
     """Predict parameters, gradients, optimiser state, saved-for-backward and peak bytes of a training step.
 
     Runs on the meta device: a network that would not fit needs no memory to be asked about. Exit code 1 when
-    closed form and measured saved bytes differ. A model of your own takes one input tensor; --batch-size says the
-    batch. Naming a file or package of yours runs its code.
+    closed form and measured saved bytes differ. Naming a file or package of yours runs its code.
     """
     check_format(output_format)
-    from e4profile.errors import SettingError, positive
-    from e4profile.memory_table import fits_row, layer_rows, memory_rows, parse_bytes, torch_dtype
+    from e4profile.errors import SettingError
+    from e4profile.memory_table import fits_row, layer_rows, memory_row, parse_bytes, torch_dtype
 
     torch_dtype(dtype)
-    batches = whole_numbers("--batch-size", batch_size) or []
-    for batch in batches:
-        positive(**{"--batch-size": batch})
-    cards = [subject(name, settings, inputs, arguments) for name in models]
-    if fits is not None:
-        budget = parse_bytes(fits)
-        rows = [fits_row(card, budget, optimiser, dtype) for card in cards]
-        emit(_fits_table(rows, dtype, optimiser), output_format, units)
-    elif layers:
+    batches = batch_sizes(batch_size)
+    scalar = loss_named(loss)
+    cards = targets(models, settings, inputs, arguments)
+    budget = None if fits is None else parse_bytes(fits)
+    if budget is not None and batch_size is not None:
+        raise SettingError(f"--fits looks for the batch: leave --batch-size {batch_size} away")
+    if layers and budget is None:
         if len(cards) != 1 or len(batches) != 1:
             raise SettingError("--layers takes one network and one batch size")
         emit(_layer_table(cards[0], layer_rows(cards[0], batches[0], dtype), batches[0], dtype), output_format, units)
-    else:
-        rows = memory_rows(cards, batches, optimiser, dtype)
-        emit(_memory_table(rows, dtype, optimiser), output_format, units)
-        if any(row["agrees"] is False for row in rows):
-            note("closed form and measured saved bytes differ")
-            sys.exit(1)
+        return
+    rows, notes = [], list[str]()
+    jobs = [(card, batch) for card in cards for batch in batches]
+    with own_loss_running(scalar), Progress("memory", len(jobs), quiet=True) as progress:
+        for card, batch in jobs:
+            if budget is None:
+                rows.append(memory_row(card, batch, optimiser, dtype, scalar, notes))
+            else:
+                rows.append(fits_row(card, budget, optimiser, dtype, scalar))
+            progress.step(card.name)
+    if budget is not None:
+        emit(_fits_table(rows, dtype, optimiser), output_format, units)
+        return
+    emit(_memory_table(rows, dtype, optimiser, notes), output_format, units)
+    if any(row["agrees"] is False for row in rows):
+        note("closed form and measured saved bytes differ")
+        sys.exit(1)
 
 
-def _memory_table(rows: list[dict[str, Any]], dtype: str, optimiser: str) -> Table:
+def _memory_table(rows: list[dict[str, Any]], dtype: str, optimiser: str, notes: list[str]) -> Table:
     from e4profile.memory_table import COLUMNS
     from e4profile.render.tables import Column, Table
 
@@ -105,6 +118,7 @@ def _memory_table(rows: list[dict[str, Any]], dtype: str, optimiser: str) -> Tab
             "what autograd keeps on the meta device",
             "peak: live storages at 512-byte granularity, gradients included, no workspaces; training step: peak + "
             "parameters + optimiser state + buffers + input",
+            *dict.fromkeys(notes),
         ),
     )
 
@@ -126,7 +140,7 @@ def _fits_table(rows: list[dict[str, Any]], dtype: str, optimiser: str) -> Table
     )
 
 
-def _layer_table(card: Subject, rows: list[dict[str, Any]], batch_size: int, dtype: str) -> Table:
+def _layer_table(card: Target, rows: list[dict[str, Any]], batch_size: int | None, dtype: str) -> Table:
     from e4profile.memory_table import LAYER_COLUMNS
     from e4profile.render.tables import Column, Table
 
@@ -139,7 +153,7 @@ def _layer_table(card: Subject, rows: list[dict[str, Any]], batch_size: int, dty
     }
     total = sum(row["bytes"] for row in rows)
     return Table(
-        title=f"{card.title}: saved for backward by term, batch of {batch_size}, {dtype}",
+        title=f"{card.title}: saved for backward by term, batch of {batch_size or card.own_batch}, {dtype}",
         columns=tuple(known[key] for key in LAYER_COLUMNS),
         rows=tuple(rows),
         notes=(f"total {total:,} bytes", "a feature map that several layers keep is counted at the first"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +13,8 @@ import typer
 from e4profile.errors import SettingError
 
 if TYPE_CHECKING:
-    from e4profile.targets import Subject, Target
+    from e4profile.losses import Loss as AnyLoss
+    from e4profile.targets import Target
 
 def check_format(output_format: str) -> str:
     """The format itself, refused before any work is done when it does not exist."""
@@ -78,6 +81,24 @@ Arguments = Annotated[
         "--arg",
         help="An argument of the builder, e.g. --arg width=64 (TOML values). Repeatable.",
         metavar="KEY=VALUE",
+    ),
+]
+BatchSizes = Annotated[
+    str | None,
+    typer.Option(
+        "--batch-size",
+        help="Images, e.g. 1,32: the leading size of every input tensor; 1, or what --input says.",
+        metavar="N,...",
+    ),
+]
+Loss = Annotated[
+    str,
+    typer.Option(
+        "--loss",
+        help="What backward starts from: cross_entropy, mean or sum of all outputs, or a function of your own of the "
+        "output, package.module:name or path/to/file.py:name; auto: cross_entropy for one output (B, classes), the "
+        "mean of one other output, the sum of several.",
+        metavar="NAME",
     ),
 ]
 MODEL = "NAME|CARD.toml|MODULE:BUILD|FILE.py:BUILD"
@@ -157,19 +178,67 @@ def target(
     return resolve(name, inputs or (), given, batch_size=batch_size)
 
 
-def subject(
-    name: str,
+def targets(
+    given: list[str],
     settings: list[str] | None = None,
     inputs: list[str] | None = None,
     arguments: list[str] | None = None,
-) -> Subject:
-    """As ``target``, with a card as itself: for what takes one input tensor and its own batch sizes.
+) -> list[Target]:
+    """Cards and models of one's own side by side: where there is a model of one's own, inputs and arguments are its.
 
     Raises:
-        Whatever ``e4profile.targets.resolve`` raises; SettingError for a model of several inputs.
+        Whatever ``e4profile.targets.resolve`` raises.
     """
-    found = target(name, settings, inputs, arguments)
-    if found.card is not None:
-        return found.card
-    _ = found.input  # refused before any work
+    from e4profile.targets import is_own
+
+    own = any(map(is_own, given))
+    return [
+        target(name, settings, None, None) if own and not is_own(name) else target(name, settings, inputs, arguments)
+        for name in given
+    ]
+
+
+def loss_named(text: str) -> AnyLoss:
+    """A loss by name, or a function of one's own, whose file is imported.
+
+    Raises:
+        UnknownNameError: for a name that is neither, with the nearest names.
+        Whatever ``e4profile.user_code.OwnLoss`` raises.
+    """
+    from e4profile.errors import UnknownNameError
+    from e4profile.losses import LOSSES
+    from e4profile.targets import is_own
+
+    if is_own(text):
+        from e4profile.user_code import OwnLoss
+
+        return OwnLoss(text)
+    if text not in LOSSES:
+        raise UnknownNameError("loss", text, (*LOSSES, "path/to/file.py:function"))
+    found: AnyLoss = text  # type: ignore[assignment]
     return found
+
+
+def batch_sizes(text: str | None) -> list[int] | list[None]:
+    """The batches that ``--batch-size`` asks for; a single None where it is not given.
+
+    Raises:
+        SettingError: for anything but positive whole numbers.
+    """
+    from e4profile.errors import positive
+
+    found = whole_numbers("--batch-size", text)
+    for batch in found or []:
+        positive(**{"--batch-size": batch})
+    return [None] if found is None else found
+
+
+@contextmanager
+def own_loss_running(loss: AnyLoss) -> Iterator[None]:
+    """Run a loss of one's own as a guest: what it prints goes to stderr; nothing for any other loss."""
+    guest = getattr(loss, "guest", None)
+    if guest is None:
+        yield
+    else:
+        with guest.running():
+            yield

@@ -9,7 +9,7 @@ import typer
 
 from e4profile.cli.options import Format, Overrides, Units, check_format, overrides
 from e4profile.cli.output import emit, note
-from e4profile.cli.time_tables import threads_text
+from e4profile.tables.times import threads_text
 
 if TYPE_CHECKING:
     from e4profile.roofline import Roofline

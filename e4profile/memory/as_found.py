@@ -15,6 +15,7 @@ from e4profile.batches import BatchedInputs, ModelInputs
 from e4profile.counters.dispatch import refuse_unrun
 from e4profile.counters.state import tensors_replaced
 from e4profile.errors import SettingError, positive
+from e4profile.guest import text_of
 from e4profile.inputs import Example
 from e4profile.losses import Loss, loss_of
 
@@ -59,7 +60,7 @@ class Borrowed:
             with tensors_replaced(self.model, self._lent):
                 output = self.model(*inputs.positional, **inputs.keywords)
         except ValueError as error:
-            raise SettingError(f"on inputs of shape {self.example}: {error}") from error
+            raise SettingError(f"on inputs of shape {self.example}: {text_of(error)}") from error
         refuse_unrun(output)
         return output
 

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from e4profile.batches import ModelInputs
-from e4profile.losses import Loss
+from e4profile.losses import Loss, loss_of
 from e4profile.memory.as_found import borrowed
 
 GRANULARITY_BYTES = 512
@@ -34,6 +34,7 @@ class PeakMemory:
         batch_size: images.
         device: where it ran.
         method: how it was measured.
+        loss: what backward started from.
     """
 
     peak_bytes: int
@@ -43,6 +44,7 @@ class PeakMemory:
     batch_size: int
     device: str
     method: str
+    loss: str = ""
 
     @property
     def peak_mib(self) -> float:
@@ -131,7 +133,7 @@ def allocator_emulation(
     with borrowed(model, input_shape, batch_size=batch_size, train=train, device=device, dtype=dtype) as lent:
         with LiveStorages(lent.tensors) as live:
             output = lent.forward()
-            value = lent.loss(output, loss)
+            value, loss_name = loss_of(output, loss, lent.target)
             after_forward_bytes = live.live_bytes
             value.backward()
             after_backward_bytes = live.live_bytes
@@ -143,4 +145,5 @@ def allocator_emulation(
             lent.batch_size,
             str(device),
             f"live storages, multiples of {live.granularity_bytes} bytes, no workspace",
+            loss_name,
         )

@@ -31,6 +31,7 @@ class StepMemory:
         saved_per_image_bytes: the part that every image adds.
         peak_bytes: the most that forward and backward hold at once beyond what was there before; the gradients
             are part of it.
+        loss: what backward starts from.
     """
 
     batch_size: int
@@ -42,6 +43,7 @@ class StepMemory:
     saved_constant_bytes: int
     saved_per_image_bytes: int
     peak_bytes: int
+    loss: str = ""
 
     @property
     def step_bytes(self) -> int:
@@ -107,6 +109,7 @@ def predict(
         saved_constant_bytes=saved.constant_bytes,
         saved_per_image_bytes=saved.per_image_bytes,
         peak_bytes=peak.peak_bytes,
+        loss=peak.loss,
     )
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from e4profile.render.numbers import si
 from e4profile.render.tables import Column, Table
 
 if TYPE_CHECKING:
@@ -21,6 +22,13 @@ _SETTING = (
     Column("execution", "execution", "text", priority=10),
     Column("threads", "threads", "integer", priority=20),
 )
+
+
+WITNESSES = {
+    "closed form": "the closed form",
+    "dispatch": "the dispatch counter, module by module: this network as a whole has no closed form",
+}
+"""What gave the MACs of a breakdown or a roofline."""
 
 
 def threads_text(threads: int) -> str:
@@ -101,7 +109,7 @@ def comparison_table(found: Sequence[Comparison]) -> Table:
     confidence = found[0].estimate.confidence
     notes = [
         f"Sampled in turn; the ratio is the median of the pairs' ratios with its {confidence:.0%} interval.",
-        *_notes(records, [""] * len(records)),
+        *_notes(records, [""] * len(records), "timings"),
     ]
     return Table("Time of one pass, compared", columns, rows, tuple(notes))
 
@@ -115,27 +123,29 @@ def breakdown_table(found: Breakdown) -> Table:
         Column("macs", "forward MACs", "integer", priority=60),
         Column("mac_percent", "MACs %", "percent", priority=90),
     )
+    any_macs = any(one.macs for one in found.terms)
     rows: list[dict[str, object]] = [
         {
             "term": one.term,
             "seconds": one.seconds,
             "time_percent": 100 * one.time_share,
             "macs": one.macs,
-            "mac_percent": 100 * one.mac_share,
+            "mac_percent": 100 * one.mac_share if any_macs else None,
         }
         for one in found.terms
     ]
     rest = {"seconds": found.unattributed_s, "time_percent": 100 * found.unattributed_share}
     rows.append({"term": "unattributed", **rest, "macs": None, "mac_percent": None})
     macs = sum(one.macs for one in found.terms)
-    rows.append(
-        {"term": "total", "seconds": found.total_s, "time_percent": 100.0, "macs": macs, "mac_percent": 100.0}
-    )
+    all_macs = {"macs": macs, "mac_percent": 100.0 if macs else None}
+    rows.append({"term": "total", "seconds": found.total_s, "time_percent": 100.0, **all_macs})
     notes = [
         f"Mean of {found.passes} passes under the profiler, which slows small operators down; "
-        f"without it the median is {found.whole.median_s:.3g} s.",
+        f"without it the median is {si(found.whole.median_s, 's')}.",
         "Unattributed is the time between operators: Python and the profiler's own marks, on a device also idling.",
-        *(f"Noisy: {reason}." for reason in found.whole.noise_reasons),
+        f"MACs by {WITNESSES[found.witness]}.",
+        *found.notes,
+        *(f"noisy: {reason}" for reason in found.whole.noise_reasons),
     ]
     title = f"{found.name}: {found.pass_}, {found.mode}, batch of {found.input_shape[0]}"
     return Table(
@@ -160,8 +170,9 @@ def _execution(record: TimeRecord) -> str:
     return ", ".join(means) or "eager"
 
 
-def _notes(records: Sequence[TimeRecord], labels: Sequence[str]) -> list[str]:
+def _notes(records: Sequence[TimeRecord], labels: Sequence[str], what: str = "rows") -> list[str]:
     from e4profile.timing import PASS_MEANINGS
+    from e4profile.timing.samples import noise_notes
 
     notes = [
         f"{pass_}: {PASS_MEANINGS[pass_]}." for pass_ in dict.fromkeys(record.pass_ for record in records)
@@ -175,7 +186,9 @@ def _notes(records: Sequence[TimeRecord], labels: Sequence[str]) -> list[str]:
             notes.append(
                 f"{label + ': ' if label else ''}{device}, torch {where.get('torch')}, {threads_text(record.threads)}."
             )
-    for record in records:
-        what = f"{record.name}, {record.pass_}, batch of {record.batch_size}"
-        notes += [f"{what} is noisy: {reason}." for reason in record.samples.noise_reasons]
-    return notes
+    for record in {(one.name, one.inputs, one.loss): one for one in records}.values():
+        if record.inputs:
+            notes.append(f"{record.name} is called with {record.inputs}.")
+        if " of " in record.loss:
+            notes.append(f"{record.name}: the loss is the {record.loss}; --loss says another.")
+    return notes + noise_notes([record.samples for record in records], what)

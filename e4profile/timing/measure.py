@@ -123,6 +123,7 @@ def measure_time(
     name: str = "",
     clock: Clock | None = None,
     loss: Loss = "auto",
+    limit_s: float | None = None,
 ) -> TimeRecord:
     """Time one pass of a network; the network is left as it was found, because a copy runs.
 
@@ -144,6 +145,7 @@ def measure_time(
         name: for the record; the class name when empty.
         clock: instead of the device's own.
         loss: what backward starts from (see ``e4profile.losses.loss_of``).
+        limit_s: stop as well once the median is on one side of this for sure.
 
     Raises:
         SettingError: for values that do not fit together.
@@ -151,7 +153,7 @@ def measure_time(
         MeasurementError: when nothing could be measured.
     """
     rule = StopRule(
-        relative_noise=relative_noise, min_run_time_s=min_run_time_s, max_run_time_s=max_run_time_s
+        relative_noise=relative_noise, min_run_time_s=min_run_time_s, max_run_time_s=max_run_time_s, limit_s=limit_s
     )
     setting = Setting(pass_, mode, str(device), _dtype_name(dtype), batch_size, compile, graphs, threads, loss)
     with ExitStack() as stack:

@@ -54,9 +54,10 @@ _POOLS = (
 _OWN_OPERATORS = "e4profile::"
 _FUSED_OPERATOR = "e4profile::generate_aggregate"
 _BY_NAME = {
-    NORM_TERM: ("batch_norm", "group_norm", "layer_norm"),
+    ATTENTION_TERM: ("attention",),
+    NORM_TERM: ("batch_norm", "group_norm", "layer_norm", "rms_norm"),
     POOLING_TERM: ("max_pool", "avg_pool"),
-    ACTIVATION_TERM: ("relu", "silu", "gelu", "sigmoid", "tanh", "threshold"),
+    ACTIVATION_TERM: ("elu", "silu", "sigmoid", "tanh", "threshold", "hardswish", "mish", "softplus"),
 }
 _PRODUCTS = frozenset({"mm", "addmm", "bmm", "baddbmm", "matmul", "linear", "einsum", "mv", "dot"})
 _KIND_TERMS = {AGGREGATION: AGGREGATION_TERM, ATTENTION: ATTENTION_TERM, LINEAR: LINEAR_TERM}
@@ -146,3 +147,15 @@ def term_of_macs(module: nn.Module, name: str, kind: str) -> str:
     if isinstance(module, E4Conv2d) and name == "generator":
         return GENERATOR_TERM
     return _KIND_TERMS.get(kind, CONVOLUTION_TERM)
+
+
+def term_of_kind(modules: Sequence[nn.Module], kind: str) -> str:
+    """The term of MACs that ran in a module.
+
+    Args:
+        modules: the module that ran them and the ones around it, the innermost first.
+        kind: of the dispatch counter.
+    """
+    if kind != CONVOLUTION:
+        return _KIND_TERMS.get(kind, CONVOLUTION_TERM)
+    return next((found.convolutions for found in map(opinion, modules) if found is not None), CONVOLUTION_TERM)

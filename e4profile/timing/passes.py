@@ -16,6 +16,7 @@ from e4profile.batches import BatchedInputs, ModelInputs
 from e4profile.counters.dispatch import refuse_unrun
 from e4profile.counters.state import random_state_kept
 from e4profile.errors import E4ProfileError, SettingError, UnknownNameError, positive
+from e4profile.guest import text_of
 from e4profile.inputs import Example
 from e4profile.losses import LOSSES, Loss, loss_of
 from e4profile.timing.clock import MeasurementError, Work
@@ -57,8 +58,9 @@ class Prepared:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Of the first tensor among the inputs; (1,) where there is none with a dimension."""
-        return next((tuple(tensor.shape) for tensor in self.example.tensors if tensor.dim()), (1,))
+        """Of the first tensor among the inputs; (1,) where they share no leading size that could be the batch."""
+        shapes = [tuple(tensor.shape) for tensor in self.example.tensors if tensor.dim()]
+        return shapes[0] if len({shape[0] for shape in shapes}) == 1 else (1,)
 
 
 def dtype_named(name: str | torch.dtype) -> torch.dtype:
@@ -160,10 +162,10 @@ def prepared(
             yield _ready(runs, network, example, batch, pass_, mode, loss)
     except E4ProfileError:
         raise
-    except RuntimeError as error:
+    except (RuntimeError, ValueError, MemoryError) as error:
         # what torch cannot run here (a dtype without a kernel, a batch that does not fit) is an answer, not a crash
         what = f"{pass_} at batch size {batch_size or inputs.batch_size or 1} in {kind} on {where}"
-        raise MeasurementError(f"{what} cannot run: {(str(error).splitlines() or [''])[0]}") from error
+        raise MeasurementError(f"{what} cannot run: {(text_of(error).splitlines() or [''])[0]}") from error
 
 
 def _inputs(input: ModelInputs, batch_size: int | None) -> BatchedInputs:

@@ -5,23 +5,27 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from e4profile.errors import SettingError, positive
 from e4profile.timing.clock import Clock, MeasurementError, Work
-from e4profile.timing.statistics import interquartile_range, median, relative_noise
+from e4profile.timing.statistics import interquartile_range, median, median_interval, relative_noise
 
 NOISE_TARGET = "noise target"
 MAX_RUN_TIME = "max run time"
 MAX_SAMPLES = "max samples"
+LIMIT_DECIDED = "limit decided"
 
 NOISY_SPREAD = 0.10
 """A spread (interquartile range over median) above this makes a result noisy."""
 
 NOISY_MEDIAN = 0.05
 """A median known no better than this makes a result noisy."""
+
+SPREAD, MEDIAN, WARM_UP = "spread", "median", "warm-up"
+"""The causes of noise."""
 
 _STABLE_WINDOW = 3
 _STABLE_WITHIN = 0.05
@@ -30,6 +34,7 @@ _WARM_UP_SHARE = 0.25
 _TEXTS = {
     NOISE_TARGET: "the median is known to {noise:.2%}, within the target of {target:.2%}",
     MAX_RUN_TIME: "max_run_time_s (={cap:g}) is used up with the median known to {noise:.2%}, target {target:.2%}",
+    LIMIT_DECIDED: "the median, known to {noise:.2%}, is on one side of the limit of {limit:g} s for sure",
     MAX_SAMPLES: "max_samples (={most}) are taken with the median known to {noise:.2%}, target {target:.2%}",
 }
 
@@ -46,6 +51,7 @@ class StopRule:
         min_run_time_s: nor before this long, in wall time of sampling.
         max_run_time_s: stop at this wall time whatever the noise; the warm-up may add a quarter of it.
         max_samples: stop at this many samples whatever the noise.
+        limit_s: stop as well once the interval of the median lies on one side of this; None asks nothing.
 
     Raises:
         SettingError: for values that no sampling can meet.
@@ -56,6 +62,7 @@ class StopRule:
     min_run_time_s: float = 0.5
     max_run_time_s: float = 10.0
     max_samples: int = 20_000
+    limit_s: float | None = None
 
     def __post_init__(self) -> None:
         positive(min_samples=self.min_samples, max_samples=self.max_samples)
@@ -77,9 +84,14 @@ class StopRule:
             return MAX_RUN_TIME
         return MAX_SAMPLES if count >= self.max_samples else None
 
+    def decided(self, samples: Sequence[float]) -> bool:
+        """Whether the samples say on which side of the limit their median is."""
+        interval = None if self.limit_s is None else median_interval(samples)
+        return interval is not None and not interval[0] <= (self.limit_s or 0) <= interval[1]
+
     def explain(self, reason: str, noise: float) -> str:
         """The reason as a sentence with its numbers."""
-        values = {"noise": noise, "target": self.relative_noise, "cap": self.max_run_time_s}
+        values = {"noise": noise, "target": self.relative_noise, "cap": self.max_run_time_s, "limit": self.limit_s or 0}
         return _TEXTS[reason].format(**values, most=self.max_samples)
 
 
@@ -93,7 +105,7 @@ class Samples:
         first_call_s: the very first call: allocation, caches, compilation.
         warm_up_calls: calls before the first sample, the first call among them.
         warm_up_stable: whether the calls had settled before sampling began.
-        stopped_by: ``noise target``, ``max run time`` or ``max samples``.
+        stopped_by: ``noise target``, ``max run time``, ``max samples`` or ``limit decided``.
         stopped_because: the same as a sentence with numbers.
     """
 
@@ -121,24 +133,60 @@ class Samples:
         return relative_noise(self.seconds)
 
     @property
-    def noise_reasons(self) -> tuple[str, ...]:
-        """Why the median should not be trusted to its digits; empty for a quiet measurement."""
-        reasons = []
-        spread = self.iqr_s / self.median_s if self.median_s > 0 else math.inf
-        if spread > NOISY_SPREAD:
-            reasons.append(f"interquartile range is {spread:.0%} of the median")
+    def spread(self) -> float:
+        """The interquartile range over the median."""
+        return self.iqr_s / self.median_s if self.median_s > 0 else math.inf
+
+    @property
+    def noise_causes(self) -> Mapping[str, str]:
+        """Why the median should not be trusted to its digits, by cause; empty for a quiet measurement."""
+        causes = {}
+        if self.spread > NOISY_SPREAD:
+            causes[SPREAD] = f"interquartile range is {self.spread:.0%} of the median"
         noise = self.relative_noise
         if noise > NOISY_MEDIAN:
             known = "not known" if math.isinf(noise) else f"known to {noise:.0%} only"
-            reasons.append(f"the median of {len(self.seconds)} samples is {known}")
+            causes[MEDIAN] = f"the median of {len(self.seconds)} samples is {known}"
         if not self.warm_up_stable:
-            reasons.append(f"times had not settled after {self.warm_up_calls} calls of warm-up")
-        return tuple(reasons)
+            causes[WARM_UP] = f"times had not settled after {self.warm_up_calls} calls of warm-up"
+        return causes
+
+    @property
+    def noise_reasons(self) -> tuple[str, ...]:
+        """The causes in words."""
+        return tuple(self.noise_causes.values())
 
     @property
     def noisy(self) -> bool:
         """Whether there is a reason not to trust the median to its digits."""
-        return bool(self.noise_reasons)
+        return bool(self.noise_causes)
+
+
+_CAUSES = {
+    SPREAD: f"interquartile range above {NOISY_SPREAD:.0%} of the median",
+    MEDIAN: f"the median known to {NOISY_MEDIAN:.0%} at best",
+    WARM_UP: "times had not settled after the warm-up",
+}
+
+
+def noise_notes(several: Sequence[Samples], what: str = "rows") -> list[str]:
+    """One sentence per cause of noise: how many have it, and how bad it is at worst.
+
+    Args:
+        several: the samples of everything in a table.
+        what: one of them is, in the plural.
+    """
+    notes = []
+    for cause, words in _CAUSES.items():
+        found = [samples for samples in several if cause in samples.noise_causes]
+        if not found:
+            continue
+        worst = ""
+        if cause == SPREAD:
+            largest = max(samples.spread for samples in found)
+            worst = f", up to {largest:.0%}" if math.isfinite(largest) else ""
+        notes.append(f"noisy: {len(found)} of {len(several)} {what} ({words}{worst})")
+    return notes
 
 
 def collect(
@@ -187,7 +235,9 @@ def collect(
             if count >= max(next_check, rule.min_samples) and elapsed_s >= rule.min_run_time_s:
                 next_check = count + 1 + count // 10
                 known = measure_noise(kept)
-            reason = rule.reason(count, elapsed_s, known)
+                if rule.decided(kept[0]):
+                    reason = LIMIT_DECIDED
+            reason = reason or rule.reason(count, elapsed_s, known)
     if not kept[0]:
         raise MeasurementError(
             f"all {dropped} samples were discarded because the device ran at a reduced clock; "

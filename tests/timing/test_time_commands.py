@@ -147,7 +147,7 @@ def test_a_measured_budget_has_hours(run):
         (["time", "e4net", "--pass", "sideways"], "unknown pass 'sideways'"),
         (["time", "e4net", "--mode", "test"], "unknown mode 'test'"),
         (["time", "e4net", "--dtype", "float33"], "did you mean float32"),
-        (["time", "e4net", "--batch-size", "0"], "batch_size (=0)"),
+        (["time", "e4net", "--batch-size", "0"], "--batch-size (=0)"),
         (["time", "e4net", "--batch-size", "many"], "--batch-size: 'many'"),
         (["time", "e4net", "--threads", "0"], "--threads (=0)"),
         (["time", "e4net", "--format", "xml"], "unknown format 'xml'"),

@@ -1,0 +1,141 @@
+"""``e4profile time --fits``: the largest batch of each network whose pass stays within a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from e4profile.cli.time_runs import kept, timed
+from e4profile.render.tables import Column, Table
+
+if TYPE_CHECKING:
+    from e4profile.targets import Target
+    from e4profile.timing import Setting, StopRule, TimeRecord
+    from e4profile.timing.fits import FittingBatch
+
+
+def fits_networks(
+    cards: Sequence[Target], choices: Sequence[Setting], rule: StopRule, limit_s: float, out: Path | None
+) -> Table:
+    """The largest batch of each network and pass, side by side; ``out`` keeps every timing on the way.
+
+    Raises:
+        SettingError: for inputs whose leading sizes are no batch.
+    """
+    from e4profile.cli.waiting import waiting
+    from e4profile.errors import SettingError
+
+    for card in cards:
+        if card.batched.batch_size is None:
+            given = " ".join(map(str, card.specs))
+            raise SettingError(
+                f"--fits: the inputs of {card.name} ({given}) share no leading size that could be the batch"
+            )
+    rows, records, notes = [], list[TimeRecord](), list[str]()
+    with waiting("time --fits") as say:
+        for number, card in enumerate(cards, start=1):
+            for choice in choices:
+                what = f"{card.name} ({number} of {len(cards)}), {choice.pass_}"
+                found = _search(card, choice, rule, limit_s, out, records, partial(_tell, say, what))
+                rows.append(_row(card, choice, found, limit_s))
+                why = found.stopped or f"not even a batch of {found.batch_above} stays within the limit"
+                if found.stopped or found.largest is None:
+                    notes.append(f"{card.name}, {choice.pass_}: {why}")
+    return _table(rows, records, limit_s, notes)
+
+
+def _tell(say: Callable[[str], None], what: str, batch: int) -> None:
+    say(f"{what}, batch of {batch}")
+
+
+def _search(
+    card: Target,
+    choice: Setting,
+    rule: StopRule,
+    limit_s: float,
+    out: Path | None,
+    records: list[TimeRecord],
+    say: Callable[[int], None],
+) -> FittingBatch:
+    import torch
+
+    from e4profile.timing.fits import largest_batch_within, most_in_memory
+
+    def measure(batch: int) -> TimeRecord:
+        say(batch)
+        records.append(kept(timed(card, replace(choice, batch_size=batch), rule, limit_s), card, out))
+        return records[-1]
+
+    image = card.batched.at(1, torch.float32, "meta").tensors
+    most = most_in_memory(sum(tensor.numel() * tensor.dtype.itemsize for tensor in image))
+    return largest_batch_within(measure, limit_s, most=most)
+
+
+def _row(card: Target, choice: Setting, found: FittingBatch, limit_s: float) -> dict[str, object]:
+    largest, above = found.largest, found.above
+    low, high = (None, None) if largest is None else largest.interval_s
+    return {
+        "network": card.name,
+        "pass": choice.pass_,
+        "mode": choice.mode,
+        "device": choice.device,
+        "dtype": choice.dtype,
+        "threads": choice.threads,
+        "batch_size": found.batch_size,
+        "median_s": None if largest is None else largest.record.median_s,
+        "low_s": low,
+        "high_s": high if high is not None and math.isfinite(high) else None,
+        "per_image_s": None if largest is None else largest.record.median_s / found.batch_size,
+        "batch_above": found.batch_above,
+        "above_s": None if above is None else above.record.median_s,
+        "limit_s": limit_s,
+        "within_noise": found.within_noise,
+        "measured": found.measured,
+    }
+
+
+def _table(rows: list[dict[str, object]], records: list[TimeRecord], limit_s: float, notes: list[str]) -> Table:
+    from e4profile.render.numbers import si
+    from e4profile.timing import PASS_MEANINGS
+    from e4profile.timing.samples import noise_notes
+
+    passes = dict.fromkeys(str(row["pass"]) for row in rows)
+    undecided = sum(row["within_noise"] is True for row in rows)
+    told = [
+        *(f"{one}: {PASS_MEANINGS[one]}." for one in passes),
+        "The interval is that of the median (95%); one image more is what was measured next above.",
+        *notes,
+    ]
+    if undecided:
+        told.append(
+            f"within noise: in {undecided} of {len(rows)} rows the interval holds {si(limit_s, 's')}, so that another "
+            "run may find another batch"
+        )
+    told += noise_notes([record.samples for record in records], "measurements")
+    return Table(
+        title=f"Largest batch within {si(limit_s, 's')}",
+        columns=(
+            Column("network", "network", "text", priority=100),
+            Column("pass", "pass", "text", priority=85),
+            Column("mode", "mode", "text", priority=40),
+            Column("device", "device", "text", priority=30),
+            Column("dtype", "dtype", "text", priority=30),
+            Column("threads", "threads", "integer", priority=20),
+            Column("batch_size", "largest batch", "integer", "batch", 99),
+            Column("median_s", "median", "seconds", priority=90),
+            Column("low_s", "from", "seconds", priority=70),
+            Column("high_s", "to", "seconds", priority=70),
+            Column("per_image_s", "per image", "seconds", priority=50),
+            Column("batch_above", "next batch", "integer", "next", 60),
+            Column("above_s", "takes", "seconds", priority=60),
+            Column("limit_s", "limit", "seconds", priority=10),
+            Column("within_noise", "within noise", "boolean", "noise?", 95),
+            Column("measured", "measurements", "integer", "meas.", 15),
+        ),
+        rows=tuple(rows),
+        notes=tuple(told),
+    )
