@@ -120,7 +120,8 @@ def layers() -> str:
 
     text = [
         "# Layers and their formulas\n",
-        "Costs are sums of named terms; those in the source's own formula are marked *printed*. The same with "
+        "Costs are sums of named terms; those marked `*` are in the paper's formula, the one that the "
+        "source gives. The same with "
         "`e4profile formula LAYER`, and as LaTeX with `--format latex`.\n",
     ]
     for name in layer_names():

@@ -1,16 +1,40 @@
-"""A layer's closed form as text and as LaTeX, straight from its table of named terms."""
+"""A layer's closed form as text and as LaTeX, straight from its tables of named terms, in symbols and in numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sympy as sp
 
-from e4profile.errors import UnknownNameError
+from e4profile.errors import SettingError, UnknownNameError
 from e4profile.layers import LAYERS, EquivariantLayer
+from e4profile.layers.saved import COMPUTE
+from e4profile.notation import WIDTH, is_indicator, reading_order, summands, wrapped, written, written_sum
 from e4profile.symbols import MEANING
-from e4profile.terms import Terms, total
+from e4profile.terms import Terms, evaluate
+
+PAPER = "paper's formula"
+"""What the terms that the layer's source has in its own formula are called, together."""
+
+Values = Mapping[sp.Symbol, int]
+
+
+@dataclass(frozen=True)
+class TermTable:
+    """One of a layer's tables: its key, its heading, its terms, and which of them the paper's formula has.
+
+    Attributes:
+        summed: whether a total of the terms means something.
+    """
+
+    key: str
+    heading: str
+    terms: Terms
+    in_paper: tuple[str, ...] = ()
+    summed: bool = True
 
 
 def find_layer(name: str) -> type[EquivariantLayer]:
@@ -36,79 +60,209 @@ def layer_names() -> list[str]:
     return sorted(name for name, layer in LAYERS.items() if layer.has_closed_form())
 
 
-def _tables(layer: type[EquivariantLayer]) -> Iterator[tuple[str, str, Terms]]:
-    yield "params", "parameters", layer.params
-    yield "macs", "forward MACs of one image", layer.macs
-    yield "elements", "charged by some conventions, per image", layer.elements
+def tables(layer: type[EquivariantLayer]) -> list[TermTable]:
+    """The layer's tables that have terms: parameters, MACs, what conventions charge, what is kept for backward."""
+    printed = {key: tuple(layer.printed.get(key, ())) for key in ("params", "macs")}
+    found = (
+        TermTable("params", "parameters", layer.params, printed["params"]),
+        TermTable("macs", "forward MACs of one image", layer.macs, printed["macs"]),
+        TermTable("elements", "charged by some conventions, per image", layer.elements, summed=False),
+        TermTable("saved", "elements kept for backward, per image", layer.saved or {}),
+        TermTable("saved_constant", "elements kept for backward, whatever the batch", layer.saved_constant),
+    )
+    return [table for table in found if table.terms]
 
 
-def _meanings(layer: type[EquivariantLayer]) -> Mapping[sp.Symbol, str]:
+def layer_symbols(layer: type[EquivariantLayer]) -> list[sp.Symbol]:
+    """Every symbol of the layer's terms, as a reader meets them: indicators last."""
     used: set[Any] = set()
-    for _, _, terms in _tables(layer):
-        for expression in terms.values():
+    for table in tables(layer):
+        for expression in table.terms.values():
             used |= sp.sympify(expression).free_symbols
-    return {symbol: MEANING[symbol] for symbol in sorted(used, key=str)}
+    return sorted(used, key=lambda symbol: (is_indicator(symbol), reading_order(symbol)))
 
 
-def formula_text(layer: type[EquivariantLayer]) -> str:
-    """The named terms, their sums and the symbols, as plain text."""
-    lines = [f"{layer.__name__}: {(layer.__doc__ or '').strip().splitlines()[0]}", f"source: {layer.source}"]
-    for key, heading, terms in _tables(layer):
-        if not terms:
+_FOLLOWS = {
+    "c_out": "c_in", "w": "h", "h_out": "h", "w_out": "w", "h_conv": "h_out", "w_conv": "w_out", "n_out": "n_in",
+    "k_h": "k", "k_w": "k_h", "A_V": "A", "A_K": "A", "A_in": "A", "A_out": "A", "A_rel": "A",
+}  # fmt: skip
+"""The symbol whose value another one usually has."""
+
+_USUAL = {"q": 1, "alpha": 1}
+"""The value of a symbol where a layer is as it is by default."""
+
+
+def settings(layer: type[EquivariantLayer], given: Mapping[str, Any]) -> tuple[dict[sp.Symbol, int], list[sp.Symbol]]:
+    """The value of every symbol of a layer, and which of them were assumed.
+
+    What is not given follows where it usually does: c_out is c_in, w is h, the output is as large as the input,
+    a part that a layer has not by default is absent.
+
+    Raises:
+        UnknownNameError: for a symbol that the layer's terms do not have.
+        SettingError: for a value that the symbol cannot have, and for symbols that are left without a value.
+    """
+    known = {str(symbol): symbol for symbol in layer_symbols(layer)}
+    for name, value in given.items():
+        if name not in known:
+            raise UnknownNameError(f"symbol of {layer.__name__}", name, known)
+        least = 0 if is_indicator(known[name]) else 1
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise SettingError(f"--set: {name} (={value}) must be a whole number of at least {least}")
+    values = {known[name]: int(value) for name, value in given.items()}
+    missing, assumed = [], []
+    for name, symbol in known.items():
+        if symbol in values:
             continue
-        printed = layer.printed.get(key, ())
-        lines += ["", heading]
-        width = max(len(name) for name in (*terms, "printed form"))
-        for name, expression in terms.items():
-            mark = "  (printed)" if name in printed else ""
-            lines.append(f"  {name:<{width}}  {_plain(expression)}{mark}")
-        if key != "elements":
-            lines.append(f"  {'total':<{width}}  {_plain(sp.factor(total(terms)))}")
-        if printed:
-            subset = {name: terms[name] for name in printed}
-            lines.append(f"  {'printed form':<{width}}  {_plain(sp.factor(total(subset)))}")
+        value = _assumed(name, symbol, {str(other): number for other, number in values.items()})
+        if value is None:
+            missing.append(name)
+        else:
+            values[symbol] = value
+            assumed.append(symbol)
+    if missing:
+        missing = [name for name in missing if _FOLLOWS.get(name) not in missing]
+        more = " ".join(f"--set {name}=..." for name in missing)
+        raise SettingError(f"{layer.__name__}: no value for {', '.join(missing)}; add {more}")
+    return values, assumed
+
+
+def _assumed(name: str, symbol: sp.Symbol, values: Mapping[str, int]) -> int | None:
+    other: str | None = name
+    while other is not None and other not in values:
+        other = _FOLLOWS.get(other)
+    if other is not None:
+        return values[other]
+    return _USUAL.get(name, 0 if is_indicator(symbol) else None)
+
+
+def formula_text(
+    layer: type[EquivariantLayer], values: Values | None = None, assumed: Sequence[sp.Symbol] = ()
+) -> str:
+    """The named terms, their sums and the symbols, as plain text of at most 80 columns.
+
+    Args:
+        layer: a layer class.
+        values: of every symbol; the text then has a column with the number of each term.
+        assumed: the symbols whose values nobody gave.
+
+    Raises:
+        SettingError: where a term is no whole number at these values.
+    """
+    summary = (layer.__doc__ or "").strip().splitlines()[0].replace("``", "")
+    lines = textwrap.wrap(f"{layer.__name__}: {summary}", WIDTH)
+    lines += textwrap.wrap(f"source: {layer.source or 'this package'}", WIDTH)
+    if values is not None:
+        lines += _values_lines(values, assumed)
+    found = tables(layer)
+    for table in found:
+        lines += ["", table.heading, *_table_lines(layer, table, values)]
+    if any(table.in_paper for table in found):
+        lines += ["", f"* in the {PAPER}, the one that the source gives; the rest is not"]
     lines += ["", "where"]
-    meanings = _meanings(layer)
-    width = max((len(str(symbol)) for symbol in meanings), default=0)
-    lines += [f"  {symbol!s:<{width}}  {meaning}" for symbol, meaning in meanings.items()]
+    symbols = layer_symbols(layer)
+    width = max((len(str(symbol)) for symbol in symbols), default=0)
+    for symbol in symbols:
+        indent = " " * (width + 4)
+        text = f"  {symbol!s:<{width}}  {MEANING[symbol]}"
+        lines += textwrap.wrap(text, WIDTH, subsequent_indent=indent, break_long_words=False)
     return "\n".join(lines) + "\n"
 
 
-def _plain(expression: sp.Expr) -> str:
-    return str(expression).replace("**", "^").replace("*", " ")
+def _values_lines(values: Values, assumed: Sequence[sp.Symbol]) -> list[str]:
+    def listed(names: Iterator[sp.Symbol]) -> str:
+        return ", ".join(f"{symbol}={values[symbol]}" for symbol in names)
+
+    order = sorted(values, key=lambda symbol: (is_indicator(symbol), reading_order(symbol)))
+    given = listed(symbol for symbol in order if symbol not in assumed)
+    lines = textwrap.wrap(f"at: {given}", WIDTH, subsequent_indent="    ")
+    if assumed:
+        rest = listed(symbol for symbol in order if symbol in assumed)
+        lines += textwrap.wrap(f"assumed: {rest}", WIDTH, subsequent_indent="    ")
+    return lines
+
+
+def _table_lines(layer: type[EquivariantLayer], table: TermTable, values: Values | None) -> Iterator[str]:
+    numbers = {} if values is None else _numbers(table, values)
+    added = sums(table)
+    name_width = max(len(name) for name in (*table.terms, *added))
+    number_width = max((len(number) for number in numbers.values()), default=0)
+
+    def lead(mark: str, name: str) -> str:
+        return f"{mark} {name:<{name_width}}  " + (f"{numbers[name]:>{number_width}}  " if numbers else "")
+
+    for name, expression in table.terms.items():
+        unit = layer.saved_as.get(name, COMPUTE) if table.key.startswith("saved") else COMPUTE
+        note = "" if unit == COMPUTE else f"  ({unit})"
+        yield from wrapped(lead("*" if name in table.in_paper else " ", name), written(expression) + note)
+    for name, parts in added.items():
+        yield from wrapped(lead("*" if name == PAPER else " ", name), written_sum(list(parts.values())))
+
+
+def sums(table: TermTable) -> dict[str, Terms]:
+    """The sums that say more than the terms: of all, and of those in the paper's formula."""
+    found: dict[str, Terms] = {}
+    if table.summed and len(table.terms) > 1:
+        found["total"] = table.terms
+    if 1 < len(table.in_paper) < len(table.terms):
+        found[PAPER] = {name: table.terms[name] for name in table.in_paper}
+    return found
+
+
+def _numbers(table: TermTable, values: Values) -> dict[str, str]:
+    exact = evaluate(table.terms, values)
+    found = dict(exact)
+    for name, parts in sums(table).items():
+        found[name] = sum(exact[part] for part in parts)
+    return {name: f"{number:,}" for name, number in found.items()}
 
 
 def formula_latex(layer: type[EquivariantLayer]) -> str:
-    """The named terms and their sums as ``align*`` environments; the terms of the printed form are underlined."""
+    """The named terms and their sums as ``align*`` environments; the terms of the paper's formula are underlined."""
     blocks = [f"% {layer.__name__}: {layer.source}"]
-    for key, heading, terms in _tables(layer):
-        if not terms:
-            continue
-        printed = layer.printed.get(key, ())
+    for table in tables(layer):
         rows = []
-        for name, expression in terms.items():
+        for name, expression in table.terms.items():
             label = f"\\text{{{name}}}"
-            if name in printed:
+            if name in table.in_paper:
                 label = f"\\underline{{{label}}}"
-            rows.append(f"  {label} &= {sp.latex(expression)} \\\\")
-        if key != "elements":
-            rows.append(f"  \\text{{total}} &= {sp.latex(sp.factor(total(terms)))}")
-        else:
-            rows[-1] = rows[-1].removesuffix(" \\\\")
-        blocks.append("\n".join([f"% {heading}", "\\begin{align*}", *rows, "\\end{align*}"]))
+            rows.append(f"  {label} &= {written(expression, 'latex')}")
+        for name, parts in sums(table).items():
+            first, *more = _latex_lines(list(parts.values()))
+            rows += [f"  \\text{{{name}}} &= {first}", *(f"  &\\quad {line}" for line in more)]
+        blocks.append("\n".join([f"% {table.heading}", "\\begin{align*}", " \\\\\n".join(rows), "\\end{align*}"]))
     return "\n".join(blocks) + "\n"
 
 
-def formula_terms(layer: type[EquivariantLayer]) -> list[dict[str, object]]:
-    """One object per term: table, name, expression, whether it is in the printed form."""
-    return [
-        {
-            "table": key,
-            "term": name,
-            "expression": str(expression),
-            "latex": sp.latex(expression),
-            "printed": name in layer.printed.get(key, ()),
-        }
-        for key, _, terms in _tables(layer)
-        for name, expression in terms.items()
-    ]
+def _latex_lines(expressions: list[sp.Expr]) -> list[str]:
+    """A sum in lines that fit the width of a page, as its text would be wrapped."""
+    lines: list[list[str]] = [[]]
+    length = 0
+    for text, latex in zip(summands(expressions), summands(expressions, "latex"), strict=True):
+        if length and length + len(text) > WIDTH:
+            lines.append([])
+            length = 0
+        lines[-1].append(latex)
+        length += len(text) + 1
+    return [" ".join(parts) for parts in lines]
+
+
+def formula_terms(layer: type[EquivariantLayer], values: Values | None = None) -> list[dict[str, object]]:
+    """One object per term: table, name, expression, whether the paper's formula has it (``printed``), its value.
+
+    Raises:
+        SettingError: where a term is no whole number at the values.
+    """
+    found = []
+    for table in tables(layer):
+        numbers = evaluate(table.terms, values) if values is not None else {}
+        for name, expression in table.terms.items():
+            one: dict[str, object] = {
+                "table": table.key,
+                "term": name,
+                "expression": str(expression),
+                "latex": written(expression, "latex"),
+                "printed": name in table.in_paper,
+            }
+            found.append({**one, "value": numbers[name]} if values is not None else one)
+    return found

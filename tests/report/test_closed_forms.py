@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 import pytest
 import sympy as sp
 
-from e4profile.formulas import find_layer, layer_names
+from e4profile.formulas import PAPER, find_layer, layer_names
 from e4profile.report.closed_forms import closed_form, closed_forms
 from e4profile.symbols import MEANING
 from e4profile.terms import total
@@ -51,16 +51,18 @@ def exact(expression: sp.Expr) -> Fraction:
 @pytest.mark.parametrize("name", layer_names())
 def test_each_formula_read_back_gives_the_number_of_its_term(name: str) -> None:
     layer = find_layer(name)
-    tables = {table.heading.split()[0]: table for table in closed_form(layer).tables}
+    shown_tables = {table.heading: table for table in closed_form(layer).tables}
     for heading, key, terms in (
         ("Parameters", "params", layer.params),
-        ("Forward", "macs", layer.macs),
-        ("Charged", "elements", layer.elements),
+        ("Forward MACs of one image", "macs", layer.macs),
+        ("Charged by some conventions, per image", "elements", layer.elements),
+        ("Elements kept for backward, per image", "saved", layer.saved),
+        ("Elements kept for backward, whatever the batch", "saved_constant", layer.saved_constant),
     ):
         if not terms:
-            assert heading not in tables
+            assert heading not in shown_tables
             continue
-        shown = tables[heading]
+        shown = shown_tables[heading]
         assert {row.term: value(row.mathml) for row in shown.terms} == {
             term: exact(expression) for term, expression in terms.items()
         }
@@ -69,8 +71,8 @@ def test_each_formula_read_back_gives_the_number_of_its_term(name: str) -> None:
         sums = {row.term: value(row.mathml) for row in shown.sums}
         if "total" in sums:
             assert sums["total"] == exact(total(terms))
-        if "the source's form" in sums:
-            assert sums["the source's form"] == sum(exact(terms[term]) for term in printed)
+        if PAPER in sums:
+            assert sums[PAPER] == sum(exact(terms[term]) for term in printed)
 
 
 def test_every_layer_with_a_cost_is_there_with_its_source() -> None:
@@ -78,4 +80,4 @@ def test_every_layer_with_a_cost_is_there_with_its_source() -> None:
     layers = {layer.__name__: layer for layer in map(find_layer, layer_names())}
     assert set(shown) == {name for name, one in layers.items() if one.params or one.macs or one.elements}
     assert all(form.source and form.summary and form.symbols for form in shown.values())
-    assert "the source's form" in {row.term for table in shown["E4Conv2d"].tables for row in table.sums}
+    assert PAPER in {row.term for table in shown["E4Conv2d"].tables for row in table.sums}

@@ -41,7 +41,7 @@ class PageTable:
 
 @dataclass(frozen=True)
 class FormRow:
-    """One named term: its expression as presentation MathML, and whether the source prints it."""
+    """One named term: its expression as presentation MathML, and whether it is in the source's own formula."""
 
     term: str
     mathml: str
@@ -58,7 +58,7 @@ class FormTable:
 
     @property
     def has_printed(self) -> bool:
-        """Whether the source prints any of it."""
+        """Whether the source's own formula has any of it."""
         return any(row.printed for row in self.terms)
 
 
