@@ -13,6 +13,7 @@ from e4profile.conventions import AGGREGATION, BATCH_NORM, GROUP_NORM
 from e4profile.errors import SettingError, positive
 from e4profile.groups import GroupLike, as_group
 from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps, window_size
+from e4profile.layers.e4_peak import E4
 from e4profile.layers.grid import window_reason
 from e4profile.layers.group_conv import GroupConv2d
 from e4profile.layers.norm import FieldBatchNorm2d, FieldGroupNorm
@@ -35,6 +36,7 @@ from e4profile.symbols import (
     is_reference,
     is_regrouped,
     is_sampled,
+    is_sliced,
     k,
     r,
     s,
@@ -141,6 +143,7 @@ class E4Conv2d(EquivariantLayer):
         "reference stencils": ACCUMULATE,
         "reference columns": ACCUMULATE,
     }
+    peak = E4
     printed = {
         "params": ("encoder", "squeeze", "generator"),
         "macs": ("encoder", "squeeze", "generator", "aggregation"),
@@ -262,6 +265,7 @@ class E4Conv2d(EquivariantLayer):
             is_sampled: int(isinstance(self.squeeze, PointwiseConv2d) and self.squeeze.copies_samples(input_shape)),
             is_expanded: int(self.squeeze_affine == "field" and order > 1),
             is_regrouped: int(order > 1 and self.c_in > self.reduction),
+            is_sliced: int(not kernel and self.stride > 1),
             is_reference: int(reference),
         }  # fmt: skip
 

@@ -25,11 +25,20 @@ class Step:
     """One operator: the storages it makes, by name, and those that are freed after it.
 
     A name may be made in several steps of which one at most makes elements in any setting.
+
+    Attributes:
+        name: what runs.
+        makes: elements of the whole batch, by storage.
+        frees: storages.
+        when: the step exists where this is 1.
+        halves: whether it exists for float16 and bfloat16 only (True), for wider dtypes only (False), or for all.
     """
 
     name: str
     makes: Terms = field(default_factory=dict)
     frees: tuple[str, ...] = ()
+    when: sp.Expr = sp.S.One
+    halves: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -72,12 +81,12 @@ def several(number: sp.Expr) -> sp.Expr:
     return sp.Min(1, number - 1)
 
 
-def gathered(what: str, elements: sp.Expr, gradient: str) -> tuple[Step, Step]:
+def gathered(what: str, elements: sp.Expr, gradient: str, when: sp.Expr = sp.S.One) -> tuple[Step, Step]:
     """The backward of a gather: the gradient's rows are added up into zeros, and then freed."""
     zeros = f"zeros for {what}"
     return (
-        Step(zeros, {zeros: elements}),
-        Step(f"add up {what}", {f"gradient of {what}": elements}, (zeros, gradient)),
+        Step(zeros, {zeros: elements}, when=when),
+        Step(f"add up {what}", {f"gradient of {what}": elements}, (zeros, gradient), when=when),
     )
 
 

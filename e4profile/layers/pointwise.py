@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from e4profile.errors import positive
 from e4profile.groups import GroupLike, as_group
 from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps, window_size
+from e4profile.layers.e4_peak import POINTWISE
 from e4profile.layers.grid import window_reason
-from e4profile.symbols import A, c_in, c_out, h, h_out, has_bias, is_sampled, w, w_out
+from e4profile.symbols import A, c_in, c_out, h, h_out, has_bias, is_sampled, is_sliced, w, w_out
 
 
 class PointwiseConv2d(EquivariantLayer):
@@ -36,6 +37,7 @@ class PointwiseConv2d(EquivariantLayer):
         "input": (1 - is_sampled) * c_in * A * h * w,
         "sampled": is_sampled * c_in * A * h_out * w_out,
     }
+    peak = POINTWISE
 
     def __init__(
         self, c_in: int, c_out: int, *, group: GroupLike, stride: int = 1, bias: bool = True
@@ -64,6 +66,7 @@ class PointwiseConv2d(EquivariantLayer):
             A: self.group.order, c_in: self.c_in, c_out: self.c_out,
             h: input_shape[2], w: input_shape[3], h_out: rows, w_out: columns,
             has_bias: int(self.bias is not None), is_sampled: int(self.copies_samples(input_shape)),
+            is_sliced: int(self.stride > 1),
         }  # fmt: skip
 
     def copies_samples(self, input_shape: Shape) -> bool:

@@ -15,12 +15,12 @@ import torch
 from torch import nn
 
 from e4profile.errors import SettingError, positive
-from e4profile.layers.base import EquivariantLayer
-from e4profile.layers.peak import Timeline
+from e4profile.layers.base import Dimensions, EquivariantLayer
+from e4profile.layers.peak import Step, Timeline
 from e4profile.layers.saved import COMPUTE, unit_bytes
 from e4profile.memory.live import GRANULARITY_BYTES, LiveStorages
 from e4profile.symbols import B
-from e4profile.terms import evaluate
+from e4profile.terms import compile_expression, evaluate
 
 END = "end"
 """The last moment of a pass, when what its last step frees is gone."""
@@ -112,6 +112,8 @@ def moments(
     found = []
     for phase, steps in (("forward", timeline.forward), ("backward", timeline.backward)):
         for step in steps:
+            if not _exists(step, values, dtype):
+                continue
             for name, elements in evaluate(step.makes, values).items():
                 size_bytes = elements * unit_bytes(timeline.units.get(name, COMPUTE), dtype)
                 if size_bytes:
@@ -121,6 +123,12 @@ def moments(
                 live.pop(name, None)
         found.append(Moment(phase, END, dict(live)))
     return tuple(found)
+
+
+def _exists(step: Step, values: Dimensions, dtype: torch.dtype) -> bool:
+    if step.halves is not None and step.halves != (dtype.itemsize < torch.float32.itemsize):
+        return False
+    return compile_expression(step.when)(values) == 1
 
 
 def predict_layer_peak(
