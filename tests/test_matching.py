@@ -8,9 +8,15 @@ import torch
 from e4profile.cards import find_card
 from e4profile.counters.closed_form import count_closed_form
 from e4profile.counters.dispatch import count_dispatch
-from e4profile.errors import SettingError, UnknownNameError
-from e4profile.matching import Axis, bracket, closest, match, whole_number
-from e4profile.matching_time import match_time, seconds
+from e4profile.errors import E4ProfileError, SettingError, UnknownNameError
+from e4profile.guest import UserCodeError
+from e4profile.matching import VariantCost, closest, match
+from e4profile.matching_axes import Axis, bracket, falls
+from e4profile.matching_targets import is_number, quantity_by_unit, wanted
+from e4profile.matching_time import match_time
+from e4profile.targets import resolve
+from e4profile.timing.samples import Samples
+from e4profile.varied import parse_varied
 
 
 @pytest.mark.parametrize(
@@ -173,17 +179,43 @@ def test_targets_are_positive_whole_numbers(to):
 
 
 @pytest.mark.parametrize(
-    ("text", "value"),
-    [("25k", 25000), ("3G", 3 * 10**9), ("18.8K", 18800), ("11.69M", 11690000), ("25210", 25210)],
-)
-def test_numbers_as_people_write_them(text, value):
-    assert whole_number(text) == value
+    ("text", "by", "value"),
+    [
+        ("25k", "params", 25000), ("3G", "macs", 3 * 10**9), ("18.8K", "params", 18800), ("1,234", "params", 1234),
+        ("11.69M", "params", 11690000), ("25210", "params", 25210), ("1e6", "macs", 10**6), ("2T", "macs", 2 * 10**12),
+        ("2GiB", "memory", 2**31), ("20 MB", "memory", 2 * 10**7), ("4k", "memory", 4000),
+        ("12ms", "time", 0.012), (".5s", "time", 0.5), ("800us", "time", 0.0008), ("7µs", "time", 7e-6),
+        (0.25, "time", 0.25),
+    ],
+)  # fmt: skip
+def test_numbers_as_people_write_them(text, by, value):
+    found = wanted(text, by)
+    assert found == pytest.approx(value) if by == "time" else found == value
+    assert isinstance(found, float if by == "time" else int)
+
+
+@pytest.mark.parametrize(
+    ("text", "by", "message"),
+    [
+        ("nan", "params", "is not a number"), ("-inf", "macs", "is not finite"),
+        ("-25k", "params", "must be a positive"),
+        ("0ms", "time", "must be a positive time"), ("12", "time", "a time without its unit: write 12ms or 12s"),
+        ("12ms", "macs", "is a time, but macs is matched"), ("2GiB", "params", "is a size, but params is matched"),
+        ("5k", "time", "is a count, but time is matched"), ("3Q", "params", "unknown unit 'Q'"),
+        ("3,0", "params", "cannot be read"), ("1e999999999", "params", "beyond what any network costs"),
+        ("1.2.3", "params", "cannot be read"),
+    ],
+)  # fmt: skip
+def test_numbers_that_no_cost_can_be_say_what_is_wrong(text, by, message):
+    with pytest.raises(SettingError, match=message):
+        wanted(text, by)
 
 
 def test_names_are_no_numbers():
-    assert whole_number("r18") is None
-    assert seconds("r18") is None
-    assert seconds("12ms") == pytest.approx(0.012)
+    for name in ("r18", "infer.py:build", "3d.py:build", "./2.toml", "nano", "pkg.net:Net"):
+        assert not is_number(name)
+        assert wanted(name, "time") is None
+    assert [quantity_by_unit(text) for text in ("12ms", "2GiB", "25k", "r18")] == ["time", "memory", None, None]
 
 
 def test_the_nearest_of_two_equally_near_is_the_cheaper():
@@ -195,25 +227,249 @@ def test_the_nearest_of_two_equally_near_is_the_cheaper():
     assert found.above.value == 12
 
 
+def samples(seconds):
+    return Samples(tuple(seconds), 0, 1.0, 7, True, "noise target", "")
+
+
+def timer(seconds_of, asked=None, jitter=lambda _: (1.0,) * 20):
+    """A timer of made-up times: the seconds of a subject, times the jitter of its own twenty rounds."""
+
+    def take(subjects, *, brief=False):
+        if asked is not None:
+            asked.append(([dict(one.arguments) for one in subjects], brief))
+        return [samples(seconds_of(one) * factor for factor in jitter(one)) for one in subjects]
+
+    return take
+
+
 def test_time_follows_measurements_and_not_the_macs():
-    card = find_card("p4cnn")
     asked = []
-
-    def quadratic_with_overhead(one):
-        asked.append(one.arguments["width"])
-        return 1e-3 + 1e-5 * one.arguments["width"] ** 2
-
-    found = match_time(card, "5ms", quadratic_with_overhead)
+    found = match_time(
+        find_card("p4cnn"), "5ms", timer(lambda one: 1e-3 + 1e-5 * one.argument("width") ** 2, asked)
+    )
     assert found.nearest.setting == {"width": 20}
     assert found.nearest.value == pytest.approx(5e-3)
-    assert len(asked) <= 13
-    assert "a setting not measured may come nearer" in found.notes[0]
+    assert found.nearest.interval == pytest.approx((5e-3, 5e-3))
+    assert (found.below.setting, found.above.setting) == ({"width": 19}, {"width": 21})
+    assert (found.alike, found.noise) == ((), ())
+    assert len([one for one in asked if one[1]]) <= 13
+    # at the end several are sampled in turn, in one call
+    assert [len(subjects) for subjects, brief in asked if not brief] == [5]
+    assert "a setting not measured may come nearer" in found.notes[-1]
 
 
-def test_time_of_another_network():
-    found = match_time(find_card("p4cnn"), "z2cnn", lambda card: card.argument("width") / 1000)
+def test_time_of_another_network_is_sampled_in_turn_with_the_settings():
+    asked = []
+    found = match_time(find_card("p4cnn"), "z2cnn", timer(lambda one: one.argument("width") / 1000, asked))
     assert (found.target, found.target_name) == (0.02, "z2cnn")
     assert found.nearest.setting == {"width": 20}
+    subjects, brief = asked[-1]
+    assert not brief
+    assert subjects[-1] == find_card("z2cnn").arguments
+
+
+def test_settings_that_cannot_be_told_apart_are_said_first():
+    def jitter(one):
+        return [1.0, 1.3, 0.8, 1.1] * 5 if one.argument("width") % 2 else [1.1, 0.8, 1.3, 1.0] * 5
+
+    found = match_time(find_card("p4cnn"), "5ms", timer(lambda one: 5e-3, jitter=jitter))
+    assert found.alike
+    assert (found.below, found.above) == (None, None)
+    assert found.notes[0].startswith("ambiguous: width=")
+    assert "cannot be told apart" in found.notes[0]
+    assert found.noise
+    assert found.notes[1].startswith("noisy: ")
+    assert found.as_object()["verdict"] == "ambiguous"
+
+
+def test_the_slower_setting_of_fewer_macs_is_no_neighbour_below():
+    seconds = {19: 9e-3, 20: 5e-3, 21: 8e-3}
+    found = match_time(
+        find_card("p4cnn"), "5ms", timer(lambda one: seconds[one.argument("width")]), vary="width=19..21"
+    )
+    assert found.nearest.setting == {"width": 20}
+    assert found.below is None
+    assert found.above.setting == {"width": 21}
+    assert "width=19 is slower than width=20, which has more MACs" in found.notes
+
+
+def test_a_place_that_only_brief_measurements_knew_is_looked_at_again():
+    slow = {"now": 2.0}
+
+    def seconds_of(one):
+        return slow["now"] * 1e-5 * one.argument("width") ** 2
+
+    take = timer(seconds_of)
+
+    def calming(subjects, *, brief=False):
+        found = take(subjects, brief=brief)
+        if not brief:
+            slow["now"] = 1.0
+        return found if brief else take(subjects)
+
+    found = match_time(find_card("p4cnn"), "5ms", calming)
+    assert 21 <= found.nearest.setting["width"] <= 23
+
+
+def test_a_time_out_of_reach_is_said():
+    found = match_time(find_card("p4cnn"), "5s", timer(lambda one: 1e-3 * one.argument("width")), vary="width=1..3")
+    assert found.nearest.setting == {"width": 3}
+    assert any("outside what was measured: no setting looked at takes that long" in note for note in found.notes)
+
+
+NETS = """
+from torch import nn
+
+def build(width=4, depth=1, act="relu", kernel=3):
+    layers, channels = [], 3
+    for _ in range(depth):
+        layers += [nn.Conv2d(channels, width, kernel, padding=kernel // 2, bias=False), nn.ReLU()]
+        channels = width
+    return nn.Sequential(*layers)
+
+def fours(width=8):
+    if width % 4:
+        raise ValueError(f"width {width} must be divisible by 4")
+    return build(width)
+
+def falling(groups=1):
+    return nn.Conv2d(64, 64, 3, groups=groups, bias=False)
+
+def concrete(width=4):
+    import torch
+    return build(int(torch.tensor(width).item()))
+
+def flat(unused=1):
+    return build()
+
+def never(width=8):
+    raise RuntimeError("not today")
+
+def needs(width):
+    return build(width)
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    (tmp_path / "nets.py").write_text(NETS)
+    return lambda name, shape="1x3x8x8", **arguments: resolve(f"{tmp_path / 'nets.py'}:{name}", [shape], arguments)
+
+
+@pytest.mark.parametrize("name", ["build", "concrete", "needs"])
+def test_a_model_of_ones_own_is_counted_from_what_runs(own, name):
+    found = match(own(name), 1000)
+    assert (found.nearest.setting, found.nearest.value) == ({"width": 37}, 27 * 37)
+    assert (found.below.value, found.above.value) == (27 * 36, 27 * 38)
+    assert "counted from what one call runs" in found.notes[-1]
+    assert match(own(name), 64 * 999, by="macs").nearest.value == 64 * 27 * 37
+    # a call with two images
+    assert match(own(name, "2x3x8x8"), 2 * 64 * 999, by="macs").nearest.value == 2 * 64 * 27 * 37
+
+
+def test_any_whole_number_of_a_builder_can_be_varied(own):
+    found = match(own("build", width=8), 10_000, vary="depth")
+    assert found.nearest.setting == {"depth": 18}
+    assert found.nearest.value == 27 * 8 + 17 * 8 * 8 * 9
+    listed = match(own("build"), 300, vary="kernel=1,3,5")
+    assert [point.setting["kernel"] for point in (listed.below, listed.nearest)] == [3, 5]
+    spanned = match(own("build"), "1k", vary="width=8..64..8")
+    assert [p.setting["width"] for p in (spanned.below, spanned.nearest, spanned.above)] == [32, 40, 48]
+    wide = match(own("build"), 27 * 900 + 1, vary="width=10..1000")
+    assert wide.nearest.setting == {"width": 900}
+    assert match(own("build"), 27 * 5000, vary="width=10..1000").nearest.setting == {"width": 1000}
+
+
+def test_refused_widths_are_passed_over_and_falling_costs_are_found(own):
+    found = match(own("fours"), 27 * 21)
+    assert [p.setting["width"] for p in (found.below, found.nearest, found.above)] == [16, 20, 24]
+    found = match(own("falling", "1x64x4x4"), 64 * 9 * 15, vary="groups")
+    assert [p.setting["groups"] for p in (found.below, found.nearest, found.above)] == [8, 4, 2]
+
+
+def test_a_model_of_ones_own_is_a_target_too(own):
+    found = match(find_card("p4cnn"), own("build", width=100))
+    assert (found.target, found.target_name.rpartition(":")[2]) == (2700, "build")
+    assert match(own("build"), find_card("z2cnn")).target == 25210
+
+
+def test_memory_of_a_model_of_ones_own(own):
+    from e4profile.batches import BatchedInputs
+    from e4profile.memory import predict
+
+    found = match(own("build"), "1MB", by="memory", batch_size=2)
+    at = own("build", width=found.nearest.setting["width"])
+    assert found.nearest.value == predict(at.build(), BatchedInputs(at.specs), 2, loss="auto").step_bytes
+
+
+@pytest.mark.parametrize(
+    ("name", "vary", "message"),
+    [
+        ("build", "widht", "unknown argument of .*did you mean width"),
+        ("build", "act", r"act \(='relu'\) is no whole number: say which values"),
+        ("build", "act=relu,gelu", "act does not change the params"),
+        ("flat", "unused", "unused does not change the params"),
+        ("never", "width", "cannot build with .*not today"),
+        ("fours", "width=9..11", "no width builds .*must be divisible by 4"),
+        ("build", "width=9..", "must be a range"),
+    ],
+)
+def test_what_a_model_of_ones_own_cannot_vary_is_refused(own, name, vary, message):
+    with pytest.raises(E4ProfileError, match=message):
+        match(own(name), 1000, vary=vary)
+
+
+def test_a_refused_builder_keeps_its_traceback(own):
+    with pytest.raises(UserCodeError) as error:
+        match(own("fours"), 1000, vary="width=9..11")
+    assert "in fours" in error.value.details
+
+
+def test_costs_that_fall_are_known_by_their_first_two():
+    assert falls(lambda i: -i)
+    assert not falls(lambda i: i)
+    assert not falls(lambda _: None)
+    assert falls(lambda i: None if i % 2 else -i, last=4)
+
+
+def test_a_bracket_ends_where_the_candidates_end():
+    asked = []
+
+    def cost(index):
+        asked.append(index)
+        return index
+
+    assert bracket(cost, 10**6, last=5000) == [4999, 5000]
+    assert max(asked) <= 5000
+    assert len(asked) < 200
+
+
+@pytest.mark.parametrize(
+    ("text", "given"),
+    [
+        ("width", None), ("width=8..10", (8, 9, 10)), ("width=8..20..4", (8, 12, 16, 20)), ("w = 1, 2", (1, 2)),
+        ("act=relu,gelu", ("relu", "gelu")), ("norm=true,false", (True, False)),
+        ("widths=[1,2],[3,4]", ([1, 2], [3, 4])),
+    ],
+)  # fmt: skip
+def test_what_is_varied_is_read(text, given):
+    assert parse_varied(text).given == given
+
+
+@pytest.mark.parametrize("text", ["", "=3", "width=", "width=9..8", "width=1..9..0", "width=a..b", "width=1,1",
+                                  "width=1..99999999"])  # fmt: skip
+def test_what_cannot_be_varied_is_refused(text):
+    with pytest.raises(SettingError, match="--vary: "):
+        parse_varied(text)
+
+
+def test_a_cards_other_arguments_need_their_values():
+    with pytest.raises(SettingError, match=r"say which values it may take, for example --vary blocks=1\.\.8"):
+        match(find_card("p4-r18"), 1000, vary="blocks")
+    found = match(find_card("p4-r18"), "3M", vary="width=4..40..4")
+    assert found.nearest.setting["width"] % 4 == 0
+    cost = VariantCost(Axis(find_card("p4cnn"), "width=3,5"), "params")
+    assert (cost(2), cost(3)) == (match(find_card("p4cnn"), 10**4, vary="width=5,90").nearest.value, None)
 
 
 def test_axes_know_their_candidates():

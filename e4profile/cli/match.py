@@ -4,28 +4,43 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from e4profile.cli.options import Convention, Format, Overrides, Units, check_format, overrides
+from e4profile.cli.options import (
+    MODEL,
+    MODEL_HELP,
+    Arguments,
+    Convention,
+    Format,
+    Inputs,
+    Overrides,
+    Units,
+    check_format,
+)
 from e4profile.cli.output import emit, note
+from e4profile.cli.subjects import one_subject
+from e4profile.cli.waiting import waiting
 from e4profile.errors import SettingError, positive
 
 if TYPE_CHECKING:
-    from e4profile.cards import Card
-    from e4profile.matching import Match
+    from e4profile.matching import Match, Point
     from e4profile.render.tables import Table
+    from e4profile.targets import Subject
 
 _NEAR_TIE = 1.05
 
 
 def match(
-    model: Annotated[str, typer.Argument(help="A card's name or a card file.", metavar="NAME|CARD.toml")],
+    model: Annotated[str, typer.Argument(help=MODEL_HELP, metavar=MODEL)],
     to: Annotated[
         str | None,
-        typer.Option("--to", help="Another network, or a number: 25k, 3G, 11.69M, 12ms.", metavar="CARD|N"),
+        typer.Option(
+            "--to", help="Another network, of your own too, or a number: 25k, 3G, 12ms, 2GiB.", metavar="MODEL|N"
+        ),
     ] = None,
     params: Annotated[
         str | None, typer.Option("--params", help="The same as --by params --to N.", metavar="N")
@@ -39,140 +54,217 @@ def match(
     vary: Annotated[
         str,
         typer.Option(
-            "--vary", help="width, reduction, slices, channels_per_slice or kernel.", metavar="ARGUMENT"
+            "--vary",
+            help="Of a card width, reduction, slices, channels_per_slice or kernel; of your own builder any whole "
+            "number. With values any argument: width=8..64, width=8..64..8, act=relu,gelu.",
+            metavar="ARGUMENT[=VALUES]",
         ),
     ] = "width",
     settings: Overrides = None,
+    inputs: Inputs = None,
+    arguments: Arguments = None,
+    to_arguments: Annotated[
+        list[str] | None,
+        typer.Option("--to-arg", help="An argument of --to's builder. Repeatable.", metavar="KEY=VALUE"),
+    ] = None,
     convention_name: Convention = "macs",
     batch_size: Annotated[
         int | None,
-        typer.Option("--batch-size", help="Images, for time [1] and memory [2].", metavar="N"),
+        typer.Option(
+            "--batch-size", help="Images, for time [1] and memory [2]; of your own model as in --input.", metavar="N"
+        ),
     ] = None,
     device: Annotated[str, typer.Option("--device", help="For time: cpu or cuda.", metavar="DEVICE")] = "cpu",
     max_run_time_s: Annotated[
-        float, typer.Option("--max-run-time-s", help="For time: sample at most this long.", metavar="SECONDS")
+        float,
+        typer.Option("--max-run-time-s", help="For time: sample each setting at most this long.", metavar="SECONDS"),
     ] = 2.0,
     output_format: Format = "table",
     units: Units = "auto",
 ) -> None:
-    """Find the width (or reduction, slices, kernel) whose cost is nearest to another network's or to a number.
+    """Find the width (or another argument) whose cost is nearest to another network's or to a number.
 
-    Parameters and MACs come from the closed form, memory from the prediction of a training step, time from
-    measurement at a few settings around the match of the MACs.
+    Parameters and MACs come from the closed form (of your own model: from what one call runs), memory from the
+    prediction of a training step, time from measurement of a few settings in turn.
     """
     check_format(output_format)
-    from e4profile.cards import find_card
-    from e4profile.matching import match as closed_form_match
+    from e4profile.targets import is_own
 
     if batch_size is not None:
         positive(**{"--batch-size": batch_size})
-    by, target = _target(to, params, macs, by)
-    card = find_card(model).with_arguments(overrides(settings))
-    if by == "time":
-        found = _by_time(card, target, vary, device, batch_size or 1, max_run_time_s)
-    else:
-        found = closed_form_match(
-            card, target, by=by, vary=vary, convention_name=convention_name, batch_size=batch_size or 2
-        )
+    by, wanted_text, option = _target(to, params, macs, by)
+    own = is_own(model) or is_own(wanted_text)
+    batch, subject = one_subject(model, settings, inputs, arguments, batch_size, inputs_of_own=own)
+    goal = _goal(wanted_text, by, option, inputs, to_arguments, batch_size, inputs_of_own=own)
+    batch_of_goal, other = goal if isinstance(goal, tuple) else (None, goal)
+    counted_batch = batch_size or batch or batch_of_goal
+    with waiting("match") as say:
+        found = _found(subject, other, by, vary, convention_name, counted_batch, device, max_run_time_s, say)
     if output_format == "json":
         sys.stdout.write(json.dumps(found.as_object(), indent=2) + "\n")
         for text in found.notes:
             note(text)
         return
-    emit(match_table(found, _meaning(by, convention_name, batch_size or 2)), output_format, units)
+    meaning = _meaning(by, convention_name, counted_batch, by_form=not own)
+    emit(match_table(found, meaning), output_format, units)
 
 
-def _target(to: str | None, params: str | None, macs: str | None, by: str | None) -> tuple[str, str]:
+def _target(to: str | None, params: str | None, macs: str | None, by: str | None) -> tuple[str, str, str]:
+    """The quantity, what to come near to, and the option that said so."""
     given = {"--to": to, "--params": params, "--macs": macs}
     named = [(option, value) for option, value in given.items() if value is not None]
     if len(named) != 1:
         found = " and ".join(option for option, _ in named) or "none"
-        raise SettingError(f"give one target: --to CARD, --to N, --params N or --macs N (found {found})")
+        raise SettingError(f"give one target: --to MODEL, --to N, --params N or --macs N (found {found})")
     ((option, value),) = named
-    from e4profile.matching import whole_number
-    from e4profile.matching_time import seconds
+    from e4profile.matching_targets import is_number, quantity_by_unit, wanted
 
     if option == "--to":
-        return by or ("params" if seconds(value) is None else "time"), value
-    quantity = option.removeprefix("--")
-    if by not in (None, quantity):
-        raise SettingError(f"--by {by} contradicts {option} {value}")
-    if whole_number(value) is None:
-        raise SettingError(f"{option}: {value!r} is no number such as 25210, 25k, 18.8K or 3G")
-    return quantity, value
+        by = by or quantity_by_unit(value) or "params"
+    else:
+        quantity = option.removeprefix("--")
+        if by not in (None, quantity):
+            raise SettingError(f"--by {by} contradicts {option} {value}")
+        by = quantity
+        if not is_number(value):
+            raise SettingError(f"{option}: {value!r} is no number such as 25210, 25k, 18.8K or 3G")
+    # a number that cannot be is refused before anything is imported
+    wanted(value, by, option)
+    return by, value, option
 
 
-def _by_time(
-    card: Card, target: str, vary: str, device: str, batch_size: int, max_run_time_s: float
+def _goal(
+    text: str,
+    by: str,
+    option: str,
+    inputs: list[str] | None,
+    arguments: list[str] | None,
+    batch_size: int | None,
+    *,
+    inputs_of_own: bool,
+) -> tuple[int | None, Subject] | int | float:
+    from e4profile.matching_targets import wanted
+
+    number = wanted(text, by, option)
+    if number is None:
+        return one_subject(
+            text, None, inputs, arguments, batch_size, inputs_of_own=inputs_of_own, option="--to-arg"
+        )
+    if arguments:
+        raise SettingError(f"--to-arg ({', '.join(arguments)}) is for a network, but {option} is the number {text}")
+    return number
+
+
+def _found(
+    subject: Subject,
+    other: Subject | int | float,
+    by: str,
+    vary: str,
+    convention_name: str,
+    batch_size: int | None,
+    device: str,
+    max_run_time_s: float,
+    say: Callable[[str], None],
 ) -> Match:
+    if by != "time":
+        from e4profile.matching import match as exact_match
+
+        assert not isinstance(other, float)
+        batch = _step_batch(batch_size) if by == "memory" else batch_size or 1
+        return exact_match(
+            subject, other, by=by, vary=vary, convention_name=convention_name, batch_size=batch, progress=say
+        )
     from e4profile.matching_time import match_time
-    from e4profile.timing import measure_time
+    from e4profile.matching_timer import ForwardInTurn
 
-    def measure(one: Card) -> float:
-        record = measure_time(
-            one.build("cpu"), one.input, device=device, batch_size=batch_size, name=one.name,
-            min_run_time_s=min(0.2, max_run_time_s), max_run_time_s=max_run_time_s,
-        )  # fmt: skip
-        return float(record.median_s)
-
-    return match_time(card, target, measure, vary=vary, progress=lambda text: note(f"time of {text}"))
+    timer = ForwardInTurn(device, batch_size or 1, max_run_time_s)
+    return match_time(subject, other, timer, vary=vary, progress=lambda text: note(f"time of {text}"))
 
 
-def _meaning(by: str, convention_name: str, batch_size: int) -> str:
+def _step_batch(batch_size: int | None) -> int:
+    """A batch norm over single values refuses one image."""
+    return batch_size if batch_size is not None and batch_size > 1 else 2
+
+
+def _meaning(by: str, convention_name: str, batch_size: int | None, *, by_form: bool) -> str:
     if by == "macs":
         from e4profile.conventions import convention
 
-        return f"{convention_name}: {convention(convention_name).meaning}"
+        of = f"; a batch of {batch_size}" if batch_size not in (None, 1) else ""
+        return f"{convention_name}: {convention(convention_name).meaning}{of}"
     return {
-        "params": "parameters by closed form",
-        "memory": f"bytes of a training step at batch {batch_size}, as predicted: parameters, gradients, buffers, "
-        "images and the peak of forward and backward",
-        "time": "median seconds of a forward pass",
+        "params": "parameters by closed form" if by_form else "parameters",
+        "memory": f"bytes of a training step at batch {_step_batch(batch_size)}, as predicted: parameters, gradients, "
+        "buffers, images and the peak of forward and backward",
+        "time": f"median seconds of a forward pass at batch {batch_size or 1}",
     }[by]
 
 
 def match_table(found: Match, meaning: str) -> Table:
-    """Three rows: the next cheaper setting, the nearest, the next costlier."""
+    """Three rows: the next cheaper setting, the nearest, the next costlier; of times also those that are alike."""
     from e4profile.render.tables import Column, Table
 
     kind: Any = {"time": "seconds", "memory": "bytes"}.get(found.by, "integer")
+    timed = found.by == "time"
+    between = (
+        Column("low", "95% from", kind, priority=70),
+        Column("high", "95% to", kind, priority=70),
+    )
     columns = (
         Column("place", "", "text", priority=100),
         *(Column(name, name.replace("_", " "), "text", priority=95) for name in found.nearest.setting),
         Column("value", found.by, kind, priority=90),
+        *(between if timed else ()),
         Column("deviation", "deviation", kind, priority=85),
         Column("deviation_percent", "deviation %", "percent", "dev. %", 60),
     )
-    rows = [
-        {
-            "place": place,
-            **{name: str(value) for name, value in point.setting.items()},
-            "value": point.value,
-            "deviation": point.deviation,
-            "deviation_percent": _percent(point.deviation, found.target),
-        }
-        for place, point in (("below", found.below), ("nearest", found.nearest), ("above", found.above))
-        if point is not None
-    ]
+    places = [("below", found.below), ("nearest", found.nearest), ("above", found.above)]
+    places[2:2] = [("alike", point) for point in found.alike]
+    rows = [_row(place, point, found.target, timed=timed) for place, point in places if point is not None]
     whose = f"{found.target_name}'s " if found.target_name else ""
-    exact = f"{found.target:,}" if isinstance(found.target, int) else f"{found.target:.4g}"
-    unit = {"params": "parameters", "macs": "MACs", "time": "seconds", "memory": "bytes"}[found.by]
-    notes = list(found.notes)
+    title = f"{found.model} nearest to {whose}{_with_unit(found.target, found.by)}"
+    if found.alike or found.noise:
+        words = [word for word, true in (("ambiguous", found.alike), ("noisy", found.noise)) if true]
+        title = f"{' and '.join(words).capitalize()}: {title}"
+    notes = (*found.notes, *_ends(found), *_near_ties(found))
+    return Table(title, columns, tuple(rows), notes, convention=meaning)
+
+
+def _row(place: str, point: Point, target: int | float, *, timed: bool) -> dict[str, object]:
+    low, high = point.interval or (None, None)
+    return {
+        "place": place,
+        **{name: str(value) for name, value in point.setting.items()},
+        "value": point.value,
+        **({"low": low, "high": high} if timed else {}),
+        "deviation": point.deviation,
+        "deviation_percent": 100 * Fraction(point.deviation) / Fraction(target),
+    }
+
+
+def _with_unit(value: int | float, by: str) -> str:
+    from e4profile.matching_targets import UNITS
+    from e4profile.render.numbers import si
+
+    return si(value, "s") if by == "time" else f"{value:,} {UNITS[by]}"
+
+
+def _ends(found: Match) -> list[str]:
     settings = "measured setting" if found.by == "time" else "setting"
-    if found.below is None:
-        notes.append(f"no {settings} is cheaper")
-    if found.above is None:
-        notes.append(f"no {settings} is costlier")
-    notes += _near_ties(found)
-    title = f"{found.model} nearest to {whose}{exact} {unit}"
-    return Table(title, columns, tuple(rows), tuple(notes), convention=meaning)
-
-
-def _percent(deviation: int | float, target: int | float) -> Fraction:
-    return 100 * Fraction(deviation) / Fraction(target)
+    notes = []
+    if found.by == "time" and found.alike:
+        return []
+    if found.out_of_reach and found.by != "time":
+        end = "above" if found.nearest.deviation < 0 else "below"
+        notes.append(f"out of reach: the target lies {end} every {settings} that can be built")
+    else:
+        notes += [f"no {settings} is cheaper"] if found.below is None else []
+        notes += [f"no {settings} is costlier"] if found.above is None else []
+    return notes
 
 
 def _near_ties(found: Match) -> list[str]:
+    """A setting on the target's other side that is nearly as near; two on one side are no tie."""
     nearest = found.nearest
     return [
         f"near tie: {', '.join(f'{name} {value}' for name, value in other.setting.items())} is "
@@ -180,6 +272,7 @@ def _near_ties(found: Match) -> list[str]:
         for other in (found.below, found.above)
         if other is not None
         and found.by != "time"
+        and other.deviation * nearest.deviation < 0
         and abs(other.deviation) <= _NEAR_TIE * abs(nearest.deviation)
     ]
 

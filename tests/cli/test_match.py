@@ -73,6 +73,16 @@ def test_settings_are_kept(monkeypatch, capsys):
         (["p4cnn", "--to", "25k", "--set", "breadth=3"], "unknown argument"),
         (["p4cnn", "--to", "25k", "-f", "xml"], "unknown format"),
         (["p4cnn", "--to", "25k", "--batch-size", "0"], "--batch-size (=0) must be a positive integer"),
+        (["p4cnn", "--to", "nan"], "--to (=nan) is not a number"),
+        (["p4cnn", "--to", "-inf"], "--to (=-inf) is not finite"),
+        (["p4cnn", "--to", "-25k"], "--to (=-25k) must be a positive whole number"),
+        (["p4cnn", "--to", "0"], "--to (=0) must be a positive whole number"),
+        (["p4cnn", "--to", "12", "--by", "time"], "a time without its unit: write 12ms or 12s"),
+        (["p4cnn", "--to", "12ms", "--by", "macs"], "is a time, but macs is matched"),
+        (["p4cnn", "--to", "25k", "--to-arg", "width=3"], "--to-arg (width=3) is for a network"),
+        (["p4cnn", "--to", "25k", "--vary", "width=9..8"], "is empty"),
+        (["p4cnn", "--to", "nets.py:build"], "needs its inputs"),
+        (["nets.py:build", "--to", "25k"], "needs its inputs"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(monkeypatch, capsys, arguments, message):
@@ -91,5 +101,97 @@ def test_time_is_measured_and_said_so(monkeypatch, capsys):
     assert code == 0
     assert (found["by"], found["model"]) == ("time", "p4cnn")
     assert found["value"] > 0
+    assert found["verdict"] in ("clear", "ambiguous")
     assert "time of p4cnn at width=" in err
+    assert "time of in turn: width=" in err
     assert "a setting not measured may come nearer" in err
+
+
+def test_a_time_has_its_unit_and_its_interval(monkeypatch, capsys):
+    arguments = ("p4cnn", "--to", "30ms", "--vary", "width=1..2", "--max-run-time-s", "0.05")
+    code, out, _ = run(monkeypatch, capsys, *arguments)
+    assert code == 0
+    assert "p4cnn nearest to 30.00 ms" in out
+    assert "95% from" in out
+    assert "no setting looked at takes that long" in " ".join(out.split())
+
+
+def test_out_of_reach_is_no_tie(monkeypatch, capsys):
+    code, out, _ = run(monkeypatch, capsys, "p4cnn", "--params", "1G", "--vary", "width=10..12")
+    assert code == 0
+    assert "out of reach: the target lies above every setting that can be built" in " ".join(out.split())
+    assert "tie" not in out
+    assert "out of reach" in run(monkeypatch, capsys, "p4cnn", "--params", "1")[1]
+
+
+NETS = """
+import torch
+from torch import nn
+
+class Two(nn.Module):
+    def __init__(self, width=8, scale=1.0):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, width, 3, bias=False), nn.Linear(5, width, bias=False)
+
+    def forward(self, image, extra):
+        return self.a(image).mean((2, 3)) + self.b(extra)
+
+def build(width=8):
+    print("building")
+    return nn.Sequential(nn.Conv2d(3, width, 3, bias=False), nn.Flatten(), nn.LazyLinear(2))
+
+def raises(width=8):
+    raise ValueError("never")
+"""
+
+
+@pytest.fixture
+def own(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nets.py").write_text(NETS)
+    return lambda *arguments: run(monkeypatch, capsys, *arguments)
+
+
+def test_models_of_ones_own(own):
+    code, out, err = own("nets.py:Two", "--input", "2x3x8x8", "--input", "2x5", "--params", "1k", "-f", "json")
+    found = json.loads(out)
+    assert code == 0
+    assert (found["setting"], found["value"]) == ({"width": 31}, 32 * 31)
+    assert "counted from what one call runs" in err
+    code, out, _ = own("nets.py:Two", "--input", "2x3x8x8", "--input", "2x5", "--macs", "60k", "-f", "json")
+    assert json.loads(out)["value"] == 2 * (27 * 36 + 5) * 31
+    code, out, _ = own("nets.py:Two", "--input", "2x3x8x8", "--input", "2x5", "--to", "12ms", "--vary", "width=1..2",
+                       "--max-run-time-s", "0.02", "-f", "json")  # fmt: skip
+    assert code == 0
+    assert json.loads(out)["by"] == "time"
+
+
+def test_a_target_of_ones_own_and_lazy_layers(own):
+    code, out, err = own("z2cnn", "--to", "nets.py:build", "--to-arg", "width=100", "--input", "1x3x6x6", "-f", "json")
+    assert code == 0
+    assert json.loads(out)["target"] == 2700 + 100 * 16 * 2 + 2
+    assert "building" in err
+
+
+def test_memory_of_a_model_of_ones_own(own):
+    code, out, _ = own("nets.py:Two", "--input", "1x3x8x8", "--input", "1x5", "--to", "1MiB")
+    assert code == 0
+    assert "nearest to 1,048,576 bytes" in out
+    assert "at batch 2" in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nets.py:Two", "--input", "1x3x8x8", "--params", "1k"], "missing 1 required positional argument"),
+        (["nets.py:build", "--input", "1x3x8x8", "--params", "1k", "--vary", "widht"], "did you mean width"),
+        (["nets.py:Two", "--input", "1x3x8x8", "--input", "1x5", "--params", "1k", "--vary", "scale"],
+         "scale (=1.0) is no whole number"),
+        (["nets.py:raises", "--input", "1x3x8x8", "--params", "1k"], "cannot build with (): ValueError: never"),
+    ],
+)  # fmt: skip
+def test_bad_models_of_ones_own_are_one_line_and_exit_code_2(own, arguments, message):
+    code, out, err = own(*arguments)
+    assert (code, out) == (2, "")
+    (line,) = [line for line in err.splitlines() if line.startswith("e4profile: ")]
+    assert message in line
