@@ -56,6 +56,7 @@ keeps_input, is_masked = _indicator("delta_input"), _indicator("delta_mask")
 is_reference = _indicator("delta_reference")
 is_shared_out = _indicator("delta_shares")
 is_sliced = _indicator("delta_slice")
+is_cropped = _indicator("delta_crop")
 
 MEANING: dict[sp.Symbol, str] = {
     B: "images in the batch",
@@ -102,6 +103,7 @@ MEANING: dict[sp.Symbol, str] = {
     is_masked: "1 where dropout draws a mask, else 0",
     is_reference: "1 where the aggregation runs as unfold, multiply, sum, else 0",
     is_sliced: "1 where a strided branch slices out the positions it samples, else 0",
+    is_cropped: "1 where a crop drops any pixel, else 0",
     is_shared_out: "1 where the channels are shared out to several pool sizes, else 0",
     has_bias: "1 with a bias, else 0",
     has_affine: "1 with an affine pair, else 0",

@@ -159,6 +159,14 @@ class _AttentiveConv2d(EquivariantLayer):
         kept = responses - self._spatial_gate(gated) * gated
         return self._measure * kept.sum((1, 2)).flatten(1, 2)
 
+    def no_peak_on(self, input_shape: Shape) -> str | None:
+        """Why no timeline is stated."""
+        del input_shape
+        return (
+            "the gradients of the responses come in along four paths and are added up in an order that autograd "
+            "chooses; no timeline states it"
+        )
+
     def dimensions(self, input_shape: Shape) -> Dimensions:
         """The values of the symbols, from arguments and shape alone."""
         _, _, rows, columns = self.output_shape(input_shape)

@@ -13,7 +13,8 @@ from e4profile.conventions import GROUP_NORM
 from e4profile.errors import positive
 from e4profile.groups import GroupLike, as_group
 from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps
-from e4profile.symbols import A, c_in, h, w
+from e4profile.layers.peak import Step, Timeline
+from e4profile.symbols import A, B, c_in, h, w
 
 
 class FieldLayerNorm(EquivariantLayer):
@@ -30,6 +31,20 @@ class FieldLayerNorm(EquivariantLayer):
     elements = {"norm": c_in * A * h * w}
     kinds = {"norm": GROUP_NORM}
     saved = {"input": c_in * A * h * w, "statistics": sp.Integer(2)}
+    peak = Timeline(
+        forward=(Step("normalise", {"output": B * c_in * A * h * w, "means": B, "deviations": B}),),
+        backward=(
+            Step(
+                "normalise, backward",
+                {
+                    "gradient of input": B * c_in * A * h * w,
+                    "gradient of weight": c_in,
+                    "gradient of bias": c_in,
+                },
+                ("means", "deviations"),
+            ),
+        ),
+    )
 
     def __init__(self, fields: int, *, group: GroupLike, eps: float = 1e-12) -> None:
         super().__init__()

@@ -12,8 +12,9 @@ from e4profile.conventions import BATCH_NORM, GROUP_NORM
 from e4profile.errors import SettingError, positive
 from e4profile.groups import GroupLike, as_group
 from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps
+from e4profile.layers.peak import Step, Timeline
 from e4profile.layers.saved import STATISTICS
-from e4profile.symbols import A, affine_pairs, c_in, h, is_expanded, w
+from e4profile.symbols import A, B, affine_pairs, c_in, h, is_expanded, w
 
 
 class FieldBatchNorm2d(EquivariantLayer):
@@ -34,6 +35,21 @@ class FieldBatchNorm2d(EquivariantLayer):
     saved = {"input": c_in * A * h * w}
     saved_constant = {"statistics": 2 * c_in}
     saved_as = {"statistics": STATISTICS}
+    peak = Timeline(
+        forward=(Step("normalise", {"output": B * c_in * A * h * w, "means": c_in, "deviations": c_in}),),
+        backward=(
+            Step(
+                "normalise, backward",
+                {
+                    "gradient of input": B * c_in * A * h * w,
+                    "gradient of weight": c_in,
+                    "gradient of bias": c_in,
+                },
+                ("means", "deviations"),
+            ),
+        ),
+        units={"means": STATISTICS, "deviations": STATISTICS},
+    )
 
     def __init__(self, fields: int, *, group: GroupLike, eps: float = 1e-5) -> None:
         super().__init__()
@@ -76,6 +92,45 @@ class FieldGroupNorm(EquivariantLayer):
     kinds = {"norm": GROUP_NORM}
     saved = {"input": c_in * A * h * w, "statistics": 2 * c_in}
     saved_constant = {"affine": is_expanded * c_in * A}
+    peak = Timeline(
+        forward=(
+            Step(
+                "expand affine pairs",
+                {"weight of each element": c_in * A, "bias of each element": c_in * A},
+                when=is_expanded,
+            ),
+            Step(
+                "normalise",
+                {"output": B * c_in * A * h * w, "means": B * c_in, "deviations": B * c_in},
+                ("bias of each element",),
+            ),
+        ),
+        backward=(
+            Step(
+                "normalise, backward",
+                {
+                    "gradient of input": B * c_in * A * h * w,
+                    "gradient of weight of each element": is_expanded * c_in * A,
+                    "gradient of bias of each element": is_expanded * c_in * A,
+                    "gradient of weight": (1 - is_expanded) * c_in * affine_pairs,
+                    "gradient of bias": (1 - is_expanded) * c_in * affine_pairs,
+                },
+                ("weight of each element", "means", "deviations"),
+            ),
+            Step(
+                "add up bias",
+                {"gradient of bias": c_in},
+                ("gradient of bias of each element",),
+                when=is_expanded,
+            ),
+            Step(
+                "add up weight",
+                {"gradient of weight": c_in},
+                ("gradient of weight of each element",),
+                when=is_expanded,
+            ),
+        ),
+    )
 
     def __init__(
         self,

@@ -9,7 +9,9 @@ from torch import Tensor
 from e4profile.errors import positive
 from e4profile.groups import GroupLike, as_group
 from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps
-from e4profile.symbols import A, c_in, h, w
+from e4profile.layers.peak import Step, Timeline
+from e4profile.layers.saved import FLAG, INDEX
+from e4profile.symbols import A, B, c_in, h, w
 
 
 class GroupMaxPool(EquivariantLayer):
@@ -24,6 +26,20 @@ class GroupMaxPool(EquivariantLayer):
     source = "Cohen & Welling 2016, section 6; He et al. 2021, section 5.1"
     field_out = "trivial"
     saved = {"input": c_in * A * h * w, "output": c_in * h * w}
+    peak = Timeline(
+        forward=(Step("maximum", {"output": B * c_in * h * w}),),
+        backward=(
+            Step("where the maximum is", {"is maximum": B * c_in * A * h * w}),
+            Step("how often it is", {"maxima": B * c_in * h * w}),
+            Step("share the gradient", {"shares": B * c_in * h * w}),
+            Step(
+                "maximum, backward",
+                {"gradient of input": B * c_in * A * h * w},
+                ("is maximum", "maxima", "shares"),
+            ),
+        ),
+        units={"is maximum": FLAG, "maxima": INDEX},
+    )
 
     def __init__(self, fields: int, *, group: GroupLike) -> None:
         super().__init__()

@@ -158,6 +158,14 @@ class _SelfAttention2d(EquivariantLayer):
         mixed: Tensor = self.output(heads)
         return mixed.reshape(batch, self.c_out * order, rows, columns)
 
+    def no_peak_on(self, input_shape: Shape) -> str | None:
+        """Why no timeline is stated."""
+        del input_shape
+        return (
+            "the scores are made in a loop over the group's elements, so that the steps grow in number with the group; "
+            "a timeline has a fixed number of steps"
+        )
+
     def dimensions(self, input_shape: Shape) -> Dimensions:
         """The values of the symbols, from arguments and shape alone."""
         rows, columns = check_maps(self, input_shape, self.c_in * self._sources)

@@ -9,6 +9,8 @@ from torch import Tensor
 from e4profile.errors import SettingError, positive
 from e4profile.groups import GroupLike, as_group
 from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps
+from e4profile.layers.peak import Step, Timeline, several
+from e4profile.symbols import A, B, c_in, h, h_out, is_cropped, w
 
 
 class SpatialCrop(EquivariantLayer):
@@ -23,6 +25,13 @@ class SpatialCrop(EquivariantLayer):
     source = "Romero & Cordonnier 2021, released networks"
     saved = {}
     hands_on_input = True
+    peak = Timeline(
+        forward=(),
+        backward=(
+            Step("crop columns, backward", {"gradient of rows": B * c_in * A * h_out * w}, when=is_cropped),
+            Step("crop, backward", {"gradient of input": B * c_in * A * h * w}, ("gradient of rows",)),
+        ),
+    )
 
     def __init__(self, fields: int, margin: int, *, group: GroupLike) -> None:
         super().__init__()
@@ -37,9 +46,12 @@ class SpatialCrop(EquivariantLayer):
         return features[:, :, self.margin : rows - self.margin, self.margin : columns - self.margin]
 
     def dimensions(self, input_shape: Shape) -> Dimensions:
-        """A crop costs nothing, so no symbol needs a value."""
-        check_maps(self, input_shape, self.fields * self.group.order)
-        return {}
+        """The values of the symbols, from arguments and shape alone."""
+        rows, columns = check_maps(self, input_shape, self.fields * self.group.order)
+        return {
+            A: self.group.order, c_in: self.fields, h: rows, w: columns,
+            h_out: rows - 2 * self.margin, is_cropped: int(self.margin > 0),
+        }  # fmt: skip
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(B, fields * A, h, w) -> (B, fields * A, h - 2 margin, w - 2 margin).
@@ -71,6 +83,13 @@ class SpatialSum(EquivariantLayer):
 
     source = "Romero & Cordonnier 2021, released networks"
     saved = {}
+    peak = Timeline(
+        forward=(Step("sum", {"output": B * c_in * A}),),
+        backward=(
+            # of a single pixel the gradient is handed on as it is
+            Step("spread the gradient", {"gradient of input": B * c_in * A * h * w}, when=several(h * w)),
+        ),
+    )
 
     def __init__(self, fields: int, *, group: GroupLike) -> None:
         super().__init__()
@@ -82,9 +101,9 @@ class SpatialSum(EquivariantLayer):
         return features.sum((2, 3), keepdim=True)
 
     def dimensions(self, input_shape: Shape) -> Dimensions:
-        """A sum costs no MACs, so no symbol needs a value."""
-        check_maps(self, input_shape, self.fields * self.group.order)
-        return {}
+        """The values of the symbols, from arguments and shape alone."""
+        rows, columns = check_maps(self, input_shape, self.fields * self.group.order)
+        return {A: self.group.order, c_in: self.fields, h: rows, w: columns}
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(B, fields * A, h, w) -> (B, fields * A, 1, 1)."""
