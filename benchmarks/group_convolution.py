@@ -19,8 +19,8 @@ from torch import nn
 from e4profile.environment import environment
 from e4profile.layers import GroupConv2d
 
-# (fields, group, map size): the widest maps and the widest layers of p4-R18, and a layer of p4m-R18
-SIZES = ((32, "p4", 32), (256, "p4", 4), (44, "p4m", 16))
+# (fields, group, map size): the widest maps and the widest layers of p4-R18, and layers of p4m-R18
+SIZES = ((32, "p4", 32), (128, "p4", 8), (256, "p4", 4), (44, "p4m", 16), (176, "p4m", 4))
 
 
 def forward(layer: nn.Module, images: torch.Tensor) -> Callable[[], object]:

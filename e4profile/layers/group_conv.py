@@ -11,10 +11,13 @@ from torch import Tensor, nn
 
 from e4profile.errors import SettingError, positive
 from e4profile.groups import GroupLike, as_group
+from e4profile.layers.bank_peak import bank_timeline
 from e4profile.layers.base import Dimensions, Sample, Shape, check_maps, window_size
 from e4profile.layers.filter_bank import FilterBankLayer
 from e4profile.layers.grid import window_reason
 from e4profile.layers.saved import INDEX
+from e4profile.ops import turned_maps
+from e4profile.ops.filter_bank import Bank, convolve, stand_alone
 from e4profile.symbols import A, c_in, c_out, h, h_conv, h_out, has_bias, is_pooled, k, w, w_conv, w_out
 
 
@@ -46,6 +49,7 @@ class GroupConv2d(FilterBankLayer):
     }
     saved_constant = {"filters": c_in * c_out * A**2 * k**2}
     saved_as = {"pool indices": INDEX}
+    peak = bank_timeline(A, A, pooled=is_pooled)
 
     def __init__(
         self,
@@ -85,11 +89,24 @@ class GroupConv2d(FilterBankLayer):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, c_in * A, h, w) -> (B, c_out * A, h_out, w_out)."""
-        bias = None if self.bias is None else self.bias.repeat_interleave(self.group.order)
-        convolved = F.conv2d(features, self.filters(), bias, self._conv_stride, self.padding)
+        convolved = self._convolve(features)
         if self.stride_by == "max_pool" and self.stride > 1:
             return F.max_pool2d(convolved, self.stride)
         return convolved
+
+    def _convolve(self, features: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.repeat_interleave(self.group.order)
+        bank = Bank(self.group, self.filter_shape, self._conv_stride, self.padding)
+        if bank.is_large and stand_alone(features, self.weight) and bank.takes(features.shape):
+            differentiates = torch.is_grad_enabled()
+            if differentiates and self.weight.requires_grad:
+                return convolve(features, self.weight, bias, self.filter_index, bank)
+            needs_bank = differentiates and features.requires_grad
+            if bank.turns_maps(features.shape) and not (needs_bank or features.is_meta):
+                window = {"stride": self._conv_stride, "padding": self.padding}
+                convolved = turned_maps.convolve(features, self.weight, self.group, **window)
+                return convolved if bias is None else convolved.add_(bias[:, None, None])
+        return F.conv2d(features, self.filters(), bias, self._conv_stride, self.padding)
 
     def _conv_sizes(self, input_shape: Shape) -> tuple[int, int]:
         rows, columns = check_maps(self, input_shape, self.c_in * self.group.order)

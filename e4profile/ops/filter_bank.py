@@ -1,0 +1,153 @@
+"""Convolution by a filter bank that is gathered from a weight, as one step of autograd: for large banks on a CPU.
+
+PyTorch's own chain of gather and convolution keeps the same tensors for the backward pass and counts the same
+operations; it allocates the bank's gradient, as large as the bank, where the gradient of the weight can be had
+directly (see ``turned_maps``), and touches the bank's fresh memory in small pages.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+from e4profile.groups import Group
+from e4profile.ops import huge_pages, turned_maps
+
+_LARGE_BANK = 1 << 19
+"""Elements from which a bank's memory is worth care: of smaller ones the allocator keeps the pages."""
+
+
+@dataclass(frozen=True)
+class Bank:
+    """What a group convolution by a filter bank is, apart from its tensors."""
+
+    group: Group
+    filter_shape: tuple[int, int, int, int]
+    stride: int
+    padding: int
+
+    @property
+    def elements(self) -> int:
+        """Of the expanded filters."""
+        return math.prod(self.filter_shape)
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the bank's memory is worth care."""
+        return self.elements >= _LARGE_BANK
+
+    def takes(self, input_shape: Sequence[int]) -> bool:
+        """Whether an input is a batch of maps with the channels of the filters."""
+        return len(input_shape) == 4 and input_shape[1] == self.filter_shape[1]
+
+    def is_symmetric_on(self, input_shape: Sequence[int]) -> bool:
+        """Whether the windows sit symmetrically on a square map, so that acting on the map is exact."""
+        rows, columns = input_shape[-2:]
+        return rows == columns and (rows + 2 * self.padding - self.filter_shape[-1]) % self.stride == 0
+
+    def exceeds(self, input_shape: Sequence[int], times: int) -> bool:
+        """Whether the bank is that many times as large as the input (B, c_in * A, h, w) acted on by all elements."""
+        return 0 < times * self.group.order * math.prod(input_shape) <= self.elements
+
+    def turns_maps(self, input_shape: Sequence[int]) -> bool:
+        """Whether the forward pass without gradients acts on the maps."""
+        return self.is_symmetric_on(input_shape) and self.exceeds(input_shape, turned_maps.FORWARD_ADVANTAGE)
+
+    def turns_gradients(self, input_shape: Sequence[int]) -> bool:
+        """Whether the gradient of the weight is had without that of the bank."""
+        return self.is_symmetric_on(input_shape) and self.exceeds(input_shape, turned_maps.GRADIENT_ADVANTAGE)
+
+
+def stand_alone(*tensors: Tensor) -> bool:
+    """Whether tensors are what they seem, on the CPU or as its stand-ins on the meta device.
+
+    Tracers, compilers, ``torch.func``, forward-mode differentiation, autocast and subclasses see PyTorch's own chain.
+    """
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
+        return False
+    return all(
+        type(one) in (Tensor, nn.Parameter)
+        and one.device.type in ("cpu", "meta")
+        and one.dtype == tensors[0].dtype
+        and not torch._C._functorch.is_functorch_wrapped_tensor(one)
+        and not torch.is_autocast_enabled("cpu")
+        and forward_ad.unpack_dual(one).tangent is None
+        for one in tensors
+    )
+
+
+def convolve(features: Tensor, weight: Tensor, bias: Tensor | None, index: Tensor, bank: Bank) -> Tensor:
+    """Convolve maps with the filters gathered from a weight, differentiably.
+
+    Args:
+        features: (B, c_in * A, h, w).
+        weight: (c_out, c_in, A, k, k).
+        bias: (c_out * A,) or None.
+        index: of each output field's filters into its weights, c_in * A * A * k * k of them.
+        bank: shape and windows.
+
+    Returns:
+        (B, c_out * A, h_out, w_out).
+    """
+    found: Tensor = _BankConvolution.apply(features, weight, bias, index, bank)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _BankConvolution(torch.autograd.Function):
+    @staticmethod
+    def forward(  # noqa: PLR0917  (autograd passes by position)
+        ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None, index: Tensor, bank: Bank
+    ) -> Tensor:
+        """Keep what PyTorch's own chain keeps: the input and the bank; the weight is a parameter."""
+        flat = weight.flatten(1)
+        filters = huge_pages.empty((flat.shape[0], index.numel()), flat)
+        torch.index_select(flat, 1, index, out=filters)
+        filters = filters.view(bank.filter_shape)
+        ctx.save_for_backward(features, weight, filters, index)
+        ctx.bank = bank
+        return F.conv2d(features, filters, bias, bank.stride, bank.padding)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients of features, weight and bias."""
+        # a caller who differentiates the gradient gets PyTorch's own chain, which can be
+        gradients = _differentiable_gradients if torch.is_grad_enabled() else _gradients
+        of_bias = gradient.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None
+        return *gradients(ctx, gradient), of_bias, None, None
+
+
+def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    features, weight, filters, index = ctx.saved_tensors
+    bank: Bank = ctx.bank
+    wanted = ctx.needs_input_grad
+    directly = wanted[1] and bank.turns_gradients(features.shape)
+    of_features, of_filters, _ = torch.ops.aten.convolution_backward(
+        gradient, features, filters, None,
+        [bank.stride] * 2, [bank.padding] * 2, [1, 1], False, [0, 0], 1,
+        [wanted[0], wanted[1] and not directly, False],
+    )  # fmt: skip
+    if directly:
+        window = {"stride": bank.stride, "padding": bank.padding}
+        return of_features, turned_maps.weight_gradient(gradient, features, weight, bank.group, **window)
+    if not wanted[1]:
+        return of_features, None
+    folded = torch.zeros_like(weight.flatten(1)).index_add_(1, index, of_filters.view(weight.shape[0], -1))
+    return of_features, folded.view(weight.shape)
+
+
+def _differentiable_gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    features, weight, _, index = ctx.saved_tensors
+    wanted = ctx.needs_input_grad[:2]
+    filters = weight.flatten(1).index_select(1, index).view(ctx.bank.filter_shape)
+    output = F.conv2d(features, filters, None, ctx.bank.stride, ctx.bank.padding)
+    asked = [tensor for tensor, want in zip((features, weight), wanted, strict=True) if want]
+    found = iter(torch.autograd.grad(output, asked, gradient, create_graph=True))
+    of_features, of_weight = (next(found) if want else None for want in wanted)
+    return of_features, of_weight
