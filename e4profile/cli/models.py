@@ -20,7 +20,10 @@ def models(
     from e4profile.cards import all_cards, find_card
     from e4profile.tables.cards import card_table, cards_table
 
-    table = cards_table(list(all_cards().values())) if name is None else card_table(find_card(name))
+    if name is None:
+        table = cards_table(list(all_cards().values()), full_titles=output_format in ("json", "csv"))
+    else:
+        table = card_table(find_card(name))
     emit(table, output_format, units)
 
 

@@ -1,7 +1,8 @@
 """Which columns, headers and number forms a table takes so that it fits a terminal.
 
 In order: everything with every digit; constant columns lifted into a line above; headers broken at spaces;
-short headers; SI numbers; long text shortened; and only then columns hidden, the least important first.
+short headers; SI numbers; long text folded into several lines; and only then columns hidden, the least important
+first. No text is ever cut.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from e4profile.render.columns import Column, Table
 
 GAP = 2
 MIN_WIDTH = 20
-_ELLIPSIS = "…"
+_BREAKS = "/._-:,"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A table ready to print: headers may hold line breaks, cells never do.
+    """A table ready to print: headers and the cells of text may hold line breaks.
 
     Attributes:
         columns: the visible columns, deciding ones first.
@@ -32,7 +33,7 @@ class Layout:
         lifted: columns whose one value stands above the table.
         hidden: columns that do not fit, in the table's order.
         si_units: whether integers are shortened to four digits.
-        text_limit: the length that longer text was shortened to, None when nothing was.
+        text_limit: the length at which longer text was folded, None where no text was.
     """
 
     columns: tuple[Column, ...]
@@ -91,12 +92,12 @@ def fit(table: Table, width: int | None, units: str) -> Layout:
         for style in styles:
             layout = _layout(table, visible, lifted, hidden, style)
             if layout.width <= width:
-                return _with_longest_text(layout, table, style, width)
+                return _with_widest_text(layout, table, style, width)
     raise SettingError(f"width (={width}) is too narrow for column {visible[0].key!r}")
 
 
-def _with_longest_text(layout: Layout, table: Table, style: _Style, width: int) -> Layout:
-    """The same layout with shortened text kept as long as the width allows."""
+def _with_widest_text(layout: Layout, table: Table, style: _Style, width: int) -> Layout:
+    """The same layout with folded text in lines as long as the width allows."""
     if style.text_limit is None:
         return layout
     fits, too_long = style.text_limit, width
@@ -121,7 +122,7 @@ def _layout(
 ) -> Layout:
     cells = [
         [
-            text if column.is_number else _shorten(text, style.text_limit)
+            text if column.is_number else fold(text, style.text_limit)
             for column in visible
             for text in [cell(row[column.key], column, si_units=style.si_units)]
         ]
@@ -129,10 +130,10 @@ def _layout(
     ]
     headers = []
     for index, column in enumerate(visible):
-        header = _shorten(one_line(column.short if style.short else column.header), style.text_limit)
+        header = one_line(column.short if style.short else column.header)
         if style.stacked:
-            header = _stack(header, max((cell_len(row[index]) for row in cells), default=1))
-        headers.append(header)
+            header = _stack(header, max((_text_width(row[index]) for row in cells), default=1))
+        headers.append(fold(header, style.text_limit))
     return Layout(
         columns=tuple(visible),
         headers=tuple(headers),
@@ -171,20 +172,38 @@ def _hiding_order(table: Table, kept: list[Column]) -> list[Column]:
     return sorted(kept, key=lambda c: (c in deciding, c.priority, -position[c.key]))
 
 
-def _shorten(text: str, limit: int | None) -> str:
-    """Cut the middle out of long text: the two ends of a path or a name tell most."""
-    if limit is None or cell_len(text) <= limit:
+def fold(text: str, limit: int | None) -> str:
+    """Text in lines of at most ``limit``, broken at blanks; a longer word behind one of its marks, else anywhere."""
+    if limit is None or _text_width(text) <= limit:
         return text
-    head, tail = "", ""
-    # Both ends grow in turn: a wide character counts two, so lengths cannot simply be halved.
-    for first, last in zip(text, reversed(text), strict=True):
-        if cell_len(head + first + tail) + 1 > limit:
-            break
-        head += first
-        if cell_len(head + last + tail) + 1 > limit:
-            break
-        tail = last + tail
-    return head + _ELLIPSIS + tail
+    lines = [""]
+    for index, word in enumerate(text.replace("\n", " \n ").split(" ")):
+        if word == "\n":
+            lines.append("")
+            continue
+        rest = word if not index or not lines[-1] else f" {word}"
+        if cell_len(lines[-1] + rest) > limit and lines[-1]:
+            lines.append("")
+            rest = word
+        while cell_len(rest) > limit:
+            fits = _fitting(rest, limit)
+            lines[-1:] = [rest[:fits], ""]
+            rest = rest[fits:]
+        lines[-1] += rest
+    return "\n".join(line.rstrip(" ") for line in lines if line.strip(" ")) or text[:0]
+
+
+def _fitting(word: str, limit: int) -> int:
+    """How many characters of a word that is longer than a line go on the line: at least one."""
+    fits = 1
+    while cell_len(word[: fits + 1]) <= limit:
+        fits += 1
+    marks = [index + 1 for index in range(fits // 2, fits) if word[index] in _BREAKS]
+    return marks[-1] if marks else fits
+
+
+def _text_width(text: str) -> int:
+    return max(map(cell_len, text.split("\n")))
 
 
 def _stack(header: str, cell_width: int) -> str:
@@ -193,7 +212,7 @@ def _stack(header: str, cell_width: int) -> str:
 
 
 def _column_width(header: str, cells: tuple[str, ...]) -> int:
-    return max(cell_len(text) for text in [*header.split("\n"), *cells])
+    return max(map(_text_width, (header, *cells)))
 
 
 def _columns_of(layout: Layout) -> list[tuple[str, ...]]:

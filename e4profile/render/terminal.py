@@ -34,9 +34,12 @@ def render_terminal(table: Table, *, width: int | None, color: bool, units: str)
     grid = Grid(
         box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0), header_style="bold"
     )
+    height = max(header.count("\n") for header in layout.headers)
     for column, header in zip(layout.columns, layout.headers, strict=True):
         side = "right" if column.is_number else "left"
-        grid.add_column(Text(header), justify=side, vertical="bottom", no_wrap=True)  # type: ignore[arg-type]
+        # headers stand on the rule, while the lines of a row begin together at its top
+        low = "\n" * (height - header.count("\n")) + header
+        grid.add_column(Text(low), justify=side, vertical="top", no_wrap=True)  # type: ignore[arg-type]
     for row in layout.cells:
         grid.add_row(
             *(
@@ -86,8 +89,6 @@ def _limits(layout: Layout, width: int | None, units: str) -> list[str]:
     integers = any(column.kind in ("integer", "bytes") for column in layout.columns)
     if layout.si_units and units == "auto" and integers:
         limits.append("numbers rounded to 4 digits to fit; use --units exact for every digit")
-    if layout.text_limit is not None:
-        limits.append(f"text longer than {layout.text_limit} characters is shortened in the middle")
     if layout.hidden:
         names = ", ".join(one_line(column.key) for column in layout.hidden)
         limits.append(f"hidden at {width} columns: {names}; widen the terminal or use --format csv")

@@ -9,8 +9,8 @@ from e4profile.published_tables import published_text
 from e4profile.render.tables import Column, Table
 
 
-def cards_table(cards: Sequence[Card]) -> Table:
-    """One row per card."""
+def cards_table(cards: Sequence[Card], *, full_titles: bool = True) -> Table:
+    """One row per card; without full titles a title does not say the card's name again."""
     return Table(
         title="Cards of published networks",
         columns=(
@@ -24,7 +24,7 @@ def cards_table(cards: Sequence[Card]) -> Table:
         rows=tuple(
             {
                 "model": card.name,
-                "title": card.title,
+                "title": card.title if full_titles else _without_name(card),
                 "group": card.arguments.get("group"),
                 "input": "x".join(map(str, card.input)),
                 "network": card.network,
@@ -34,6 +34,11 @@ def cards_table(cards: Sequence[Card]) -> Table:
         ),
         notes=("one card in full: e4profile models NAME; its cost: e4profile count NAME",),
     )
+
+
+def _without_name(card: Card) -> str:
+    name, separator, rest = card.title.partition(": ")
+    return rest if separator and name.lower().replace("_", "-") == card.name else card.title
 
 
 def _figure(cell: Cell) -> str:

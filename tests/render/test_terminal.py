@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from rich.cells import cell_len
 from table_sample import sweep_table
 
 from e4profile.errors import SettingError
+from e4profile.render.layout import fold
 from e4profile.render.tables import Column, Table, render
 
 AT_80 = """\
@@ -162,17 +164,43 @@ def test_text_cannot_break_out_of_its_cell() -> None:
     assert "head er" in text
 
 
-def test_long_text_keeps_both_ends_and_says_so() -> None:
-    path = "stages.0.blocks.1.residual.second_convolution.generator.weights.of.the.first.slice.and.more"
+PATH = "stages.0.blocks.1.residual.second_convolution.generator.weights.of.the.first.slice.and.more"
+
+
+def test_long_text_is_folded_whole_behind_its_marks() -> None:
     columns = (Column("path", "module", "text"), Column("macs", "MACs", "integer"))
-    text = render(Table("t", columns, ({"path": path, "macs": 5},)), "table", width=60)
-    (row,) = [line for line in text.splitlines() if "…" in line]
-    head, tail = row.split()[0].split("…")
-    assert path.startswith(head)
-    assert path.endswith(tail)
-    assert len(head) - len(tail) in (0, 1)
-    assert len(row) == 60
-    assert "text longer than 54 characters is shortened in the middle" in text
+    rows = ({"path": PATH, "macs": 5}, {"path": "x", "macs": 6})
+    text = render(Table("t", columns, rows), "table", width=60)
+    _, _, _, _, first, second, other = text.splitlines()
+    assert first.split() == [first.split()[0], "5"]
+    assert first.split()[0] + second.strip() == PATH
+    assert first.split()[0].endswith(".")
+    assert len(first) <= 60
+    assert other.split() == ["x", "6"]
+
+
+def test_a_sentence_is_folded_at_its_blanks_and_a_row_begins_at_its_top() -> None:
+    sentence = "reproduced under a named rule, which only the publication's own tool has"
+    columns = (Column("n", "number of a row", "integer"), Column("why", "why", "text"))
+    lines = render(Table("", columns, ({"n": 7, "why": sentence},)), "table", width=34).splitlines()
+    start = next(index for index, line in enumerate(lines) if line.startswith("─"))
+    assert lines[start + 1].split()[0] == "7"
+    assert "7" not in "".join(lines[start + 2 :])
+    folded = [line.strip().removeprefix("7").strip() for line in lines[start + 1 :]]
+    assert " ".join(folded) == sentence
+    assert len(folded) > 2
+    # the headers stand on the rule
+    assert lines[start - 1].split()[-1] == "why"
+
+
+@pytest.mark.parametrize("limit", range(1, 12))
+@pytest.mark.parametrize("text", ["", "a", "ab cd/efghi jk", "漢字漢字 漢字x", "a_b_c_d_e_f_g_h_i", "one  two   three"])
+def test_folding_loses_nothing_but_blanks(text: str, limit: int) -> None:
+    if limit == 1 and "漢" in text:
+        return  # a wide character is wider than the line
+    lines = fold(text, limit).split("\n")
+    assert all(cell_len(line) <= limit for line in lines)
+    assert "".join("".join(lines).split()) == "".join(text.split())
 
 
 def test_a_width_that_nothing_fits_is_refused() -> None:
@@ -233,7 +261,12 @@ def test_no_line_is_wider_than_asked(table: Table, width: int, units: str, color
     assert text == render(table, "table", width=width, units=units, color=color)
     bare = re.sub(r"\x1b\[[0-9;]*m", "", text)
     assert max(map(cell_len, bare.split("\n"))) <= width
-    # A row is one line: after the rule come as many lines as rows, then an empty one.
+    # Below the rule every row has at least its line, and no text is cut.
     lines = bare.split("\n")
     rule = next(i for i, line in enumerate(lines) if line and set(line) == {"─"})
-    assert lines[rule + 1 + len(table.rows)] == ""
+    assert all(lines[rule + 1 : rule + 1 + len(table.rows)]) or not any(map(has_text, table.rows))
+    assert lines[-1] == ""
+
+
+def has_text(row: Mapping[str, object]) -> bool:
+    return any(str(value).strip() for value in row.values())
