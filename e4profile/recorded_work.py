@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from e4profile.conventions import MAC_KINDS
-from e4profile.counters.base import Count
+from e4profile.counters.base import Count, LayerCount
 from e4profile.counters.state import attributes_kept, buffers_kept
 from e4profile.inputs import Example
 from e4profile.layers.base import Shape
@@ -63,6 +63,15 @@ class RecordedWork:
     count: Count
     notes: tuple[str, ...]
 
+    @property
+    def total_macs(self) -> int:
+        """Of the whole pass, between the layers too."""
+        return sum(_macs(layer) for layer in self.count.layers)
+
+
+def _macs(layer: LayerCount) -> int:
+    return sum(amount for kind, amount in layer.operations.items() if kind in MAC_KINDS)
+
 
 def counted_macs(network: nn.Module, example: Example) -> tuple[Count, tuple[str, ...]]:
     """What runs in one forward pass, by the dispatch counter, and what it leaves open.
@@ -93,7 +102,7 @@ def recorded_work(network: nn.Module, example: Example) -> RecordedWork:
     paths = dict.fromkeys(call.path for call in calls)
     macs, outside = dict.fromkeys(paths, 0), dict[str, int]()
     for layer in count.layers:
-        amount = sum(n for kind, n in layer.operations.items() if kind in MAC_KINDS)
+        amount = _macs(layer)
         owner = next((path for path in paths if _inside(layer.path, path)), None)
         if owner is not None:
             macs[owner] += amount

@@ -10,18 +10,22 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, cast
 
 from torch import nn
 
+from e4profile.batches import ModelInputs
 from e4profile.errors import SettingError, UnknownNameError
+from e4profile.inputs import Example
 from e4profile.layers.base import Shape, layer_cost
 from e4profile.layers.containers import Step, trace
 from e4profile.layers.e4 import Aggregation, Implementation
 from e4profile.layers.filter_bank import FilterBankLayer
+from e4profile.layers.stock import as_costed
 from e4profile.ops import IMPLEMENTATIONS
+from e4profile.recorded_work import CLOSED_FORM, DISPATCH, LayerCall, recorded_work
 from e4profile.terms import evaluate
 from e4profile.timing.clock import Clock
 from e4profile.timing.layers import Marks, layer_seconds, marks_for
@@ -99,10 +103,13 @@ class Roofline:
 
     Attributes:
         name: of the network, with what distinguishes it.
-        input_shape: (B, channels, h, w).
+        input_shape: (B, channels, h, w), or that of the first tensor of several inputs.
         peaks: of the device.
         layers: those that move data, in order of execution.
         whole: samples of the whole pass, measured without hooks.
+        witness: what gave the MACs: ``closed form``, or ``dispatch`` for a network without one.
+        other_macs: MACs between the layers, which only the whole pass has.
+        notes: what a reader must know, a sentence each.
     """
 
     name: str
@@ -110,6 +117,9 @@ class Roofline:
     peaks: Peaks
     layers: tuple[LayerRoofline, ...]
     whole: Samples
+    witness: str = CLOSED_FORM
+    other_macs: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def ideal_s(self) -> float:
@@ -158,6 +168,74 @@ def network_traffic(
     return [(step, traffic) for step, traffic in found if traffic is not None]
 
 
+@dataclass(frozen=True)
+class Work:
+    """What the layers of a network do in one pass.
+
+    Attributes:
+        layers: those that move data, in order of execution.
+        calls: the modules as they run, each with the position of its layer; one that runs twice stands here twice.
+        witness: what gave the MACs.
+        other_macs: between the layers.
+        notes: what a reader must know.
+    """
+
+    layers: tuple[LayerTraffic, ...]
+    calls: tuple[tuple[nn.Module, int], ...]
+    witness: str = CLOSED_FORM
+    other_macs: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def network_work(model: nn.Module, example: Example, bytes_per_element: int) -> Work:
+    """The work of every layer from the closed form, or from what runs where there is none.
+
+    Raises:
+        Whatever the model's forward raises.
+    """
+    shape = example.single_shape
+    if shape is not None:
+        with suppress(SettingError):
+            found = network_traffic(model, shape, bytes_per_element)
+            calls = tuple((step.module, position) for position, (step, _) in enumerate(found))
+            return Work(tuple(traffic for _, traffic in found), calls)
+    recorded = recorded_work(model, example)
+    layers: dict[str, LayerTraffic] = {}
+    kept: list[tuple[nn.Module, str]] = []
+    for call in recorded.calls:
+        moved = call.moved_bytes + _weight_bytes(call, bytes_per_element)
+        if isinstance(call.module, _MOVES_NOTHING) or not moved:
+            continue
+        before = layers.get(call.path)
+        layers[call.path] = LayerTraffic(
+            call.path,
+            type(call.module).__name__,
+            recorded.macs[call.path],
+            moved + (0 if before is None else before.bytes),
+        )
+        kept.append((call.module, call.path))
+    positions = {path: position for position, path in enumerate(layers)}
+    return Work(
+        tuple(layers.values()),
+        tuple((module, positions[path]) for module, path in kept),
+        DISPATCH,
+        recorded.total_macs - sum(layer.macs for layer in layers.values()),
+        recorded.notes,
+    )
+
+
+def _weight_bytes(call: LayerCall, bytes_per_element: int) -> int:
+    """Every weight once, or the filters that the closed form says are expanded from it."""
+    own = sum(weight.numel() * weight.element_size() for weight in call.module.parameters())
+    form = as_costed(call.module)
+    if form is None or call.input_shape is None:
+        return own
+    with suppress(SettingError):
+        expanded = _expanded_elements(Step(call.path, call.module, form, call.input_shape))
+        return max(own, expanded * bytes_per_element)
+    return own
+
+
 def with_implementation(model: nn.Module, implementation: str) -> nn.Module:
     """A copy of a network whose aggregations run another implementation, to see before and after.
 
@@ -178,10 +256,10 @@ def with_implementation(model: nn.Module, implementation: str) -> nn.Module:
 
 def measure_roofline(
     model: nn.Module,
-    image_shape: Sequence[int],
+    image_shape: ModelInputs,
     *,
     name: str = "",
-    batch_size: int = 1,
+    batch_size: int | None = None,
     device: str = "cpu",
     dtype: str = "float32",
     threads: int | None = 1,
@@ -193,10 +271,10 @@ def measure_roofline(
     """Put every layer of a network under the device's roof; the network is left as it was found.
 
     Args:
-        model: with values, of layers with closed forms.
-        image_shape: (channels, h, w).
+        model: with values.
+        image_shape: of one image, (channels, h, w), or other inputs (see ``ModelInputs``).
         name: for the table and the plot; the class name when empty.
-        batch_size: B.
+        batch_size: B; None leaves the inputs as they are, and a shape at one image.
         device: ``cpu`` or ``cuda``.
         dtype: of weights and images.
         threads: intra-operator threads; None keeps what is set.
@@ -206,7 +284,7 @@ def measure_roofline(
         marks: instead of the device's own.
 
     Raises:
-        SettingError: for a part without a closed form, or peaks of another device or dtype.
+        SettingError: for a network without a layer that moves data, or peaks of another device or dtype.
         MeasurementError: when the pass cannot run.
     """
     where, kind = device_named(device), str(dtype_named(dtype)).removeprefix("torch.")
@@ -214,22 +292,29 @@ def measure_roofline(
     peaks = peaks or cached_peaks(device, kind, threads=threads)
     if (peaks.device, peaks.dtype) != (where.type, kind):
         raise SettingError(f"peaks of {peaks.device} in {peaks.dtype} do not roof {where.type} in {kind}")
-    shape = (batch_size, *image_shape)
     with (
         fixed_threads(threads),
-        prepared(model, tuple(image_shape), device=device, dtype=kind, batch_size=batch_size) as taken,
+        prepared(model, image_shape, device=device, dtype=kind, batch_size=batch_size) as taken,
     ):
-        found = network_traffic(taken.network, shape, dtype_named(kind).itemsize)
+        found = network_work(taken.network, taken.example, dtype_named(kind).itemsize)
+        if not found.layers:
+            raise SettingError("no layer of this network moves data, so there is nothing to put under the roof")
         whole = collect([taken.work], clock or clock_for(where), rule)[0]
         seconds = layer_seconds(
-            [step.module for step, _ in found],
+            [module for module, _ in found.calls],
             taken.work,
             marks or marks_for(where),
             min_run_time_s=rule.min_run_time_s,
             max_run_time_s=rule.max_run_time_s,
         )
+        shape = taken.input_shape
+    by_layer = [0.0] * len(found.layers)
+    for (_, position), call_s in zip(found.calls, seconds, strict=True):
+        by_layer[position] += call_s
     layers = tuple(
         LayerRoofline(traffic, measured_s, peaks)
-        for (_, traffic), measured_s in zip(found, seconds, strict=True)
+        for traffic, measured_s in zip(found.layers, by_layer, strict=True)
     )
-    return Roofline(name or type(model).__name__, shape, peaks, layers, whole)
+    return Roofline(
+        name or type(model).__name__, shape, peaks, layers, whole, found.witness, found.other_macs, found.notes
+    )

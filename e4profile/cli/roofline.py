@@ -2,27 +2,48 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from e4profile.cli.options import Format, Overrides, Units, check_format, overrides
+from e4profile.cli.options import (
+    MODEL,
+    MODEL_HELP,
+    Arguments,
+    Format,
+    Inputs,
+    Overrides,
+    Units,
+    check_format,
+    target,
+)
 from e4profile.cli.output import emit, note
-from e4profile.tables.times import threads_text
+from e4profile.cli.time_runs import Steps
+from e4profile.tables.times import WITNESSES, threads_text
 
 if TYPE_CHECKING:
     from e4profile.roofline import Roofline
 
 
 def roofline(
-    model: Annotated[str, typer.Argument(help="A card's name or a card file.", metavar="NAME|CARD.toml")],
+    model: Annotated[str, typer.Argument(help=MODEL_HELP, metavar=MODEL)],
     settings: Overrides = None,
+    inputs: Inputs = None,
+    arguments: Arguments = None,
     device: Annotated[str, typer.Option("--device", help="cpu or cuda.", metavar="DEVICE")] = "cpu",
     dtype: Annotated[
         str, typer.Option("--dtype", help="float32, bfloat16, ...", metavar="DTYPE")
     ] = "float32",
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Images per pass.", metavar="N")] = 1,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            "--batch-size",
+            help="Images per pass: the leading size of every input tensor; 1, or what --input says.",
+            metavar="N",
+        ),
+    ] = None,
     threads: Annotated[int, typer.Option("--threads", help="Intra-operator threads.", metavar="N")] = 1,
     reference: Annotated[
         bool, typer.Option("--reference", help="Also with the aggregation as unfold, multiply and sum.")
@@ -41,41 +62,56 @@ def roofline(
     output_format: Format = "table",
     units: Units = "auto",
 ) -> None:
-    """Arithmetic intensity, bound, ideal and measured time of every layer of a forward pass."""
+    """Arithmetic intensity, bound, ideal and measured time of every layer of a forward pass.
+
+    A model of your own without a closed form has its MACs from the dispatch counter, and its bytes from what its
+    modules hand on. Naming a file or package of yours runs its code.
+    """
     check_format(output_format)
-    from e4profile.cards import find_card
     from e4profile.errors import positive
     from e4profile.records import RecordStore
+    from e4profile.render.style import check_folder
     from e4profile.render.tables import Table
     from e4profile.roofline import measure_roofline, with_implementation
+    from e4profile.targets import guarded
     from e4profile.timing.peaks import cached_peaks
     from e4profile.timing.samples import StopRule
 
-    positive(**{"--batch-size": batch_size, "--threads": threads})
+    positive(**{"--threads": threads})
+    if batch_size is not None:
+        positive(**{"--batch-size": batch_size})
     rule = StopRule(min_run_time_s=min(0.5, max_run_time_s), max_run_time_s=max_run_time_s)
-    card = find_card(model).with_arguments(overrides(settings))
     store = None if out is None else RecordStore(out)
     if store is not None:
         store.check_writable()
-    network = card.build("cpu")
-    peaks = cached_peaks(device, dtype, threads=threads, refresh=refresh)
-    for text in peaks.notes:
-        note(text)
+    if plot is not None:
+        check_folder(plot)
+    card = target(model, settings, inputs, arguments)
+    network, batch = card.build("cpu"), batch_size or card.own_batch
     networks = {card.name: network}
     if reference:
         networks[f"{card.name}, reference"] = with_implementation(network, "reference")
-    found = [
-        measure_roofline(
-            built, card.input, name=name, batch_size=batch_size, device=device, dtype=dtype, threads=threads,
-            peaks=peaks, rule=rule,
-        )
-        for name, built in networks.items()
-    ]  # fmt: skip
+    found = []
+    with Steps("roofline", len(networks) + 1) as steps:
+        peaks = cached_peaks(device, dtype, threads=threads, refresh=refresh)
+        steps.end("peaks")
+        for name, built in networks.items():
+            with guarded(card, batch_size):
+                found.append(
+                    measure_roofline(
+                        built, card.batched, name=name, batch_size=batch, device=device, dtype=dtype, threads=threads,
+                        peaks=peaks, rule=rule,
+                    )
+                )  # fmt: skip
+            steps.end(name)
+    for text in peaks.notes:
+        note(text)
+    of = "" if batch is None else f", batch of {batch}"
     table = Table(
-        title=f"{card.title}: roofline on {peaks.device} in {dtype}, batch of {batch_size}, {threads_text(threads)}",
+        title=f"{card.title}: roofline on {peaks.device} in {dtype}{of}, {threads_text(threads)}",
         columns=tuple(_columns()),
         rows=tuple(row for one in found for row in _rows(one)),
-        notes=tuple(_notes(found)),
+        notes=(*_notes(found), *card.notes),
     )
     if store is not None:
         from e4profile.figures.roofline import roofline_record
@@ -87,9 +123,8 @@ def roofline(
         from e4profile.render.time_plots import save_roofline
 
         roof, points = _figure(found)
-        for path in save_roofline(
-            f"roofline-{card.name}-{peaks.device}-{dtype}", card.title, roof, points, plot
-        ):
+        name = re.sub(r"[^\w.-]+", "-", card.name).strip("-.")
+        for path in save_roofline(f"roofline-{name}-{peaks.device}-{dtype}", card.title, roof, points, plot):
             note(f"wrote {path}")
 
 
@@ -114,7 +149,7 @@ def _rows(found: Roofline) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = [
         {
             "network": found.name,
-            "path": layer.traffic.path,
+            "path": layer.traffic.path or "the network itself",
             "layer": layer.traffic.layer,
             "macs": layer.traffic.macs,
             "bytes": layer.traffic.bytes,
@@ -126,7 +161,7 @@ def _rows(found: Roofline) -> list[dict[str, object]]:
         }
         for layer in found.layers
     ]
-    macs = sum(layer.traffic.macs for layer in found.layers)
+    macs = sum(layer.traffic.macs for layer in found.layers) + found.other_macs
     moved = sum(layer.traffic.bytes for layer in found.layers)
     whole_s = found.whole.median_s
     rows.append(
@@ -147,19 +182,23 @@ def _rows(found: Roofline) -> list[dict[str, object]]:
 
 
 def _notes(found: list[Roofline]) -> list[str]:
+    from e4profile.render.numbers import si
+
     peaks = found[0].peaks
     notes = [
-        f"Roof: {peaks.macs_per_s:.3g} MACs/s in a matrix product, {peaks.bytes_per_s:.3g} bytes/s in a copy.",
+        f"Roof: {si(peaks.macs_per_s, 'MACs/s')} in a matrix product, {si(peaks.bytes_per_s, 'B/s')} in a copy.",
         "Bytes are each input, output and weight once, filters as expanded.",
         "A layer above 100% found its data in a cache.",
     ]
     for one in found:
         between_s = one.whole.median_s - one.layers_s
         notes.append(
-            f"{one.name}: the layers' times add up to {one.layers_s:.3g} s; the other {between_s:.3g} s of the whole "
-            "pass lie between them, or are noise."
+            f"{one.name}: the layers' times add up to {si(one.layers_s, 's')}; the other {si(between_s, 's')} of the "
+            "whole pass lie between them, or are noise."
         )
-        notes += [f"{one.name} is noisy: {reason}." for reason in one.whole.noise_reasons]
+        notes += one.notes
+        notes += [f"{one.name} is noisy: {reason}" for reason in one.whole.noise_reasons]
+    notes += [f"MACs by {WITNESSES[witness]}." for witness in dict.fromkeys(one.witness for one in found)]
     return notes
 
 

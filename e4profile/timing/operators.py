@@ -85,6 +85,9 @@ def opinion(module: nn.Module) -> Opinion | None:
         return Opinion(GENERATOR_TERM, GENERATOR_TERM, GENERATOR_TERM)
     if isinstance(module, _POOLS):
         return Opinion(POOLING_TERM, POOLING_TERM)
+    if isinstance(module, nn.MultiheadAttention):
+        # PyTorch runs it as one operator where it can
+        return Opinion(ATTENTION_TERM, ATTENTION_TERM)
     return _opinion_of_form(module)
 
 
@@ -156,6 +159,7 @@ def term_of_kind(modules: Sequence[nn.Module], kind: str) -> str:
         modules: the module that ran them and the ones around it, the innermost first.
         kind: of the dispatch counter.
     """
-    if kind != CONVOLUTION:
-        return _KIND_TERMS.get(kind, CONVOLUTION_TERM)
-    return next((found.convolutions for found in map(opinion, modules) if found is not None), CONVOLUTION_TERM)
+    says = next((found for found in map(opinion, modules) if found is not None), None)
+    if says is not None and kind in (CONVOLUTION, LINEAR):
+        return says.convolutions if kind == CONVOLUTION else says.products
+    return _KIND_TERMS.get(kind, CONVOLUTION_TERM)
