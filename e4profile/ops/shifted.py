@@ -131,6 +131,13 @@ class Block:
             moved[..., y :: self.layout.stride, x :: self.layout.stride].copy_(view)
 
 
+def bytes_of_one(size: tuple[int, int], layout: FlatLayout, dtype: torch.dtype, extra: int = 0) -> int:
+    """Bytes of a block's buffers per sample and group element: the arguments of ``blocks_of``."""
+    s, c = size
+    per_place = extra + s * (layout.kernel**2 + c * (1 + layout.stride**2))
+    return compute_dtype(dtype).itemsize * per_place * layout.plane
+
+
 def blocks_of(  # noqa: PLR0917
     batch: int, order: int, size: tuple[int, int], layout: FlatLayout, like: torch.Tensor, extra: int = 0
 ) -> Iterator[tuple[Block, slice, slice]]:
@@ -145,8 +152,7 @@ def blocks_of(  # noqa: PLR0917
         extra: numbers the caller keeps per place and group element besides.
     """
     s, c = size
-    per_place = extra + s * (layout.kernel**2 + c * (1 + layout.stride**2))
-    bytes_each = compute_dtype(like.dtype).itemsize * per_place * layout.plane
+    bytes_each = bytes_of_one(size, layout, like.dtype, extra)
     block: Block | None = None
     for samples, elements in blocks(batch, order, bytes_each, like.device):
         of_block = replace(layout, batch=samples.stop - samples.start)
