@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Protocol
 
 import torch
@@ -16,7 +17,7 @@ IMPLEMENTATIONS = ("auto", "cpu", "reference", "triton")
 
 
 class Kernels(Protocol):
-    """The three bilinear operations of an aggregation."""
+    """The three bilinear operations of an aggregation, and its two gradients together."""
 
     def forward(self, stencils: torch.Tensor, values: torch.Tensor, kernel: int, stride: int) -> torch.Tensor:
         """(B, A, s, k·k, h_out, w_out), (B, s, c, A, h, w) -> (B, s, c, A, h_out, w_out)."""
@@ -32,6 +33,13 @@ class Kernels(Protocol):
         self, grad: torch.Tensor, stencils: torch.Tensor, h: int, w: int, kernel: int, stride: int
     ) -> torch.Tensor:
         """(B, s, c, A, h_out, w_out), (B, A, s, k·k, h_out, w_out) -> (B, s, c, A, h, w)."""
+        ...
+
+
+    def backward(
+        self, grad: torch.Tensor, stencils: torch.Tensor, values: torch.Tensor, kernel: int, stride: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Both gradients at once: of the stencils and of the values."""
         ...
 
 
@@ -66,9 +74,23 @@ def triton_reason(tensor: torch.Tensor) -> str | None:
     """Why Triton cannot serve a tensor, or None if it can: on CUDA, or anywhere in Triton's interpreter."""
     if importlib.util.find_spec("triton") is None:
         return "the triton package is not installed"
-    if not tensor.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        return _interpreter_reason()
+    if not tensor.is_cuda:
         return f"the tensors are on {tensor.device}, not on a CUDA device"
     return None
+
+
+def _interpreter_reason() -> str | None:
+    triton, numpy = version("triton"), version("numpy")
+    if _release(triton) < (3, 2) and _release(numpy) >= (2, 0):
+        return f"the interpreter of triton {triton} adds to pointers wrongly with numpy {numpy}"
+    return None
+
+
+def _release(text: str) -> tuple[int, int]:
+    major, minor = text.split(".")[:2]
+    return int(major), int(minor)
 
 
 def _uses_triton(implementation: str, tensor: torch.Tensor) -> bool:
@@ -81,7 +103,7 @@ def _uses_triton(implementation: str, tensor: torch.Tensor) -> bool:
 
 
 def kernels_for(implementation: str, tensor: torch.Tensor) -> Kernels:
-    """The module with the three operations.
+    """The module with the aggregation and its gradients.
 
     Raises:
         SettingError: when Triton is asked for and cannot run.

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import register_flop_formula
 
 from e4profile.errors import UnknownNameError
 from e4profile.ops.aggregation import aggregate, autocast
 from e4profile.ops.choice import IMPLEMENTATIONS, generated_kernels_for
+from e4profile.ops.flops import flop_formula
 from e4profile.ops.reference import aggregate_reference
 from e4profile.ops.shapes import (
     check_generate_aggregate,
@@ -200,7 +200,7 @@ generate_aggregate_operator.register_autograd(_backward, setup_context=_setup)
 generate_aggregate_backward_operator.register_autograd(_double_backward, setup_context=_setup_backward)
 
 
-@register_flop_formula(torch.ops.e4profile.generate_aggregate)
+@flop_formula(torch.ops.e4profile.generate_aggregate)
 def _flop(
     hidden: Sequence[int],
     _weight: Sequence[int],
@@ -214,7 +214,7 @@ def _flop(
     return 2 * sum(generate_aggregate_macs(hidden, values, kernel, stride).values())
 
 
-@register_flop_formula(torch.ops.e4profile.generate_aggregate_backward)
+@flop_formula(torch.ops.e4profile.generate_aggregate_backward)
 def _backward_flop(
     _grad: Sequence[int],
     hidden: Sequence[int],

@@ -75,15 +75,21 @@ def backward(
     grad_values = values.new_zeros(values.shape) if needs[3] else None
     for samples in _samples(hidden, weight) if grad.numel() else ():
         some, upstream, maps = hidden[samples], grad[samples], _rows(hidden[samples])
-        rows = torch.baddbmm(bias.unsqueeze(2), weight, maps)
-        stencils = _as_stencils(rows, some, kernel * kernel)
-        if grad_values is not None:
-            out = grad_values[samples]
-            triton_kernels.value_gradient(upstream, stencils, h, w, kernel, stride, out=out)
-        if not any(needs[:3]):
-            continue
-        # The stencils are done with: their place takes their gradient.
-        triton_kernels.stencil_gradient(upstream, values[samples], kernel, stride, out=stencils)
+        # The stencils' gradient is laid out as the stencils are, for the matrix products.
+        rows = maps.new_empty((maps.shape[0], weight.shape[1], maps.shape[2]))
+        stencil_grad = _as_stencils(rows, some, kernel * kernel)
+        if grad_values is None:
+            triton_kernels.stencil_gradient(upstream, values[samples], kernel, stride, out=stencil_grad)
+        else:
+            generated = torch.baddbmm(bias.unsqueeze(2), weight, maps)
+            stencils = _as_stencils(generated, some, kernel * kernel)
+            if not any(needs[:3]):
+                out = grad_values[samples]
+                triton_kernels.value_gradient(upstream, stencils, h, w, kernel, stride, out=out)
+                continue
+            triton_kernels.backward(
+                *(upstream, stencils, values[samples], kernel, stride), stencil_grad, grad_values[samples]
+            )
         if grad_weight is not None:
             grad_weight += torch.bmm(rows, maps.transpose(1, 2))
         if grad_bias is not None:

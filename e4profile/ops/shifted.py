@@ -98,6 +98,10 @@ class Block:
         """Give the output to out (batch, s, c, elements, h_out, w_out)."""
         out.permute(3, 1, 2, 0, 4, 5).copy_(self.layout.planes(self.output))
 
+    def store_stencil_gradient(self, out: torch.Tensor) -> None:
+        """Give the stencils' gradient to out (batch, elements, s, k², h_out, w_out)."""
+        out.permute(1, 2, 3, 0, 4, 5).copy_(self.layout.planes(self.stencils))
+
     def aggregate(self) -> None:
         """Let output be the sum over taps of stencil · shifted values."""
         first, *rest = self.taps
@@ -188,7 +192,7 @@ def stencil_gradient(grad: torch.Tensor, values: torch.Tensor, kernel: int, stri
         block.load_output(grad[samples, :, :, elements])
         block.load_values(values[samples, :, :, elements])
         block.stencil_gradient()
-        out[samples, elements].permute(1, 2, 3, 0, 4, 5).copy_(block.layout.planes(block.stencils))
+        block.store_stencil_gradient(out[samples, elements])
     return out
 
 
@@ -207,3 +211,23 @@ def value_gradient(  # noqa: PLR0917
         block.value_gradient()
         block.store_value_gradient(out[samples, :, :, elements])
     return out
+
+
+def backward(
+    grad: torch.Tensor, stencils: torch.Tensor, values: torch.Tensor, kernel: int, stride: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both gradients: (B, s, c, A, h_out, w_out), (B, A, s, k·k, h_out, w_out), (B, s, c, A, h, w) -> the last two."""
+    B, s, c, A, h_out, w_out = grad.shape
+    of_stencils, of_values = stencils.new_empty(stencils.shape), values.new_empty(values.shape)
+    if grad.numel() == 0:
+        return of_stencils.zero_(), of_values.zero_()
+    layout = FlatLayout(1, h_out, w_out, kernel, stride)
+    for block, samples, elements in blocks_of(B, A, (s, c), layout, values):
+        block.load_output(grad[samples, :, :, elements])
+        block.load_stencils(stencils[samples, elements])
+        block.value_gradient()
+        block.store_value_gradient(of_values[samples, :, :, elements])
+        block.load_values(values[samples, :, :, elements])
+        block.stencil_gradient()
+        block.store_stencil_gradient(of_stencils[samples, elements])
+    return of_stencils, of_values

@@ -1,13 +1,16 @@
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators, allow-untyped-calls
-"""The aggregation and its gradients as Triton kernels: each output element is written once, by one program.
+# ruff: noqa: PLR0917
+"""The aggregation and its gradients as two Triton kernels: each element is written once, by one program.
 
-A program owns one (sample, slice, group element), a run of positions and some of the slice's channels. A
-stencil is read once for all those channels and the values' overlaps come from the cache, so that memory
-traffic is near stencils + values + output. Both gradients gather, hence need no atomics. The halves are
-summed in float32. Tensors may have any strides; offsets are 64 bits wide.
+A program owns a run of places of one (sample, slice, group element). Forward also divides the channels among
+programs; backward does not, and computes both gradients of its run: of the values by gathering from the outputs
+that read them, of the stencils by summing over the channels. Nothing is added to what another program wrote,
+hence no atomics. From memory, forward reads stencils and values and writes the output; backward reads stencils,
+values and the output's gradient and writes two gradients, each once: what the taps and the programs of a plane
+read again comes from the caches. Every sum is in float32, or in float64 for float64.
 """
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: Triton 3.0 knows a constexpr by the annotation itself.
 
 import os
 from contextlib import AbstractContextManager, nullcontext
@@ -16,247 +19,157 @@ import torch
 import triton
 import triton.language as tl
 
+from e4profile.ops.triton_tiles import (
+    load_tap,
+    load_tile,
+    owner,
+    places_of,
+    read_by,
+    reader_of,
+    store_tile,
+    tap_of,
+)
+
 # Triton decides when a kernel is defined whether it is compiled or interpreted.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 MAX_CHANNELS = 16
 POSITIONS_TIMES_CHANNELS = 1024
 
 
-@triton.jit
-def _owner(s, A, parts, runs):
-    """What a program owns: sample, slice, group element, run of positions, part of the channels."""
-    index = tl.program_id(0).to(tl.int64)
-    part = index % parts
-    index = index // parts
-    run = index % runs
-    index = index // runs
-    element = index % A
-    index = index // A
-    return index // s, index % s, element, run, part
+# In both kernels the steps of a tensor are its strides along batch, group element, slice, then tap or channel, then
+# place. Their letters: k stencils, v values, g output and its gradient, d gradient of the stencils, e of the
+# values.
 
 
 @triton.jit
-def _forward(  # noqa: PLR0917
-    stencils,
-    values,
-    out,
-    s,
-    c,
-    A,
-    h,
-    w,
-    h_out,
-    w_out,
-    parts,
-    runs,
-    kb,
-    ka,
-    ks,
-    kt,
-    ky,
-    kx,
-    vb,
-    vs,
-    vc,
-    va,
-    vy,
-    vx,
-    ob,
-    os_,
-    oc,
-    oa,
-    oy,
-    ox,
+def _forward(
+    stencils, values, out,
+    s, c, A, h, w, h_out, w_out, runs,
+    kb, ka, ks, kt, kp,
+    vb, va, vs, vc, vp,
+    gb, ga, gs, gc, gp,
     KERNEL: tl.constexpr,
     STRIDE: tl.constexpr,
     POSITIONS: tl.constexpr,
     CHANNELS: tl.constexpr,
+    PARTS: tl.constexpr,
     ACCUMULATOR: tl.constexpr,
-):
-    sample, piece, element, run, part = _owner(s, A, parts, runs)
-    place = run * POSITIONS + tl.arange(0, POSITIONS)
-    channel = part * CHANNELS + tl.arange(0, CHANNELS)
-    y, x = place // w_out, place % w_out
-    inside = place < h_out * w_out
-    mine = (channel < c)[:, None] & inside[None, :]
-    stencil_at = stencils + sample * kb + element * ka + piece * ks + y * ky + x * kx
-    value_at = values + sample * vb + piece * vs + element * va + channel[:, None] * vc
+):  # fmt: skip
+    sample, piece, element, run, part = owner(s, A, PARTS, runs)
+    place, y, x, inside = places_of(run, w_out, h_out * w_out, POSITIONS)
+    stencils += sample * kb + element * ka + piece * ks
+    values += sample * vb + element * va + piece * vs
+    out += sample * gb + element * ga + piece * gs
     total = tl.zeros((CHANNELS, POSITIONS), dtype=ACCUMULATOR)
     for dy in range(KERNEL):
-        row = y * STRIDE + dy - (KERNEL - 1) // 2
         for dx in tl.static_range(KERNEL):
-            column = x * STRIDE + dx - (KERNEL - 1) // 2
-            there = mine & ((row >= 0) & (row < h) & (column >= 0) & (column < w))[None, :]
-            weight = tl.load(stencil_at + (dy * KERNEL + dx) * kt, mask=inside, other=0.0).to(ACCUMULATOR)
-            value = tl.load(value_at + (row * vy + column * vx)[None, :], mask=there, other=0.0)
-            total += weight[None, :] * value.to(ACCUMULATOR)
-    out_at = (
-        out + sample * ob + piece * os_ + element * oa + channel[:, None] * oc + (y * oy + x * ox)[None, :]
-    )
-    tl.store(out_at, total.to(out.dtype.element_ty), mask=mine)
+            read, there = read_by(y, x, dy, dx, h, w, KERNEL, STRIDE)
+            weight = load_tap(stencils, dy * KERNEL + dx, kt, place, kp, inside, ACCUMULATOR)
+            value = load_tile(values, part, vc, c, read, vp, inside & there, CHANNELS, ACCUMULATOR)
+            total += weight[None, :] * value
+    store_tile(out, part, gc, c, place, gp, inside, total, CHANNELS)
 
 
 @triton.jit
-def _stencil_gradient(  # noqa: PLR0917
-    stencils,
-    values,
-    out,
-    s,
-    c,
-    A,
-    h,
-    w,
-    h_out,
-    w_out,
-    parts,
-    runs,
-    kb,
-    ka,
-    ks,
-    kt,
-    ky,
-    kx,
-    vb,
-    vs,
-    vc,
-    va,
-    vy,
-    vx,
-    ob,
-    os_,
-    oc,
-    oa,
-    oy,
-    ox,
+def _backward(
+    stencils, values, grad, stencil_grad, value_grad,
+    s, c, A, h, w, h_out, w_out, runs,
+    kb, ka, ks, kt, kp,
+    vb, va, vs, vc, vp,
+    gb, ga, gs, gc, gp,
+    db, da, ds, dt, dp,
+    eb, ea, es, ec, ep,
     KERNEL: tl.constexpr,
     STRIDE: tl.constexpr,
     POSITIONS: tl.constexpr,
+    OUT_POSITIONS: tl.constexpr,
     CHANNELS: tl.constexpr,
+    PARTS: tl.constexpr,
     ACCUMULATOR: tl.constexpr,
-):
-    sample, piece, element, run, _ = _owner(s, A, 1, runs)
-    place = run * POSITIONS + tl.arange(0, POSITIONS)
-    y, x = place // w_out, place % w_out
-    inside = place < h_out * w_out
-    stencil_at = stencils + sample * kb + element * ka + piece * ks + y * ky + x * kx
-    for dy in range(KERNEL):
-        row = y * STRIDE + dy - (KERNEL - 1) // 2
-        for dx in tl.static_range(KERNEL):
-            column = x * STRIDE + dx - (KERNEL - 1) // 2
-            there = inside & (row >= 0) & (row < h) & (column >= 0) & (column < w)
-            total = tl.zeros((POSITIONS,), dtype=ACCUMULATOR)
-            for part in range(parts):
-                channel = part * CHANNELS + tl.arange(0, CHANNELS).to(tl.int64)
-                mine = (channel < c)[:, None] & there[None, :]
-                value_at = values + sample * vb + piece * vs + element * va + channel[:, None] * vc
-                out_at = out + sample * ob + piece * os_ + element * oa + channel[:, None] * oc
-                value = tl.load(value_at + (row * vy + column * vx)[None, :], mask=mine, other=0.0)
-                grad = tl.load(out_at + (y * oy + x * ox)[None, :], mask=mine, other=0.0)
-                total += tl.sum(grad.to(ACCUMULATOR) * value.to(ACCUMULATOR), axis=0)
-            tap = (dy * KERNEL + dx) * kt
-            tl.store(stencil_at + tap, total.to(stencils.dtype.element_ty), mask=inside)
+    OF_STENCILS: tl.constexpr,
+    OF_VALUES: tl.constexpr,
+):  # fmt: skip
+    sample, piece, element, run, _ = owner(s, A, 1, runs)
+    grad += sample * gb + element * ga + piece * gs
+    if OF_STENCILS:
+        place, y, x, inside = places_of(run, w_out, h_out * w_out, OUT_POSITIONS)
+        values += sample * vb + element * va + piece * vs
+        stencil_grad += sample * db + element * da + piece * ds
+        # A slice seldom has more channels than this first part: its gradient stays in the registers.
+        own = load_tile(grad, 0, gc, c, place, gp, inside, CHANNELS, ACCUMULATOR)
+        for dy in range(KERNEL):
+            for dx in tl.static_range(KERNEL):
+                read, there = read_by(y, x, dy, dx, h, w, KERNEL, STRIDE)
+                there = there & inside
+                value = load_tile(values, 0, vc, c, read, vp, there, CHANNELS, ACCUMULATOR)
+                total = tl.sum(own * value, axis=0)
+                for part in range(1, PARTS):
+                    further = load_tile(grad, part, gc, c, place, gp, inside, CHANNELS, ACCUMULATOR)
+                    value = load_tile(values, part, vc, c, read, vp, there, CHANNELS, ACCUMULATOR)
+                    total += tl.sum(further * value, axis=0)
+                total = total.to(stencil_grad.dtype.element_ty)
+                tl.store(tap_of(stencil_grad, dy * KERNEL + dx, dt, place, dp), total, mask=inside)
+    if OF_VALUES:
+        place, row, column, inside = places_of(run, w, h * w, POSITIONS)
+        stencils += sample * kb + element * ka + piece * ks
+        value_grad += sample * eb + element * ea + piece * es
+        for part in range(PARTS):
+            total = tl.zeros((CHANNELS, POSITIONS), dtype=ACCUMULATOR)
+            for dy in range(KERNEL):
+                for dx in tl.static_range(KERNEL):
+                    reader, there = reader_of(row, column, dy, dx, h_out, w_out, KERNEL, STRIDE)
+                    there = there & inside
+                    weight = load_tap(stencils, dy * KERNEL + dx, kt, reader, kp, there, ACCUMULATOR)
+                    upstream = load_tile(grad, part, gc, c, reader, gp, there, CHANNELS, ACCUMULATOR)
+                    total += weight[None, :] * upstream
+            store_tile(value_grad, part, ec, c, place, ep, inside, total, CHANNELS)
 
 
-@triton.jit
-def _value_gradient(  # noqa: PLR0917
-    stencils,
-    values,
-    out,
-    s,
-    c,
-    A,
-    h,
-    w,
-    h_out,
-    w_out,
-    parts,
-    runs,
-    kb,
-    ka,
-    ks,
-    kt,
-    ky,
-    kx,
-    vb,
-    vs,
-    vc,
-    va,
-    vy,
-    vx,
-    ob,
-    os_,
-    oc,
-    oa,
-    oy,
-    ox,
-    KERNEL: tl.constexpr,
-    STRIDE: tl.constexpr,
-    POSITIONS: tl.constexpr,
-    CHANNELS: tl.constexpr,
-    ACCUMULATOR: tl.constexpr,
-):
-    sample, piece, element, run, part = _owner(s, A, parts, runs)
-    place = run * POSITIONS + tl.arange(0, POSITIONS)
-    channel = part * CHANNELS + tl.arange(0, CHANNELS)
-    row, column = place // w, place % w
-    inside = place < h * w
-    mine = (channel < c)[:, None] & inside[None, :]
-    stencil_at = stencils + sample * kb + element * ka + piece * ks
-    out_at = out + sample * ob + piece * os_ + element * oa + channel[:, None] * oc
-    total = tl.zeros((CHANNELS, POSITIONS), dtype=ACCUMULATOR)
-    for dy in range(KERNEL):
-        # The output row, if there is one, whose tap dy reads this row: y·stride + dy − p = row.
-        down = row + (KERNEL - 1) // 2 - dy
-        y = down // STRIDE
-        for dx in tl.static_range(KERNEL):
-            across = column + (KERNEL - 1) // 2 - dx
-            x = across // STRIDE
-            there = inside & (down >= 0) & (across >= 0) & (y < h_out) & (x < w_out)
-            there = there & (y * STRIDE == down) & (x * STRIDE == across)
-            tap = (dy * KERNEL + dx) * kt
-            weight = tl.load(stencil_at + tap + y * ky + x * kx, mask=there, other=0.0).to(ACCUMULATOR)
-            grad = tl.load(out_at + (y * oy + x * ox)[None, :], mask=mine & there[None, :], other=0.0)
-            total += weight[None, :] * grad.to(ACCUMULATOR)
-    value_at = values + sample * vb + piece * vs + element * va + channel[:, None] * vc
-    tl.store(value_at + (row * vy + column * vx)[None, :], total.to(values.dtype.element_ty), mask=mine)
+def _place_step(tensor: torch.Tensor) -> int | None:
+    """The one distance between neighbouring places y·width + x of a plane, or None where there is no such."""
+    (h, w), (down, across) = tensor.shape[-2:], tensor.stride()[-2:]
+    if w == 1:
+        return down
+    return across if h == 1 or down == w * across else None
 
 
-def _launch(  # noqa: PLR0917
-    which,
-    stencils: torch.Tensor,
-    values: torch.Tensor,
-    out: torch.Tensor,
-    kernel: int,
-    stride: int,
-) -> None:
-    """Run a kernel on stencils (B, A, s, k², h_out, w_out), values (B, s, c, A, h, w) and out.
+def _plane_wise(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor, or a copy of it where its planes have no one step between places."""
+    return tensor.contiguous() if _place_step(tensor) is None else tensor
 
-    One of the three is written: the stencils and the values by the kernel of their gradient.
-    """
-    B, s, c, A, h, w = values.shape
-    h_out, w_out = out.shape[4:]
+
+def _steps(tensor: torch.Tensor, order: tuple[int, int, int, int]) -> list[int]:
+    step = _place_step(tensor)
+    assert step is not None
+    return [*(tensor.stride(axis) for axis in order), step]
+
+
+def _stencil_steps(stencils: torch.Tensor) -> list[int]:
+    """Of (B, A, s, k·k, h_out, w_out)."""
+    return _steps(stencils, (0, 1, 2, 3))
+
+
+def _field_steps(field: torch.Tensor) -> list[int]:
+    """Of (B, s, c, A, h, w)."""
+    return _steps(field, (0, 3, 1, 2))
+
+
+def _channels(c: int) -> tuple[int, int]:
+    """How many channels of a slice a program takes at once, and how many such parts there are."""
     channels = min(MAX_CHANNELS, triton.next_power_of_2(c))
-    places = h * w if which is _value_gradient else h_out * w_out
-    positions = min(POSITIONS_TIMES_CHANNELS // channels, max(16, triton.next_power_of_2(places)))
-    parts, runs = triton.cdiv(c, channels), triton.cdiv(places, positions)
-    programs = B * s * A * runs * (1 if which is _stencil_gradient else parts)
-    device: AbstractContextManager[object] = torch.cuda.device(out.device) if out.is_cuda else nullcontext()
-    with device:
-        which[(programs,)](
-            stencils,
-            values,
-            out,
-            *(s, c, A, h, w, h_out, w_out, parts, runs),
-            *stencils.stride(),
-            *values.stride(),
-            *out.stride(),
-            KERNEL=kernel,
-            STRIDE=stride,
-            POSITIONS=positions,
-            CHANNELS=channels,
-            ACCUMULATOR=tl.float64 if values.dtype == torch.float64 else tl.float32,
-            enable_fp_fusion=True,
-        )
+    return channels, triton.cdiv(c, channels)
+
+
+def _positions(places: int, channels: int) -> int:
+    return min(POSITIONS_TIMES_CHANNELS // channels, max(16, triton.next_power_of_2(places)))
+
+
+def _accumulator(dtype: torch.dtype):
+    return tl.float64 if dtype == torch.float64 else tl.float32
+
+
+def _on(tensor: torch.Tensor) -> AbstractContextManager[object]:
+    return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
 
 
 def forward(
@@ -265,9 +178,51 @@ def forward(
     """(B, A, s, k·k, h_out, w_out), (B, s, c, A, h, w) -> (B, s, c, A, h_out, w_out), into `out` if given."""
     if out is None:
         out = values.new_empty((*values.shape[:4], *stencils.shape[4:]))
-    if out.numel():
-        _launch(_forward, stencils, values, out, kernel, stride)
+    if out.numel() == 0:
+        return out
+    stencils, values = _plane_wise(stencils), _plane_wise(values)
+    (B, s, c, A, h, w), (h_out, w_out) = values.shape, out.shape[4:]
+    channels, parts = _channels(c)
+    positions = _positions(h_out * w_out, channels)
+    runs = triton.cdiv(h_out * w_out, positions)
+    with _on(out):
+        _forward[(B * s * A * runs * parts,)](
+            *(stencils, values, out),
+            *(s, c, A, h, w, h_out, w_out, runs),
+            *_stencil_steps(stencils),
+            *_field_steps(values),
+            *_field_steps(out),
+            KERNEL=kernel,
+            STRIDE=stride,
+            POSITIONS=positions,
+            CHANNELS=channels,
+            PARTS=parts,
+            ACCUMULATOR=_accumulator(values.dtype),
+            enable_fp_fusion=True,
+        )
     return out
+
+
+def backward(
+    grad: torch.Tensor,
+    stencils: torch.Tensor,
+    values: torch.Tensor,
+    kernel: int,
+    stride: int,
+    stencil_grad: torch.Tensor | None = None,
+    value_grad: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both gradients, in one launch that reads each tensor once from memory.
+
+    Shapes: (B, s, c, A, h_out, w_out), (B, A, s, k·k, h_out, w_out), (B, s, c, A, h, w) -> as stencils, as
+    values; into `stencil_grad` and `value_grad` if given, which may not be the stencils or the values.
+    """
+    if stencil_grad is None:
+        stencil_grad = stencils.new_empty(stencils.shape)
+    if value_grad is None:
+        value_grad = values.new_empty(values.shape)
+    _launch_backward(grad, (stencils, values), (stencil_grad, value_grad), kernel, stride)
+    return stencil_grad, value_grad
 
 
 def stencil_gradient(
@@ -277,13 +232,11 @@ def stencil_gradient(
     B, s, _, A, h_out, w_out = grad.shape
     if out is None:
         out = values.new_empty((B, A, s, kernel * kernel, h_out, w_out))
-    if grad.numel() == 0:
-        return out.zero_()
-    _launch(_stencil_gradient, out, values, grad, kernel, stride)
+    _launch_backward(grad, (None, values), (out, None), kernel, stride)
     return out
 
 
-def value_gradient(  # noqa: PLR0917
+def value_gradient(
     grad: torch.Tensor,
     stencils: torch.Tensor,
     h: int,
@@ -295,7 +248,61 @@ def value_gradient(  # noqa: PLR0917
     """(B, s, c, A, h_out, w_out), (B, A, s, k·k, h_out, w_out) -> (B, s, c, A, h, w), into `out` if given."""
     if out is None:
         out = grad.new_empty((*grad.shape[:4], h, w))
-    if grad.numel() == 0:
-        return out.zero_()
-    _launch(_value_gradient, stencils, out, grad, kernel, stride)
+    _launch_backward(grad, (stencils, None), (None, out), kernel, stride)
     return out
+
+
+def _launch_backward(
+    grad: torch.Tensor,
+    inputs: tuple[torch.Tensor | None, torch.Tensor | None],
+    outputs: tuple[torch.Tensor | None, torch.Tensor | None],
+    kernel: int,
+    stride: int,
+) -> None:
+    """Write the gradients of the stencils and of the values, those given, from values and stencils."""
+    if grad.numel() == 0:
+        for output in outputs:
+            if output is not None:
+                output.zero_()
+        return
+    grad = _plane_wise(grad)
+    stencils, values = (None if tensor is None else _plane_wise(tensor) for tensor in inputs)
+    of_stencils, of_values = (output is not None for output in outputs)
+    # A tensor that takes no part is stood in for by one that does.
+    stencil_grad, value_grad = outputs
+    stencils = stencil_grad if stencils is None else stencils
+    values = value_grad if values is None else values
+    assert stencils is not None
+    assert values is not None
+    stencil_grad = stencils if stencil_grad is None else stencil_grad
+    value_grad = values if value_grad is None else value_grad
+    (B, s, c, A, h, w), (h_out, w_out) = values.shape, grad.shape[4:]
+    channels, parts = _channels(c)
+    positions, out_positions = _positions(h * w, channels), _positions(h_out * w_out, channels)
+    if of_stencils and of_values:
+        # The same part of the plane for both, so that they share what they read.
+        out_positions = max(16, positions // triton.next_power_of_2(stride) ** 2)
+    runs = max(
+        triton.cdiv(h_out * w_out, out_positions) if of_stencils else 0,
+        triton.cdiv(h * w, positions) if of_values else 0,
+    )
+    with _on(grad):
+        _backward[(B * s * A * runs,)](
+            *(stencils, values, grad, stencil_grad, value_grad),
+            *(s, c, A, h, w, h_out, w_out, runs),
+            *_stencil_steps(stencils),
+            *_field_steps(values),
+            *_field_steps(grad),
+            *_stencil_steps(stencil_grad),
+            *_field_steps(value_grad),
+            KERNEL=kernel,
+            STRIDE=stride,
+            POSITIONS=positions,
+            OUT_POSITIONS=out_positions,
+            CHANNELS=channels,
+            PARTS=parts,
+            ACCUMULATOR=_accumulator(grad.dtype),
+            OF_STENCILS=of_stencils,
+            OF_VALUES=of_values,
+            enable_fp_fusion=True,
+        )

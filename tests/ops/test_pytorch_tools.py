@@ -63,6 +63,7 @@ def test_opcheck_of_the_gradients():
     ops, (stencils, values), grad = torch.ops.e4profile, stencils_and_values(), torch.randn(2, 2, 3, 4, 6, 6)
     torch.library.opcheck(ops.aggregate_stencil_gradient.default, (grad, values, K, 1, "auto"))
     torch.library.opcheck(ops.aggregate_value_gradient.default, (grad, stencils, 6, 6, K, 1, "auto"))
+    torch.library.opcheck(ops.aggregate_backward.default, (grad, stencils, values, K, 1, "auto"))
     for needs in ([True] * 4, [False, True, False, True]):
         arguments = (grad, *make(), K, 1, "auto", needs)
         torch.library.opcheck(ops.generate_aggregate_backward.default, arguments)
