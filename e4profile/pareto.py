@@ -1,46 +1,74 @@
-"""Published test errors against cost: which networks no other one beats on both.
+"""Test errors against cost: which networks no other one beats on both.
 
-Errors are carried from publications as printed and are never measured here; costs are.
+Errors are carried from publications as printed, or given by whoever asks; they are never measured here. Costs are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-from e4profile.cards import Card, Cell, PublishedRow, all_cards
+from e4profile.cards import UNRESOLVED, Card, Cell, PublishedRow, all_cards
 from e4profile.errors import SettingError, UnknownNameError
 from e4profile.published import parse_printed
 from e4profile.records import Record
+from e4profile.targets import Subject
+from e4profile.variants import VariantCounter, peak_bytes
 
 COSTS = ("macs", "params", "time", "memory")
 """What a published error can be set against."""
 
+GIVEN_QUANTITY = "error"
+
+_COST_CELLS = ("params", "flops", "macs")
 _ERROR = "test_error"
 _ACCURACIES = {"acc1": "100% - published top-1 accuracy", "acc5": "100% - published top-5 accuracy"}
 
 
+PUBLISHED, GIVEN = "published", "given"
+"""Where an error comes from."""
+
+
 @dataclass(frozen=True)
 class Candidate:
-    """A published row with its error.
+    """A network with its error.
 
     Attributes:
         label: the row as printed, with the table's other rows of the same network and error.
-        card: the network, with the row's arguments.
-        table: the table it is printed in.
-        quantity: which error, for example ``test_error`` or ``test_error_cifar10``.
+        card: the network: a card with the row's arguments, or a model of one's own.
+        table: the table it is printed in; empty for an error that was given.
+        quantity: which error, for example ``test_error`` or ``test_error_cifar10``; ``error`` for a given one.
         error: in percent, exactly as printed; 100 - accuracy where the table prints accuracies.
         spread: the printed deviation over runs.
+        origin: ``published``, or ``given`` by whoever asks.
+        unresolved: published costs of the row that the network as built does not have, as printed.
     """
 
     label: str
-    card: Card
+    card: Subject
     table: str
     quantity: str
     error: Decimal
     spread: Decimal | None
+    origin: str = PUBLISHED
+    unresolved: tuple[str, ...] = ()
+
+
+def given_error(subject: Subject, text: str) -> Candidate:
+    """A network with an error in percent that its user says: neither published nor measured here.
+
+    Raises:
+        SettingError: for a text that is no percentage from 0 to 100.
+    """
+    try:
+        error = Decimal(text.strip().removesuffix("%").strip())
+    except InvalidOperation:
+        error = Decimal("NaN")
+    if not (error.is_finite() and 0 <= error <= 100):
+        raise SettingError(f"--error {subject.name}={text}: give a percentage from 0 to 100, for example 0.9")
+    return Candidate(subject.name, subject, "", GIVEN_QUANTITY, error, None, GIVEN)
 
 
 @dataclass(frozen=True)
@@ -121,13 +149,19 @@ def front(costed: Sequence[tuple[Candidate, int | float]]) -> list[Point]:
     ]
 
 
-def cost_of(x: str, *, batch_size: int = 2) -> Callable[[Card], int]:
-    """How a card's cost is found where nothing has to be timed.
+def has_published_error(card: Card) -> bool:
+    """Whether some table prints an error of this card."""
+    return any(_is_error(cell) for row in card.published for cell in row.cells)
+
+
+def cost_of(x: str, *, batch_size: int | None = None, call_batch_size: int = 1) -> Callable[[Subject], int]:
+    """How a network's cost is found where nothing has to be timed.
 
     Args:
         x: ``macs`` or ``params`` as the dispatch counter sees them run, or ``memory``: the peak bytes of forward
             and backward by allocator emulation.
-        batch_size: images, for memory.
+        batch_size: images, for memory: 2 where none are given, one's own inputs' batch for a model of one's own.
+        call_batch_size: images of the call that ``macs`` counts in a card.
 
     Raises:
         UnknownNameError: for another cost.
@@ -137,17 +171,18 @@ def cost_of(x: str, *, batch_size: int = 2) -> Callable[[Card], int]:
         raise UnknownNameError("cost", x, COSTS)
     if x == "time":
         raise SettingError("time is measured: see e4profile.timing.measure_time")
+    counter = VariantCounter()
 
-    def cost(card: Card) -> int:
+    def cost(subject: Subject) -> int:
         if x == "memory":
-            from e4profile.memory import allocator_emulation
+            return peak_bytes(subject, batch_size, counter)
+        if isinstance(subject, Card):
+            from e4profile.measure import measure
 
-            built = card.build("meta")
-            return allocator_emulation(built, card.input, batch_size=batch_size, device="meta").peak_bytes
-        from e4profile.measure import measure
-
-        counted = measure(card, ("dispatch",)).dispatch
-        return counted.params if x == "params" else counted.macs
+            counted = measure(subject, ("dispatch",), call_batch_size).dispatch
+            return counted.params if x == "params" else counted.macs
+        own = counter(subject)
+        return own.params if x == "params" else own.total()
 
     return cost
 
@@ -185,6 +220,8 @@ def sweep_costs(
         )
     found: list[tuple[Candidate, int | float]] = []
     for one in known:
+        if not isinstance(one.card, Card):
+            raise SettingError(f"--sweep: {one.card.name} is a model of your own, which no sweep records")
         described = Setting(one.card.name, one.card).arguments
         keys = (_setting_key(one.card.name, described), _setting_key(one.card.name, one.card.arguments))
         cost = next((costs[key] for key in keys if key in costs), None)
@@ -278,7 +315,10 @@ def _candidate(card: Card, row: PublishedRow, cell: Cell) -> Candidate:
     spread = None if cell.spread is None else parse_printed(cell.spread)[0]
     if cell.quantity in _ACCURACIES:
         value = 100 - (value if cell.unit == "%" else 100 * value)
-    return Candidate(row.row, card.with_arguments(row.arguments), row.table, cell.quantity, value, spread)
+    unresolved = tuple(f"{one.quantity} {one.value}" for one in row.cells
+                       if one.verdict == UNRESOLVED and one.quantity in _COST_CELLS)  # fmt: skip
+    network = card.with_arguments(row.arguments)
+    return Candidate(row.row, network, row.table, cell.quantity, value, spread, unresolved=unresolved)
 
 
 def _merged(found: Iterable[Candidate]) -> list[Candidate]:

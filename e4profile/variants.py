@@ -206,11 +206,36 @@ def _beyond_what_runs(operations: Mapping[str, int]) -> dict[str, int]:
 
 def inputs_of(subject: Subject) -> ModelInputs:
     """What a network is called with, at any batch size."""
-    from e4profile.batches import BatchedInputs
+    return subject.input if isinstance(subject, Card) else subject.batched
+
+
+def _batch_of(target: Target, batch_size: int | None) -> int | None:
+    """None where the leading sizes of the inputs are no batch, so that they stay as they are."""
+    return None if target.own_batch is None else batch_size
+
+
+def peak_bytes(subject: Subject, batch_size: int | None, counter: VariantCounter) -> int:
+    """The most bytes that forward and backward hold at once, by allocator emulation on the meta device.
+
+    Raises:
+        SettingError: for arguments that a network refuses.
+        UserCodeError: for what a model of one's own raises.
+    """
+    from e4profile.memory import allocator_emulation
 
     if isinstance(subject, Card):
-        return subject.input
-    return BatchedInputs(subject.specs, None if subject.inputs is None else subject.example())
+        built = subject.build("meta")
+        return allocator_emulation(built, subject.input, batch_size=batch_size or 2, device="meta").peak_bytes
+
+    def emulated(target: Target) -> int:
+        model = target.build()
+        with target.guarded():
+            return allocator_emulation(
+                model, target.batched, batch_size=_batch_of(target, batch_size), loss="auto", device="meta"
+            ).peak_bytes
+
+    found: int = counter.model_on_meta(subject, emulated)
+    return found
 
 
 def step_bytes(subject: Subject, batch_size: int, optimiser: str, counter: VariantCounter) -> int:
@@ -228,7 +253,8 @@ def step_bytes(subject: Subject, batch_size: int, optimiser: str, counter: Varia
     def predicted(target: Target) -> int:
         model: nn.Module = target.build()
         with target.guarded():
-            return predict(model, inputs_of(target), batch_size, optimiser=optimiser, loss="auto").step_bytes
+            batch = _batch_of(target, batch_size)
+            return predict(model, target.batched, batch, optimiser=optimiser, loss="auto").step_bytes
 
     found: int = counter.model_on_meta(subject, predicted)
     return found

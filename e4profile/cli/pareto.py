@@ -1,4 +1,4 @@
-"""``e4profile pareto``: published errors against measured cost, and the networks that no other one beats."""
+"""``e4profile pareto``: published or given errors against measured cost, and the networks that no other beats."""
 
 from __future__ import annotations
 
@@ -8,20 +8,37 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from e4profile.cli.options import Format, Units, check_format, names
+from e4profile.cli.options import (
+    MODEL,
+    MODEL_HELP,
+    Arguments,
+    Format,
+    Inputs,
+    Units,
+    check_format,
+    names,
+)
 from e4profile.cli.output import Progress, emit, note
 
 if TYPE_CHECKING:
     from e4profile.pareto import Candidate, Point
-    from e4profile.render.tables import Table
-
-
-_HEADERS = {"macs": "MACs"}
 
 
 def pareto(
     models: Annotated[
-        list[str] | None, typer.Argument(help="Cards' names; with --table every card.", metavar="NAME...")
+        list[str] | None,
+        typer.Argument(help=f"With --table every card of it. {MODEL_HELP}", metavar=f"[{MODEL}]..."),
+    ] = None,
+    inputs: Inputs = None,
+    arguments: Arguments = None,
+    errors: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--error",
+            help="The test error of a network in percent, as you know it: NAME=VALUE with the name as given. It is "
+            "shown as given, beside published ones. Repeatable.",
+            metavar="NAME=VALUE",
+        ),
     ] = None,
     sweep: Annotated[
         Path | None,
@@ -38,7 +55,9 @@ def pareto(
     ] = "error",
     batch_size: Annotated[
         int | None,
-        typer.Option("--batch-size", help="Images, for time [1] and memory [2].", metavar="N"),
+        typer.Option(
+            "--batch-size", help="Images, for time [1] and memory [2]; of your own model as in --input.", metavar="N"
+        ),
     ] = None,
     device: Annotated[str, typer.Option("--device", help="For time: cpu or cuda.", metavar="DEVICE")] = "cpu",
     max_run_time_s: Annotated[
@@ -51,36 +70,106 @@ def pareto(
     output_format: Format = "table",
     units: Units = "auto",
 ) -> None:
-    """Set published test errors against measured cost and name the front.
+    """Set test errors against measured cost and name the front.
 
-    Errors are as published, never measured. Only errors of one table, and so of one data set, are compared.
+    Errors are as published, or as you give them; they are never measured. Only errors of one table, and so of one
+    data set, are compared; that a given error is of the same data is yours to say. Naming a file or package of yours
+    runs its code.
     """
     check_format(output_format)
-    from e4profile.cards import find_card
-    from e4profile.errors import UnknownNameError, positive
-    from e4profile.pareto import COSTS, candidates, error_name, front
+    from e4profile.errors import SettingError, UnknownNameError, positive
+    from e4profile.pareto import COSTS, front
+    from e4profile.render.style import check_folder
+    from e4profile.tables.pareto import pareto_table
 
     if batch_size is not None:
         positive(**{"--batch-size": batch_size})
     if x not in COSTS:
         raise UnknownNameError("cost", x, COSTS)
-    cards = [find_card(name) for name in names(models)]
-    if sweep is not None and not cards:
-        cards = _cards_in(sweep)
-    found = candidates(cards, table, y)
+    if out is not None:
+        check_folder(out)
+    if sweep is not None and errors:
+        raise SettingError("--sweep takes costs from records of cards: leave --error away")
+    if x == "time":
+        from e4profile.timing.passes import device_named
+
+        device_named(device)
+    batch, found = _candidates(names(models), errors or [], inputs, arguments, batch_size, sweep, table, y)
     notes: list[str] = []
+    interrupted = False
     if sweep is not None:
         from e4profile.pareto import sweep_costs
 
         costed, notes = sweep_costs(sweep, x, found)
     else:
-        costed = _measured(found, x, device, batch_size, max_run_time_s)
+        costed, notes, interrupted = _measured(found, x, device, batch_size or batch, max_run_time_s)
     points = front(costed)
-    error = error_name(points[0].candidate.quantity)
-    how = _how(x, device, batch_size, recorded=sweep is not None)
+    error = _error_name(points)
+    how = _how(x, device, batch_size or batch, recorded=sweep is not None)
     emit(pareto_table(points, x, error, how, notes), output_format, units)
-    if out is not None:
+    if out is not None and not interrupted:
         _draw(points, x, error, how, out)
+    if interrupted:
+        raise KeyboardInterrupt
+
+
+def _candidates(
+    given_names: list[str],
+    errors: list[str],
+    inputs: list[str] | None,
+    arguments: list[str] | None,
+    batch_size: int | None,
+    sweep: Path | None,
+    table: str | None,
+    y: str,
+) -> tuple[int | None, list[Candidate]]:
+    """Networks with errors that were given, then those with published ones; and the batch that inputs name."""
+    from e4profile.cards import Card
+    from e4profile.cli.subjects import several_subjects
+    from e4profile.errors import SettingError
+    from e4profile.pareto import candidates, given_error, has_published_error
+
+    percents = _percents(errors, given_names)
+    batch, subjects = several_subjects(given_names, None, inputs, arguments, batch_size)
+    found, cards = [], []
+    for name, subject in zip(given_names, subjects, strict=True):
+        if name in percents:
+            found.append(given_error(subject, percents[name]))
+        elif isinstance(subject, Card) and (has_published_error(subject) or table is not None):
+            cards.append(subject)
+        else:
+            raise SettingError(f"{name} has no published error: say its error in percent with --error {name}=VALUE")
+    if sweep is not None and not cards:
+        cards = _cards_in(sweep)
+    if cards or table is not None or not found:
+        found += candidates(cards, table, y)
+    return batch, found
+
+
+def _percents(errors: list[str], given_names: list[str]) -> dict[str, str]:
+    from e4profile.errors import SettingError, UnknownNameError
+
+    found: dict[str, str] = {}
+    for text in errors:
+        name, separator, value = text.rpartition("=")
+        if not separator or not name or not value:
+            example = (given_names or ["p4-cnn"])[0]
+            raise SettingError(f"--error: {text!r} must be NAME=PERCENT, for example {example}=0.9")
+        if name not in given_names:
+            if not given_names:
+                raise SettingError(f"--error {text}: name the network too: e4profile pareto {name} --error {text}")
+            raise UnknownNameError("network in --error", name, given_names)
+        if name in found:
+            raise SettingError(f"--error: {name} has two errors, {found[name]} and {value}")
+        found[name] = value
+    return found
+
+
+def _error_name(points: Sequence[Point]) -> str:
+    from e4profile.pareto import PUBLISHED, error_name
+
+    published = [point.candidate for point in points if point.candidate.origin == PUBLISHED]
+    return error_name(published[0].quantity) if published else "given error"
 
 
 def _cards_in(path: Path) -> list[Any]:
@@ -101,81 +190,62 @@ def _cards_in(path: Path) -> list[Any]:
 
 def _measured(
     found: Sequence[Candidate], x: str, device: str, batch_size: int | None, max_run_time_s: float
-) -> list[tuple[Candidate, int | float]]:
+) -> tuple[list[tuple[Candidate, int | float]], list[str], bool]:
+    """The candidates with their costs, notes, and whether Ctrl-C ended it before the last one."""
     from e4profile.pareto import cost_of
 
-    def timed(card: Any) -> float:
-        from e4profile.timing import measure_time
+    notes: list[str] = []
 
-        record = measure_time(
-            card.build("cpu"), card.input, device=device, batch_size=batch_size or 1, name=card.name,
-            min_run_time_s=min(0.2, max_run_time_s), max_run_time_s=max_run_time_s,
-        )  # fmt: skip
+    def timed(subject: Any) -> float:
+        from e4profile.targets import guarded
+        from e4profile.timing import measure_time
+        from e4profile.variants import inputs_of
+
+        with guarded(subject):
+            record = measure_time(
+                subject.build("cpu"), inputs_of(subject), device=device, batch_size=_own(subject, batch_size or 1),
+                name=subject.name, min_run_time_s=min(0.2, max_run_time_s), max_run_time_s=max_run_time_s,
+            )  # fmt: skip
+        notes.extend(f"noisy: {subject.name}: {reason}" for reason in record.samples.noise_reasons)
         return float(record.median_s)
 
-    cost: Any = timed if x == "time" else cost_of(x, batch_size=batch_size or 2)
+    memory_batch = batch_size if batch_size is not None and batch_size > 1 else 2
+    cost: Any = timed if x == "time" else cost_of(x, batch_size=memory_batch, call_batch_size=batch_size or 1)
     progress = Progress(f"pareto, {x}", len(found))
     costed: list[tuple[Candidate, int | float]] = []
+    interrupted = False
     try:
         for one in found:
             costed.append((one, cost(one.card)))
             progress.step(one.label)
+    except KeyboardInterrupt:
+        if not costed:
+            raise
+        interrupted = True
+        notes.insert(0, f"interrupted: {len(costed)} of {len(found)} networks; the front is of these alone")
     finally:
         progress.close()
-    return costed
+    return costed, notes, interrupted
+
+
+def _own(subject: Any, batch_size: int) -> int | None:
+    """None where the leading sizes of one's own inputs are no batch."""
+    from e4profile.cards import Card
+
+    return batch_size if isinstance(subject, Card) or subject.own_batch is not None else None
 
 
 def _how(x: str, device: str, batch_size: int | None, *, recorded: bool) -> str:
     source = "as recorded" if recorded else "measured"
+    memory_batch = batch_size if batch_size is not None and batch_size > 1 else 2
+    images = "one image" if recorded or batch_size in (None, 1) else f"a batch of {batch_size}"
     return {
-        "macs": f"MACs of one image, {source} by counting what runs",
+        "macs": f"MACs of {images}, {source} by counting what runs",
         "params": f"parameters, {source} by counting",
-        "memory": f"peak bytes of forward and backward at batch {batch_size or 2}, by allocator emulation",
+        "memory": f"peak bytes of forward and backward at batch {memory_batch}, by allocator emulation",
         "time": f"median seconds of a pass, {source}"
         + ("" if recorded else f" on {device}, forward at batch {batch_size or 1}"),
     }[x]
-
-
-def pareto_table(points: Sequence[Point], x: str, error: str, how: str, notes: Sequence[str] = ()) -> Table:
-    """One row per network, the cheapest first."""
-    from e4profile.published_tables import TITLES
-    from e4profile.render.tables import Column, Table
-
-    kind: Any = {"time": "seconds", "memory": "bytes"}.get(x, "integer")
-    columns = (
-        Column("on_front", "on front", "boolean", "front", 100),
-        Column("network", "network", "text", priority=95),
-        Column("card", "card", "text", priority=30),
-        Column(x, _HEADERS.get(x, x), kind, priority=90),
-        Column("published_error", error, "percent", "publ. error", 90),
-        Column("published_spread", "published spread", "percent", "spread", 40),
-        Column("dominated_by", "dominated by", "text", priority=50),
-    )
-    rows = tuple(
-        {
-            "on_front": point.on_front,
-            "network": point.candidate.label,
-            "card": point.candidate.card.name,
-            x: point.cost,
-            "published_error": point.candidate.error,
-            "published_spread": point.candidate.spread,
-            "dominated_by": ", ".join(point.dominated_by) or None,
-        }
-        for point in points
-    )
-    members = [point.candidate.label for point in points if point.on_front]
-    table = points[0].candidate.table
-    return Table(
-        f"{TITLES.get(table, table)}: {error} against {_HEADERS.get(x, x)}",
-        columns,
-        rows,
-        (
-            f"the front, cheapest first: {'; '.join(members)}",
-            "errors are published, not measured here",
-            *notes,
-        ),
-        convention=how,
-    )
 
 
 def _draw(points: Sequence[Point], x: str, error: str, how: str, out: Path) -> None:
@@ -183,27 +253,39 @@ def _draw(points: Sequence[Point], x: str, error: str, how: str, out: Path) -> N
     from e4profile.render.plot_pareto import plot_pareto
     from e4profile.render.style import paper_style, save
 
-    first = points[0].candidate
+    first = next((p.candidate for p in points if p.candidate.table), points[0].candidate)
+    mixed = len({point.candidate.origin for point in points}) > 1
     rows = [
         {
-            "network": point.candidate.label,
+            "network": _drawn(point.candidate),
             "card": point.candidate.card.name,
             "cost": point.cost,
-            "published_error": point.candidate.error,
+            f"{point.candidate.origin}_error": point.candidate.error,
             "spread": point.candidate.spread,
             "on_front": point.on_front,
         }
         for point in points
     ]
     subject, _, source = TITLES.get(first.table, first.table).partition(" (")
+    subject = subject or "Networks"
     remarks = [f"{how[0].upper()}{how[1:]}.", *([f"{source.rstrip(')')}."] if source else [])]
+    if any(point.candidate.unresolved for point in points):
+        remarks.append("\u2020: its published cost is not reproduced by what is built.")
+    label = f"{error} or given error" if mixed else error
     with paper_style():
         plot = plot_pareto(
-            rows, name=f"pareto-{first.table}-{first.quantity.replace('_', '-')}-{x}",
-            subject=subject, x=x, error=error, remarks=remarks,
+            rows, name="-".join(filter(None, ("pareto", first.table, first.quantity.replace("_", "-"), x))),
+            subject=subject, x=x, error=label, remarks=remarks,
         )  # fmt: skip
         paths = save(plot, out)
     note(f"wrote {', '.join(path.name for path in paths)} to {out}")
+
+
+def _drawn(one: Candidate) -> str:
+    """The label of a point: marked where the error is given, or the published cost is not what is built."""
+    marks = (" (given)" if not one.table else "") + ("\u2020" if one.unresolved else "")
+    # the end of a path says most
+    return (one.label if one.table else one.label.rpartition("/")[2]) + marks
 
 
 def register(app: typer.Typer) -> None:

@@ -49,12 +49,12 @@ def plot_pareto(
     """Draw the points of a front.
 
     Args:
-        rows: a mapping per network with ``network``, ``card``, ``cost``, ``published_error``, ``spread`` (or
-            None) and ``on_front``; errors in percent, cheapest first.
+        rows: a mapping per network with ``network``, ``card``, ``cost``, ``published_error`` or ``given_error``,
+            ``spread`` (or None) and ``on_front``; errors in percent, cheapest first.
         name: of the files.
         subject: what the table is about, at most as long as a line.
         x: ``macs``, ``params``, ``memory`` or ``time``.
-        error: what the error is, in words that say that it is published.
+        error: what the error is, in words that say that it is published or given.
         remarks: how the cost was found.
     """
     from matplotlib.lines import Line2D
@@ -64,7 +64,7 @@ def plot_pareto(
     largest = max(float(row["cost"]) for row in rows)
     scale, unit = next(((s, u) for s, u in _UNITS[x] if largest >= s), _UNITS[x][-1])
     costs = [float(row["cost"]) / scale for row in rows]
-    errors = [float(row["published_error"]) for row in rows]
+    errors = [float(row["published_error"] if "published_error" in row else row["given_error"]) for row in rows]
     members = [i for i, row in enumerate(rows) if row["on_front"]]
     axes.step(
         [costs[i] for i in members],
@@ -108,11 +108,18 @@ def plot_pareto(
         subject,
         f"error against {x if x != 'macs' else 'MACs'}",
         handles,
-        ["Errors are published, not measured here.", *remarks],
+        [_origin(rows), *remarks],
         convention_name="macs" if x == "macs" else None,
     )
     _label(figure, axes, rows, list(zip(costs, errors, strict=True)))
     return Plot(name, figure, [dict(row) for row in rows])
+
+
+def _origin(rows: Sequence[Mapping[str, Any]]) -> str:
+    published = any("published_error" in row for row in rows)
+    if not any("given_error" in row for row in rows):
+        return "Errors are published, not measured here."
+    return "Errors are published or given, not measured here." if published else "Errors are given, not measured here."
 
 
 def _marker(on_front: bool) -> dict[str, Any]:
