@@ -17,9 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import time
 from functools import partial
@@ -27,6 +25,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from allocators import ALLOCATORS, run_under
 from torch.profiler import ProfilerActivity, profile
 
 from e4profile.environment import environment
@@ -38,12 +37,6 @@ SIZES = {
     "c=64 A=8 k=3 s=32 r=2 16×16": (64, 8, 3, 32, 2, 16),
     "c=128 A=4 k=3 s=64 r=2 8×8": (128, 4, 3, 64, 2, 8),
 }
-PAGE_RETAINING = {
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
-    "MALLOC_TOP_PAD_": str(1 << 26),
-}
-ALLOCATORS = {"system": {}, "page-retaining": PAGE_RETAINING}
 
 
 def generate(hidden, weight, bias, k):
@@ -153,17 +146,9 @@ def child(arguments) -> None:
 
 
 def run_children(arguments) -> dict[str, dict[str, object]]:
-    found = {}
-    for name, settings in ALLOCATORS.items():
-        clean = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")}
-        threads = {"OMP_NUM_THREADS": str(arguments.threads)}
-        command = [sys.executable, __file__, "--child", "--samples", str(arguments.samples)]
-        command += ["--batch-size", str(arguments.batch_size), "--threads", str(arguments.threads)]
-        run = subprocess.run(
-            command, env={**clean, **settings, **threads}, stdout=subprocess.PIPE, check=True
-        )
-        found[name] = json.loads(run.stdout)
-    return found
+    command = [__file__, "--child", "--samples", str(arguments.samples)]
+    command += ["--batch-size", str(arguments.batch_size), "--threads", str(arguments.threads)]
+    return {name: json.loads(run_under(name, command, arguments.threads)) for name in ALLOCATORS}
 
 
 HEAD = """# The aggregation against unfold·multiply·sum

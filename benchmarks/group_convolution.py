@@ -1,6 +1,10 @@
 """Group convolution against the plain convolution of the same expanded size, interleaved in one run.
 
-python benchmarks/group_convolution.py [--out reports/benchmarks] [--samples 9]
+    python benchmarks/group_convolution.py [--samples 15] [--threads 1] [--out reports/benchmarks]
+
+Evaluation is a forward pass without gradients, training a forward and backward pass with the gradients of input and
+weight. Everything runs twice, each in a process of its own: with the system's allocator as it is, and with one that
+never gives pages back, for a filter bank and its gradient are fresh memory in every training step.
 """
 
 from __future__ import annotations
@@ -10,20 +14,24 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+from allocators import ALLOCATORS, run_under
 from torch import nn
 
 from e4profile.environment import environment
 from e4profile.layers import GroupConv2d
 
-# (fields, group, map size): the widest maps and the widest layers of p4-R18, and layers of p4m-R18
+# (fields, group, map size): stages of p4-R18 and of p4m-R18, from the widest maps to the most fields
 SIZES = ((32, "p4", 32), (128, "p4", 8), (256, "p4", 4), (44, "p4m", 16), (176, "p4m", 4))
+BATCHES = (1, 32)
 
 
-def forward(layer: nn.Module, images: torch.Tensor) -> Callable[[], object]:
+def evaluation(layer: nn.Module, images: torch.Tensor) -> Callable[[], object]:
+    layer.eval()
+
     def run() -> object:
         with torch.no_grad():
             return layer(images)
@@ -32,6 +40,7 @@ def forward(layer: nn.Module, images: torch.Tensor) -> Callable[[], object]:
 
 
 def training(layer: nn.Module, images: torch.Tensor) -> Callable[[], object]:
+    layer.train()
     images = images.clone().requires_grad_()
 
     def run() -> object:
@@ -42,49 +51,89 @@ def training(layer: nn.Module, images: torch.Tensor) -> Callable[[], object]:
     return run
 
 
-def paired(a: Callable[[], object], b: Callable[[], object], samples: int) -> dict[str, float]:
-    """Medians of both in seconds and the median of the paired ratios a / b."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for work in (a, b, a, b):
-        work()
-    for _ in range(samples):
-        for work, found in zip((a, b), times, strict=True):
-            start = time.perf_counter()
+MODES = {"evaluation": evaluation, "training": training}
+
+
+def interleaved(works: dict[str, Callable[[], object]], samples: int) -> dict[str, dict[str, list[float]]]:
+    """Wall and processor seconds of each, sample by sample in turn, after two rounds that do not count."""
+    found: dict[str, dict[str, list[float]]] = {name: {"wall_s": [], "processor_s": []} for name in works}
+    for turn in range(-2, samples):
+        for name, work in works.items():
+            wall, processor = time.perf_counter(), time.process_time()
             work()
-            found.append(time.perf_counter() - start)
-    ratios = [x / y for x, y in zip(*times, strict=True)]
-    return {
-        "group_median_s": statistics.median(times[0]),
-        "plain_median_s": statistics.median(times[1]),
-        "ratio_median": statistics.median(ratios),
-        "ratio_min": min(ratios),
-        "ratio_max": max(ratios),
-    }
+            if turn >= 0:
+                found[name]["processor_s"].append(time.process_time() - processor)
+                found[name]["wall_s"].append(time.perf_counter() - wall)
+    return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--out", type=Path)
-    parser.add_argument("--samples", type=int, default=9)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    results = []
+def measure(samples: int) -> Iterator[dict[str, object]]:
+    """One process's measurements: rows with their raw samples."""
     for fields, group, size in SIZES:
         grouped = GroupConv2d(fields, fields, 3, group=group, padding=1)
         channels = fields * grouped.group.order
         plain = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        for batch, works in ((1, ("evaluation", "training")), (32, ("evaluation", "training"))):
+        for batch in BATCHES:
             images = torch.randn(batch, channels, size, size)
-            for mode in works:
-                layers = [layer.train(mode == "training") for layer in (grouped, plain)]
-                make = training if mode == "training" else forward
-                found = paired(*(make(layer, images) for layer in layers), arguments.samples)
-                results.append({"fields": fields, "group": group, "map": size, "batch": batch, "mode": mode, **found})
-    text = json.dumps({"environment": environment(), "samples": arguments.samples, "results": results}, indent=2) + "\n"
+            for mode, make in MODES.items():
+                works = {"group": make(grouped, images), "plain": make(plain, images)}
+                setting = {"fields": fields, "group": group, "size": size, "batch": batch, "mode": mode}
+                yield {**setting, "samples": interleaved(works, samples)}
+
+
+HEAD = """# Group convolution against the plain convolution of the same expanded size
+
+{cpu}, {threads} thread(s), float32, PyTorch {torch}, Python {python}, {samples} interleaved samples of each. Kernel 3,
+padding 1. Evaluation is a forward pass without gradients, training forward and backward with the gradients of input
+and weight.
+
+Milliseconds are medians of wall time with the interquartile range in brackets; ratios are medians of paired ratios,
+group over plain, by wall time and by processor time, which a busy machine disturbs less.
+"""
+COLUMNS = "fields|group|map|batch|mode|group ms|plain ms|wall|processor"
+
+
+def table(rows: list[dict]) -> list[str]:
+    lines = [f"|{COLUMNS}|", "|" + "---|" * len(COLUMNS.split("|"))]
+    for row in rows:
+        group, plain = row["samples"]["group"], row["samples"]["plain"]
+        cells = [str(row["fields"]), row["group"], f"{row['size']}×{row['size']}", str(row["batch"]), row["mode"]]
+        for one in (group, plain):
+            low, middle, high = statistics.quantiles(one["wall_s"], n=4)
+            cells.append(f"{middle * 1e3:.1f} ({(high - low) * 1e3:.1f})")
+        for clock in ("wall_s", "processor_s"):
+            ratios = [a / b for a, b in zip(group[clock], plain[clock], strict=True)]
+            cells.append(f"{statistics.median(ratios):.2f}×")
+        lines.append(f"|{'|'.join(cells)}|")
+    return lines
+
+
+def markdown(results: dict[str, dict], samples: int) -> str:
+    lines = [HEAD.format(**results["system"]["environment"], samples=samples)]
+    for name, result in results.items():
+        lines += [f"## Allocator: {name}", "", *table(result["rows"]), ""]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--samples", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, help="folder for group_convolution.json and group_convolution.md")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        torch.set_num_threads(arguments.threads)
+        json.dump({"environment": environment(), "rows": list(measure(arguments.samples))}, sys.stdout)
+        return
+    command = [__file__, "--child", "--samples", str(arguments.samples), "--threads", str(arguments.threads)]
+    results = {name: json.loads(run_under(name, command, arguments.threads)) for name in ALLOCATORS}
+    text = markdown(results, arguments.samples)
     sys.stdout.write(text)
     if arguments.out is not None:
         arguments.out.mkdir(parents=True, exist_ok=True)
-        (arguments.out / "group_convolution.json").write_text(text, encoding="utf-8")
+        (arguments.out / "group_convolution.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        (arguments.out / "group_convolution.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
