@@ -1,5 +1,40 @@
-"""``python -m e4profile``."""
+"""``python -m e4profile`` and the command ``e4profile``: nothing is imported before Ctrl-C is one line."""
 
-from e4profile.cli.main import main
+from __future__ import annotations
 
-main()
+import os
+import signal
+import sys
+from contextlib import suppress
+from types import FrameType
+
+_INTERRUPTED = 130
+
+
+def _interrupted(number: int, frame: FrameType | None) -> None:
+    """End at once: an exception amid the imports would come out as somebody's traceback or import error."""
+    del number, frame
+    with suppress(OSError):
+        os.write(2, b"\ne4profile: interrupted\n")
+    os._exit(_INTERRUPTED)
+
+
+def main() -> None:
+    """Run the program; Ctrl-C while it is imported ends it like Ctrl-C later."""
+    # a program started in the background may have been told to ignore Ctrl-C
+    listens = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if listens:
+        signal.signal(signal.SIGINT, _interrupted)
+    from e4profile.cli.main import main as run
+
+    try:
+        if listens:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        run()
+    except KeyboardInterrupt:
+        sys.stderr.write("\ne4profile: interrupted\n")
+        sys.exit(_INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import os
 import random
 import sys
 import traceback
@@ -19,6 +21,7 @@ from torch import nn
 from e4profile.counters.state import random_state_kept
 from e4profile.errors import E4ProfileError
 
+_STDOUT = 1
 _OWN_FOLDER = str(Path(__file__).resolve().parent)
 _TORCH_FOLDER = str(Path(torch.__file__).parent)
 
@@ -48,8 +51,8 @@ class Guest:
     def running(self) -> Iterator[None]:
         """Run the guest's code: its settings hold inside, and the process's return after it, also on errors.
 
-        What it prints goes to stderr: stdout is for data. Random numbers of torch, NumPy and Python go on
-        where they were.
+        What it prints goes to stderr, also what it writes past Python: stdout is for data. Random numbers of torch,
+        NumPy and Python go on where they were.
         """
         before = _settings()
         python, numpy = random.getstate(), np.random.get_state()
@@ -58,7 +61,7 @@ class Guest:
             sys.path.insert(0, self.folder)
         _apply({name: after for name, (_, after) in self.changed.items()})
         try:
-            with random_state_kept(), contextlib.redirect_stdout(sys.stderr):
+            with random_state_kept(), _descriptor_kept_for_data(), contextlib.redirect_stdout(sys.stderr):
                 yield
         finally:
             for name, value in _settings().items():
@@ -78,6 +81,38 @@ class Guest:
             f"{self.name} changed {_WORDS[name]} from {before} to {after}: its own while it runs, restored afterwards"
             for name, (before, after) in self.changed.items()
         ]
+
+
+@contextmanager
+def _descriptor_kept_for_data() -> Iterator[None]:
+    """Point the descriptor of stdout to stderr, for code that writes past Python: C's printf, a process of its own.
+
+    Where stdout or stderr is no open file of the system, as in a notebook, nothing is done.
+    """
+    try:
+        # another descriptor holds the data already where Python's stdout is elsewhere
+        kept = os.dup(_STDOUT) if sys.stdout.fileno() == _STDOUT else None
+        err = sys.stderr.fileno()
+        sys.stdout.flush()
+    except (AttributeError, OSError, ValueError):
+        kept = None
+    if kept is None:
+        yield
+        return
+    try:
+        _flush_c()
+        os.dup2(err, _STDOUT)
+        yield
+    finally:
+        # what C still holds would come out at the end of the program, amid the data
+        _flush_c()
+        os.dup2(kept, _STDOUT)
+        os.close(kept)
+
+
+def _flush_c() -> None:
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).fflush(None)
 
 
 _WORDS = {
