@@ -56,6 +56,8 @@ keeps_input, is_masked = _indicator("delta_input"), _indicator("delta_mask")
 is_reference = _indicator("delta_reference")
 is_shared_out = _indicator("delta_shares")
 is_sliced = _indicator("delta_slice")
+is_large = _indicator("delta_large")
+is_large_encoder, is_large_squeeze = _indicator("delta_large_V"), _indicator("delta_large_K")
 is_cropped = _indicator("delta_crop")
 
 MEANING: dict[sp.Symbol, str] = {
@@ -103,6 +105,9 @@ MEANING: dict[sp.Symbol, str] = {
     is_masked: "1 where dropout draws a mask, else 0",
     is_reference: "1 where the aggregation runs as unfold, multiply, sum, else 0",
     is_sliced: "1 where a strided branch slices out the positions it samples, else 0",
+    is_large: "1 where a filter bank is so large that its gradient is folded in the same step of autograd, else 0",
+    is_large_encoder: "1 where the encoder's filter bank is large in that sense, else 0",
+    is_large_squeeze: "1 where the squeeze's filter bank is large in that sense, else 0",
     is_cropped: "1 where a crop drops any pixel, else 0",
     is_shared_out: "1 where the channels are shared out to several pool sizes, else 0",
     has_bias: "1 with a bias, else 0",

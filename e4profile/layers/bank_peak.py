@@ -11,6 +11,7 @@ from e4profile.layers.peak import (
     bias_gradient,
     bias_sum,
     expanded_bias,
+    folded,
     gathered,
 )
 from e4profile.layers.saved import CONVERTED, INDEX
@@ -34,18 +35,22 @@ from e4profile.symbols import (
 )
 
 
-def bank_timeline(order_in: sp.Expr, order_out: sp.Expr, *, pooled: sp.Expr = sp.S.Zero) -> Timeline:
+def bank_timeline(
+    order_in: sp.Expr, order_out: sp.Expr, *, pooled: sp.Expr = sp.S.Zero, large: sp.Expr = sp.S.Zero
+) -> Timeline:
     """Gather the filters, convolve, and pool where ``pooled`` is 1.
 
     Args:
         order_in: channels of an input field: 1 for an image.
         order_out: channels of an output field.
         pooled: 1 where a max-pool realises the stride.
+        large: 1 where gather and convolution are one step of autograd (see ``ops.filter_bank``).
     """
     output = c_out * order_out * h_out * w_out
     convolved = pooled * c_out * order_out * h_conv * w_conv
     filters = c_in * order_in * c_out * order_out * k**2
     weight = c_in * c_out * order_in * k**2
+    gradients = {"gradient of input": B * c_in * order_in * h * w, "gradient of filters": filters}
     return Timeline(
         forward=(
             expanded_bias(has_bias, c_out, order_out),
@@ -55,16 +60,16 @@ def bank_timeline(order_in: sp.Expr, order_out: sp.Expr, *, pooled: sp.Expr = sp
         ),
         backward=(
             Step("pool, backward", {"gradient of convolved": B * convolved}, ("convolved", "pool indices")),
+            Step("add up bias over images", bias_gradient(has_bias, c_out, order_out), when=large),
             Step(
                 "convolve, backward",
-                {
-                    "gradient of input": B * c_in * order_in * h * w,
-                    "gradient of filters": filters,
-                    **bias_gradient(has_bias, c_out, order_out),
-                },
+                {**gradients, **bias_gradient(has_bias, c_out, order_out)},
                 ("gradient of convolved", "filters"),
+                when=1 - large,
             ),
-            *gathered("weight", weight, "gradient of filters"),
+            *gathered("weight", weight, "gradient of filters", 1 - large),
+            Step("convolve, backward", gradients, when=large),
+            folded("weight", weight, ("gradient of convolved", "gradient of filters", "filters"), large),
             bias_sum(has_bias, c_out, order_out),
         ),
         units={"pool indices": INDEX},

@@ -33,6 +33,8 @@ from e4profile.symbols import (
     has_encoder_norm,
     has_squeeze_bias,
     is_expanded,
+    is_large_encoder,
+    is_large_squeeze,
     is_reference,
     is_regrouped,
     is_sampled,
@@ -266,6 +268,7 @@ class E4Conv2d(EquivariantLayer):
             is_expanded: int(self.squeeze_affine == "field" and order > 1),
             is_regrouped: int(order > 1 and self.c_in > self.reduction),
             is_sliced: int(not kernel and self.stride > 1),
+            is_large_encoder: int(_is_large(self.encoder)), is_large_squeeze: int(_is_large(self.squeeze)),
             is_reference: int(reference),
         }  # fmt: skip
 
@@ -276,6 +279,15 @@ class E4Conv2d(EquivariantLayer):
         """(B, c_in * A, h, w) -> (B, c_out * A, h_out, w_out)."""
         rows, columns = check_maps(self, input_shape, self.c_in * self.group.order)
         return (input_shape[0], self.c_out * self.group.order, self._strided(rows), self._strided(columns))
+
+    def no_peak_on(self, input_shape: Shape) -> str | None:
+        """Why the peak is not the timeline's on this input, or None."""
+        reasons = ((name, part.no_peak_on(input_shape)) for name, part in self._branches)
+        return next((f"{name}: {reason}" for name, reason in reasons if reason is not None), None)
+
+    @property
+    def _branches(self) -> tuple[tuple[str, GroupConv2d | PointwiseConv2d], ...]:
+        return ("encoder", self.encoder), ("squeeze", self.squeeze)
 
     def inexact_on(self, input_shape: Shape) -> str | None:
         """Why this layer is not exactly equivariant on this input, or None."""
@@ -294,6 +306,10 @@ class E4Conv2d(EquivariantLayer):
         yield Sample({"c_in": 2, "c_out": 3, "kernel": 7, "concatenate": "none"}, (5, 4))
         yield Sample({"c_in": 2, "c_out": 2, "kernel": 3, "implementation": "reference"}, (4, 5))
         yield Sample({"c_in": 2, "c_out": 2, "kernel": 3, "squeeze_affine": "channel"}, (4, 4))
+
+
+def _is_large(branch: GroupConv2d | PointwiseConv2d) -> bool:
+    return isinstance(branch, GroupConv2d) and branch.bank.is_large
 
 
 def _slices(c_out: int, slices: int | None, channels_per_slice: int | None) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sympy as sp
 
-from e4profile.layers.peak import Step, Timeline, gathered, several
+from e4profile.layers.peak import Step, Timeline, folded, gathered, several
 from e4profile.layers.saved import ACCUMULATE, STATISTICS
 from e4profile.symbols import (
     A,
@@ -24,6 +24,8 @@ from e4profile.symbols import (
     has_encoder_norm,
     has_squeeze_bias,
     is_expanded,
+    is_large_encoder,
+    is_large_squeeze,
     is_reference,
     is_regrouped,
     is_sampled,
@@ -262,10 +264,11 @@ _BACKWARD = (
             "gradient of squeeze weight": has_squeeze_bias * _SQUEEZE,
             "gradient of squeeze bias": has_squeeze_bias * _C_MID,
         },
-        ("gradient of squeezed", "squeeze filters", "sampled"),
     ),
+    folded("squeeze weight", _SQUEEZE * A, ("gradient of squeeze filters",), when=is_large_squeeze),
+    Step("squeeze, backward", frees=("gradient of squeezed", "squeeze filters", "sampled")),
     *_unsliced("gradient of input by squeeze"),
-    *gathered("squeeze weight", _SQUEEZE * A, "gradient of squeeze filters", _BANK_K),
+    *gathered("squeeze weight", _SQUEEZE * A, "gradient of squeeze filters", _BANK_K - is_large_squeeze),
     *_rows_gathered(_FUSED),
     Step(
         "encoder norm, backward",
@@ -291,14 +294,18 @@ _BACKWARD = (
             "gradient of encoder weight": has_encoder_bias * _ENCODER,
             "gradient of encoder bias": has_encoder_bias * c_out,
         },
-        ("gradient of encoded", "gradient of values", "wide gradient of values", "encoder filters"),
+    ),
+    folded("encoder weight", _ENCODER * A, ("gradient of encoder filters",), when=is_large_encoder),
+    Step(
+        "encode, backward",
+        frees=("gradient of encoded", "gradient of values", "wide gradient of values", "encoder filters"),
     ),
     Step(
         "add up gradients of input",
         {"gradient of input": _INPUT},
         ("gradient of input by squeeze", "gradient of input by encoder"),
     ),
-    *gathered("encoder weight", _ENCODER * A, "gradient of encoder filters", _BANK_V),
+    *gathered("encoder weight", _ENCODER * A, "gradient of encoder filters", _BANK_V - is_large_encoder),
 )
 
 E4 = Timeline(

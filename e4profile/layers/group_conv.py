@@ -18,7 +18,21 @@ from e4profile.layers.grid import window_reason
 from e4profile.layers.saved import INDEX
 from e4profile.ops import turned_maps
 from e4profile.ops.filter_bank import Bank, convolve, stand_alone
-from e4profile.symbols import A, c_in, c_out, h, h_conv, h_out, has_bias, is_pooled, k, w, w_conv, w_out
+from e4profile.symbols import (
+    A,
+    c_in,
+    c_out,
+    h,
+    h_conv,
+    h_out,
+    has_bias,
+    is_large,
+    is_pooled,
+    k,
+    w,
+    w_conv,
+    w_out,
+)
 
 
 class GroupConv2d(FilterBankLayer):
@@ -49,7 +63,7 @@ class GroupConv2d(FilterBankLayer):
     }
     saved_constant = {"filters": c_in * c_out * A**2 * k**2}
     saved_as = {"pool indices": INDEX}
-    peak = bank_timeline(A, A, pooled=is_pooled)
+    peak = bank_timeline(A, A, pooled=is_pooled, large=is_large)
 
     def __init__(
         self,
@@ -87,6 +101,11 @@ class GroupConv2d(FilterBankLayer):
     def _conv_stride(self) -> int:
         return self.stride if self.stride_by == "conv" else 1
 
+    @property
+    def bank(self) -> Bank:
+        """The filter bank apart from its tensors."""
+        return Bank(self.group, self.filter_shape, self._conv_stride, self.padding)
+
     def forward(self, features: Tensor) -> Tensor:
         """(B, c_in * A, h, w) -> (B, c_out * A, h_out, w_out)."""
         convolved = self._convolve(features)
@@ -96,7 +115,7 @@ class GroupConv2d(FilterBankLayer):
 
     def _convolve(self, features: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias.repeat_interleave(self.group.order)
-        bank = Bank(self.group, self.filter_shape, self._conv_stride, self.padding)
+        bank = self.bank
         if bank.is_large and stand_alone(features, self.weight) and bank.takes(features.shape):
             differentiates = torch.is_grad_enabled()
             if differentiates and self.weight.requires_grad:
@@ -125,6 +144,7 @@ class GroupConv2d(FilterBankLayer):
             h: input_shape[2], w: input_shape[3], h_conv: rows, w_conv: columns, h_out: rows_out, w_out: columns_out,
             has_bias: int(self.bias is not None),
             is_pooled: int(self.stride_by == "max_pool" and self.stride > 1),
+            is_large: int(self.bank.is_large),
         }  # fmt: skip
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -134,6 +154,16 @@ class GroupConv2d(FilterBankLayer):
             rows = window_size(rows, self.stride, self.stride, 0, "max-pool")
             columns = window_size(columns, self.stride, self.stride, 0, "max-pool")
         return (input_shape[0], self.c_out * self.group.order, rows, columns)
+
+    def no_peak_on(self, input_shape: Shape) -> str | None:
+        """Why the peak is not the timeline's on this input, or None."""
+        if self.bank.is_large and self.bank.turns_gradients(input_shape):
+            return (
+                f"the filter bank (={self.bank.elements} elements) is so much larger than the input "
+                f"{tuple(input_shape)} that backward acts on the maps instead, with index maps that it makes on the "
+                "first call and keeps for later ones"
+            )
+        return None
 
     def inexact_on(self, input_shape: Shape) -> str | None:
         """Why the windows do not sit symmetrically on this input, or None."""

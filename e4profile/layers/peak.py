@@ -90,6 +90,11 @@ def gathered(what: str, elements: sp.Expr, gradient: str, when: sp.Expr = sp.S.O
     )
 
 
+def folded(what: str, elements: sp.Expr, frees: tuple[str, ...], when: sp.Expr) -> Step:
+    """The same where the convolution's backward does it itself, adding up in place and freeing at its end."""
+    return Step(f"fold {what}", {f"gradient of {what}": elements}, frees, when=when)
+
+
 BIAS_ROWS = "bias of each element"
 
 
