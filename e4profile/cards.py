@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import E4ProfileError, SettingError, UnknownNameError
+from e4profile.text_files import read_text
 
 if TYPE_CHECKING:
     from torch import nn
@@ -245,7 +246,7 @@ def find_card(name: str) -> Card:
 
     if name.endswith(".toml"):
         try:
-            text = Path(name).read_text(encoding="utf-8")
+            text = read_text(Path(name))
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise CardError(f"{name}: cannot be read: {reason}") from error

@@ -7,8 +7,10 @@ from typing import Any
 
 from e4profile.conventions import convention
 from e4profile.counters.base import Count, LayerCount
+from e4profile.counters.gap import Gap
 from e4profile.measure import Measurement
 
+_SHOWN_LAYERS = 5
 _COLUMN = {"closed-form": "closed_form", "dispatch": "dispatch", "fvcore": "fvcore", "thop": "thop"}
 
 
@@ -81,12 +83,19 @@ def gap_notes(measured: Measurement) -> list[str]:
     for name, gap in measured.gaps.items():
         share = 100 * gap.reported / gap.truth if gap.truth else 0.0
         causes = ", ".join(f"{cause.name} {cause.amount:+,}" for cause in gap.causes) or "no deviation"
-        rest = f", unexplained remainder {gap.unexplained:+,}" if gap.unexplained else ""
+        rest = f", {_unexplained(gap)}" if gap.unexplained else ""
         if measured.dispatch.uncounted:
             rest += "; operators are unknown, so the MACs that run are not all known"
         notes.append(f"{name} reports {gap.reported:,} of {gap.truth:,} MACs ({share:.4g}%): {causes}{rest}")
     notes += [f"{name}: no figure: {reason}" for name, reason in measured.failures.items()]
     return [*notes, *measured.notes]
+
+
+def _unexplained(gap: Gap) -> str:
+    ordered = sorted(gap.unexplained_in.items(), key=lambda item: -abs(item[1]))
+    shown = ", ".join(f"{path or '(network)'} {amount:+,}" for path, amount in ordered[:_SHOWN_LAYERS])
+    more = f" and {len(ordered) - _SHOWN_LAYERS} more" if len(ordered) > _SHOWN_LAYERS else ""
+    return f"unexplained {gap.unexplained:,} in {shown}{more}"
 
 
 def ledger_notes(measured: Measurement) -> list[str]:

@@ -77,7 +77,7 @@ class Probe:
         self._busy = False
         compared = {path for path, module in network.named_modules() if _fields(module) is not None}
         self.not_compared = tuple(
-            f"{path} ({type(module).__name__})"
+            f"{path or '(network)'} ({type(module).__name__})"
             for path, module in network.named_modules()
             if next(module.parameters(recurse=False), None) is not None
             and not any(path == one or path.startswith(f"{one}.") for one in compared)

@@ -10,6 +10,9 @@ from e4profile.witness_equivariance import STATES, EquivarianceReport, LayerErro
 COLUMNS = ("holds", "path", "layer", "element", *STATES, "reason")
 WORST = "worst"
 
+OUTPUT, WHOLE = "output", "(network)"
+"""The paths of the output's rows, and of a network that is itself one layer."""
+
 
 def report_rows(report: EquivarianceReport, *, every_element: bool = False) -> list[dict[str, Any]]:
     """One row per element for the output; for a layer its worst element, or every one.
@@ -18,14 +21,14 @@ def report_rows(report: EquivarianceReport, *, every_element: bool = False) -> l
     compared, and where it is not finite (``holds`` is False then).
     """
     names = [element_name(report.group, element) for element in report.group.elements]
-    rows = [_row(report, ("", "output", name), _of_output(report, i)) for i, name in enumerate(names)]
+    rows = [_row(report, (OUTPUT, None, name), _of_output(report, i)) for i, name in enumerate(names)]
     broken = {layer.path for layer in report.broken}
     for layer in report.layers:
         if layer.inner and layer.path not in broken:
             continue
         worst = {state: layer.worst(state) for state in report.output}
         rows += [
-            _row(report, (layer.path, layer.layer, name), errors, layer.reason)
+            _row(report, (layer.path or WHOLE, layer.layer, name), errors, layer.reason)
             for name, errors in (
                 ((name, _of_layer(layer, i)) for i, name in enumerate(names)) if every_element else [(WORST, worst)]
             )
@@ -43,7 +46,7 @@ def _of_layer(layer: LayerErrors, element: int) -> dict[str, float | None]:
 
 def _row(
     report: EquivarianceReport,
-    what: tuple[str, str, str],
+    what: tuple[str, str | None, str],
     errors: dict[str, float | None],
     reason: str | None = None,
 ) -> dict[str, Any]:

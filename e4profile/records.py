@@ -6,6 +6,7 @@ Schema history:
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import os
@@ -140,13 +141,14 @@ class RecordStore:
         except OSError as error:
             raise SettingError(f"cannot read records from {self.path}: {error.strerror}") from error
         records = []
-        *lines, last = content.split(b"\n")
+        # some editors put a mark before the first line
+        *lines, last = content.removeprefix(codecs.BOM_UTF8).split(b"\n")
         for number, line in enumerate(lines, start=1):
             try:
                 records.append(_parse(line))
             except SettingError as error:
                 self._note(f"line {number} is skipped: {error}")
-        if last and _is_whole(last):
+        if last and (_is_whole(last) or not last.startswith(b"{")):
             try:
                 records.append(_parse(last))
             except SettingError as error:

@@ -36,6 +36,8 @@ STATES = (AT_INIT, RANDOMISED, TRAINED)
 TOLERANCES = {"float64": 1e-10, "float32": 1e-4}
 """Relative errors above these are no rounding of the dtype."""
 
+_SHOWN_LAYERS = 8
+
 EQUIVARIANT = "equivariant"
 AT_INIT_ONLY = "equivariant at initialisation only"
 NOT_EQUIVARIANT = "not equivariant"
@@ -78,6 +80,7 @@ class EquivarianceReport:
         layers: the layers that were compared, in order of execution.
         not_compared: other layers with parameters, whose field types are unknown.
         notes: what a reader must know, a sentence each.
+        constant: the states in which the output does not depend on the input, so that its error says nothing.
     """
 
     group: Group
@@ -88,6 +91,7 @@ class EquivarianceReport:
     layers: tuple[LayerErrors, ...]
     not_compared: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    constant: tuple[str, ...] = ()
 
     def exact(self, error: float | None) -> bool:
         """Whether an error is no more than rounding; an element that was not compared says nothing against it."""
@@ -102,7 +106,7 @@ class EquivarianceReport:
         }
         if all(held.values()):
             return EQUIVARIANT
-        return AT_INIT_ONLY if held[AT_INIT] else NOT_EQUIVARIANT
+        return AT_INIT_ONLY if held[AT_INIT] and AT_INIT not in self.constant else NOT_EQUIVARIANT
 
     @property
     def broken(self) -> list[LayerErrors]:
@@ -126,10 +130,20 @@ class EquivarianceReport:
             why = f": {reason}" if reason else ""
             more = f"; likewise {', '.join(layer.path for layer in others)}" if others else ""
             found.append(f"breaks at {first.path or 'the network'} ({kind}), error {amounts}{why}{more}")
-        if self.verdict != EQUIVARIANT and not self.broken:
-            rest = ", ".join(self.not_compared) or "functional code"
-            found.append(f"every compared layer holds: the cause is outside them (not compared: {rest})")
+        if not self.layers:
+            amounts = ", ".join(f"{_number(worst_of(errors))} {states[state]}" for state, errors in self.output.items())
+            found.append(
+                f"no layer could be compared, as none says its group and field types; the output's error is {amounts}"
+            )
+        elif self.verdict != EQUIVARIANT and not self.broken:
+            found.append(f"every compared layer holds: the cause is outside them (not compared: {self._rest})")
         return [*found, *self.notes]
+
+    @property
+    def _rest(self) -> str:
+        names = list(self.not_compared) or ["functional code"]
+        more = f" and {len(names) - _SHOWN_LAYERS} more" if len(names) > _SHOWN_LAYERS else ""
+        return f"{', '.join(names[:_SHOWN_LAYERS])}{more}"
 
 
 def witness(
@@ -192,6 +206,7 @@ def witness(
     return EquivarianceReport(
         acting, dtype, TOLERANCES[dtype], train_steps, output,
         _layers(probes), probes[AT_INIT].not_compared, (*_subgroup_notes(probes[AT_INIT]), *notes),
+        tuple(state for state, probe in probes.items() if probe.constant),
     )  # fmt: skip
 
 

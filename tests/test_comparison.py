@@ -211,8 +211,11 @@ def test_a_timing_on_one_side_only_is_listed_and_holds(tmp_path: Path) -> None:
 def test_mixed_environments_are_refused_or_labelled(tmp_path: Path) -> None:
     before = records(tmp_path / "a.jsonl", timing(spread(1.0)))
     after = records(tmp_path / "b.jsonl", timing(spread(1.5), cpu="another"))
-    with pytest.raises(SettingError, match="cpu: 'one' against 'another'"):
+    with pytest.raises(SettingError, match=r"cpu: 'one' against 'another'; .*--allow-mixed"):
         compare_files(before, after)
+    third = records(tmp_path / "d.jsonl", timing(spread(1.0)), timing(spread(1.0), name="other", cpu="another"))
+    with pytest.raises(SettingError, match="cpu: 'one' against 'another'"):
+        compare_files(before, third)
     found = compare_files(before, after, allow_mixed=True)
     assert [(one.environments, one.verdict) for one in found.times] == [(("A", "B"), "slower")]
     same = records(tmp_path / "c.jsonl", timing(spread(1.5), e4profile="another"))
@@ -224,13 +227,22 @@ def test_counts_of_different_environments_are_comparable(tmp_path: Path) -> None
 
     before = records(tmp_path / "a.jsonl", sweep_record())
     after = records(tmp_path / "b.jsonl", replace(sweep_record(), environment={"torch": "3"}))
-    assert compare_files(before, after).holds
+    found = compare_files(before, after)
+    assert found.holds
+    assert found.notes == ("the counts were taken in different environments: torch: '2' against '3'",)
+    assert compare_files(before, before).notes == ()
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("", "nothing to compare"),
+        ("", "is empty: nothing to compare"),
+        ("hello", r"line 1 is skipped: it is not JSON \(Expecting"),
+        ('{"schema": 1, "ki', "the last line was cut short"),
+        ('{\n  "schema": 1,\n  "layers": [\n', "1 is skipped.* 2 more lines .*; as one JSON object it is cut short"),
+        ("3", "it is not a JSON object"),
+        ('[{"params": 1}]', "row 0 names neither a model nor a layer"),
+        ('[{"model": null, "path": null, "params": 1}]', "row 0 names neither a model nor a layer"),
         ("no json\n", "nothing to compare.*it is not JSON"),
         ("[3]", "row 0 is no object"),
         ("[", "not JSON"),

@@ -9,6 +9,7 @@ from torch import nn
 import e4profile
 from e4profile.equivariance import equivariance_errors, randomise
 from e4profile.equivariance_probe import same_motion
+from e4profile.equivariance_rows import report_rows
 from e4profile.groups import GRID_EXACT, Group, as_group
 from e4profile.inputs import as_example
 from e4profile.layers import Chain, FieldGroupNorm, GroupConv2d, GroupMaxPool, LiftingConv2d
@@ -111,10 +112,11 @@ def test_a_pool_that_leaves_a_border_out_is_blamed() -> None:
 
 
 def test_a_cause_outside_the_compared_layers_is_said_to_be_there() -> None:
-    found = report(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten()), group="p4")
+    lift = LiftingConv2d(1, 2, 3, group="p4")
+    found = report(nn.Sequential(lift, nn.Conv2d(8, 2, 3), nn.Flatten()))
     assert found.verdict == NOT_EQUIVARIANT
     assert found.broken == []
-    assert "not compared: 0 (Conv2d)" in found.findings[1]
+    assert "the cause is outside them (not compared: 1 (Conv2d))" in found.findings[1]
 
 
 def test_a_larger_group_than_the_networks_own() -> None:
@@ -174,6 +176,47 @@ def test_the_network_is_left_alone() -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert next(model.parameters()).dtype == torch.float32
     assert all(not module._forward_hooks for module in model.modules())
+
+
+def test_a_network_with_nothing_to_compare_says_so_and_gives_the_output() -> None:
+    plain = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(98, 2))
+    found = report(plain, group="p4")
+    assert found.verdict == NOT_EQUIVARIANT
+    said = " ".join(found.findings)
+    assert "no layer could be compared" in said
+    assert f"the output's error is {max(found.output[AT_INIT]):.1e} at initialisation" in said  # type: ignore[type-var]
+    assert "every compared layer holds" not in said
+
+
+def test_a_network_that_is_invariant_by_itself_says_what_was_compared() -> None:
+    class Mean(nn.Module):
+        def forward(self, x):
+            return x.mean((2, 3))
+
+    found = report(Mean(), group="p4", train_steps=0)
+    assert found.verdict == EQUIVARIANT
+    assert "no layer could be compared" in " ".join(found.findings)
+
+
+def test_the_rows_of_the_output_have_a_name() -> None:
+    rows = report_rows(report(network()))
+    assert [row["path"] for row in rows[:5]] == ["output"] * 4 + ["lift"]
+    assert all(row["layer"] is None for row in rows[:4])
+    assert report_rows(report(GroupMaxPool(2, group="p4"), (1, 8, 5, 5), field_in="regular"))[-1]["path"] == "(network)"
+
+
+def test_many_layers_are_not_all_listed() -> None:
+    plain = nn.Sequential(*(nn.Conv2d(1, 1, 3, padding=1) for _ in range(20)), nn.AdaptiveAvgPool2d(1))
+    said = " ".join(report(plain, group="p4").findings)
+    assert "7 (Conv2d) and 12 more)" in said
+
+
+def test_a_head_that_is_zero_at_first_is_not_equivariant_at_first() -> None:
+    head = nn.Linear(98, 2)
+    nn.init.zeros_(head.weight)
+    found = report(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), head), group="p4")
+    assert found.constant == (AT_INIT,)
+    assert found.verdict == NOT_EQUIVARIANT
 
 
 def test_an_output_that_ignores_the_input_proves_nothing() -> None:

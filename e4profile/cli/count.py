@@ -47,10 +47,12 @@ def count(
     """Count parameters and operations per layer, with every counter's view and the reasons where they differ.
 
     A model of your own without closed forms still has every other column. Exit code 0 when closed form and
-    dispatch agree, 1 when not, 2 for bad input. Naming a file or package of yours runs its code.
+    dispatch agree, 1 when not, 2 for bad input. As JSON: one object with model, arguments, input, convention, totals
+    by witness, layers and notes. Naming a file or package of yours runs its code.
     """
     check_format(output_format)
     from e4profile.conventions import convention
+    from e4profile.count_document import count_document, document_text
     from e4profile.counters import COUNTERS
     from e4profile.counts import count_columns, count_rows, gap_notes, ledger_notes
     from e4profile.errors import positive
@@ -74,20 +76,26 @@ def count(
         "thop": Column("thop", "thop", "integer", priority=60),
     }
     columns = tuple(known[key] for key in count_columns(counters))
-    if rows and output_format not in ("json", "csv"):
-        rows.append(_total(rows))
-    table = Table(
-        title=found.label,
-        columns=columns,
-        rows=tuple(rows),
-        notes=(
-            *gap_notes(measured),
-            *(ledger_notes(measured) if "dispatch" in counters else ()),
-            *found.notes,
-        ),
-        convention=f"{convention_name}: {meaning}; fvcore and thop as they report",
-    )
-    emit(table, output_format, units)
+    notes = (*gap_notes(measured), *(ledger_notes(measured) if "dispatch" in counters else ()), *found.notes)
+    if output_format == "json":
+        inputs = " ".join(map(str, found.specs)) or "x".join(map(str, found.example("meta").single_shape or ()))
+        document = count_document(
+            found.name, rows, arguments=found.arguments, inputs=inputs, convention=convention_name, notes=notes,
+            columns=count_columns(counters),
+        )  # fmt: skip
+        sys.stdout.write(document_text(document))
+        sys.stdout.flush()
+    else:
+        if rows and output_format != "csv":
+            rows.append(_total(rows))
+        table = Table(
+            title=found.label,
+            columns=columns,
+            rows=tuple(rows),
+            notes=notes,
+            convention=f"{convention_name}: {meaning}; fvcore and thop as they report",
+        )
+        emit(table, output_format, units)
     # an unknown operator is a defect of a card, and a line in the ledger for a model of one's own
     agrees = measured.agrees if found.card is not None else not measured.differences
     if {"closed-form", "dispatch"} <= set(counters) and not agrees:
@@ -97,18 +105,11 @@ def count(
 
 
 def _total(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    total: dict[str, Any] = dict(rows[0])
-    for key in total:
-        values = [row[key] for row in rows]
-        if key == "agrees":
-            total[key] = None if None in values else all(values)
-        elif key == "path":
-            total[key] = "total"
-        elif key == "layer":
-            total[key] = None
-        else:
-            total[key] = None if None in values else sum(values)
-    return total
+    from e4profile.count_document import agreement, totals
+
+    added = totals(rows)
+    known = {"agrees": agreement(rows), "path": "total", "layer": None, **added}
+    return {key: known[key] for key in rows[0]}
 
 
 def register(app: typer.Typer) -> None:

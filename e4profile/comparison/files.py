@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from e4profile.count_document import SCHEMA_VERSION as COUNT_SCHEMA
 from e4profile.errors import SettingError
 from e4profile.guard.baseline import QUANTITIES, read_baseline
 from e4profile.records import RecordStore
+from e4profile.text_files import read_text
 from e4profile.timing.record import KIND as TIME_KIND
 from e4profile.timing.record import TimeRecord
 
@@ -20,6 +22,10 @@ AXES = ("group", "width", "kernel", "reduction", "slices")
 _NAMES = ("model", "network", "card", "counter", "pass", "mode", "device", "dtype", "execution")
 _NUMBERS = ("batch_size", "threads")
 _RESOLVED_GROUP = "z2"
+_COUNT_TYPES = {"model": str, "arguments": dict, "input": str, "convention": str, "totals": dict, "layers": list}
+
+NETWORK = "(network)"
+"""The layer of what belongs to a network itself and to no module in it."""
 
 
 @dataclass(frozen=True, order=True)
@@ -30,6 +36,20 @@ class Key:
     layer: str = ""
 
 
+@dataclass(frozen=True)
+class Counted:
+    """What one count of one network says about itself."""
+
+    model: str
+    arguments: Mapping[str, Any]
+    input: str
+    convention: str
+
+    def __str__(self) -> str:
+        words = ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
+        return f"{self.model}{f' ({words})' if words else ''} on {self.input}"
+
+
 @dataclass
 class Results:
     """What a file holds.
@@ -37,7 +57,9 @@ class Results:
     Attributes:
         file: where it was read.
         rows: whether it is a table of rows, whose settings are named by ``AXES`` alone.
+        counted: the network, for the JSON of ``count``, whose keys name layers only.
         counts: exact values by quantity; None where a counter gave no figure.
+        environments: where the counts of records were taken.
         times: timings by setting.
         skipped: quantities that are no counts and are not compared.
         notes: what was left out, a sentence each.
@@ -45,6 +67,8 @@ class Results:
 
     file: Path
     rows: bool = False
+    counted: Counted | None = None
+    environments: list[Mapping[str, Any]] = field(default_factory=list)
     counts: dict[Key, dict[str, int | None]] = field(default_factory=dict)
     times: dict[str, TimeRecord] = field(default_factory=dict)
     skipped: set[str] = field(default_factory=set)
@@ -62,31 +86,49 @@ def read_results(file: Path, *, by_axes: bool = False) -> Results:
         SettingError: for a file that cannot be read or holds nothing to compare, with the reason.
     """
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise SettingError(f"{file}: cannot be read: {reason}") from error
+        text = read_text(file)
+    except OSError as error:
+        raise SettingError(f"{file}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise SettingError(f"{file}: is no text: {error}") from error
+    if not text.strip():
+        raise SettingError(f"{file}: is empty: nothing to compare")
     found = Results(file)
+    data = _object(text)
     if text.lstrip().startswith("["):
         found.rows = True
         _read_rows(found, text)
-    elif _is_baseline(text):
+    elif "models" in data:
         _read_baseline(found)
+    elif "layers" in data:
+        _read_count(found, data)
     else:
         _read_records(found, by_axes=by_axes)
     if not found.counts and not found.times:
-        raise SettingError(
-            f"{file}: nothing to compare{': ' + '; '.join(found.notes) if found.notes else ''}"
-        )
+        first, *others = found.notes or ("",)
+        more = f"; and {len(others)} more lines likewise" if others else ""
+        raise SettingError(f"{file}: nothing to compare{f': {first}{more}' if first else ''}{_broken(text)}")
     return found
 
 
-def _is_baseline(text: str) -> bool:
+def _broken(text: str) -> str:
+    """Where a text that begins like one JSON object of several lines stops being one."""
+    head, _, rest = text.strip().partition("\n")
+    try:
+        if head == "{" and rest:
+            json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return f"; as one JSON object it is cut short or damaged: {error}"
+    return ""
+
+
+def _object(text: str) -> Mapping[str, Any]:
+    """A text that is one JSON object; nothing for any other text."""
     try:
         data = json.loads(text)
     except (ValueError, RecursionError):
-        return False
-    return isinstance(data, dict) and "models" in data
+        return {}
+    return data if isinstance(data, dict) else {}
 
 
 def _read_baseline(found: Results) -> None:
@@ -94,7 +136,24 @@ def _read_baseline(found: Results) -> None:
     for name, model in (baseline.models if baseline else {}).items():
         found.counts[Key(name)] = {key: model.costs[key] for key in QUANTITIES if key in model.costs}
         for path, layer in model.layers.items():
-            found.counts[Key(name, path or "(network)")] = dict(layer.costs)
+            found.counts[Key(name, path or NETWORK)] = dict(layer.costs)
+
+
+def _read_count(found: Results, data: Mapping[str, Any]) -> None:
+    schema = data.get("schema")
+    if type(schema) is not int or schema != COUNT_SCHEMA:
+        raise SettingError(
+            f"{found.file}: a count of schema {schema!r}; this version reads {COUNT_SCHEMA}: count it anew"
+        )
+    for name, kind in _COUNT_TYPES.items():
+        if not isinstance(data.get(name), kind):
+            raise SettingError(f"{found.file}: {name} (={data.get(name)!r}) must be a {kind.__name__}")
+    found.counted = Counted(data["model"], data["arguments"], data["input"], data["convention"])
+    _add(found, Key(""), data["totals"])
+    for number, row in enumerate(data["layers"]):
+        if not isinstance(row, dict) or not isinstance(row.get("path"), str):
+            raise SettingError(f"{found.file}: layer {number} is no object with a path")
+        _add_once(found, Key("", row["path"] or NETWORK), row)
 
 
 def _read_rows(found: Results, text: str) -> None:
@@ -109,12 +168,19 @@ def _read_rows(found: Results, text: str) -> None:
             raise SettingError(
                 f"{found.file}: holds medians without their samples; keep the samples with: e4profile time --out FILE"
             )
-        key = Key(_row_name(row), str(row.get("path", "")))
-        if key in found.counts:
-            raise SettingError(
-                f"{found.file}: two rows for {key.model} {key.layer}: they cannot be told apart"
-            )
-        _add(found, key, row)
+        path = row.get("path")
+        key = Key(_row_name(row), (path or NETWORK) if isinstance(path, str) else "")
+        if key == Key(""):
+            raise SettingError(f"{found.file}: row {number} names neither a model nor a layer, so nothing pairs it")
+        _add_once(found, key, row)
+
+
+def _add_once(found: Results, key: Key, row: Mapping[str, Any]) -> None:
+    if key in found.counts:
+        raise SettingError(
+            f"{found.file}: two rows for {' '.join((key.model, key.layer)).strip()}: they cannot be told apart"
+        )
+    _add(found, key, row)
 
 
 def _row_name(row: Mapping[str, Any]) -> str:
@@ -159,6 +225,7 @@ def _read_records(found: Results, *, by_axes: bool) -> None:
             continue
         key = Key(_record_name(record.card, record.arguments, by_axes=by_axes))
         replaced += key in found.counts
+        found.environments.append(record.environment)
         _add(found, key, record.counts)
     if replaced:
         found.notes.append(
@@ -183,7 +250,7 @@ def _time_name(timing: TimeRecord) -> str:
         _record_name(timing.name, timing.arguments, by_axes=False),
         timing.pass_,
         timing.mode,
-        "x".join(map(str, timing.input_shape)),
+        timing.inputs or "x".join(map(str, timing.input_shape)),
         timing.device,
         timing.dtype,
         f"threads={timing.threads}",

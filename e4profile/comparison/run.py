@@ -9,8 +9,9 @@ from typing import Any
 
 from e4profile.comparison.files import Key, Results, read_results
 from e4profile.comparison.independent import compare_independent
+from e4profile.environment import same_environment
 from e4profile.errors import SettingError
-from e4profile.timing.record import environment_labels
+from e4profile.timing.record import difference, environment_labels
 from e4profile.timing.statistics import RatioEstimate
 
 EQUAL, DIFFERS, ONLY_BEFORE, ONLY_AFTER = "equal", "differs", "only before", "only after"
@@ -110,6 +111,7 @@ def compare_files(before: Path, after: Path, *, allow_mixed: bool = False) -> Fi
     first, second = read_results(before), read_results(after)
     if first.rows != second.rows and first.counts and second.counts:
         first, second = _by_axes(first, second)
+    first, second, about = _one_network(first, second)
     counts = tuple(_counts(first, second))
     times = tuple(_times(first, second, allow_mixed=allow_mixed))
     shared = {*first.counts} & {*second.counts} or {*first.times} & {*second.times}
@@ -117,7 +119,7 @@ def compare_files(before: Path, after: Path, *, allow_mixed: bool = False) -> Fi
         examples = f"{_example(first)} against {_example(second)}"
         raise SettingError(f"{before} and {after} have no setting in common: {examples}")
     skipped = sorted(first.skipped | second.skipped)
-    notes = [*first.notes, *second.notes]
+    notes = [*about, *first.notes, *second.notes, *_count_environments(first, second)]
     if skipped:
         notes.append(f"not compared, because they are no counts: {', '.join(skipped)}")
     return FileComparison(before, after, counts, times, tuple(notes))
@@ -139,6 +141,40 @@ def _by_axes(first: Results, second: Results) -> tuple[Results, Results]:
     return limited[0], limited[1]
 
 
+def _one_network(first: Results, second: Results) -> tuple[Results, Results, list[str]]:
+    """The counts of one network each: layers pair by path, whatever the networks; what differs is said."""
+    before, after = first.counted, second.counted
+    if before is None or after is None:
+        # rows of layers have no totals
+        dropped = [
+            replace(one, counts={key: value for key, value in one.counts.items() if key.layer})
+            if one.counted and other.rows
+            else one
+            for one, other in ((first, second), (second, first))
+        ]
+        return dropped[0], dropped[1], []
+    if before.convention != after.convention:
+        raise SettingError(
+            f"{first.file} counts by {before.convention!r} and {second.file} by {after.convention!r}: "
+            "count both by one --convention"
+        )
+    notes = [] if before == after else [f"{first.file.name}: {before}", f"{second.file.name}: {after}"]
+    name = before.model if before.model == after.model else ""
+    named = [
+        replace(one, counts={Key(name, key.layer): value for key, value in one.counts.items()})
+        for one in (first, second)
+    ]
+    return named[0], named[1], notes
+
+
+def _count_environments(first: Results, second: Results) -> list[str]:
+    """Counts do not depend on the machine, but a library may have changed: said, not refused."""
+    found = [one.environments[-1] if one.environments else {} for one in (first, second)]
+    if not all(found) or not same_environment(*found):
+        return []
+    return [f"the counts were taken in different environments: {difference(*found)}"]
+
+
 def _counts(first: Results, second: Results) -> list[CountComparison]:
     found = []
     for key in dict.fromkeys((*first.counts, *second.counts)):
@@ -153,7 +189,15 @@ def _counts(first: Results, second: Results) -> list[CountComparison]:
 
 def _times(first: Results, second: Results, *, allow_mixed: bool) -> list[TimeComparison]:
     records = [*first.times.values(), *second.times.values()]
-    labels = environment_labels([one.environment for one in records], mixed=allow_mixed) if records else []
+    environments = [one.environment for one in records]
+    try:
+        labels = environment_labels(environments, mixed=allow_mixed) if records else []
+    except SettingError:
+        other = next(one for one in environments if same_environment(environments[0], one))
+        raise SettingError(
+            f"times from different environments are not compared: {difference(environments[0], other)}; "
+            "compare them all the same, labelled, with --allow-mixed"
+        ) from None
     label = {id(one): text for one, text in zip(records, labels, strict=True)}
     found = []
     for name in dict.fromkeys((*first.times, *second.times)):

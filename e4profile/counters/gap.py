@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from e4profile.conventions import MAC_KINDS
 from e4profile.counters.base import Count
@@ -36,18 +36,25 @@ class Gap:
         counter: the raw counter's name.
         reported: its figure.
         truth: the MACs that really run, by dispatch.
-        causes: named parts; ``truth + sum(causes) + unexplained == reported``.
+        causes: named parts; ``truth + sum(causes) + remainder == reported``.
+        unexplained_in: what no cause accounts for, by module path; modules without any are left out.
     """
 
     counter: str
     reported: int
     truth: int
     causes: tuple[Cause, ...]
+    unexplained_in: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def remainder(self) -> int:
+        """What no cause accounts for in the total, where modules may cancel."""
+        return self.reported - self.truth - sum(cause.amount for cause in self.causes)
 
     @property
     def unexplained(self) -> int:
-        """What no cause accounts for."""
-        return self.reported - self.truth - sum(cause.amount for cause in self.causes)
+        """What no cause accounts for, module by module without its sign, so that nothing cancels."""
+        return sum(map(abs, self.unexplained_in.values()))
 
 
 def _class_of(operation: str) -> str:
@@ -85,13 +92,17 @@ def explain(raw: Count, truth: Count) -> Gap:
                 reported.setdefault(layer.path, Counter())[operation] += amount
             else:
                 causes[family] += amount
+    left = Counter({path: sum(amounts.values()) for path, amounts in reported.items()})
     for layer in truth.layers:
         arithmetic = {kind: layer.operations.get(kind, 0) for kind in MAC_KINDS if layer.operations.get(kind)}
         seen = sum(reported.get(layer.path, {}).values())
-        for kind, amount in _missing(arithmetic, seen).items():
+        missing = _missing(arithmetic, seen)
+        for kind, amount in missing.items():
             causes[_unseen(kind, layer.layer.startswith("Conv"))] -= amount
+        left[layer.path] -= sum(arithmetic.values()) - sum(missing.values())
     named = tuple(Cause(name, amount) for name, amount in sorted(causes.items()) if amount)
-    return Gap(raw.counter, raw.macs, truth.macs, named)
+    unexplained = {path: amount for path, amount in left.items() if amount}
+    return Gap(raw.counter, raw.macs, truth.macs, named, unexplained)
 
 
 def _missing(arithmetic: Mapping[str, int], seen: int) -> Mapping[str, int]:

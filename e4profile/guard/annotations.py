@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from e4profile.guard.run import GuardResult, ModelResult
+from e4profile.text_files import read_text
 
 PLATFORMS = ("github",)
 
@@ -63,7 +64,7 @@ def _relative(file: Path) -> str:
 def _line_of(file: Path, model: str) -> int | None:
     """The line that names the network; None where a text search does not find it."""
     pattern = re.compile(rf"""\s*name\s*=\s*(["']){re.escape(model)}\1""")
-    lines = file.read_text(encoding="utf-8").splitlines()
+    lines = read_text(file).splitlines()
     return next((number for number, line in enumerate(lines, start=1) if pattern.match(line)), None)
 
 

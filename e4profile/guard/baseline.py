@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from e4profile.errors import SettingError
+from e4profile.text_files import read_text
 
 SCHEMA_VERSION = 1
 CONVENTION = "macs"
@@ -137,7 +138,7 @@ def read_baseline(file: Path) -> Baseline | None:
         SettingError: for a file that cannot be read, is of another schema or convention, or is damaged.
     """
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_text(file)
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:

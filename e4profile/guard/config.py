@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from e4profile.errors import SettingError, UnknownNameError
+from e4profile.text_files import read_text
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -147,7 +148,7 @@ def load_config(file: Path) -> GuardConfig:
 
 def _toml(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(read_text(file))
     except OSError as error:
         raise SettingError(f"{file}: cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, RecursionError, tomllib.TOMLDecodeError) as error:

@@ -69,8 +69,13 @@ def test_sweep_formats(run: Run) -> None:
 
 def test_count_json(run: Run) -> None:
     code, out, err = run("count", "e4net", "--set", "width=4", "--set", "group=p4m", "--format", "json")
-    rows = json.loads(out)
+    found = json.loads(out)
+    rows = found["layers"]
     assert code == 0
+    assert (found["model"], found["arguments"]["width"], found["input"]) == ("e4net", 4, "1x1x28x28")
+    assert (found["convention"], found["agrees"]) == ("macs", True)
+    assert found["totals"] == {key: sum(row[key] for row in rows) for key in found["totals"]}
+    assert any("aggregation unseen" in note for note in found["notes"])
     keys = ["agrees", "path", "layer", "params", "closed_form", "dispatch", "fvcore", "thop"]
     assert all(list(row)[:4] == keys[:4] and set(keys) <= set(row) for row in rows)
     assert all(type(row[key]) is int for row in rows for key in keys[3:])

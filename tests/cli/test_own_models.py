@@ -101,8 +101,11 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
 
 def test_count_keeps_stdout_for_data(run: Run) -> None:
     code, out, err = run("count", "net.py:build", "--input", "2x3x8x8", "--arg", "width=6", "-f", "json")
-    rows = {row["path"]: row for row in json.loads(out)}
+    found = json.loads(out)
+    rows = {row["path"]: row for row in found["layers"]}
     assert code == 0
+    assert (found["model"], found["arguments"], found["input"]) == ("net.py:build", {"width": 6}, "2x3x8x8")
+    assert (found["totals"]["closed_form"], found["agrees"]) == (None, None)
     assert "imported" in err
     assert rows["conv"]["closed_form"] == rows["conv"]["dispatch"] == 2 * 27 * 6 * 36
     assert rows["conv"]["agrees"] is True
@@ -287,7 +290,9 @@ def test_a_model_without_parameters_or_products_has_an_empty_table(run: Run, tmp
     assert code == 0
     assert "2 element by element; unknown: none" in out
     code, out, _ = run(*arguments, "-f", "json")
-    assert (code, out) == (0, "[]\n")
+    found = json.loads(out)
+    assert (code, found["layers"]) == (0, [])
+    assert found["totals"] == dict.fromkeys(("params", "closed_form", "dispatch", "fvcore", "thop"), 0)
 
 
 def test_dicts_of_indices_and_flags(run: Run, tmp_path: Path) -> None:
@@ -307,7 +312,7 @@ def test_dicts_of_indices_and_flags(run: Run, tmp_path: Path) -> None:
     inputs = ("--input", "batch.ids=2x5:int64", "--input", "batch.flag:=true")
     code, out, _ = run("count", "words.py:Words", *inputs, "-f", "json")
     assert code == 0
-    rows = {row["path"]: row for row in json.loads(out)}
+    rows = {row["path"]: row for row in json.loads(out)["layers"]}
     assert rows["head"]["closed_form"] == rows["head"]["dispatch"] == rows["head"]["thop"] == 10 * 12
     assert (rows["embedding"]["params"], rows["embedding"]["closed_form"]) == (40, None)
 

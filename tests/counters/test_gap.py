@@ -12,6 +12,7 @@ from e4profile.cards import find_card
 from e4profile.conventions import MAC_KINDS
 from e4profile.counters.base import Count, LayerCount
 from e4profile.counters.gap import explain
+from e4profile.counts import gap_notes
 from e4profile.measure import Measurement, measure
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -36,7 +37,7 @@ def test_causes_add_up_exactly_with_nothing_unexplained(measured: dict[str, Meas
     one = measured[name]
     assert set(one.gaps) == {"fvcore", "thop"}, one.failures
     for gap in one.gaps.values():
-        assert gap.unexplained == 0
+        assert gap.unexplained == gap.remainder == 0
         assert gap.truth + sum(cause.amount for cause in gap.causes) == gap.reported
         assert gap.truth == one.closed.macs
         assert all(cause.amount for cause in gap.causes)
@@ -79,13 +80,29 @@ def altered(raw: Count, path: str, **operations: int) -> Count:
 
 def test_a_deviation_that_no_cause_explains_is_a_remainder() -> None:
     raw, truth = counts()
-    assert explain(raw, truth).unexplained == 0
-    assert explain(altered(raw, "a", conv=103), truth).unexplained == 3
-    assert explain(altered(raw, "a", conv=60), truth).unexplained == -40
-    assert explain(altered(raw, "b", conv=49), truth).unexplained == -31
-    assert explain(altered(raw, "b", conv=81), truth).unexplained == 1
+    assert explain(raw, truth).unexplained_in == {}
+    for path, operations, left in (
+        ("a", {"conv": 103}, 3),
+        ("a", {"conv": 60}, -40),
+        ("b", {"conv": 49}, -31),
+        ("b", {"conv": 81}, 1),
+    ):
+        gap = explain(altered(raw, path, **operations), truth)
+        assert gap.unexplained_in == {path: left}
+        assert (gap.remainder, gap.unexplained) == (left, abs(left))
     extra = replace(raw, layers=(*raw.layers, LayerCount("d", "X", 0, {"einsum": 5})))
-    assert explain(extra, truth).unexplained == 5
+    assert explain(extra, truth).unexplained_in == {"d": 5}
+
+
+def test_errors_that_cancel_are_not_hidden() -> None:
+    raw, truth = counts()
+    gap = explain(altered(altered(raw, "a", conv=103), "c", linear=7), truth)
+    assert gap.reported == gap.truth - 30 + 8
+    assert gap.remainder == 0
+    assert gap.unexplained == 6
+    measured = Measurement(truth, truth, 0, 0, {"fvcore": altered(altered(raw, "a", conv=103), "c", linear=7)})
+    (note,) = gap_notes(measured)
+    assert note.endswith("unexplained 6 in a +3, c -3")
 
 
 def test_layers_missed_whole_are_named_by_kind() -> None:
