@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from functools import lru_cache
 from typing import cast
 
@@ -47,3 +48,9 @@ def _number(value: Number, column: Column, si_units: bool) -> str:
 def one_line(text: str) -> str:
     """The text with every control character (line end, escape) as a space, so that no table breaks."""
     return "".join(character if character.isprintable() else " " for character in text)
+
+
+def broken(header: str, cell_width: int) -> str:
+    """A header in lines no longer than the cells below it, but for its longest word."""
+    longest_word = max((len(word) for word in header.split()), default=1)
+    return "\n".join(textwrap.wrap(header, max(cell_width, longest_word, 1), break_long_words=False))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from e4profile.render.cells import cell, one_line
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from e4profile.render.cells import broken, cell, one_line
 from e4profile.render.columns import Column, Table
 
 _ESCAPES = {
@@ -53,27 +56,75 @@ _GREEK = {
 
 
 def render_latex(table: Table, units: str) -> str:
-    """A table environment whose caption carries title, convention and notes; numbers are right-aligned."""
-    sentences = [escape(one_line(part)).rstrip(". ") for part in (table.title, *table.remarks)]
-    caption = " ".join(f"{sentence}." for sentence in sentences if sentence)
-    body = [_line([_cell(row[c.key], c, units) for c in table.columns]) for row in table.rows]
+    """A table environment: title and convention as the caption, the notes below the rows, numbers right-aligned.
+
+    Headers are broken at their blanks. A table that would be wider than the text of an article is set in a smaller
+    type, and scaled to the text where that is not enough.
+    """
+    caption = _sentences([table.title, *table.remarks[: len(table.remarks) - len(table.notes)]])
+    notes = _sentences(table.notes)
+    cells = [[cell(row[c.key], c, si_units=units == "si") for c in table.columns] for row in table.rows]
+    headers = [
+        broken(one_line(column.header), max((len(row[index]) for row in cells), default=1)).split("\n")
+        for index, column in enumerate(table.columns)
+    ]
+    size = _size([max(map(len, (*headers[i], *(row[i] for row in cells)))) for i in range(len(headers))])
     return "\n".join(
         [
-            r"% needs \usepackage{booktabs}",
+            rf"% needs \usepackage{{booktabs{',graphicx' if size is _SCALED else ''}}}",
             r"\begin{table}[htbp]",
             r"\centering",
             rf"\caption{{{caption}}}",
+            *size.before,
             rf"\begin{{tabular}}{{{''.join('r' if c.is_number else 'l' for c in table.columns)}}}",
             r"\toprule",
-            _line([escape(one_line(column.header)) for column in table.columns]),
+            _line([_header(lines, column) for lines, column in zip(headers, table.columns, strict=True)]),
             r"\midrule",
-            *body,
+            *(_line([_cell(row[c.key], c, units) for c in table.columns]) for row in table.rows),
             r"\bottomrule",
-            r"\end{tabular}",
+            rf"\end{{tabular}}{size.behind}",
+            *([r"\par\smallskip", rf"\parbox{{\linewidth}}{{\footnotesize {notes}}}"] if notes else []),
             r"\end{table}",
             "",
         ]
     )
+
+
+def _header(lines: Sequence[str], column: Column) -> str:
+    escaped = r" \\ ".join(escape(line) for line in lines)
+    side = "r" if column.is_number else "l"
+    return escaped if len(lines) == 1 else rf"\shortstack[{side}]{{{escaped}}}"
+
+
+def _sentences(parts: Sequence[str]) -> str:
+    sentences = [escape(one_line(part)).rstrip(". ") for part in parts]
+    return " ".join(f"{sentence}." for sentence in sentences if sentence)
+
+
+class _Size(NamedTuple):
+    """A type's width of a character and of the space around a column, in points, and the commands that set it."""
+
+    character: float
+    column: float
+    before: tuple[str, ...] = ()
+    behind: str = ""
+
+
+_TEXT_WIDTH = 345
+"""Points across the text of LaTeX's article."""
+
+_SIZES = (
+    _Size(5.2, 12),
+    _Size(4.7, 12, (r"\small",)),
+    _Size(4.3, 6, (r"\footnotesize", r"\setlength{\tabcolsep}{3pt}")),
+)
+_SCALED = _Size(0, 0, (r"\resizebox{\linewidth}{!}{%",), "}")
+
+
+def _size(widths: Sequence[int]) -> _Size:
+    """The largest type in which columns of so many characters stand beside each other."""
+    fits = (one for one in _SIZES if one.character * sum(widths) + one.column * len(widths) <= _TEXT_WIDTH)
+    return next(fits, _SCALED)
 
 
 def escape(text: str) -> str:

@@ -7,14 +7,13 @@ first. No text is ever cut.
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import dataclass, replace
 from itertools import product
 
 from rich.cells import cell_len
 
 from e4profile.errors import SettingError
-from e4profile.render.cells import cell, one_line
+from e4profile.render.cells import broken, cell, one_line
 from e4profile.render.columns import Column, Table
 
 GAP = 2
@@ -132,7 +131,7 @@ def _layout(
     for index, column in enumerate(visible):
         header = one_line(column.short if style.short else column.header)
         if style.stacked:
-            header = _stack(header, max((_text_width(row[index]) for row in cells), default=1))
+            header = broken(header, max((_text_width(row[index]) for row in cells), default=1))
         headers.append(fold(header, style.text_limit))
     return Layout(
         columns=tuple(visible),
@@ -204,11 +203,6 @@ def _fitting(word: str, limit: int) -> int:
 
 def _text_width(text: str) -> int:
     return max(map(cell_len, text.split("\n")))
-
-
-def _stack(header: str, cell_width: int) -> str:
-    longest_word = max((len(word) for word in header.split()), default=1)
-    return "\n".join(textwrap.wrap(header, max(cell_width, longest_word, 1), break_long_words=False))
 
 
 def _column_width(header: str, cells: tuple[str, ...]) -> int:

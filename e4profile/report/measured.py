@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from e4profile.environment import described, same_environment
@@ -25,7 +26,7 @@ def measured_tables(reports: Path) -> list[PageTable]:
     """Every table that the committed records below a reports folder give, by file name.
 
     Lines of ``e4profile time --out`` (.jsonl) and results of the benchmarks (.json, with ``environment`` and
-    ``rows``) are read.
+    ``rows`` or ``results``) are read; of samples the median is shown.
 
     Raises:
         SettingError: for a file that cannot be read as what its ending says.
@@ -65,43 +66,58 @@ def _results(path: Path, label: str) -> list[Table]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SettingError(f"{path}: cannot be read as JSON: {error}") from error
-    return [
-        _result(f"{label}: {name}" if name else label, part["rows"], part["environment"])
-        for name, part in _parts(content)
-    ]
+    return [_result(_title(path.stem, name, label), rows, where) for name, rows, where in _parts(content)]
 
 
-def _parts(content: object) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The file's own rows, or those of each of its named parts."""
+def _title(stem: str, part: str, label: str) -> str:
+    what = stem.replace("_", " ").capitalize()
+    return f"{what}, {part} ({label})" if part else f"{what} ({label})"
+
+
+def _parts(content: object) -> Iterator[tuple[str, list[dict[str, Any]], Mapping[str, Any]]]:
+    """The file's own rows and their environment, or those of each of its named parts."""
     if not isinstance(content, dict):
         return
-    if isinstance(content.get("rows"), list) and isinstance(content.get("environment"), dict):
-        yield "", content
+    rows = next((content[key] for key in ("rows", "results") if isinstance(content.get(key), list)), None)
+    if rows is not None and isinstance(content.get("environment"), dict):
+        yield "", rows, content["environment"]
         return
     for name, part in content.items():
-        for below, rows in _parts(part):
-            yield f"{name}, {below}" if below else str(name), rows
+        for below, found, environment in _parts(part):
+            yield f"{name}, {below}" if below else str(name), found, environment
 
 
-def _result(title: str, rows: list[dict[str, Any]], environment: Mapping[str, Any]) -> Table:
-    keys = list(dict.fromkeys(key for row in rows for key in row if _is_shown(row[key])))
+def _result(title: str, records: list[dict[str, Any]], environment: Mapping[str, Any]) -> Table:
+    sampled: set[int] = set()
+    rows = [_flat(record, sampled) for record in records]
+    keys = list(dict.fromkeys(key for row in rows for key in row))
     columns = tuple(Column(key, _header(key), _kind(key, [row.get(key) for row in rows])) for key in keys)
     shown = tuple({c.key: _value(row.get(c.key), c.kind) for c in columns} for row in rows)
     if not columns:
         raise SettingError(f"{title}: rows without a value to show")
-    return Table(title, columns, shown, (described(environment),))
+    medians = [f"times are medians of {' or '.join(map(str, sorted(sampled)))} samples each"] if sampled else []
+    return Table(title, columns, shown, (*medians, described(environment)))
 
 
-def _is_shown(value: object) -> bool:
-    # raw samples stay in the record
-    return not isinstance(value, dict | list)
+def _flat(record: Mapping[str, Any], sampled: set[int]) -> dict[str, Any]:
+    """A row without parts; of raw samples, which stay in the record, the median."""
+    row: dict[str, Any] = {}
+    for key, value in record.items():
+        if isinstance(value, dict):
+            row |= {f"{key} {below}": one for below, one in _flat(value, sampled).items()}
+        elif not isinstance(value, list):
+            row[key] = value
+        elif value and all(isinstance(one, int | float) for one in value):
+            sampled.add(len(value))
+            row[key] = median(value)
+    return row
 
 
 def _kind(key: str, values: list[Any]) -> Kind:
     given = [value for value in values if value is not None]
     if all(isinstance(value, bool) for value in given):
         return "boolean"
-    if any(isinstance(value, bool | str | list | dict) for value in given):
+    if any(isinstance(value, bool | str) for value in given):
         return "text"
     for ending, kind in _ENDINGS.items():
         if key.endswith(ending) and (kind != "bytes" or all(isinstance(value, int) for value in given)):

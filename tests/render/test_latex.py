@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,8 +55,6 @@ def test_nothing_passes_unescaped() -> None:
 
 
 def test_it_compiles(tmp_path: Path) -> None:
-    if shutil.which("pdflatex") is None:
-        pytest.skip("pdflatex is not installed")
     every_ascii = "".join(map(chr, range(32, 127)))
     latin = "".join(chr(code) for code in range(0xA1, 0x180))
     greek = "".join(chr(code) for code in range(0x391, 0x3CA))
@@ -64,16 +64,51 @@ def test_it_compiles(tmp_path: Path) -> None:
         tuple({"a": text, "b": -0.0015} for text in (every_ascii, latin, greek, "*x [1] – — × ≤ 漢 …\n", "")),
         notes=("", "[x]", every_ascii),
     )
-    tables = "".join(
-        render(table, "latex", units=u)
-        for table in (sweep_table(), small_table(), odd)
-        for u in ("auto", "si")
-    )
-    preamble = r"\documentclass{article}\usepackage{booktabs}\begin{document}"
-    (tmp_path / "t.tex").write_text(f"{preamble}\n{tables}\\end{{document}}\n", encoding="utf-8")
+    log = compiled(tmp_path, (sweep_table(), small_table(), odd))
+    assert "Missing character" not in log
+
+
+def test_no_table_stands_out_of_the_text(tmp_path: Path) -> None:
+    assert r"\resizebox" in render(sweep_table(), "latex")
+    assert "Overfull" not in compiled(tmp_path, (sweep_table(), small_table()))
+
+
+def compiled(folder: Path, tables: Sequence[Table]) -> str:
+    """The log of LaTeX over the tables in an article."""
+    if shutil.which("pdflatex") is None:
+        pytest.skip("pdflatex is not installed")
+    body = "".join(render(table, "latex", units=units) for table in tables for units in ("auto", "si"))
+    preamble = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}"
+    (folder / "t.tex").write_text(f"{preamble}\n{body}\\end{{document}}\n", encoding="utf-8")
     command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "-no-shell-escape", "t.tex"]
-    done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False
-    )
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
     assert done.returncode == 0, done.stdout[-2000:]
-    assert "Missing character" not in (tmp_path / "t.log").read_text(encoding="utf-8", errors="replace")
+    return (folder / "t.log").read_text(encoding="utf-8", errors="replace")
+
+
+def test_notes_stand_below_the_rows_and_not_in_the_caption() -> None:
+    table = replace(small_table(), notes=("one note", "another 5% note."))
+    lines = render(table, "latex").splitlines()
+    assert r"\caption{E4 \& friends. Convention: printed (70\% of MACs).}" in lines
+    assert lines[-3:] == [
+        r"\par\smallskip",
+        r"\parbox{\linewidth}{\footnotesize one note. another 5\% note.}",
+        r"\end{table}",
+    ]
+    assert lines.index(r"\end{tabular}") == len(lines) - 4
+
+
+@pytest.mark.parametrize(
+    ("characters", "command"),
+    [(60, r"\centering"), (68, r"\small"), (74, r"\setlength{\tabcolsep}{3pt}"), (90, r"\resizebox")],
+)
+def test_a_wider_table_is_set_smaller(characters: int, command: str) -> None:
+    table = Table("t", (Column("a", "a", "text"),), ({"a": "x" * characters},))
+    before = render(table, "latex").split(r"\begin{tabular}")[0].splitlines()[-1]
+    assert before.startswith(command) or (command == r"\centering" and before.startswith(r"\caption"))
+
+
+def test_a_long_header_is_broken_above_its_cells() -> None:
+    columns = (Column("a", "MACs by the paper", "integer"), Column("b", "why so", "text"))
+    text = render(Table("t", columns, ({"a": 5, "b": "x"},)), "latex")
+    assert r"\shortstack[r]{MACs \\ by \\ the \\ paper} & \shortstack[l]{why \\ so} \\" in text

@@ -40,22 +40,29 @@ def test_timings_of_different_environments_stand_apart_each_with_its_own(tmp_pat
 
 def test_results_of_benchmarks_become_tables_by_part(tmp_path: Path) -> None:
     rows = [
-        {"case": "one", "median_s": 0.5, "peak_bytes": 7, "ratio": 2.5, "n": 3, "samples": [1, 2], "fast": True},
-        {"case": "two", "median_s": 1, "peak_bytes": None, "ratio": 1, "n": 4, "samples": [], "fast": False},
+        {
+            **{"case": "one", "median_s": 0.5, "peak_bytes": 7, "ratio": 2.5, "n": 3},
+            **{"on": {"wall_s": [5, 1, 2]}, "fast": True},
+        },
+        {"case": "two", "median_s": 1, "peak_bytes": None, "ratio": 1, "n": 4, "on": {"wall_s": []}, "fast": False},
     ]
     (tmp_path / "benchmarks").mkdir()
     path = tmp_path / "benchmarks/speed.json"
     path.write_text(json.dumps({"eager": {"environment": HERE, "rows": rows}, "argument": 3}))
     (found,) = measured_tables(tmp_path)
-    assert found.table.title == "benchmarks/speed.json: eager"
+    assert found.table.title == "Speed, eager (benchmarks/speed.json)"
     assert {column.key: column.kind for column in found.table.columns} == {
         "case": "text", "median_s": "seconds", "peak_bytes": "bytes", "ratio": "ratio", "n": "integer",
-        "fast": "boolean",
+        "on wall_s": "seconds", "fast": "boolean",
     }  # fmt: skip
     assert [row["median_s"] for row in found.table.rows] == [0.5, 1]
-    assert found.table.notes == (described(HERE),)
-    path.write_text(json.dumps({"environment": HERE, "rows": rows}))
-    assert [one.table.title for one in measured_tables(tmp_path)] == ["benchmarks/speed.json"]
+    assert [row["on wall_s"] for row in found.table.rows] == [2.0, None]
+    assert found.table.notes == ("times are medians of 3 samples each", described(HERE))
+    for key in ("rows", "results"):
+        path.write_text(json.dumps({"environment": HERE, key: [{"case": "one", "ratio": 2.5}]}))
+        (found,) = measured_tables(tmp_path)
+        assert found.table.title == "Speed (benchmarks/speed.json)"
+        assert found.table.notes == (described(HERE),)
 
 
 def test_records_that_cannot_be_read_are_one_error(tmp_path: Path) -> None:

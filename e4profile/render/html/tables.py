@@ -12,6 +12,7 @@ from e4profile.render.cells import cell, one_line
 from e4profile.render.columns import Column, Table
 from e4profile.render.exact import render_csv
 from e4profile.render.html.model import Details, PageTable
+from e4profile.render.numbers import MISSING
 
 EVIDENCE = "evidence"
 """The key of a text column that opens on click rather than taking room in every row."""
@@ -173,6 +174,8 @@ def _choices(columns: tuple[Column, ...], rows: tuple[tuple[ShownCell, ...], ...
         return ()
     for index, column in enumerate(columns):
         cells = {row[index].text: row[index].sort_key for row in rows}
+        if column.kind == "text" and all(text[:1].isdigit() or text == MISSING for text in cells):
+            continue  # figures as they were published: nobody picks one from a list
         few = 1 < len(cells) <= min(MOST_CHOICES, max(2, len(rows) // 2))
         if column.kind in _CHOICE_KINDS and few:
             values = sorted(cells, key=lambda text: (float(cells[text] or "inf"), text)) if (
