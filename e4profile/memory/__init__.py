@@ -2,6 +2,15 @@
 
 from e4profile.memory.closed_form import PredictedSaved, SavedTerms, predict_saved
 from e4profile.memory.cuda import allocator_peak
+from e4profile.memory.fused_workspace import FusedSizes, backward_at_most, forward_at_most
+from e4profile.memory.layer_peak import (
+    LayerPeak,
+    Moment,
+    measure_layer_peak,
+    moments,
+    no_peak_reason,
+    predict_layer_peak,
+)
 from e4profile.memory.live import LiveStorages, PeakMemory, allocator_emulation
 from e4profile.memory.predict import LargestBatch, StepMemory, largest_batch, predict
 from e4profile.memory.saved import SavedMemory, SavedStorage, saved_for_backward
@@ -9,8 +18,11 @@ from e4profile.memory.states import MOMENTS, TrainingState, training_state_bytes
 
 __all__ = [
     "MOMENTS",
+    "FusedSizes",
     "LargestBatch",
+    "LayerPeak",
     "LiveStorages",
+    "Moment",
     "PeakMemory",
     "PredictedSaved",
     "SavedMemory",
@@ -20,8 +32,14 @@ __all__ = [
     "TrainingState",
     "allocator_emulation",
     "allocator_peak",
+    "backward_at_most",
+    "forward_at_most",
     "largest_batch",
+    "measure_layer_peak",
+    "moments",
+    "no_peak_reason",
     "predict",
+    "predict_layer_peak",
     "predict_saved",
     "saved_for_backward",
     "training_state_bytes",
