@@ -1,4 +1,4 @@
-"""Cost against each setting: printed form, exact closed form and measured points on one axis."""
+"""Cost against each setting: the paper's formula, the exact closed form and measured points on one axis."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def cost_against_settings(study: Study, name: str) -> Plot | None:
         axes.set_xlabel(AXIS_TITLES[axis])
     figure.align_ylabels(list(grid[:, 0]))
     handles = [
-        Line2D([], [], color=ORANGE, linewidth=3, label="printed form"),
+        Line2D([], [], color=ORANGE, linewidth=3, label="paper's formula"),
         Line2D([], [], color=E4_COLOUR, label="exact closed form"),
         _measured_key(agrees=True),
     ]
@@ -48,7 +48,7 @@ def cost_against_settings(study: Study, name: str) -> Plot | None:
         handles.append(_measured_key(agrees=False))
     remarks = [f"Held where not varied: {study.base.label(study.label_axes)}."]
     if not quantities[1].has_printed_form:
-        remarks.append("The printed form is shown for MACs only.")
+        remarks.append("The paper's formula is shown for MACs only.")
     finish(figure, study.title, "cost against its settings", handles, [" ".join(remarks)])
     return Plot(name, figure, data)
 
@@ -69,7 +69,7 @@ class _Quantity:
         return value
 
     def draw(self, axes: Axes, axis: str, rows: tuple[SweepRow, ...]) -> None:
-        # The exact form often lies on the printed one: a wide line under a thin one shows both.
+        # The closed form often lies on the paper's: a wide line under a thin one shows both.
         for witness, colour, width in (("printed_form", ORANGE, 3.0), ("formula", E4_COLOUR, 1.0)):
             known = [row for row in rows if self._value(row, witness) is not None]
             axes.plot(

@@ -30,7 +30,7 @@ def plot_sweep(rows: Sequence[Mapping[str, object]], out: Path) -> list[Path]:
 
     Args:
         rows: a mapping per setting with the columns of a sweep and ``terms``, the MACs by named term; with
-            ``params_printed_form`` the printed form of the parameters is drawn too.
+            ``params_printed_form`` the paper's formula for the parameters is drawn too.
         out: the folder, created when missing.
 
     Raises:
