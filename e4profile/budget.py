@@ -1,4 +1,4 @@
-"""What a whole training costs: MACs and steps from the published recipe, hours and energy from one measured step."""
+"""What a whole training costs: MACs and steps from a recipe, hours and energy from one measured step."""
 
 from __future__ import annotations
 
@@ -10,16 +10,23 @@ from typing import Any
 import torch
 from torch import nn
 
+from e4profile.batches import ModelInputs
 from e4profile.cards import Card
+from e4profile.counters.counted_step import count_training_step
 from e4profile.errors import SettingError, UnknownNameError, positive
+from e4profile.losses import Loss
 from e4profile.memory.predict import StepMemory, predict
 from e4profile.memory.states import MOMENTS
+from e4profile.targets import Subject, Target, guarded
 from e4profile.timing.energy import energy_per_call_j
 from e4profile.timing.measure import clock_for, measure_time
 from e4profile.timing.passes import device_named, dtype_named, fixed_threads, prepared
 from e4profile.timing.record import TimeRecord
 from e4profile.timing.samples import StopRule
 from e4profile.training import training_step_macs
+from e4profile.variants import VariantCounter, built_whole, inputs_of
+
+_EXAMPLES = {"epochs": 100, "batch_size": 64, "training_images": 50000}
 
 SECONDS_PER_HOUR = 3600.0
 JOULES_PER_KWH = 3.6e6
@@ -85,7 +92,7 @@ def recipe_of(name: str, training: Mapping[str, Any], overrides: Mapping[str, An
     values = {**training, **(overrides or {})}
     missing = [key for key in ("epochs", "batch_size", "training_images") if key not in values]
     if missing:
-        example = f"--recipe {missing[0]}=..."
+        example = f"--recipe {','.join(f'{key}={_EXAMPLES[key]}' for key in missing)}"
         raise SettingError(
             f"the training recipe of {name} lacks {', '.join(missing)}; give it, for example {example}"
         )
@@ -97,10 +104,19 @@ def recipe_of(name: str, training: Mapping[str, Any], overrides: Mapping[str, An
 
 @dataclass(frozen=True)
 class TrainingMacs:
-    """MACs of a whole training."""
+    """MACs of a whole training.
+
+    Attributes:
+        forward: of all forward passes.
+        backward: of all backward passes.
+        counted: whether they were counted from what runs, not from a closed form.
+        unknown: operators that were not counted.
+    """
 
     forward: int
     backward: int
+    counted: bool = False
+    unknown: tuple[str, ...] = ()
 
     @property
     def total(self) -> int:
@@ -115,12 +131,36 @@ def training_macs(model: nn.Module, image_shape: tuple[int, ...], recipe: Recipe
         SettingError: for a part without a closed form.
     """
     forward = backward = 0
-    for batch_size, times in ((recipe.batch_size, recipe.full_steps_per_epoch), (recipe.last_batch, 1)):
-        if batch_size and times:
-            step = training_step_macs(model, (batch_size, *image_shape))
-            forward += times * step.forward
-            backward += times * step.backward
+    for batch_size, times in _batches(recipe):
+        step = training_step_macs(model, (batch_size, *image_shape))
+        forward += times * step.forward
+        backward += times * step.backward
     return TrainingMacs(recipe.epochs * forward, recipe.epochs * backward)
+
+
+def counted_training_macs(
+    model: nn.Module, inputs: ModelInputs, recipe: Recipe, loss: Loss = "auto"
+) -> TrainingMacs:
+    """MACs of the whole training from what runs on the meta device, for a network without a closed form.
+
+    Raises:
+        SettingError: for a loss that does not fit the output.
+        Whatever the model's forward raises.
+    """
+    forward = backward = 0
+    unknown: dict[str, None] = {}
+    for batch_size, times in _batches(recipe):
+        step = count_training_step(model, inputs, batch_size, loss)
+        forward += times * step.forward
+        backward += times * step.backward
+        unknown |= dict.fromkeys(step.unknown)
+    return TrainingMacs(recipe.epochs * forward, recipe.epochs * backward, True, tuple(unknown))
+
+
+def _batches(recipe: Recipe) -> list[tuple[int, int]]:
+    """The batch sizes of one epoch, and how often each runs."""
+    pairs = ((recipe.batch_size, recipe.full_steps_per_epoch), (recipe.last_batch, 1))
+    return [(batch_size, times) for batch_size, times in pairs if batch_size and times]
 
 
 @dataclass(frozen=True)
@@ -173,7 +213,7 @@ class Budget:
 
 
 def measure_budget(
-    card: Card,
+    subject: Subject,
     recipe: Recipe | None = None,
     *,
     device: str | None = None,
@@ -181,10 +221,11 @@ def measure_budget(
     threads: int | None = 1,
     rule: StopRule | None = None,
 ) -> Budget:
-    """The budget of a card's network: exact counts always, a measured step where a device is given.
+    """The budget of a network: exact counts always, a measured step where a device is given.
 
     Args:
-        card: with a ``[training]`` table, unless ``recipe`` is given.
+        subject: a card with a ``[training]`` table, or any network with a ``recipe``; a model of one's own without a
+            closed form is counted from what runs.
         recipe: instead of the card's.
         device: ``cpu`` or ``cuda`` to measure one step there at the recipe's batch size; None measures nothing.
         dtype: of weights and images.
@@ -192,33 +233,71 @@ def measure_budget(
         rule: when to stop sampling the step.
 
     Raises:
-        SettingError: for a recipe that lacks a value.
+        SettingError: for a recipe that lacks a value, or inputs whose leading sizes are no batch.
+        UserCodeError: for what a model of one's own raises.
         MeasurementError: when the step cannot run.
     """
-    recipe = recipe or recipe_of(card.name, card.training)
+    recipe = recipe or recipe_of(subject.name, subject.training if isinstance(subject, Card) else {})
     if device is not None:
         device_named(device)
     kind: torch.dtype = dtype_named(dtype)
-    model = card.build("meta")
-    return Budget(
-        card.name,
-        sum(parameter.numel() for parameter in model.parameters()),
-        recipe,
-        training_macs(model, card.input, recipe),
-        predict(model, card.input, recipe.batch_size, optimiser=recipe.optimiser, dtype=kind),
-        None
-        if device is None
-        else _measure_step(card, recipe.batch_size, device, dtype, threads, rule or StopRule()),
-    )
+    if isinstance(subject, Card):
+        model = subject.build("meta")
+        params, macs = _params(model), training_macs(model, subject.input, recipe)
+        memory = predict(model, subject.input, recipe.batch_size, optimiser=recipe.optimiser, dtype=kind)
+    else:
+        if subject.own_batch is None:
+            given = " ".join(map(str, subject.specs))
+            raise SettingError(f"{subject.name}: the inputs ({given}) must lead with one batch, which the recipe sets")
+        params, macs, memory = _own_counts(subject, recipe, kind)
+    step = None
+    if device is not None:
+        step = _measure_step(subject, recipe.batch_size, device, dtype, threads, rule or StopRule())
+    return Budget(subject.name, params, recipe, macs, memory, step)
+
+
+def _params(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _own_counts(target: Target, recipe: Recipe, kind: torch.dtype) -> tuple[int, TrainingMacs, StepMemory]:
+    def counts(fresh: Target) -> tuple[int, TrainingMacs, StepMemory]:
+        model = built_whole(fresh)
+        with fresh.guarded():
+            macs = _own_macs(model, fresh, recipe)
+            memory = predict(
+                model, fresh.batched, recipe.batch_size, optimiser=recipe.optimiser, dtype=kind, loss="auto"
+            )
+        return _params(model), macs, memory
+
+    found: tuple[int, TrainingMacs, StepMemory] = VariantCounter().model_on_meta(target, counts)
+    return found
+
+
+def _own_macs(model: nn.Module, target: Target, recipe: Recipe) -> TrainingMacs:
+    shape = target.input
+    if shape is not None:
+        try:
+            return training_macs(model, shape, recipe)
+        except SettingError:
+            pass  # no closed form: what runs is counted
+    return counted_training_macs(model, target.batched, recipe)
 
 
 def _measure_step(  # noqa: PLR0917 - one caller
-    card: Card, batch_size: int, device: str, dtype: str, threads: int | None, rule: StopRule
+    subject: Subject, batch_size: int, device: str, dtype: str, threads: int | None, rule: StopRule
 ) -> MeasuredStep:
-    model = card.build("cpu")
+    with guarded(subject):
+        return _measured_step(subject, batch_size, device, dtype, threads, rule)
+
+
+def _measured_step(  # noqa: PLR0917 - one caller
+    subject: Subject, batch_size: int, device: str, dtype: str, threads: int | None, rule: StopRule
+) -> MeasuredStep:
+    model, inputs = subject.build("cpu"), inputs_of(subject)
     record = measure_time(
         model,
-        card.input,
+        inputs,
         pass_="step",
         mode="train",
         device=device,
@@ -228,7 +307,7 @@ def _measure_step(  # noqa: PLR0917 - one caller
         max_run_time_s=rule.max_run_time_s,
         relative_noise=rule.relative_noise,
         threads=threads,
-        name=card.name,
+        name=subject.name,
         clock=clock_for(device),
     )
     if device_named(device).type != "cuda":
@@ -238,13 +317,13 @@ def _measure_step(  # noqa: PLR0917 - one caller
 
     where = device_named(device)
     peak = allocator_peak(
-        model, card.input, batch_size=batch_size, device=where, dtype=dtype_named(dtype)
+        model, inputs, batch_size=batch_size, device=where, dtype=dtype_named(dtype), loss="auto"
     ).peak_bytes
     events = CudaEvents(where)
     with (
         fixed_threads(threads),
         prepared(
-            model, card.input, pass_="step", mode="train", device=device, dtype=dtype, batch_size=batch_size
+            model, inputs, pass_="step", mode="train", device=device, dtype=dtype, batch_size=batch_size
         ) as taken,
     ):
         taken.work.call(taken.work.prepare())

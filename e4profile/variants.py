@@ -209,6 +209,24 @@ def inputs_of(subject: Subject) -> ModelInputs:
     return subject.input if isinstance(subject, Card) else subject.batched
 
 
+def built_whole(target: Target) -> nn.Module:
+    """The model of one's own, after a first call where lazy layers wait for one to know their shapes.
+
+    Raises:
+        UserCodeError: for what building it or calling it raises.
+    """
+    import torch
+    from torch.nn.parameter import is_lazy
+
+    model = target.build()
+    lazy = [parameter for parameter in model.parameters() if is_lazy(parameter)]
+    if lazy:
+        example = target.example().map(lambda tensor: tensor.to(lazy[0].device))
+        with target.guarded(), torch.no_grad():
+            model(*example.positional, **example.keywords)
+    return model
+
+
 def _batch_of(target: Target, batch_size: int | None) -> int | None:
     """None where the leading sizes of the inputs are no batch, so that they stay as they are."""
     return None if target.own_batch is None else batch_size
@@ -228,7 +246,7 @@ def peak_bytes(subject: Subject, batch_size: int | None, counter: VariantCounter
         return allocator_emulation(built, subject.input, batch_size=batch_size or 2, device="meta").peak_bytes
 
     def emulated(target: Target) -> int:
-        model = target.build()
+        model = built_whole(target)
         with target.guarded():
             return allocator_emulation(
                 model, target.batched, batch_size=_batch_of(target, batch_size), loss="auto", device="meta"
@@ -251,7 +269,7 @@ def step_bytes(subject: Subject, batch_size: int, optimiser: str, counter: Varia
         return predict(subject.build("meta"), subject.input, batch_size, optimiser=optimiser).step_bytes
 
     def predicted(target: Target) -> int:
-        model: nn.Module = target.build()
+        model = built_whole(target)
         with target.guarded():
             batch = _batch_of(target, batch_size)
             return predict(model, target.batched, batch, optimiser=optimiser, loss="auto").step_bytes

@@ -1,12 +1,26 @@
 from __future__ import annotations
 
+import json
+import sys
+
 import pytest
 import torch
 
-from e4profile.budget import Budget, MeasuredStep, Recipe, measure_budget, recipe_of, training_macs
+from e4profile.budget import (
+    Budget,
+    MeasuredStep,
+    Recipe,
+    TrainingMacs,
+    measure_budget,
+    recipe_of,
+    training_macs,
+)
 from e4profile.cards import find_card
+from e4profile.cli.main import main
+from e4profile.counters.counted_step import count_training_step
 from e4profile.errors import SettingError, UnknownNameError
 from e4profile.memory.predict import predict
+from e4profile.targets import resolve
 from e4profile.timing import MeasurementError, Samples, StopRule, TimeRecord, Work
 from e4profile.timing.energy import energy_per_call_j
 from e4profile.training import training_step_macs
@@ -141,3 +155,130 @@ def test_energy_needs_a_counter_that_moves():
     assert energy_per_call_j(Work(meter.launch), lambda: None, meter.synchronize, **arguments) is None
     with pytest.raises(MeasurementError, match="did not move during"):
         energy_per_call_j(Work(meter.launch), lambda: meter.joules, meter.synchronize, **arguments)
+
+
+NETS = """
+import torch
+from torch import nn
+
+class Two(nn.Module):
+    def __init__(self, width=8):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, width, 3, bias=False), nn.Linear(5, width)
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, image, extra):
+        return self.head(self.a(image).mean((2, 3)) + self.b(extra))
+
+def grouped(groups=4):
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 16, 3, groups=groups, bias=False)
+    )
+
+def transposed():
+    return nn.ConvTranspose2d(3, 6, 4, stride=2, bias=False)
+
+def lazy():
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(10))
+
+def concrete(width=2):
+    assert torch.tensor(1).item() == 1
+    return nn.Sequential(nn.Conv2d(3, width, 3), nn.Flatten(), nn.Linear(36 * width, 10))
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    (tmp_path / "nets.py").write_text(NETS)
+    return lambda name, *inputs: resolve(f"{tmp_path / 'nets.py'}:{name}", inputs)
+
+
+@pytest.mark.parametrize("name", ["p4-cnn", "z2cnn", "gc-p4cnn", "p4-sa", "alpha-p4-cnn"])
+def test_the_counted_step_is_the_closed_forms(name):
+    card = find_card(name)
+    model = card.build("meta")
+    counted, form = count_training_step(model, card.input, 2), training_step_macs(model, card.input_shape(2))
+    assert (counted.forward, counted.backward) == (form.forward, form.backward)
+    assert counted.unknown == {}
+
+
+def test_both_gradients_of_a_grouped_convolution_cost_what_its_forward_pass_costs(own):
+    first, second = 8 * 27 * 36, 16 * 2 * 9 * 16
+    model = own("grouped", "1x3x8x8").build("meta")
+    found = count_training_step(model, (3, 8, 8), 5)
+    assert (found.forward, found.backward) == (5 * (first + second), 5 * (first + 2 * second))
+
+
+def test_a_transposed_convolution_by_hand(own):
+    found = count_training_step(own("transposed", "1x3x5x5").build("meta"), (3, 5, 5), 2)
+    assert (found.forward, found.backward) == (2 * 25 * 3 * 6 * 16, 2 * 25 * 3 * 6 * 16)
+
+
+def test_a_model_of_ones_own_with_two_inputs(own):
+    found = measure_budget(own("Two", "2x3x8x8", "2x5"), Recipe(3, 4, 10))
+    image, other, head = 27 * 8 * 36, 40, 80
+    assert found.macs == TrainingMacs(30 * (image + other + head), 30 * (image + other + 2 * head), True)
+    assert found.params == 27 * 8 + 48 + 90
+    assert found.memory.batch_size == 4
+
+
+@pytest.mark.parametrize(("name", "params"), [("lazy", 112 + 1450), ("concrete", 56 + 730)])
+def test_models_that_only_a_call_or_real_values_complete(own, name, params):
+    found = measure_budget(own(name, "1x3x8x8"), Recipe(1, 2, 4))
+    assert found.params == params
+    assert found.macs.forward > 0
+
+
+def test_a_model_of_ones_own_needs_a_recipe_and_a_batch(own):
+    with pytest.raises(SettingError, match="--recipe epochs=100,batch_size=64,training_images=50000"):
+        measure_budget(own("Two", "2x3x8x8", "2x5"))
+    with pytest.raises(SettingError, match="must lead with one batch, which the recipe sets"):
+        measure_budget(own("Two", "2x3x8x8", "3x5"), Recipe(1, 2, 4))
+
+
+@pytest.fixture
+def command(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nets.py").write_text(NETS)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["e4profile", "budget", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return stop.value.code, *capsys.readouterr()
+
+    return run
+
+
+RECIPE = ("--recipe", "epochs=2,batch_size=4,training_images=10")
+
+
+def test_the_command_sets_cards_and_own_models_side_by_side(command):
+    inputs = ("--input", "1x3x8x8", "--input", "1x5")
+    code, out, _ = command("nets.py:Two", "z2cnn", *inputs, *RECIPE, "--arg", "width=4", "-f", "json")
+    assert code == 0
+    rows = {row["network"]: row for row in json.loads(out)}
+    assert rows["nets.py:Two"]["forward_macs"] == 20 * (27 * 4 * 36 + 20 + 40)
+    assert rows["z2cnn"]["params"] == 25210
+    assert {row["steps"] for row in rows.values()} == {6}
+    _, out, _ = command("nets.py:Two", *inputs, *RECIPE, "--device", "cpu", "--max-run-time-s", "0.02")
+    assert "because there is no closed form: nets.py:Two" in out
+    assert "device hours" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nets.py:grouped", "--input", "1x3x8x8"], "lacks epochs, batch_size, training_images"),
+        (["nets.py:grouped", *RECIPE], "needs its inputs"),
+        (["nets.py:grouped", "--input", "1x3x8x8", *RECIPE, "--arg", "group=2"], "did you mean groups"),
+        (["nets.py:grouped", "--input", "1x4x8x8", *RECIPE], "in 0 (Conv2d): RuntimeError"),
+        (["nets.py:grouped", "--input", "1x3x8x8", "--recipe", "epoch=2"], "did you mean epochs"),
+        (["r18", "--arg", "width=2"], "is for a model of your own"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(command, arguments, message):
+    code, out, err = command(*arguments)
+    assert (code, out) == (2, "")
+    (line,) = [line for line in err.splitlines() if line.startswith("e4profile: ")]
+    assert message in line

@@ -6,26 +6,39 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from e4profile.cli.options import Format, Overrides, Units, check_format, names, overrides
-from e4profile.cli.output import emit, note
+from e4profile.cli.options import (
+    MODEL,
+    MODEL_HELP,
+    Arguments,
+    Format,
+    Inputs,
+    Overrides,
+    Units,
+    check_format,
+    names,
+    overrides,
+)
+from e4profile.cli.output import Progress, emit, note
 from e4profile.tables.times import threads_text
 
 if TYPE_CHECKING:
     from e4profile.budget import Budget
-    from e4profile.cards import Card
+    from e4profile.render.tables import Table
+    from e4profile.targets import Subject
 
 
 def budget(
-    models: Annotated[
-        list[str], typer.Argument(help="Cards' names or card files.", metavar="NAME|CARD.toml...")
-    ],
+    models: Annotated[list[str], typer.Argument(help=MODEL_HELP, metavar=f"{MODEL}...")],
     settings: Overrides = None,
+    inputs: Inputs = None,
+    arguments: Arguments = None,
     recipe: Annotated[
         list[str] | None,
         typer.Option(
             "--recipe",
-            help="Another card's recipe by name, or a value: epochs=100, batch_size=64, ... Repeatable.",
-            metavar="NAME|KEY=VALUE",
+            help="Another card's recipe by name, or values: epochs=100,batch_size=64,training_images=50000, "
+            "optimiser=adam. A model of your own needs one. Repeatable.",
+            metavar="NAME|KEY=VALUE,...",
         ),
     ] = None,
     device: Annotated[
@@ -44,46 +57,68 @@ def budget(
     output_format: Format = "table",
     units: Units = "auto",
 ) -> None:
-    """MACs, steps and memory of whole trainings; with a device also hours, peak memory and energy."""
+    """MACs, steps and memory of whole trainings; with a device also hours, peak memory and energy.
+
+    MACs come from the closed form; a model of your own without one is counted from what a training step runs.
+    """
     check_format(output_format)
     from e4profile.budget import measure_budget
-    from e4profile.cards import find_card
+    from e4profile.cli.subjects import several_subjects
     from e4profile.errors import positive
-    from e4profile.render.tables import Table
     from e4profile.timing.passes import device_named, dtype_named
     from e4profile.timing.samples import StopRule
 
     positive(**{"--threads": threads})
     rule = StopRule(min_run_time_s=min(0.5, max_run_time_s), max_run_time_s=max_run_time_s)
-    cards = [find_card(name).with_arguments(overrides(settings)) for name in names(models)]
-    recipes = [_recipe(card, recipe or []) for card in cards]
     if device is not None:
         device_named(device)
     dtype_named(dtype)
-    found = []
-    for card, chosen in zip(cards, recipes, strict=True):
-        if device is not None:
-            note(f"{card.name}: a step of {chosen.batch_size} images on {device}")
-        found.append(measure_budget(card, chosen, device=device, dtype=dtype, threads=threads, rule=rule))
+    _, subjects = several_subjects(names(models), settings, inputs, arguments)
+    recipes = [_recipe(subject, recipe or []) for subject in subjects]
+    found: list[Budget] = []
+    interrupted = False
+    progress = Progress("budget", len(subjects), quiet=True)
+    try:
+        for subject, chosen in zip(subjects, recipes, strict=True):
+            if device is not None:
+                note(f"{subject.name}: a step of {chosen.batch_size} images on {device}")
+            found.append(measure_budget(subject, chosen, device=device, dtype=dtype, threads=threads, rule=rule))
+            progress.step(subject.name)
+    except KeyboardInterrupt:
+        if not found:
+            raise
+        interrupted = True
+    finally:
+        progress.close()
+    emit(_table(found, device, dtype, threads, len(subjects)), output_format, units)
+    if interrupted:
+        raise KeyboardInterrupt
+
+
+def _recipe(subject: Subject, given: list[str]) -> Any:
+    from e4profile.budget import recipe_of
+    from e4profile.cards import Card, find_card
+
+    texts = [part for text in given for part in text.split(",") if part]
+    values = overrides([text for text in texts if "=" in text], "--recipe")
+    others = [find_card(text) for text in texts if "=" not in text]
+    source = others[-1] if others else subject
+    return recipe_of(source.name, source.training if isinstance(source, Card) else {}, values)
+
+
+def _table(found: list[Budget], device: str | None, dtype: str, threads: int, asked: int) -> Table:
+    from e4profile.render.tables import Table
+
     measured = device is not None
-    table = Table(
+    missing = [f"interrupted: {len(found)} of {asked} networks"] if len(found) < asked else []
+    return Table(
         title="Training budgets" + (f" on {device} in {dtype}, {threads_text(threads)}" if measured else ""),
         columns=tuple(_columns(measured)),
         rows=tuple(_row(one, measured) for one in found),
-        notes=tuple(_notes(found, measured)),
-        convention="macs, forward and backward from the closed form",
+        notes=(*missing, *_notes(found, measured)),
+        convention="macs, forward and backward from the closed form"
+        + (" or counted from what runs" if any(one.macs.counted for one in found) else ""),
     )
-    emit(table, output_format, units)
-
-
-def _recipe(card: Card, given: list[str]) -> Any:
-    from e4profile.budget import recipe_of
-    from e4profile.cards import find_card
-
-    values = overrides([text for text in given if "=" in text])
-    others = [find_card(text) for text in given if "=" not in text]
-    source = others[-1] if others else card
-    return recipe_of(source.name, source.training, values)
 
 
 def _columns(measured: bool) -> list[Any]:
@@ -136,7 +171,11 @@ def _row(found: Budget, measured: bool) -> dict[str, object]:
 def _notes(found: list[Budget], measured: bool) -> list[str]:
     from e4profile.timing.passes import PASS_MEANINGS
 
+    counted = ", ".join(one.name for one in found if one.macs.counted)
+    unknown = ", ".join(dict.fromkeys(name for one in found for name in one.macs.unknown))
     notes = [
+        *([f"Counted from what a training step runs, because there is no closed form: {counted}."] if counted else []),
+        *([f"Not counted, unknown operators: {unknown}."] if unknown else []),
         "Predicted memory is the most a step holds, with parameters and optimiser state, without workspaces.",
     ]
     if not measured:
