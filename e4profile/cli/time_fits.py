@@ -35,17 +35,18 @@ def fits_networks(
             raise SettingError(
                 f"--fits: the inputs of {card.name} ({given}) share no leading size that could be the batch"
             )
-    rows, records, notes = [], list[TimeRecord](), list[str]()
+    rows: list[dict[str, object]] = []
+    notes: list[str] = []
     with waiting("time --fits") as say:
         for number, card in enumerate(cards, start=1):
             for choice in choices:
                 what = f"{card.name} ({number} of {len(cards)}), {choice.pass_}"
-                found = _search(card, choice, rule, limit_s, out, records, partial(_tell, say, what))
+                found = _search(card, choice, rule, limit_s, out, partial(_tell, say, what))
                 rows.append(_row(card, choice, found, limit_s))
                 why = found.stopped or f"not even a batch of {found.batch_above} stays within the limit"
                 if found.stopped or found.largest is None:
                     notes.append(f"{card.name}, {choice.pass_}: {why}")
-    return _table(rows, records, limit_s, notes)
+    return _table(rows, limit_s, notes)
 
 
 def _tell(say: Callable[[str], None], what: str, batch: int) -> None:
@@ -58,7 +59,6 @@ def _search(
     rule: StopRule,
     limit_s: float,
     out: Path | None,
-    records: list[TimeRecord],
     say: Callable[[int], None],
 ) -> FittingBatch:
     import torch
@@ -67,8 +67,7 @@ def _search(
 
     def measure(batch: int) -> TimeRecord:
         say(batch)
-        records.append(kept(timed(card, replace(choice, batch_size=batch), rule, limit_s), card, out))
-        return records[-1]
+        return kept(timed(card, replace(choice, batch_size=batch), rule, limit_s), card, out)
 
     image = card.batched.at(1, torch.float32, "meta").tensors
     most = most_in_memory(sum(tensor.numel() * tensor.dtype.itemsize for tensor in image))
@@ -98,10 +97,9 @@ def _row(card: Target, choice: Setting, found: FittingBatch, limit_s: float) -> 
     }
 
 
-def _table(rows: list[dict[str, object]], records: list[TimeRecord], limit_s: float, notes: list[str]) -> Table:
+def _table(rows: list[dict[str, object]], limit_s: float, notes: list[str]) -> Table:
     from e4profile.render.numbers import si
     from e4profile.timing import PASS_MEANINGS
-    from e4profile.timing.samples import noise_notes
 
     passes = dict.fromkeys(str(row["pass"]) for row in rows)
     undecided = sum(row["within_noise"] is True for row in rows)
@@ -112,10 +110,9 @@ def _table(rows: list[dict[str, object]], records: list[TimeRecord], limit_s: fl
     ]
     if undecided:
         told.append(
-            f"within noise: in {undecided} of {len(rows)} rows the interval holds {si(limit_s, 's')}, so that another "
-            "run may find another batch"
+            f"within noise: in {undecided} of {len(rows)} rows an interval holds {si(limit_s, 's')}, or one image more "
+            "costs more than its share: another run may find another batch"
         )
-    told += noise_notes([record.samples for record in records], "measurements")
     return Table(
         title=f"Largest batch within {si(limit_s, 's')}",
         columns=(

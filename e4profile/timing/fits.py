@@ -11,6 +11,7 @@ from fractions import Fraction
 
 from e4profile.errors import E4ProfileError, SettingError
 from e4profile.timing.record import TimeRecord
+from e4profile.timing.samples import NOISY_SPREAD
 from e4profile.timing.statistics import median_interval
 
 LARGEST_BATCH = 1 << 16
@@ -33,10 +34,10 @@ def parse_seconds(text: str) -> float:
     """
     match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(\S+)\s*", text)
     if not match or match[2] not in _UNITS_S:
-        raise SettingError(f"{text!r} is not a time such as 30ms, 0.5s or 250us")
+        raise SettingError(f"--fits: {text!r} is not a time such as 30ms, 0.5s or 250us")
     seconds = float(Fraction(match[1]) * _UNITS_S[match[2]])
     if not 0 < seconds < math.inf:
-        raise SettingError(f"{text!r} must be longer than nothing")
+        raise SettingError(f"--fits: {text!r} must be longer than nothing")
     return seconds
 
 
@@ -94,8 +95,17 @@ class FittingBatch:
 
     @property
     def within_noise(self) -> bool:
-        """Whether another run could decide otherwise."""
+        """Whether another run could decide otherwise: by an interval, or a jump that the images do not explain."""
+        if self.largest is not None and self.above is not None and 10 * self.batch_above_by <= self.batch_size:
+            per_image_s = [bound.record.median_s / bound.record.batch_size for bound in (self.largest, self.above)]
+            if per_image_s[1] > (1 + NOISY_SPREAD) * per_image_s[0]:
+                return True
         return any(bound.within_noise for bound in (self.largest, self.above) if bound is not None)
+
+    @property
+    def batch_above_by(self) -> int:
+        """By how much the next batch is larger."""
+        return (self.batch_above or self.batch_size) - self.batch_size
 
 
 def largest_batch_within(
