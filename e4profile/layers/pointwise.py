@@ -54,7 +54,7 @@ class PointwiseConv2d(EquivariantLayer):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, c_in * A, h, w) -> (B, c_out * A, h_out, w_out)."""
-        sampled = features[:, :, :: self.stride, :: self.stride] if self.stride > 1 else features
+        sampled = features[..., :: self.stride, :: self.stride] if self.stride > 1 else features
         order, (rows, columns) = self.group.order, sampled.shape[2:]
         mapped = F.conv2d(sampled.reshape(-1, self.c_in, order * rows, columns), self.weight, self.bias)
         return mapped.reshape(-1, self.c_out * order, rows, columns)

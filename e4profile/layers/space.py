@@ -43,7 +43,7 @@ class SpatialCrop(EquivariantLayer):
     def forward(self, features: Tensor) -> Tensor:
         """(B, fields * A, h, w) -> (B, fields * A, h - 2 margin, w - 2 margin)."""
         rows, columns = features.shape[2:]
-        return features[:, :, self.margin : rows - self.margin, self.margin : columns - self.margin]
+        return features[..., self.margin : rows - self.margin, self.margin : columns - self.margin]
 
     def dimensions(self, input_shape: Shape) -> Dimensions:
         """The values of the symbols, from arguments and shape alone."""
