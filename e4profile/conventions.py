@@ -80,8 +80,8 @@ CONVENTIONS: dict[str, Convention] = {
         Convention(
             "printed",
             "convolution and linear MACs plus 5 per normalised element; aggregation, ReLU, bias and pooling 0; "
-            "self-attention as its published einsums, gates 0 (reproduces Tables 1-3 of He et al. 2021; their "
-            "closed form, section 4.2, counts the aggregation too: see `e4profile formula e4`)",
+            "self-attention as its published einsums, gates 0 (reproduces Tables 1-3 of He et al. 2021; the paper's "
+            "formula, section 4.2, counts the aggregation too: see `e4profile formula e4`)",
             {CONVOLUTION: 1, LINEAR: 1, ATTENTION_NAIVE: 1, BATCH_NORM: 5, GROUP_NORM: 5},
         ),
         Convention(
