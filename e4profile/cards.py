@@ -36,6 +36,10 @@ BY_RULE = "reproduced under a named rule"
 UNRESOLVED = "unresolved"
 VERDICTS = (REPRODUCED, TRUNCATED, BY_RULE, UNRESOLVED)
 
+BUILT_IN = "models/"
+"""What the file of a card of the package begins with, in messages."""
+
+_OF_E4_LAYERS = ("reduction", "slices", "channels_per_slice", "concatenate", "encoder_norm", "squeeze_affine")
 _EXCLUSIVE = (("slices", "channels_per_slice"),)
 
 
@@ -102,6 +106,7 @@ class Card:
         notes: what a reader should know, a sentence each.
         training: the published training recipe.
         file: where the card stands, for messages.
+        overridden: the arguments that do not stand in the file.
     """
 
     name: str
@@ -114,6 +119,7 @@ class Card:
     notes: tuple[str, ...] = ()
     training: Mapping[str, Any] = field(default_factory=dict)
     file: str = ""
+    overridden: frozenset[str] = frozenset()
 
     def with_arguments(self, overrides: Mapping[str, Any]) -> Card:
         """The same card with some arguments replaced.
@@ -135,7 +141,11 @@ class Card:
                 for name in names:
                     arguments.pop(name, None)
         arguments.update(overrides)
-        return replace(self, arguments={key: arguments[key] for key in sorted(arguments)})
+        return replace(
+            self,
+            arguments={key: arguments[key] for key in sorted(arguments)},
+            overridden=self.overridden | set(overrides),
+        )
 
     def accepts(self, argument: str) -> bool:
         """Whether the topology takes an argument of this name."""
@@ -171,6 +181,32 @@ class Card:
         missing = {name for name, one in parameters.items() if one.default is Parameter.empty} - set(self.arguments)
         if missing:
             raise CardError(f"{where}: lacks {', '.join(sorted(missing))}")
+        self._check_layers(parameters)
+
+    def _check_layers(self, parameters: Mapping[str, Parameter]) -> None:
+        """Refuse what says something of E4 layers only, where there are none and somebody has set it."""
+        if "layer" not in parameters or self.argument("layer") != "group":
+            return
+        # a card whose layer is overridden keeps its other arguments, for the way back
+        set_here = self.overridden if "layer" in self.overridden else set(self.arguments)
+        for name in _OF_E4_LAYERS:
+            value = self.arguments.get(name)
+            if name in parameters and name in set_here and value is not None and value != parameters[name].default:
+                raise SettingError(
+                    f"{name} (={value!r}) is of E4 layers, and {self.name} has none (layer='group'): leave it out, or "
+                    "set layer=e4 too"
+                )
+
+    def _named(self, error: E4ProfileError) -> E4ProfileError:
+        """An error about a value, with the file and the key where it stands; as it is for any other value."""
+        if not self.file.endswith(".toml") or self.file.startswith(BUILT_IN):
+            return error
+        text = str(error)
+        about = [name for name in self.arguments if f"{name} (=" in text]
+        about += [name for name, value in self.arguments.items() if isinstance(value, str) and repr(value) in text]
+        if not about or about[0] in self.overridden or text.startswith(self.file):
+            return error
+        return CardError(f"{self.file}: arguments.{about[0]}: {text}")
 
     def build(self, device: str = "meta", seed: int = 0) -> nn.Module:
         """Build the network in evaluation mode.
@@ -188,17 +224,21 @@ class Card:
         from e4profile.counters.state import random_state_kept
 
         builder = self._builder()
-        self._check_arguments()
+        try:
+            self._check_arguments()
+        except SettingError as error:
+            raise self._named(error) from error
         with random_state_kept(), torch.device(device):
             torch.manual_seed(seed)
             try:
                 model: nn.Module = builder(**self.arguments)
-            except E4ProfileError:
-                raise
+            except E4ProfileError as error:
+                raise self._named(error) from error
             except Exception as error:  # whatever torch says of a value from a card or the command line
                 setting = ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
                 first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-                raise SettingError(f"{self.name} cannot be built with {setting}: {first_line}") from error
+                where = self.name if self.file.startswith(BUILT_IN) or not self.file else self.file
+                raise SettingError(f"{where} cannot be built with {setting}: {first_line}") from error
         return model.eval()
 
     def input_shape(self, batch_size: int = 1) -> tuple[int, ...]:
@@ -228,9 +268,9 @@ def all_cards() -> dict[str, Card]:
     cards = {}
     for entry in sorted(_folder().iterdir(), key=lambda entry: entry.name):
         if entry.name.endswith(".toml"):
-            card = parse_card(entry.read_text(encoding="utf-8"), f"models/{entry.name}")
+            card = parse_card(entry.read_text(encoding="utf-8"), f"{BUILT_IN}{entry.name}")
             if f"{card.name}.toml" != entry.name:
-                raise CardError(f"models/{entry.name}: name: {card.name!r} must equal the file's name")
+                raise CardError(f"{BUILT_IN}{entry.name}: name: {card.name!r} must equal the file's name")
             cards[card.name] = card
     return cards
 

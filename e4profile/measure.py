@@ -12,7 +12,7 @@ from torch import nn
 from e4profile.cards import Card
 from e4profile.compare import WITNESSED_KINDS, LayerDifference, differences
 from e4profile.conventions import convention
-from e4profile.counters import COUNTERS
+from e4profile.counters import COUNTERS, NOT_RUN
 from e4profile.counters.base import Count
 from e4profile.counters.closed_form import count_closed_form, printed_form
 from e4profile.counters.dispatch import count_dispatch
@@ -246,8 +246,8 @@ def _real(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 def _too_large(counted: Count) -> str | None:
     if counted.macs > _REAL_RUN_MACS or counted.params > _REAL_RUN_PARAMS:
         return (
-            f"not run: it executes the real network, and {counted.params:,} parameters with {counted.macs:,} MACs are "
-            f"beyond its limit here ({_REAL_RUN_PARAMS:,} and {_REAL_RUN_MACS:,})"
+            f"{NOT_RUN}: it executes the real network, and {counted.params:,} parameters with {counted.macs:,} MACs "
+            f"are beyond its limit here ({_REAL_RUN_PARAMS:,} and {_REAL_RUN_MACS:,})"
         )
     return None
 

@@ -9,7 +9,7 @@ from fractions import Fraction
 from importlib.metadata import version
 from typing import Any, Protocol
 
-from e4profile.counters import COUNTERS
+from e4profile.counters import COUNTERS, NOT_RUN
 from e4profile.plans import Plan, Setting
 from e4profile.records import Record, RecordStore
 
@@ -125,7 +125,10 @@ class Sweep:
     outcomes: list[Outcome] = field(default_factory=list)
 
     def run(self) -> Iterator[Outcome]:
-        """Measure what the store does not hold yet; every finished setting is stored before it is yielded."""
+        """Measure what the store does not hold yet; every finished setting is stored before it is yielded.
+
+        A setting in which a third-party counter failed is measured again; its later record replaces the earlier one.
+        """
         known: dict[str, Record] = {}
         if self.store is not None:
             self.store.check_writable()
@@ -134,7 +137,7 @@ class Sweep:
         pending: list[Setting] = []
         for setting in self.plan.settings:
             key = Record(card=setting.model, arguments=setting.arguments, counts={}, counters=versions).key
-            if key in known:
+            if key in known and not _may_succeed_now(known[key]):
                 outcome = Outcome(setting, known[key], resumed=True)
                 self.outcomes.append(outcome)
                 yield outcome
@@ -168,6 +171,16 @@ class Sweep:
     def _finished(self) -> list[Outcome]:
         order = {id(setting): index for index, setting in enumerate(self.plan.settings)}
         return sorted(self.outcomes, key=lambda outcome: order[id(outcome.setting)])
+
+
+def _may_succeed_now(record: Record) -> bool:
+    """Whether a counter failed for a reason that may be gone: it is there, and it was tried."""
+    failures: Mapping[str, str] = record.counts.get("failures", {})
+    return any(
+        record.counters.get(name) != "missing" and not reason.startswith(NOT_RUN)
+        for name, reason in failures.items()
+        if name in ("fvcore", "thop")
+    )
 
 
 def _baseline_key(setting: Setting) -> tuple[Any, ...]:

@@ -108,7 +108,7 @@ def test_finding_cards(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(HEAD + ARGUMENTS)
     assert find_card(str(path)).name == "x"
-    path.write_bytes(b"\xff\xfe")
+    path.write_bytes(b"\xff\xff")
     with pytest.raises(CardError, match="cannot be read"):
         find_card(str(path))
 
@@ -149,3 +149,65 @@ def test_every_card_says_where_its_figures_are_from(name: str) -> None:
     for row in card.published:
         assert row.source
         card.with_arguments(row.arguments)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("reduction = 3", r"mine.toml: arguments.reduction: reduction \(=3\) must divide c_in \(=4\)"),
+        ("kernel = 2", r"mine.toml: arguments.kernel: kernel \(=2\) must be odd"),
+        ("encoder_norm = 'no'", r"mine.toml: arguments.encoder_norm: encoder_norm \(='no'\) must be true or false"),
+        ("layer = 'e5'", r"mine.toml: arguments.layer: layer \(='e5'\)"),
+        ("dropout = 2", r"mine.toml cannot be built with .*dropout=2"),
+        ("layer = 'group'\nreduction = 2", r"mine.toml: arguments.reduction: reduction \(=2\) is of E4 layers"),
+    ],
+)
+def test_a_bad_value_in_a_card_file_is_named_with_its_key(tmp_path: Path, more: str, said: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(HEAD + ARGUMENTS + more)
+    with pytest.raises(E4ProfileError, match=said):
+        find_card(str(path)).build()
+
+
+def test_a_bad_group_in_a_card_file_is_named_with_its_key(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(HEAD + ARGUMENTS.replace("p4", "p5x"))
+    with pytest.raises(CardError, match=r"mine.toml: arguments.group: unknown group 'p5x'"):
+        find_card(str(path)).build()
+
+
+def test_a_value_from_elsewhere_is_not_blamed_on_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(HEAD + ARGUMENTS + "reduction = 2")
+    with pytest.raises(SettingError, match=r"^reduction \(=3\) must divide"):
+        find_card(str(path)).with_arguments({"reduction": 3}).build()
+    with pytest.raises(SettingError, match=r"^reduction \(=3\) must divide"):
+        find_card("e4net").with_arguments({"reduction": 3}).build()
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "refused"),
+    [
+        ("p4-r18", {"reduction": 2}, "reduction"),
+        ("p4-r18", {"slices": 2}, "slices"),
+        ("e4net", {"layer": "group", "encoder_norm": True}, "encoder_norm"),
+        ("p4-r18", {"reduction": 1}, None),
+        ("p4-r18", {"layer": "e4", "reduction": 2, "width": 8}, None),
+        ("e4net-large", {"layer": "group"}, None),
+        ("alpha-p4-cnn", {"reduction": 1}, None),
+    ],
+)
+def test_what_only_e4_layers_have_is_refused_without_them(name: str, arguments: dict, refused: str | None) -> None:
+    card = find_card(name).with_arguments(arguments)
+    if refused is None:
+        card.build()
+    else:
+        said = rf"{refused} \(={arguments[refused]}\) is of E4 layers, and {name} has none"
+        with pytest.raises(SettingError, match=said):
+            card.build()
+
+
+def test_a_card_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(HEAD + ARGUMENTS, encoding="utf-8-sig")
+    assert find_card(str(path)).name == "x"

@@ -202,3 +202,49 @@ def test_every_card_can_be_planned_and_its_settings_recorded(name: str) -> None:
         assert json.loads(record.to_line())["card"] == setting.model
         assert setting.group in ("z2", "p4", "p4m", "C8", "D8", "D1", "C2", "D2") or "group" in arguments
     assert len(plan.settings) == (2 if dynamic else 1)
+
+
+def test_a_counter_that_failed_is_tried_again(
+    measured: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import e4profile.counters.thop_counter as thop_counter
+
+    def out_of_memory(*_: Any) -> Any:
+        raise MemoryError("not now")
+
+    plan = make_plan(reductions=[1], slices=[1], kernels=[3], widths=[2])
+    store = RecordStore(tmp_path / "records.jsonl")
+    with monkeypatch.context() as patch:
+        patch.setattr(thop_counter, "count_thop", out_of_memory)
+        first = finish(plan, store)
+    assert [outcome.record.counts["failures"] for outcome in first.outcomes] == [{"thop": "MemoryError: not now"}] * 2
+    again = finish(plan, store)
+    assert len(measured) == 4
+    assert [outcome.record.counts["failures"] for outcome in again.outcomes] == [{}, {}]
+    assert all(row["thop"] for row in again.rows())
+    third = finish(plan, store)
+    assert len(measured) == 4
+    assert all(outcome.resumed for outcome in third.outcomes)
+    assert third.rows() == again.rows()
+
+
+@pytest.mark.parametrize("failure", ["missing", "too large"])
+def test_a_failure_that_stays_is_not_tried_again(
+    measured: list[str], failure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if failure == "missing":
+        versions = {**sweeps.counter_versions(), "thop": "missing"}
+        monkeypatch.setattr(sweeps, "counter_versions", lambda: versions)
+        import e4profile.counters.thop_counter as thop_counter
+
+        def absent(*_: Any) -> Any:
+            raise ModuleNotFoundError("No module named 'thop'")
+
+        monkeypatch.setattr(thop_counter, "count_thop", absent)
+    else:
+        monkeypatch.setattr("e4profile.measure._REAL_RUN_MACS", 1)
+    plan = make_plan(reductions=[1], slices=[1], kernels=[3], widths=[2])
+    store = RecordStore(tmp_path / "records.jsonl")
+    assert all(outcome.record.counts["failures"] for outcome in finish(plan, store).outcomes)
+    assert all(outcome.resumed for outcome in finish(plan, store).outcomes)
+    assert len(measured) == 2
