@@ -19,8 +19,10 @@ from torch import nn
 from e4profile.errors import SettingError, positive
 from e4profile.layers.base import Dimensions, EquivariantLayer
 from e4profile.layers.e4 import E4Conv2d
-from e4profile.layers.peak import Step, Timeline
+from e4profile.layers.peak import Step
 from e4profile.layers.saved import COMPUTE, unit_bytes
+from e4profile.layers.stock import as_costed
+from e4profile.layers.stock_peak import STOCK_PEAK, stock_no_peak
 from e4profile.memory.fused_workspace import FusedSizes, backward_at_most, forward_at_most
 from e4profile.memory.live import GRANULARITY_BYTES, LiveStorages
 from e4profile.ops import generated
@@ -101,7 +103,7 @@ def no_peak_reason(layer: nn.Module, input_shape: Sequence[int]) -> str | None:
     """Why no closed form of the peak holds for a layer on inputs (B, channels, h, w), or None where one does."""
     name = type(layer).__name__
     if not isinstance(layer, EquivariantLayer):
-        return f"{name} states no timeline of its storages"
+        return stock_no_peak(layer)
     # a subclass may make other storages, so it has to state its own timeline
     if "peak" not in vars(type(layer)) and layer.no_peak_on(tuple(input_shape)) is None:
         return f"{name} states no timeline of its storages"
@@ -135,10 +137,11 @@ def moments(
     reason = no_peak_reason(layer, shape)
     if reason is not None:
         raise SettingError(f"no closed form of the peak: {reason}")
-    assert isinstance(layer, EquivariantLayer)
-    timeline = layer.peak
-    assert isinstance(timeline, Timeline)
-    values = {**layer.dimensions(shape), B: batch_size}
+    timeline = layer.peak if isinstance(layer, EquivariantLayer) else STOCK_PEAK[type(layer)]
+    form = as_costed(layer)
+    assert timeline is not None
+    assert form is not None
+    values = {**form.dimensions(shape), B: batch_size}
     live: dict[str, int] = {}
     found = []
     for phase, steps in (("forward", timeline.forward), ("backward", timeline.backward)):

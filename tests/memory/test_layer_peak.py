@@ -16,6 +16,8 @@ from e4profile.groups import GRID_EXACT
 from e4profile.layers import LAYERS, E4Conv2d, GroupConv2d, LiftingConv2d, PointwiseConv2d
 from e4profile.layers.peak import Step, Timeline
 from e4profile.layers.separable import SeparableGroupConv2d
+from e4profile.layers.stock import STOCK
+from e4profile.layers.stock_peak import STOCK_PEAK
 from e4profile.memory import (
     FusedSizes,
     LayerPeak,
@@ -246,6 +248,51 @@ def test_a_group_convolution_by_hand():
         "gradient of input": 4 * features,
         "gradient of filters": 4 * bank,
     }
+
+
+STOCK_SETTINGS = {
+    "linear": (nn.Linear(5, 7), (5,)),
+    "linear without bias": (nn.Linear(5, 7, bias=False), (5,)),
+    "convolution": (nn.Conv2d(4, 8, 3, stride=2, padding=1, groups=2), (4, 5, 6)),
+    "batch norm": (nn.BatchNorm2d(4), (4, 5, 6)),
+    "batch norm without pairs": (nn.BatchNorm2d(4, affine=False), (4, 5, 6)),
+    "flat batch norm": (nn.BatchNorm1d(5), (5,)),
+    "group norm": (nn.GroupNorm(2, 4), (4, 5, 6)),
+    "max-pool": (nn.MaxPool2d(2), (4, 5, 6)),
+    "average pool": (nn.AvgPool2d(2), (4, 5, 6)),
+    "global average": (nn.AdaptiveAvgPool2d(1), (4, 5, 6)),
+    "adaptive average": (nn.AdaptiveAvgPool2d(2), (4, 5, 6)),
+    "global maximum": (nn.AdaptiveMaxPool2d(1), (4, 5, 6)),
+    "relu": (nn.ReLU(), (4, 5, 6)),
+    "silu": (nn.SiLU(), (4, 5, 6)),
+    "gelu": (nn.GELU(), (4, 5, 6)),
+    "elu": (nn.ELU(), (4, 5, 6)),
+    "dropout": (nn.Dropout(0.3), (4, 5, 6)),
+    "channel dropout": (nn.Dropout2d(0.3), (4, 5, 6)),
+    "flatten": (nn.Flatten(), (4, 5, 6)),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("name", STOCK_SETTINGS)
+def test_stock_layers(name, dtype):
+    layer, input_shape = STOCK_SETTINGS[name]
+    for granularity_bytes in (1, 512):
+        assert_exact(layer, input_shape, dtype=dtype, batch_size=3, granularity_bytes=granularity_bytes)
+
+
+def test_every_stock_layer_with_a_cost_has_a_timeline():
+    assert set(STOCK_PEAK) == set(STOCK) - {nn.Identity}
+    assert {type(layer) for layer, _ in STOCK_SETTINGS.values()} == set(STOCK_PEAK)
+    refused = {
+        nn.ReLU(inplace=True): "writes to its input",
+        nn.Dropout(1.0): "p=1",
+        nn.Dropout(0.0): "hands on its input",
+        nn.Identity(): "hands on its input",
+    }
+    for layer, word in refused.items():
+        with pytest.raises(SettingError, match=word):
+            predict_layer_peak(layer, (4, 5, 6))
 
 
 def test_the_closed_form_reads_no_tensor():
