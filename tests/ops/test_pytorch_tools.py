@@ -1,4 +1,4 @@
-"""What a PyTorch user does with an operator: count, trace, compile, copy, cast, run on the meta device."""
+"""What a PyTorch user does with an operator: count, trace, copy, cast, run on the meta device."""
 
 from __future__ import annotations
 
@@ -67,24 +67,6 @@ def test_opcheck_of_the_gradients():
     for needs in ([True] * 4, [False, True, False, True]):
         arguments = (grad, *make(), K, 1, "auto", needs)
         torch.library.opcheck(ops.generate_aggregate_backward.default, arguments)
-
-
-@each_call
-def test_compile_without_graph_break(call, inputs, operator):
-    tensors = inputs(torch.float64)
-    compiled = torch.compile(call, fullgraph=True, backend="aot_eager")
-    expected, out = call(*tensors), compiled(*tensors)
-    torch.testing.assert_close(out, expected, rtol=0, atol=0)
-    left, right = (torch.autograd.grad(o.pow(2).sum(), tensors) for o in (out, expected))
-    torch.testing.assert_close(left, right, rtol=1e-12, atol=1e-12)
-
-
-@each_call
-def test_compile_with_any_batch_size(call, inputs, operator):
-    compiled = torch.compile(call, fullgraph=True, backend="aot_eager", dynamic=True)
-    for batch in (2, 3, 5):
-        tensors = [t.detach() for t in inputs(torch.float64, batch)]
-        torch.testing.assert_close(compiled(*tensors), call(*tensors), rtol=0, atol=0)
 
 
 @each_call
