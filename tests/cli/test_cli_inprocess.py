@@ -211,3 +211,19 @@ def test_a_missing_counter_costs_only_its_column(run: Run, monkeypatch: pytest.M
     assert all(row["fvcore"] is None and type(row["thop"]) is int and row["agrees"] for row in rows)
     _, out, _ = run("sweep", *TINY, "--out", "without")
     assert "no figure in 3 rows: fvcore: ModuleNotFoundError" in out
+
+
+def test_the_baseline_of_a_sweep_is_a_card_that_count_can_be_asked_for(run: Run) -> None:
+    """The note says how, and the command that it gives has the row's figures."""
+    sweep = ("sweep", "-r", "1", "-s", "1", "-k", "3", "--width", "4", "--group", "p4m", "--no-plots")
+    text = " ".join(run(*sweep).out.split())
+    assert "e4net-gcnn is e4net with group convolutions; alone: e4profile count e4net --set layer=group" in text
+    baseline = json.loads(run(*sweep, "-f", "json").out)[0]
+    assert baseline["model"] == "e4net-gcnn"
+    given = ("--set", "layer=group", "--set", "group=p4m", "--set", "kernel=3", "--set", "width=4")
+    alone = json.loads(run("count", "e4net", *given, "--counter", "closed-form,dispatch", "-f", "json").out)["totals"]
+    assert alone["closed_form"] == alone["dispatch"] == baseline["macs_formula"]
+    assert alone["params"] == baseline["params_measured"]
+    plain = run("sweep", "--model", "p4cnn", "--width", "4", "--no-plots").out
+    assert "gcnn" not in plain
+    assert "ratios" not in plain

@@ -1,0 +1,73 @@
+"""Those who wait see a bar with an estimate; a pipe sees nothing, or the two lines of a log."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+from program import Run
+
+from e4profile.cli.output import Progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """From inside a test only: between a fixture and its test, pytest puts its own streams back."""
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("COLUMNS", "60")
+    return stream
+
+
+def screens(stream: io.StringIO) -> list[str]:
+    return stream.getvalue().split("\r\x1b[2K")
+
+
+def test_a_bar_fills_up_with_an_estimate_and_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = on_terminal(monkeypatch)
+    now = iter((0.0, 3.0, 8.0, 9.0))
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
+    with Progress("table", 4, quiet=True) as progress:
+        progress.step("one")
+        progress.step("two " * 30)
+    _, start, one, two, end = screens(terminal)
+    assert start == "table [--------------------] 0/4"
+    assert one == "table [#####---------------] 1/4, about 9 s left: one"
+    assert two.startswith("table [##########----------] 2/4, about 8 s left: two two")
+    assert len(two) == 59
+    # what was not finished is said, what was finished is not
+    assert end == "table: 2 of 4 done\n"
+    monkeypatch.setattr("time.monotonic", lambda: 9.0)
+    with Progress("table", 1, quiet=True) as progress:
+        progress.step("all")
+    assert screens(terminal)[-1] == ""
+
+
+def test_a_pipe_sees_the_lines_of_a_log_unless_it_asked_for_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    for quiet in (False, True):
+        with Progress("sweep", 2, quiet=quiet) as progress:
+            progress.step("one")
+    assert capsys.readouterr().err == "sweep: 2 to do\nsweep: 1 of 2 done\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [("formula", "e4"), ("models",), ("table", "2"), ("check", "e4net")], ids=lambda words: words[0]
+)
+def test_on_a_terminal_each_slow_command_shows_a_bar_and_nothing_remains(
+    run: Run, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    terminal = on_terminal(monkeypatch)
+    code, out, err = run(*arguments)
+    assert (code, err) == (0, "")
+    assert out
+    if arguments[0] == "models":
+        assert terminal.getvalue() == ""  # it reads the cards alone
+        return
+    first, *_, last = screens(terminal)
+    assert first == last == ""
+    assert f"{arguments[0]} [####################]" in terminal.getvalue()
