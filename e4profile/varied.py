@@ -53,7 +53,9 @@ def parse_varied(text: str, option: str = "--vary") -> Varied:
     if ".." in rest:
         return Varied(name, span=_span(rest, option, text))
     values = _values(rest)
-    if any(value == other for place, value in enumerate(values) for other in values[:place]):
+    # True equals 1, but is another value
+    typed = [(type(value), value) for value in values]
+    if any(one in typed[:place] for place, one in enumerate(typed)):
         raise SettingError(f"{option}: {text!r} names a value twice")
     return Varied(name, values=values)
 

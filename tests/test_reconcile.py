@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 from e4profile.cards import find_card
 from e4profile.conventions import CONVENTIONS
 from e4profile.counters.closed_form import count_closed_form
-from e4profile.errors import SettingError, UnknownNameError
+from e4profile.errors import E4ProfileError, SettingError, UnknownNameError
 from e4profile.published import agrees_rounded, agrees_truncated
 from e4profile.reconcile import Figure, Row, architectures, published_rows, reconcile, rules
 from e4profile.reconcile.building import Counter
+from e4profile.reconcile.space import axes_of
+from e4profile.targets import resolve
 
 SEPARABLE = ("z2cnn", "c-z2cnn", "p4cnn", "g-p4cnn-small", "g-p4cnn", "gc-p4cnn-small", "gc-p4cnn")
 
@@ -171,3 +173,92 @@ def test_rows_say_their_own_arguments_last():
 def test_what_cannot_be_reconciled_is_refused(call, message):
     with pytest.raises((SettingError, UnknownNameError), match=message):
         call()
+
+
+NETS = """
+from torch import nn
+
+def build(width=8, depth=1, norm=False, act="relu"):
+    layers, channels = [], 3
+    for _ in range(depth):
+        layers.append(nn.Conv2d(channels, width, 3, padding=1, bias=False))
+        layers += [nn.BatchNorm2d(width)] if norm else []
+        channels = width
+    return nn.Sequential(*layers)
+
+def needs(width):
+    if width % 2:
+        raise ValueError("odd")
+    return build(width)
+
+def never():
+    raise RuntimeError("not today")
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    (tmp_path / "nets.py").write_text(NETS)
+    return lambda name, **arguments: resolve(f"{tmp_path / 'nets.py'}:{name}", ["1x3x8x8"], arguments)
+
+
+def figures_of(subject, **figures):
+    return Row("net", subject, tuple(Figure(quantity, text) for quantity, text in figures.items()))
+
+
+def test_a_builders_arguments_and_the_rule_are_found_together(own):
+    # width 12, depth 2, norm; five per norm element
+    params = 27 * 12 + 144 * 9 + 2 * 24
+    cost = 64 * (27 * 12 + 144 * 9) + 5 * 2 * 12 * 64
+    found = reconcile([figures_of(own("build"), params=str(params), flops=str(cost))], changes=3)
+    best = found.matches[0]
+    assert dict(best.changes) == {"width": 12, "depth": 2, "norm": True}
+    assert best.rule.differences == ("5 per batch-norm element",)
+    assert found.axes == {"width": 8, "depth": 4, "norm": 1}
+    assert found.architectures == 1 + 8 + 4 + 1 + 8 * 4 + 8 + 4 + 8 * 4
+    assert found.left_out == 0
+
+
+def test_values_that_are_said_are_searched(own):
+    row = figures_of(own("needs"), params=str(27 * 40))
+    found = reconcile([row], vary=["width=8..64"])
+    assert found.matches[0].changes == (("width", 40),)
+    # the empty change has no width, odd ones are refused
+    assert (found.architectures, found.refused) == (29, 29)
+    card = figures_of(find_card("e4net"), params="18,694")
+    assert reconcile([card], vary=["width=15..17"], changes=1).axes == {"width": 2}
+
+
+def test_true_is_another_value_than_one(own):
+    assert axes_of([own("build", norm=1)], ["norm=1,true"]) == {"norm": [True]}
+
+
+def test_an_interrupted_search_says_how_much_it_left_out(own):
+    def stop(done, _):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    found = reconcile([figures_of(own("build"), params="1K")], vary=["width=8..20"], progress=stop)
+    assert (found.architectures, found.left_out) == (3, 11)
+    assert found.as_object()["space"]["left_out_architectures"] == 11
+
+
+@pytest.mark.parametrize(
+    ("name", "vary", "message"),
+    [
+        ("never", None, "not today"),
+        ("needs", None, "needs width: give --arg width=VALUE"),
+        ("build", ["widht"], "did you mean width"),
+        ("build", ["act"], r"act \(='relu'\) is no whole number"),
+        ("build", ["width=1..90000"], "holds 90,000 architectures, at most 20,000"),
+        ("build", ["width=1..3", "width=4..5"], "given twice"),
+    ],
+)
+def test_what_a_model_of_ones_own_cannot_search_is_refused(own, name, vary, message):
+    with pytest.raises(E4ProfileError, match=message):
+        reconcile([figures_of(own(name), params="1K")], vary=vary)
+
+
+def test_a_model_of_ones_own_is_reconciled_alone(own):
+    with pytest.raises(SettingError, match="reconciled alone"):
+        reconcile([figures_of(own("build"), params="1K"), row("e4net", params="1K")])

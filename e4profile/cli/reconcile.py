@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from e4profile.cli.options import Format, Overrides, Units, check_format, names, overrides
+from e4profile.cli.options import (
+    MODEL,
+    MODEL_HELP,
+    Arguments,
+    Format,
+    Inputs,
+    Overrides,
+    Units,
+    check_format,
+    names,
+)
 from e4profile.cli.output import Progress, emit, note
 from e4profile.errors import SettingError, positive
 
@@ -16,11 +26,12 @@ if TYPE_CHECKING:
     from e4profile.cards import Card
     from e4profile.reconcile import Reconciliation, Row
     from e4profile.render.tables import Table
+    from e4profile.targets import Subject
 
 
 def reconcile(
     models: Annotated[
-        list[str], typer.Argument(help="Cards' names or card files.", metavar="NAME|CARD.toml...")
+        list[str], typer.Argument(help=f"Cards, or one model of your own. {MODEL_HELP}", metavar=f"{MODEL}...")
     ],
     params: Annotated[
         str | None, typer.Option("--params", help="Published parameters, e.g. 18.8K.", metavar="N")
@@ -40,12 +51,18 @@ def reconcile(
         str | None, typer.Option("--table", help="Published rows of this table only.", metavar="NAME")
     ] = None,
     settings: Overrides = None,
+    inputs: Inputs = None,
+    arguments: Arguments = None,
     changes: Annotated[
-        int, typer.Option("--changes", help="How many arguments may differ from the card's.", metavar="N")
+        int, typer.Option("--changes", help="How many arguments may differ from the network's own.", metavar="N")
     ] = 2,
     vary: Annotated[
         list[str] | None,
-        typer.Option("--vary", help="Search these arguments only. Repeatable.", metavar="ARGUMENT"),
+        typer.Option(
+            "--vary",
+            help="Search these arguments only, with values if you say them: width=8..64, act=relu,gelu. Repeatable.",
+            metavar="ARGUMENT[=VALUES]",
+        ),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", help="Show at most N explanations.", metavar="N")] = 10,
     output_format: Format = "table",
@@ -53,17 +70,19 @@ def reconcile(
 ) -> None:
     """Search architectures and counting rules that give all published figures at their printed precision.
 
-    The simplest come first: the fewest arguments that differ from the card, the fewest differences from plain
-    MACs. How much was searched, and what chance alone would find, is always said.
+    The simplest come first: the fewest arguments that differ from the network's own, the fewest differences from
+    plain MACs. How much was searched, and what chance alone would find, is always said. Cards are counted by their
+    closed forms, a model of your own from what one call runs.
     """
     check_format(output_format)
     from e4profile.cards import find_card
+    from e4profile.cli.subjects import several_subjects
     from e4profile.reconcile import reconcile as search
 
     positive(**{"--limit": limit})
-    cards = [find_card(name).with_arguments(overrides(settings)) for name in names(models)]
+    batch, networks = several_subjects(names(models), settings, inputs, arguments)
     given = {"params": params, "flops": flops, "macs": macs}
-    rows = _rows(cards, given, find_card(rows_of) if rows_of else None, published or table is not None, table)
+    rows = _rows(networks, given, find_card(rows_of) if rows_of else None, published or table is not None, table)
     progress: list[Progress] = []
 
     def step(_: int, total: int) -> None:
@@ -72,23 +91,46 @@ def reconcile(
         progress[0].step("architectures")
 
     try:
-        found = search(rows, changes=changes, vary=names(vary) or None, progress=step)
+        found = search(rows, changes=changes, vary=_varied(vary), progress=step)
     finally:
         for one in progress:
             one.close()
     if output_format == "json":
-        document = {"models": [card.name for card in cards], **found.as_object(limit)}
+        document = {"models": [network.name for network in networks], **found.as_object(limit)}
         sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     else:
-        emit(reconcile_table(", ".join(card.name for card in cards), found, limit), output_format, units)
+        name = ", ".join(network.name for network in networks)
+        emit(reconcile_table(name, found, limit, _call(networks, batch)), output_format, units)
     if output_format in ("json", "csv"):
         for text in _space_notes(found):
             note(text)
+    if found.left_out:
+        raise KeyboardInterrupt
+
+
+def _varied(vary: list[str] | None) -> list[str] | None:
+    """Repeated or comma-separated names; a comma behind ``=`` separates values."""
+    if not vary:
+        return None
+    return [one for text in vary for one in ([text] if "=" in text else names([text]))]
+
+
+def _call(networks: list[Subject], batch: int | None) -> str | None:
+    """What the figures of a model of one's own are held against."""
+    from e4profile.cards import Card
+
+    own = [one for one in networks if not isinstance(one, Card)]
+    if not own:
+        return None
+    call = " ".join(map(str, own[0].specs))
+    images = "" if batch in (None, 1) else "; published figures are mostly of one image"
+    return f"operations are counted from what one call of {own[0].name} on ({call}) runs, on the meta device{images}"
 
 
 def _rows(
-    cards: list[Card], given: dict[str, str | None], rows_of: Card | None, published: bool, table: str | None
+    networks: list[Subject], given: dict[str, str | None], rows_of: Card | None, published: bool, table: str | None
 ) -> list[Row]:
+    from e4profile.cards import Card
     from e4profile.reconcile import Figure, Row, published_rows
 
     figures = tuple(Figure(quantity, text) for quantity, text in given.items() if text is not None)
@@ -97,11 +139,16 @@ def _rows(
     if not figures and not published and rows_of is None:
         raise SettingError("give published figures: --params 18.8K --flops 17M, or --published")
     if figures:
-        return [Row(card.name, card, figures) for card in cards]
-    return [row for card in cards for row in published_rows(card, rows_of, table)]
+        return [Row(network.name, network, figures) for network in networks]
+    found = []
+    for network in networks:
+        if not isinstance(network, Card):
+            raise SettingError(f"{network.name} has no published rows: give its figures, --params 18.8K --flops 17M")
+        found += published_rows(network, rows_of, table)
+    return found
 
 
-def reconcile_table(name: str, found: Reconciliation, limit: int) -> Table:
+def reconcile_table(name: str, found: Reconciliation, limit: int, call: str | None = None) -> Table:
     """The simplest explanations, or what comes nearest."""
     from e4profile.reconcile.ranking import changes_text
     from e4profile.render.tables import Column, Table
@@ -112,7 +159,9 @@ def reconcile_table(name: str, found: Reconciliation, limit: int) -> Table:
         Column("rule", "counted as macs, but", "text", priority=90),
     ]
     figures = (
-        f"{found.figures} figures of {found.rows} rows" if found.rows > 1 else f"{found.figures} figures"
+        f"{found.figures} figures of {found.rows} rows"
+        if found.rows > 1
+        else f"{found.figures} figure{'s' if found.figures > 1 else ''}"
     )
     if found.matches:
         columns.append(Column("rounding", "rounding", "text", priority=60))
@@ -125,7 +174,7 @@ def reconcile_table(name: str, found: Reconciliation, limit: int) -> Table:
             }
             for match in found.matches[:limit]
         ]
-        title = f"{name}: what gives all of {figures}, simplest first"
+        title = f"{name}: what gives {'all of ' if found.figures > 1 else ''}{figures}, simplest first"
     else:
         columns.append(Column("worst", "worst figure off by %", "percent", "off by", 80))
         columns.append(Column("figure", "worst figure", "text", priority=20))
@@ -140,7 +189,7 @@ def reconcile_table(name: str, found: Reconciliation, limit: int) -> Table:
             for near in found.nearest[:limit]
         ]
         title = f"{name}: none found that gives {figures}; the nearest"
-    notes = _space_notes(found)
+    notes = [*_space_notes(found), *([call] if call else [])]
     if found.matches:
         best = found.matches[0]
         simplest = f"simplest: {changes_text(best.changes)}; {best.rule}; {best.rounding}"
@@ -155,10 +204,16 @@ def reconcile_table(name: str, found: Reconciliation, limit: int) -> Table:
 def _space_notes(found: Reconciliation) -> list[str]:
     sizes = ", ".join(f"{name} {count}" for name, count in found.axes.items())
     share = 100 * found.chance_share
+    missing = (
+        [f"interrupted: {found.left_out:,} more architectures were not tried, so this is part of the space"]
+        if found.left_out
+        else []
+    )
     return [
+        *missing,
         f"searched {found.combinations:,} combinations of {found.architectures:,} architectures with their counting "
         f"rules, every figure rounded or truncated: {found.found:,} match",
-        f"values besides the card's: {sizes or 'none'}; {found.refused:,} architectures cannot be built",
+        f"values besides its own: {sizes or 'none'}; {found.refused:,} architectures cannot be built",
         f"chance: of 1,000 made-up versions of one row ({found.chance_row}) within 10%, {share:.1f}% find a match, "
         f"{found.chance:.3g} on average" + ("; all rows together less" if found.rows > 1 else ""),
     ]

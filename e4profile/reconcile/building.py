@@ -1,4 +1,4 @@
-"""Count many variants of a network: its closed form, without initialising weights that nothing reads."""
+"""Count many variants of a network: a card's closed form, without initialising weights that nothing reads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from torch.overrides import TorchFunctionMode
 
 from e4profile.cards import Card
 from e4profile.counters.closed_form import count_closed_form
-from e4profile.errors import SettingError
+from e4profile.errors import E4ProfileError, SettingError
+from e4profile.guest import UserCodeError
+from e4profile.targets import Subject
+from e4profile.variants import VariantCounter
 
 
 class _Uninitialised(TorchFunctionMode):
@@ -41,20 +44,35 @@ class Counts:
 
 
 class Counter:
-    """Counts cards by closed form and remembers them; None where a network refuses its arguments."""
+    """Counts networks and remembers them; None where a network refuses its arguments.
+
+    A card is counted by its closed form, a model of one's own from what one call runs.
+
+    Attributes:
+        refused: the last refusal.
+    """
 
     def __init__(self) -> None:
         self._known: dict[str, Counts | None] = {}
+        self._variants = VariantCounter()
+        self.refused: E4ProfileError | None = None
 
-    def __call__(self, card: Card) -> Counts | None:
-        """The counts of a card."""
-        key = repr((card.network, card.input, sorted(card.arguments.items())))
+    def __call__(self, subject: Subject) -> Counts | None:
+        """The counts of a network."""
+        of = (subject.network, subject.input) if isinstance(subject, Card) else (subject.name, subject.specs)
+        key = repr((of, sorted(subject.arguments.items())))
         if key not in self._known:
             try:
-                with _Uninitialised():
-                    built = card.build("cpu")
-                counted = count_closed_form(built, card.input_shape())
-                self._known[key] = Counts(counted.params, counted.operations)
-            except SettingError:
-                self._known[key] = None
+                self._known[key] = self._counted(subject)
+            except (SettingError, UserCodeError) as error:
+                self.refused, self._known[key] = error, None
         return self._known[key]
+
+    def _counted(self, subject: Subject) -> Counts:
+        if not isinstance(subject, Card):
+            found = self._variants(subject)
+            return Counts(found.params, {kind: amount for kind, amount in found.operations.items() if amount})
+        with _Uninitialised():
+            built = subject.build("cpu")
+        counted = count_closed_form(built, subject.input_shape())
+        return Counts(counted.params, counted.operations)

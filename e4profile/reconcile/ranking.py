@@ -10,7 +10,7 @@ from e4profile.reconcile.building import Counts
 from e4profile.reconcile.space import Change, Rule
 
 if TYPE_CHECKING:
-    from e4profile.reconcile.search import Row
+    from e4profile.reconcile.rows import Row
 
 Built: TypeAlias = "tuple[Row, Counts]"
 """A published row and the network built for it."""
@@ -18,7 +18,7 @@ Built: TypeAlias = "tuple[Row, Counts]"
 
 def changes_text(changes: tuple[Change, ...]) -> str:
     """The changed arguments in words."""
-    return ", ".join(f"{name}={value}" for name, value in changes) or "as the card says"
+    return ", ".join(f"{name}={value}" for name, value in changes) or "as given"
 
 
 def values_of(built: tuple[Built, ...], rule: Rule) -> list[dict[str, Any]]:
@@ -143,6 +143,7 @@ class Reconciliation:
         chance_row: the most selective row.
         matches: everything that gives all figures, the simplest first.
         nearest: what comes nearest when nothing does.
+        left_out: architectures that were not tried, because the search was interrupted.
     """
 
     rows: int
@@ -156,6 +157,7 @@ class Reconciliation:
     chance_row: str
     matches: tuple[Reconciled, ...]
     nearest: tuple[Nearest, ...]
+    left_out: int = 0
 
     @property
     def found(self) -> int:
@@ -172,6 +174,7 @@ class Reconciliation:
                 "architectures": self.architectures,
                 "refused_architectures": self.refused,
                 "combinations": self.combinations,
+                "left_out_architectures": self.left_out,
             },
             "matching_combinations": self.found,
             "expected_by_chance": self.chance,

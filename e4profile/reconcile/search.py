@@ -3,124 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from fractions import Fraction
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from e4profile.cards import Card
-from e4profile.errors import SettingError, UnknownNameError
-from e4profile.published import parse_printed
+from e4profile.errors import SettingError
 from e4profile.reconcile.building import Counter, Counts
 from e4profile.reconcile.ranking import Built, Nearest, Reconciled, Reconciliation, best_first
+from e4profile.reconcile.rows import Figure, Row
 from e4profile.reconcile.space import Change, Rule, architectures, axes_of, rules
-
-QUANTITIES = ("params", "flops", "macs")
-"""The published quantities that can be reconciled."""
+from e4profile.targets import Subject
+from e4profile.variants import argument
 
 DRAWS = 1000
 """Made-up figures that judge chance: as precise as the published ones, and within ``BOX`` of them."""
 
 BOX = 0.1
 
+LARGEST_OWN_SPACE = 20_000
+"""Architectures of a model of one's own: each is built and run on the meta device."""
+
 _NEAREST = 20
 _INT64_SAFE = 2**60
 
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
 Numbers = np.ndarray[Any, np.dtype[Any]]
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One published figure: ``params``, ``flops`` or ``macs``, as printed.
-
-    Raises:
-        UnknownNameError: for another quantity.
-        SettingError: for a text that is no positive figure.
-    """
-
-    quantity: str
-    text: str
-
-    def __post_init__(self) -> None:
-        if self.quantity not in QUANTITIES:
-            raise UnknownNameError("quantity", self.quantity, QUANTITIES)
-        if parse_printed(self.text)[0] <= 0:
-            raise SettingError(f"{self.quantity} (={self.text!r}) must be positive")
-
-    @property
-    def value(self) -> Fraction:
-        """What is printed."""
-        return Fraction(parse_printed(self.text)[0])
-
-    @property
-    def rounded(self) -> tuple[int, int]:
-        """First and last count that are printed so when rounded."""
-        value, half = self.value, Fraction(parse_printed(self.text)[1]) / 2
-        return math.ceil(value - half), math.ceil(value + half) - 1
-
-    @property
-    def truncated(self) -> tuple[int, int]:
-        """First and last count that are printed so when truncated."""
-        return math.ceil(self.value), math.ceil(self.value + Fraction(parse_printed(self.text)[1])) - 1
-
-    @property
-    def selectivity(self) -> Fraction:
-        """The width of the window of counts that are printed so, relative to the figure."""
-        return (self.truncated[1] - self.rounded[0] + 1) / self.value
-
-
-@dataclass(frozen=True)
-class Row:
-    """One published row: the network it is about, and its figures."""
-
-    label: str
-    card: Card
-    figures: tuple[Figure, ...]
-    arguments: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def params(self) -> tuple[Figure, ...]:
-        """The figures that no counting rule can change."""
-        return tuple(figure for figure in self.figures if figure.quantity == "params")
-
-    @property
-    def operations(self) -> tuple[Figure, ...]:
-        """The figures that depend on the counting rule."""
-        return tuple(figure for figure in self.figures if figure.quantity != "params")
-
-    def changed(self, changes: tuple[Change, ...]) -> Card:
-        """The card with changed arguments; what the printed row itself says comes last."""
-        return self.card.with_arguments(dict(changes)).with_arguments(self.arguments)
-
-
-def published_rows(card: Card, rows_of: Card | None = None, table: str | None = None) -> list[Row]:
-    """The rows of a card's published block, as printed: recorded conventions and verdicts are not looked at.
-
-    Args:
-        card: the network that the figures are tried on.
-        rows_of: the card whose rows are taken; the card itself when None.
-        table: only the rows of this table.
-
-    Raises:
-        SettingError: when there is no row with a figure that can be reconciled.
-    """
-    source = rows_of or card
-    found = []
-    for row in source.published:
-        figures = tuple(
-            Figure(cell.quantity, cell.value) for cell in row.cells if cell.quantity in QUANTITIES
-        )
-        if figures and table in (None, row.table):
-            label = f"table {row.table}, {row.row}"
-            found.append(Row(label, card, figures, dict(row.arguments)))
-    if not found:
-        where = "" if table is None else f" in table {table!r}"
-        raise SettingError(f"{source.name} has no published params, flops or macs{where}")
-    return found
 
 
 def reconcile(
@@ -134,17 +44,20 @@ def reconcile(
 
     Every set of at most ``changes`` changed arguments is built for the most selective row. What misses that
     row's parameters is out; the others are built for the other rows too, and every counting rule is tried on
-    them at once.
+    them at once. Ctrl-C while architectures are built ends the building: what was built is searched, and
+    ``left_out`` says how much was not.
 
     Args:
         rows: what was published.
-        changes: how many of a card's arguments may differ.
-        vary: the arguments that may; all of ``space.AXES`` that the networks take when None.
+        changes: how many of a network's arguments may differ.
+        vary: the arguments that may (see ``space.axes_of``).
         progress: told how many architectures of how many are built.
 
     Raises:
-        SettingError: without rows, for a negative number of changes, or when no architecture can be built.
+        SettingError: without rows, for a negative number of changes, a space that is too large for a model of
+            one's own, or when no architecture can be built.
         UnknownNameError: for an argument in ``vary`` that is not searched.
+        UserCodeError: for a model of one's own that cannot be built as it is given.
     """
     if not rows:
         raise SettingError("nothing to reconcile: give published figures")
@@ -154,15 +67,26 @@ def reconcile(
     ordered = sorted(rows, key=lambda row: math.prod(figure.selectivity for figure in row.figures))
     first, others = ordered[0], ordered[1:]
     count = Counter()
+    axes = axes_of(cards, vary)
     space = list(architectures(cards, changes, vary))
+    _check_own(cards, axes, space, count)
     tried: list[tuple[tuple[Change, ...], Counts]] = []
-    for done, changed in enumerate(space, start=1):
-        counts = count(first.changed(changed))
-        if counts is not None:
-            tried.append((changed, counts))
-        progress(done, len(space))
+    done = 0
+    try:
+        for done, changed in enumerate(space, start=1):
+            counts = count(first.changed(changed))
+            if counts is not None:
+                tried.append((changed, counts))
+            progress(done, len(space))
+    except KeyboardInterrupt:
+        if not tried:
+            raise
+        done -= 1
     if not tried:
-        raise SettingError(f"no architecture of the space can be built for {first.label}")
+        text = f"no architecture of the space can be built for {first.label}: {count.refused}"
+        error = SettingError(text)
+        error.details = "" if count.refused is None else count.refused.details
+        raise error
     chance, chance_share = _chance(first, [counts for _, counts in tried])
     matches: list[Reconciled] = []
     for changed, counts in tried:
@@ -172,16 +96,34 @@ def reconcile(
     return Reconciliation(
         rows=len(rows),
         figures=sum(len(row.figures) for row in rows),
-        axes={name: len(values) for name, values in axes_of(cards, vary).items()},
+        axes={name: len(values) for name, values in axes.items()},
         architectures=len(tried),
-        refused=len(space) - len(tried),
+        refused=done - len(tried),
         combinations=sum(len(_rules(counts)) for _, counts in tried),
         chance=chance,
         chance_share=chance_share,
         chance_row=first.label,
         matches=tuple(best_first(matches)),
         nearest=() if matches else tuple(_nearest(tried, first, others, count)),
+        left_out=len(space) - done,
     )
+
+
+def _check_own(
+    networks: Sequence[Subject], axes: Mapping[str, list[Any]], space: Sequence[Any], count: Counter
+) -> None:
+    """A model of one's own as it is given says itself what is wrong with it; building it takes its time."""
+    for network in networks:
+        if isinstance(network, Card):
+            continue
+        if len(space) > LARGEST_OWN_SPACE:
+            raise SettingError(
+                f"the space of {network.name} holds {len(space):,} architectures, at most {LARGEST_OWN_SPACE:,} are "
+                "built: search fewer arguments or values (--vary), or fewer at once (--changes 1)"
+            )
+        complete = all(argument(network, name) is not None for name in axes)
+        if complete and count(network) is None and count.refused is not None:
+            raise count.refused
 
 
 @lru_cache(maxsize=256)

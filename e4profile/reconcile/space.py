@@ -1,4 +1,4 @@
-"""The declared space: which arguments may differ from a card's, and which rules may have counted.
+"""The declared space: which arguments may differ from the network's own, and which rules may have counted.
 
 A simple explanation differs from the card and from plain MACs in few things, so both are lists of differences.
 """
@@ -29,6 +29,9 @@ from e4profile.conventions import (
     POINTWISE_AT_OUTPUT,
 )
 from e4profile.errors import SettingError, UnknownNameError
+from e4profile.targets import Subject
+from e4profile.variants import accepts, argument, check_accepts, parameters
+from e4profile.varied import Varied, parse_varied
 
 Change = tuple[str, Any]
 """One argument and its value instead of the card's."""
@@ -95,56 +98,104 @@ _OF_E4_LAYERS = {
 _SAME_AXIS = {"channels_per_slice": "slices"}
 
 
-def axes_of(cards: Sequence[Card], vary: Sequence[str] | None = None) -> dict[str, list[Any]]:
-    """The values other than the card's own for every argument that all the cards take.
+def axes_of(networks: Sequence[Subject], vary: Sequence[str] | None = None) -> dict[str, list[Any]]:
+    """The values other than the network's own for every argument that all the networks take.
+
+    Args:
+        networks: cards, or one model of one's own.
+        vary: what is searched: an argument, or one with its values (``width=8..64``, ``act=relu,gelu``). All of
+            ``AXES`` that the cards take when None; of a model of one's own every argument that is a whole number
+            (4 on either side) or true or false.
 
     Raises:
-        UnknownNameError: for an argument that is not searched.
-        SettingError: for one that a card does not take.
+        UnknownNameError: for an argument that is not searched, or that a builder does not take.
+        SettingError: for one that a card does not take, or whose values have to be said.
     """
-    for name in vary or ():
-        if name not in AXES:
+    given = [parse_varied(text) for text in vary or ()]
+    repeated = {one.name for place, one in enumerate(given) for other in given[:place] if one.name == other.name}
+    if repeated:
+        raise SettingError(f"--vary {min(repeated)}: given twice")
+    cards = [one for one in networks if isinstance(one, Card)]
+    if len(cards) < len(networks):
+        if len(networks) > 1:
+            raise SettingError("a model of your own is reconciled alone: give one network")
+        return _own_axes(networks[0], given if vary is not None else None)
+    chosen = {one.name: one.given for one in given}
+    for name, values in chosen.items():
+        if values is None and name not in AXES:
             raise UnknownNameError("searched argument", name, AXES)
         for card in cards:
             if not card.accepts(name):
                 raise SettingError(f"{card.name} takes no {name}")
     found: dict[str, list[Any]] = {}
-    for name, values in AXES.items():
-        if (vary is not None and name not in vary) or not all(card.accepts(name) for card in cards):
+    for name in AXES if vary is None else sorted(chosen, key=_place):
+        if not all(card.accepts(name) for card in cards):
             continue
         own = [card.argument(name) for card in cards]
-        if name in ("width", "widths") and any(value != own[0] for value in own):
+        values = chosen.get(name)
+        if values is None and name in ("width", "widths") and any(value != own[0] for value in own):
             # one width for networks of several widths would not be a small difference
             continue
-        different = [value for value in values(cards[0]) if any(value != one for one in own)]
+        tried = AXES[name](cards[0]) if values is None else values
+        different = [value for value in tried if any(value != one for one in own)]
         if different:
             found[name] = different
     return found
 
 
+def _place(name: str) -> int:
+    return list(AXES).index(name) if name in AXES else len(AXES)
+
+
+def _own_axes(network: Subject, given: Sequence[Varied] | None) -> dict[str, list[Any]]:
+    if given is None:
+        given = [Varied(name) for name in parameters(network) if isinstance(argument(network, name), int)]
+    found: dict[str, list[Any]] = {}
+    for one in given:
+        check_accepts(network, one.name)
+        own = argument(network, one.name)
+        values = one.given
+        if values is None:
+            if isinstance(own, bool):
+                values = (not own,)
+            elif isinstance(own, int):
+                values = tuple(own + step for step in _WIDTH_STEPS if own + step > 0)
+            else:
+                raise SettingError(
+                    f"{network.name}: {one.name} (={own!r}) is no whole number: say which values it may take, for "
+                    f"example --vary {one.name}=8..64"
+                )
+        # True equals 1, but is another argument
+        different = [value for value in values if (type(value), value) != (type(own), own)]
+        if different:
+            found[one.name] = different
+    return found
+
+
 def architectures(
-    cards: Sequence[Card], changes: int, vary: Sequence[str] | None = None
+    networks: Sequence[Subject], changes: int, vary: Sequence[str] | None = None
 ) -> Iterator[tuple[Change, ...]]:
     """Every set of at most ``changes`` changed arguments, the smallest sets first.
 
-    The same changes go to all cards; whether a network can be built with them is for the caller to find out.
+    The same changes go to all networks; whether one can be built with them is for the caller to find out.
     """
-    axes = axes_of(cards, vary)
+    axes = axes_of(networks, vary)
     for count in range(changes + 1):
         for names in combinations(axes, count):
             if len({_SAME_AXIS.get(name, name) for name in names}) == count:
                 for values in product(*(axes[name] for name in names)):
                     changed = tuple(zip(names, values, strict=True))
-                    if not _says_nothing(cards, changed):
+                    if not _says_nothing(networks, changed):
                         yield changed
 
 
-def _says_nothing(cards: Sequence[Card], changes: tuple[Change, ...]) -> bool:
+def _says_nothing(networks: Sequence[Subject], changes: tuple[Change, ...]) -> bool:
     """Whether an argument of E4 layers is changed where no network has such layers."""
     if not any(name in _OF_E4_LAYERS for name, _ in changes):
         return False
-    layers = [dict(changes).get("layer", card.argument("layer")) for card in cards]
-    return all(card.accepts("layer") for card in cards) and "e4" not in layers
+    if not all(isinstance(one, Card) and accepts(one, "layer") for one in networks):
+        return False
+    return "e4" not in [dict(changes).get("layer", argument(one, "layer")) for one in networks]
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def test_the_table_says_how_much_was_searched(monkeypatch, capsys):
     assert "every figure rounded or truncated: " in text
     assert "chance: of 1,000 made-up versions of one row (e4net)" in text
     assert "simplest: encoder_norm=True; macs; truncated" in text
-    assert "values besides the card's: encoder_norm 1, reduction 3" in text
+    assert "values besides its own: encoder_norm 1, reduction 3" in text
     assert max(map(len, out.splitlines())) <= 80
     assert "reconcile: 8 of 8 done" in err
     assert run(monkeypatch, capsys, *arguments)[1] == out
@@ -78,6 +78,9 @@ def test_none_found_is_said(monkeypatch, capsys):
         (["e4net", "--params", "18K", "--changes", "-1"], "must not be negative"),
         (["e4net", "--params", "18K", "--vary", "depth"], "unknown searched argument"),
         (["e4net", "--params", "18K", "--limit", "0"], "--limit (=0) must be a positive integer"),
+        (["e4net", "--params", "18K", "--vary", "width=9..8"], "is empty"),
+        (["e4net", "--params", "18K", "--arg", "width=9"], "is for a model of your own"),
+        (["nets.py:build", "--params", "18K"], "needs its inputs"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(monkeypatch, capsys, arguments, message):
@@ -86,3 +89,52 @@ def test_bad_input_is_one_line_and_exit_code_2(monkeypatch, capsys, arguments, m
     assert out == ""
     assert err.count("\n") == 1
     assert message in err
+
+
+NETS = """
+from torch import nn
+
+class Two(nn.Module):
+    def __init__(self, width=8):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, width, 3, bias=False), nn.Linear(5, width, bias=False)
+
+    def forward(self, image, extra):
+        return self.a(image).mean((2, 3)) + self.b(extra)
+"""
+
+
+def test_a_model_of_ones_own_with_two_inputs(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nets.py").write_text(NETS)
+    arguments = ("nets.py:Two", "--input", "1x3x8x8", "--input", "1x5", "--vary", "width=8..40")
+    code, out, err = run(monkeypatch, capsys, *arguments, "--params", str(32 * 24), "--flops", str(2 * 24 * 977))
+    text = " ".join(out.split())
+    assert code == 0
+    assert "simplest: width=24; 2 FLOPs per MAC" in text
+    assert "searched 132 combinations of 33 architectures" in text
+    assert "counted from what one call of nets.py:Two on (1x3x8x8 1x5) runs" in text
+    assert "33 of 33 done" in err
+    code, out, err = run(monkeypatch, capsys, *arguments, "--published")
+    assert (code, out) == (2, "")
+    assert "has no published rows" in err
+    code, _, err = run(monkeypatch, capsys, "nets.py:Two", "--input", "1x3x8x8", "--params", "1K")
+    assert code == 2
+    assert "missing 1 required positional argument" in err
+
+
+def test_an_interrupt_shows_what_was_searched(monkeypatch, capsys):
+    from e4profile.reconcile.building import Counter
+
+    count, calls = Counter.__call__, []
+
+    def stops(self, subject):
+        calls.append(subject)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return count(self, subject)
+
+    monkeypatch.setattr(Counter, "__call__", stops)
+    code, out, _ = run(monkeypatch, capsys, "e4net", "--params", "18.8K", *FEW)
+    assert code == 130
+    assert "interrupted: 5 more architectures were not tried" in " ".join(out.split())
