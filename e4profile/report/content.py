@@ -22,7 +22,7 @@ from e4profile.tables.sweep import sweep_table
 
 SWEPT_GROUPS = ("p4", "p4m")
 TABLES, DRAWINGS, VERSIONS, PAGE = "tables", "figures", "versions.json", "index.html"
-WITNESSES = ("torch", "fvcore", "thop", "sympy", "matplotlib")
+WITNESSES = ("torch", "fvcore", "thop", "sympy", "jinja2", "matplotlib", "pillow")
 """The packages whose version may change what the folder holds."""
 
 _TITLE = "e4profile: the exact cost of group-equivariant networks"

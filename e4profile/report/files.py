@@ -74,7 +74,8 @@ def check_report(out: Path, done: Callable[[str], None]) -> Staleness:
     """Compare a folder, byte for byte, with what would be made now.
 
     What a library draws or prints is compared where its version is the recorded one: with another matplotlib the
-    figures are compared by their CSV, with another sympy the page is compared without its formulas.
+    figures are compared by their CSV, with another pillow the PNG files are not, with another sympy the page is
+    compared without its formulas.
 
     Raises:
         SettingError: without a report in the folder, or when a record in it cannot be read.
@@ -112,6 +113,8 @@ def _version_note(name: str, recorded: dict[str, str], installed: dict[str, str]
     note = f"made with {name} {recorded.get(name, 'of unknown version')}, {installed[name]} is installed"
     if name == "matplotlib":
         return f"{note}: figures are compared by their CSV only"
+    if name == "pillow":
+        return f"{note}: PNG files are not compared"
     if name == "sympy":
         return f"{note}: the page is compared without its formulas"
     return f"{note}: a difference may come from that"
@@ -124,7 +127,7 @@ def _difference(out: Path, made: Path, name: str, other: set[str]) -> str:
     if not after.is_file():
         return f"{name}: superfluous"
     drawn = name.startswith(f"{DRAWINGS}/") and before.suffix in _DRAWN
-    if drawn and "matplotlib" in other:
+    if drawn and ("matplotlib" in other or (before.suffix == ".png" and "pillow" in other)):
         return ""
     old, new = before.read_bytes(), after.read_bytes()
     if old == new:
@@ -137,7 +140,7 @@ def _difference(out: Path, made: Path, name: str, other: set[str]) -> str:
 
 def _comparable(content: bytes, name: str, other: set[str]) -> str:
     text = content.decode("utf-8", errors="backslashreplace")
-    if name == PAGE and "matplotlib" in other:
+    if name == PAGE and other & {"matplotlib", "pillow"}:
         text = _IMAGE.sub("", text)
     if name == PAGE and "sympy" in other:
         text = _MATH.sub("", text)

@@ -157,6 +157,19 @@ def test_with_another_matplotlib_figures_are_compared_by_their_numbers(written: 
     assert "figures/a-figure.svg: missing" in check_report(written, _silent).differences
 
 
+def test_with_another_pillow_png_files_alone_are_not_compared(written: Path) -> None:
+    picture = written / "figures/a-figure.png"
+    picture.write_bytes(picture.read_bytes() + b"x")
+    assert ["a-figure.png: stale" in text for text in check_report(written, _silent).differences] == [True]
+    _with_version(written, "pillow")
+    stale = check_report(written, _silent)
+    assert stale.differences == []
+    assert ["PNG files are not compared" in note for note in stale.notes] == [True]
+    drawing = written / "figures/a-figure.svg"
+    drawing.write_bytes(drawing.read_bytes() + b" ")
+    assert ["a-figure.svg: stale" in text for text in check_report(written, _silent).differences] == [True]
+
+
 def test_with_another_sympy_the_page_is_compared_without_its_formulas(written: Path) -> None:
     page = written / "index.html"
     page.write_text(page.read_text("utf-8").replace("<mi>A</mi>", "<mi>B</mi>"))
