@@ -56,6 +56,7 @@ keeps_input, is_masked = _indicator("delta_input"), _indicator("delta_mask")
 is_reference = _indicator("delta_reference")
 is_shared_out = _indicator("delta_shares")
 is_sliced = _indicator("delta_slice")
+is_roomy = _indicator("delta_room")
 is_large = _indicator("delta_large")
 is_large_encoder, is_large_squeeze = _indicator("delta_large_V"), _indicator("delta_large_K")
 is_cropped = _indicator("delta_crop")
@@ -104,6 +105,7 @@ MEANING: dict[sp.Symbol, str] = {
     keeps_input: "1 where a pooling keeps its input for backward, else 0",
     is_masked: "1 where dropout draws a mask, else 0",
     is_reference: "1 where the aggregation runs as unfold, multiply, sum, else 0",
+    is_roomy: "1 where unfolded values are fewer than the values, else 0",
     is_sliced: "1 where a strided branch slices out the positions it samples, else 0",
     is_large: "1 where a filter bank is so large that its gradient is folded in the same step of autograd, else 0",
     is_large_encoder: "1 where the encoder's filter bank is large in that sense, else 0",

@@ -18,7 +18,7 @@ from e4profile.layers.grid import window_reason
 from e4profile.layers.group_conv import GroupConv2d
 from e4profile.layers.norm import FieldBatchNorm2d, FieldGroupNorm
 from e4profile.layers.pointwise import PointwiseConv2d
-from e4profile.layers.saved import ACCUMULATE, STATISTICS
+from e4profile.layers.saved import ACCUMULATE, SPARE, STATISTICS
 from e4profile.ops import aggregate, generate_and_aggregate
 from e4profile.symbols import (
     A_K,
@@ -37,6 +37,7 @@ from e4profile.symbols import (
     is_large_squeeze,
     is_reference,
     is_regrouped,
+    is_roomy,
     is_sampled,
     is_sliced,
     k,
@@ -131,6 +132,8 @@ class E4Conv2d(EquivariantLayer):
         "hidden by element": is_reference * is_regrouped * (c_in / r) * A * h_out * w_out,
         "reference stencils": is_reference * A * s * k**2 * h_out * w_out,
         "reference columns": is_reference * c_out * A * k**2 * h_out * w_out,
+        # unfold starts from a storage as large as its input
+        "reference columns, unused": is_reference * is_roomy * c_out * A * (h * w - k**2 * h_out * w_out),
     }
     saved_constant = {
         "encoder filters": (1 - has_encoder_bias) * c_in * c_out * A**2,
@@ -144,6 +147,7 @@ class E4Conv2d(EquivariantLayer):
         "encoder norm statistics": STATISTICS,
         "reference stencils": ACCUMULATE,
         "reference columns": ACCUMULATE,
+        "reference columns, unused": SPARE,
     }
     peak = E4
     printed = {
@@ -270,6 +274,7 @@ class E4Conv2d(EquivariantLayer):
             is_sliced: int(not kernel and self.stride > 1),
             is_large_encoder: int(_is_large(self.encoder)), is_large_squeeze: int(_is_large(self.squeeze)),
             is_reference: int(reference),
+            is_roomy: int(self.kernel**2 * self._strided(rows) * self._strided(columns) < rows * columns),
         }  # fmt: skip
 
     def _strided(self, size: int) -> int:

@@ -91,12 +91,21 @@ QUICK = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCh
     squeeze_affine=st.sampled_from(["field", "channel"]),
     implementation=st.sampled_from(["auto", "reference"]),
     dtype=st.sampled_from(DTYPES),
+    device=st.sampled_from(["meta", "cpu"]),
 )
-def test_random_e4_layers(group, size, hidden, reduction, slices, per_slice, dtype, **arguments: Any):
+def test_random_e4_layers(group, size, hidden, reduction, slices, per_slice, dtype, device, **arguments: Any):
     c_in = hidden * reduction
     layer = E4Conv2d(c_in, slices * per_slice, group=group, reduction=reduction, slices=slices, **arguments)
     channels = c_in * group.order
-    assert_exact(between_stock_layers(layer, channels), (channels, *size), dtype)
+    assert_exact(between_stock_layers(layer, channels), (channels, *size), dtype, device)
+
+
+def test_unfold_keeps_a_storage_of_its_inputs_size():
+    layer = E4Conv2d(2, 2, 1, group="p4", stride=2, implementation="reference")
+    for device, unused in (("cpu", 8 * 4 * (7 * 7 - 4 * 4)), ("meta", 0)):
+        assert_exact(between_stock_layers(layer, 8), (8, 7, 7), torch.bfloat16, device)
+        (stated,) = predict_saved(layer, (8, 7, 7), dtype=torch.bfloat16, device=device).layers
+        assert stated.per_image_bytes.get("reference columns, unused", 0) == unused
 
 
 @QUICK
