@@ -78,9 +78,9 @@ def count(
     columns = tuple(known[key] for key in count_columns(counters))
     notes = (*gap_notes(measured), *(ledger_notes(measured) if "dispatch" in counters else ()), *found.notes)
     if output_format == "json":
-        inputs = " ".join(map(str, found.specs)) or "x".join(map(str, found.example("meta").single_shape or ()))
+        given = " ".join(map(str, found.specs)) or "x".join(map(str, found.example("meta").single_shape or ()))
         document = count_document(
-            found.name, rows, arguments=found.arguments, inputs=inputs, convention=convention_name, notes=notes,
+            found.name, rows, arguments=found.arguments, inputs=given, convention=convention_name, notes=notes,
             columns=count_columns(counters),
         )  # fmt: skip
         sys.stdout.write(document_text(document))

@@ -103,6 +103,17 @@ def _annotate(result: GuardResult, platform: str | None, *, to_stderr: bool) -> 
             (sys.stderr if to_stderr else sys.stdout).write(f"{line}\n")
 
 
+EXAMPLE = """\b
+[[tool.e4profile.models]]  # in pyproject.toml; [[models]] in e4profile.toml
+name = "small"             # or a card's name, without build and input
+build = "net.py:build"
+input = "1x3x32x32"
+args = { width = 16 }
+params_max = 25_000        # also macs_max, saved_bytes_max, ...
+"""
+"""A configuration, line by line as it is written (the mark keeps the lines apart)."""
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("guard")(guard)
+    app.command("guard", epilog=EXAMPLE)(guard)

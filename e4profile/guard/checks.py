@@ -67,9 +67,11 @@ def check_baseline(name: str, before: ModelCosts | None, after: ModelCosts, comm
             yield check
             continue
         asked = ", ".join(setting_changes(before, after))
+        # the committed figure would be wrong from then on
+        why = "; the baseline is exact: an improvement has to be accepted too" if actual < expected else ""
         message = (
             f"{UNITS[quantity]}: expected {expected:,} (baseline), actual {actual:,} ({_moved(expected, actual)}); "
-            f"layers: {listed(changes) or 'none'}{f'; asked differently: {asked}' if asked else ''}; "
+            f"layers: {listed(changes) or 'none'}{f'; asked differently: {asked}' if asked else ''}{why}; "
             f"if this is meant, accept it with: {command}"
         )
         yield replace(check, status="deviation", message=message)
@@ -104,7 +106,8 @@ def check_budgets(
             message = (
                 f"{UNITS[quantity]}: expected at most {limit:,} (budget), actual {actual:,} "
                 f"({_moved(limit, actual)}); "
-                f"{f'grown layers: {listed(grown)}' if grown else f'largest layers: {largest}'}"
+                f"{f'grown layers: {listed(grown)}' if grown else f'largest layers: {largest}'}; "
+                f"if this is meant, raise {quantity}_max"
             )
             check = replace(check, status="deviation", message=message)
         yield check

@@ -110,3 +110,27 @@ def test_a_bad_configuration_names_key_and_value(tmp_path: Path, text: str, reas
 def test_a_missing_configuration_says_what_to_write(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="cannot be read"):
         load_config(tmp_path / "none.toml")
+
+
+def test_the_example_in_the_help_is_a_configuration(tmp_path: Path) -> None:
+    from typer.main import get_command
+
+    from e4profile.cli.guard import EXAMPLE
+    from e4profile.cli.main import app
+
+    command = get_command(app).commands["guard"]  # type: ignore[attr-defined]
+    assert command.epilog == EXAMPLE
+    text = EXAMPLE.removeprefix("\b\n")
+    (model,) = load_config(write(tmp_path, text)).models
+    assert (model.name, model.build, model.inputs) == ("small", "net.py:build", ("1x3x32x32",))
+    assert (model.arguments, model.budgets) == ({"width": 16}, Budgets(params_max=25_000))
+    alone = text.replace("[[tool.e4profile.models]]", "[[models]]")
+    assert load_config(write(tmp_path, alone, "e4profile.toml")).models == (model,)
+    assert all(len(line) <= 78 for line in text.splitlines())
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_read(tmp_path: Path, encoding: str) -> None:
+    file = tmp_path / "e4profile.toml"
+    file.write_text("[[models]]\nname = 'z2cnn'\n", encoding=encoding)
+    assert load_config(file).models[0].name == "z2cnn"

@@ -90,6 +90,7 @@ def test_an_improvement_deviates_from_the_baseline_only_until_it_is_accepted(tmp
     found = guard(tmp_path, **smaller)
     assert set(messages(found)) == {"baseline params", "baseline macs"}
     assert f"actual {macs_of(3):,} ({macs_of(3) - macs_of(4):+,}" in messages(found)["baseline macs"]
+    assert "the baseline is exact: an improvement has to be accepted too" in messages(found)["baseline macs"]
     assert "if this is meant, accept it with: e4profile guard --update" in messages(found)["baseline macs"]
     assert guard(tmp_path, update=True, **smaller).exit_code == 0
     assert guard(tmp_path, **smaller).exit_code == 0
