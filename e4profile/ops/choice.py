@@ -75,13 +75,14 @@ def triton_reason(tensor: torch.Tensor) -> str | None:
     if importlib.util.find_spec("triton") is None:
         return "the triton package is not installed"
     if os.environ.get("TRITON_INTERPRET") == "1":
-        return _interpreter_reason()
+        return interpreter_reason()
     if not tensor.is_cuda:
         return f"the tensors are on {tensor.device}, not on a CUDA device"
     return None
 
 
-def _interpreter_reason() -> str | None:
+def interpreter_reason() -> str | None:
+    """Why the installed Triton's interpreter cannot be trusted, or None if it can."""
     triton, numpy = version("triton"), version("numpy")
     if _release(triton) < (3, 2) and _release(numpy) >= (2, 0):
         return f"the interpreter of triton {triton} adds to pointers wrongly with numpy {numpy}"

@@ -15,7 +15,8 @@ from e4profile.ops import triton_kernels
 
 Gradients = tuple["torch.Tensor | None", "torch.Tensor | None", "torch.Tensor | None", "torch.Tensor | None"]
 
-# Bytes of stencils alive at once: enough for full launches, far below what a whole batch takes.
+# Bytes of one buffer of stencils, of which backward has two: enough for full launches, far below what a whole
+# batch takes.
 STENCIL_BYTES = 1 << 27
 
 

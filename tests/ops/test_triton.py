@@ -14,6 +14,7 @@ import torch
 
 from e4profile.errors import SettingError
 from e4profile.ops import aggregate, generate_and_aggregate, triton_reason
+from e4profile.ops.choice import interpreter_reason
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 HAS_TRITON = importlib.util.find_spec("triton") is not None
@@ -53,7 +54,7 @@ def compare(call, inputs, dtype):
 @runs_here
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("k", [1, 3, 5])
-@pytest.mark.parametrize("sizes", [(0, 2, 2, 2), (1, 1, 1, 1), (2, 3, 2, 3)])
+@pytest.mark.parametrize("sizes", [(0, 2, 2, 2), (1, 1, 1, 1), (1, 3, 2, 3)])
 def test_aggregate(sizes, k, stride):
     (B, A, s, c), (h, w) = sizes, (7, 6)
     h_out, w_out = (h - 1) // stride + 1, (w - 1) // stride + 1
@@ -83,7 +84,7 @@ def test_any_strides():
 
 @runs_here
 @pytest.mark.parametrize("stencil_bytes", [1, 1 << 27])
-@pytest.mark.parametrize(("B", "stride"), [(0, 1), (3, 1), (2, 2)])
+@pytest.mark.parametrize(("B", "stride"), [(0, 1), (2, 1), (2, 2)])
 def test_generate_and_aggregate(B, stride, stencil_bytes, monkeypatch):
     from e4profile.ops import generated_triton
 
@@ -115,7 +116,7 @@ def test_auto_on_cuda_is_equal_to_the_plain_path():
 
 @runs_here
 def test_planes_without_one_step_between_places():
-    stencils, values = random((2, 3, 2, 9, 5, 4), (2, 2, 2, 3, 8, 9))
+    stencils, values = random((1, 2, 1, 9, 5, 4), (1, 1, 2, 2, 8, 9))
     cropped = [stencils, values.detach()[..., 1:6, 2:6].requires_grad_()]
     compare(lambda name, *t: aggregate(*t, 3, 1, name), cropped, torch.float64)
     column = [t.detach()[..., :1].expand(t.shape).requires_grad_() for t in (stencils, cropped[1])]
@@ -132,7 +133,7 @@ def test_gradients_take_one_launch(wanted, monkeypatch):
     monkeypatch.setattr(
         triton_kernels, "_launch_backward", lambda *a: launched.append(a[2]) or launch(*a)
     )
-    inputs = random((2, 3, 2, 9, 5, 4), (2, 2, 2, 3, 5, 4))
+    inputs = random((1, 2, 2, 9, 5, 4), (1, 2, 2, 2, 5, 4))
     leaves = [inputs[i] for i in wanted]
     inputs = [t if i in wanted else t.detach() for i, t in enumerate(inputs)]
     fast, slow = (aggregate(*inputs, 3, 1, name).pow(2).sum() for name in ("triton", "reference"))
@@ -146,7 +147,7 @@ def test_gradients_take_one_launch(wanted, monkeypatch):
 @runs_here
 @pytest.mark.parametrize("wanted", [(0,), (1,), (2,), (3,), (0, 3), (1, 2)])
 def test_each_gradient_of_generate_and_aggregate_alone(wanted):
-    inputs = random((3, 2, 3, 4, 4), (2, 18, 3), (2, 18), (3, 2, 2, 2, 4, 4))
+    inputs = random((1, 2, 3, 4, 4), (2, 18, 3), (2, 18), (1, 2, 2, 2, 4, 4))
     leaves = [inputs[i] for i in wanted]
     inputs = [t if i in wanted else t.detach() for i, t in enumerate(inputs)]
     fast, slow = (generate_and_aggregate(*inputs, 3, 1, n).pow(2).sum() for n in ("triton", "reference"))
@@ -271,6 +272,7 @@ def test_compiles_without_a_gpu_and_without_atomics(name, flags, kind, tmp_path,
 
 @needs_triton
 @pytest.mark.skipif(INTERPRETED, reason="already in Triton's interpreter")
+@pytest.mark.skipif(HAS_TRITON and interpreter_reason() is not None, reason="Triton's interpreter is wrong here")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the kernels are compiled and tested on the GPU")
 def test_in_the_interpreter():
     """The tests above again, in a process whose Triton interprets."""
