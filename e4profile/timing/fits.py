@@ -32,11 +32,11 @@ def parse_seconds(text: str) -> float:
     Raises:
         SettingError: for anything else.
     """
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*(\S+)\s*", text)
+    match = re.fullmatch(r"\s*([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*(\S+)\s*", text)
     if not match or match[2] not in _UNITS_S:
         raise SettingError(f"--fits: {text!r} is not a time such as 30ms, 0.5s or 250us")
     seconds = float(Fraction(match[1]) * _UNITS_S[match[2]])
-    if not 0 < seconds < math.inf:
+    if not seconds:
         raise SettingError(f"--fits: {text!r} must be longer than nothing")
     return seconds
 
