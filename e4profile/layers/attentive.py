@@ -163,8 +163,8 @@ class _AttentiveConv2d(EquivariantLayer):
         """Why no timeline is stated."""
         del input_shape
         return (
-            "the gradients of the responses come in along four paths and are added up in an order that autograd "
-            "chooses; no timeline states it"
+            "about sixty storages, with copies that come and go wherever a size is one, and gradients of the "
+            "responses along four paths: nobody has stated that timeline"
         )
 
     def dimensions(self, input_shape: Shape) -> Dimensions:

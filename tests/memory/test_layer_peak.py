@@ -35,8 +35,8 @@ from e4profile.symbols import B, c_in
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16]
 REFUSED = {
-    "AttentiveGroupConv2d": "added up in an order",
-    "AttentiveLiftingConv2d": "added up in an order",
+    "AttentiveGroupConv2d": "nobody has stated that timeline",
+    "AttentiveLiftingConv2d": "nobody has stated that timeline",
     "GroupSelfAttention2d": "a loop over the group's elements",
     "LiftingSelfAttention2d": "a loop over the group's elements",
 }
