@@ -6,7 +6,7 @@ that are live then, each rounded up to the allocator's granularity. The input an
 and do not count; the output and the gradients of the input and the parameters live to the end. What depends on an
 argument has a factor of 0 or 1: an indicator symbol, or ``several(n)``.
 
-The timelines hold for training with every parameter trainable, and for an input that needs a gradient.
+The timelines hold on the CPU, in training with every parameter trainable, and for an input that needs a gradient.
 """
 
 from __future__ import annotations
