@@ -147,7 +147,7 @@ def _grid(
                     raise SettingError(f"{card.name} has no E4 layers, so it takes no {name} (={values[0]})")
             yield Setting(card.name, sized)
             continue
-        yield Setting(f"{card.name}-gcnn", _gcnn(sized), baseline=True)
+        yield Setting(f"{card.name}-gcnn", gcnn(sized), baseline=True)
         for r, s in product(
             dict.fromkeys(reductions or DEFAULT_REDUCTIONS), dict.fromkeys(slices or DEFAULT_SLICES)
         ):
@@ -164,7 +164,7 @@ def _given(**arguments: Any) -> dict[str, Any]:
     return {name: value for name, value in arguments.items() if value is not None}
 
 
-def _gcnn(card: Card) -> Card:
+def gcnn(card: Card) -> Card:
     """The group-convolutional network of the same topology: the arguments of E4 layers say nothing there."""
     e4_only = ("reduction", "slices", "channels_per_slice", "concatenate", "encoder_norm", "squeeze_affine")
     kept = {name: value for name, value in card.arguments.items() if name not in e4_only}

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from e4profile.cli.options import Overrides, names, overrides
-from e4profile.cli.output import emit, note
+from e4profile.cli.options import MODEL, MODEL_HELP, Arguments, Inputs, Overrides, names, overrides
+from e4profile.cli.output import note, terminal_width
 
-if TYPE_CHECKING:
-    from e4profile.cards import Card
-    from e4profile.render.tables import Table
+_LIST_WIDTH = 100
 
 
 def plot(
@@ -22,9 +21,11 @@ def plot(
     ] = None,
     models: Annotated[
         list[str] | None,
-        typer.Argument(help="Card names or card files; the kind's own default.", metavar="[MODELS...]"),
+        typer.Argument(help=f"The kind's own default without names. {MODEL_HELP}", metavar=f"[{MODEL}]..."),
     ] = None,
     settings: Overrides = None,
+    inputs: Inputs = None,
+    arguments: Arguments = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the figures.", metavar="DIR")] = Path("figures"),
     formats: Annotated[
         list[str] | None,
@@ -40,60 +41,54 @@ def plot(
 
     The paths written go to stdout. Figures of times are drawn from records and never measure.
     """
-    from e4profile.errors import SettingError
+    from e4profile.cli.subjects import named, several_subjects
+    from e4profile.errors import SettingError, UnknownNameError
     from e4profile.figures import FIGURES, draw, find_figure
+    from e4profile.figures.registry import check_shows
     from e4profile.render.style import FORMATS, check_folder
 
     if list_kinds:
-        emit(_listing(), "table")
+        typer.echo(_listing(), nl=False)
         return
     if kind is None:
         raise SettingError(f"which figure? KIND is one of {', '.join(FIGURES)}; or --list")
     figure = find_figure(kind)
+    for ending in names(formats):
+        if ending not in FORMATS:
+            raise UnknownNameError("figure format", ending, FORMATS)
     check_folder(out)
-    chosen: list[Any] = names(models)
+    given_names = names(models)
+    for name in given_names:
+        check_shows(figure, name)
     given = overrides(settings)
-    if given:
-        if not figure.takes_settings:
-            raise SettingError(f"--set: {kind} shows what was published or recorded, which no setting changes")
-        chosen = [_with_settings(name, given) for name in chosen or figure.default_models()]
+    if given and not figure.takes_settings:
+        raise SettingError(f"--set: {kind} shows what was published or recorded, which no setting changes")
+    chosen: list[Any] = given_names
+    if figure.from_records is not None and (inputs or arguments):
+        raise SettingError(f"{kind} is drawn from records, which no --input or --arg changes")
+    if figure.from_records is None and (given_names or given or inputs or arguments):
+        if (inputs or arguments) and not given_names:
+            raise SettingError("--input and --arg are of a model of your own: name it")
+        _, chosen = several_subjects(given_names or list(figure.default_models()), settings, inputs, arguments)
+        chosen = [named(one, given) for one in chosen]
     for path in draw(kind, chosen, out, formats=names(formats) or FORMATS, records=records):
         typer.echo(path)
     note(f"{kind}: {figure.meaning}")
 
 
-def _with_settings(name: str, given: dict[str, Any]) -> Card:
-    """The card with some arguments replaced, which its name then says."""
-    from dataclasses import replace
-
-    from e4profile.cards import find_card
-
-    card = find_card(name).with_arguments(given)
-    said = " ".join(f"{key}={value}" for key, value in given.items())
-    return replace(card, name=f"{card.name} {said}")
-
-
-def _listing() -> Table:
+def _listing() -> str:
+    """Every kind with what it shows, in whole sentences, as wide as the terminal."""
     from e4profile.figures import FIGURES
-    from e4profile.render.tables import Column, Table
 
-    return Table(
-        title="Figures",
-        columns=(
-            Column("kind", "kind", "text", priority=100),
-            Column("meaning", "meaning", "text", priority=90),
-            Column("models", "default models", "text", priority=50),
-        ),
-        rows=tuple(
-            {
-                "kind": figure.kind,
-                "meaning": figure.meaning,
-                "models": _some(figure.default_models()) or "every network recorded",
-            }
-            for figure in FIGURES.values()
-        ),
-        notes=("draw one: e4profile plot KIND [MODELS...] --out DIR",),
-    )
+    width = terminal_width() or _LIST_WIDTH
+    lines = ["Figures: e4profile plot KIND [MODELS...] --out DIR", ""]
+    for figure in FIGURES.values():
+        models = _some(figure.default_models()) or "every network recorded"
+        own = "cards only" if figure.only_cards else "cards and models of your own"
+        for place, text in enumerate((figure.meaning, f"default: {models}; {own}")):
+            lead = f"{figure.kind:<11}" if place == 0 else " " * 11
+            lines += textwrap.wrap(text, width, initial_indent=lead, subsequent_indent=" " * 11)
+    return "\n".join(lines) + "\n"
 
 
 def _some(models: Sequence[str]) -> str:

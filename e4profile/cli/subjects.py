@@ -83,8 +83,10 @@ def several_subjects(
 
 
 def named(subject: Subject, given: dict[str, object]) -> Subject:
-    """The same network under a name that says what was changed."""
-    if not given:
+    """The same card under a name that says what was changed; a model of one's own keeps its name."""
+    from e4profile.cards import Card
+
+    if not given or not isinstance(subject, Card):
         return subject
     said = " ".join(f"{key}={value}" for key, value in given.items())
     return replace(subject, name=f"{subject.name} {said}")

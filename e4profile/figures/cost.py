@@ -12,6 +12,7 @@ from e4profile.errors import SettingError
 from e4profile.groups import as_group
 from e4profile.layers.containers import trace
 from e4profile.measure import measure
+from e4profile.plans import gcnn
 
 _DEFAULT_MODELS = ("e4net",)
 
@@ -110,6 +111,6 @@ def _gcnn_count(card: Card) -> tuple[int, int] | None:
     """Parameters and MACs of the group-convolutional network of the same topology, by closed form."""
     if not card.accepts("layer") or card.argument("layer") != "e4":
         return None
-    gcnn = card.with_arguments({"layer": "group"})
-    count = count_closed_form(gcnn.build("meta"), gcnn.input_shape())
+    baseline = gcnn(card)
+    count = count_closed_form(baseline.build("meta"), baseline.input_shape())
     return count.params, count.macs

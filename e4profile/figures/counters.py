@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from e4profile.cards import Card, all_cards
+from e4profile.figures.registry import drawn_name
 from e4profile.measure import measure
+from e4profile.targets import Subject
 
 STOCK = ("fvcore", "thop")
 _BESIDES = ("e4net", "e4net-large")
@@ -18,20 +20,23 @@ def default_models() -> tuple[str, ...]:
     return (*(name for _, name in sorted(table)), *_BESIDES)
 
 
-def counter_rows(cards: Sequence[Card]) -> list[dict[str, Any]]:
+def counter_rows(networks: Sequence[Subject]) -> list[dict[str, Any]]:
     """One row per network and stock counter, for one image; the counters run the real networks.
+
+    A model of one's own is called with its own inputs.
 
     ``macs`` run, by the dispatch counter. ``reported`` is the counter's own figure, of which ``besides`` is charged
     for what is no MAC (norms, pooling) and ``seen`` is the rest. ``reported_share`` and ``seen_share`` are of
     ``macs``. A counter without an answer has None and its ``failure``.
     """
     rows = []
-    for card in cards:
-        found = measure(card, ("dispatch", *STOCK))
+    for network in networks:
+        chosen = ("dispatch", *STOCK)
+        found = measure(network, chosen) if isinstance(network, Card) else network.measure(chosen)
         for counter in STOCK:
             row: dict[str, Any] = {
-                "model": card.name, "counter": counter, "macs": found.dispatch.macs, "reported": None, "besides": None,
-                "seen": None, "reported_share": None, "seen_share": None, "failure": found.failures.get(counter),
+                "model": drawn_name(network), "counter": counter, "macs": found.dispatch.macs, "reported": None,
+                "besides": None, "seen": None, "reported_share": None, "seen_share": None, "failure": found.failures.get(counter),
             }  # fmt: skip
             if counter in found.gaps and found.dispatch.macs:
                 gap = found.gaps[counter]

@@ -6,7 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from e4profile.cards import Card
-from e4profile.memory import predict
+from e4profile.errors import SettingError
+from e4profile.figures.registry import drawn_name
+from e4profile.memory import StepMemory, predict
+from e4profile.targets import Subject, Target
+from e4profile.variants import VariantCounter, built_whole
 
 _DEFAULT_MODELS = ("p4-cnn", "p4-r18", "p4m-r18", "e4net", "p4-e4r18", "p4m-e4r18")
 BATCH_SIZES = (2, 8, 32, 128, 512)
@@ -18,24 +22,41 @@ def default_models() -> tuple[str, ...]:
     return _DEFAULT_MODELS
 
 
-def memory_rows(cards: Sequence[Card], batch_sizes: Sequence[int] = BATCH_SIZES) -> list[dict[str, Any]]:
+def memory_rows(networks: Sequence[Subject], batch_sizes: Sequence[int] = BATCH_SIZES) -> list[dict[str, Any]]:
     """One row per network and batch size, in float32, as PyTorch's own bookkeeping has it; nothing is allocated.
 
     ``constant_bytes`` and ``growing_bytes`` are kept between forward and backward, ``peak_bytes`` is the most that
     both passes hold at once beyond parameters, buffers and input.
+
+    Raises:
+        SettingError: for inputs of one's own model whose leading sizes are no batch.
+        UserCodeError: for what a model of one's own raises.
     """
-    rows = []
-    for card in cards:
-        model = card.build("meta")
-        for batch_size in batch_sizes:
-            step = predict(model, card.input, batch_size)
-            rows.append(
-                {
-                    "model": card.name,
-                    "batch_size": batch_size,
-                    "constant_bytes": step.saved_constant_bytes,
-                    "growing_bytes": step.saved_bytes - step.saved_constant_bytes,
-                    "peak_bytes": step.peak_bytes,
-                }
-            )
-    return rows
+    return [
+        {
+            "model": drawn_name(network),
+            "batch_size": step.batch_size,
+            "constant_bytes": step.saved_constant_bytes,
+            "growing_bytes": step.saved_bytes - step.saved_constant_bytes,
+            "peak_bytes": step.peak_bytes,
+        }
+        for network in networks
+        for step in _steps(network, batch_sizes)
+    ]
+
+
+def _steps(network: Subject, batch_sizes: Sequence[int]) -> list[StepMemory]:
+    if isinstance(network, Card):
+        model = network.build("meta")
+        return [predict(model, network.input, batch_size) for batch_size in batch_sizes]
+    if network.own_batch is None:
+        given = " ".join(map(str, network.specs))
+        raise SettingError(f"{network.name}: the inputs ({given}) must lead with one batch, which the figure varies")
+
+    def predicted(target: Target) -> list[StepMemory]:
+        own = built_whole(target)
+        with target.guarded():
+            return [predict(own, target.batched, batch_size, loss="auto") for batch_size in batch_sizes]
+
+    found: list[StepMemory] = VariantCounter().model_on_meta(network, predicted)
+    return found

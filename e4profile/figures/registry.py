@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import SettingError, UnknownNameError
 
@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from e4profile.cards import Card
     from e4profile.records import Record
     from e4profile.render.style import Plot
+    from e4profile.targets import Subject
 
-Drawing = Callable[[str, "Sequence[Card]"], "list[Plot]"]
+Drawing = Callable[[str, "Sequence[Any]"], "list[Plot]"]
 RecordDrawing = Callable[[str, "Sequence[Record]"], "list[Plot]"]
 
 
@@ -32,7 +33,8 @@ class Figure:
         default_models: the card names that it shows when none are given; empty for every network recorded.
         from_cards: draws cards.
         from_records: draws records instead.
-        takes_settings: whether arguments of the cards may be overridden.
+        takes_settings: whether arguments of the networks may be overridden.
+        only_cards: why it cannot show a model of one's own; empty where it can.
     """
 
     kind: str
@@ -41,6 +43,7 @@ class Figure:
     from_cards: Drawing | None = None
     from_records: RecordDrawing | None = None
     takes_settings: bool = True
+    only_cards: str = ""
 
 
 def find_figure(kind: str) -> Figure:
@@ -56,7 +59,7 @@ def find_figure(kind: str) -> Figure:
 
 def draw(
     kind: str,
-    models: Sequence[str | Card] = (),
+    models: Sequence[str | Subject] = (),
     out: Path = Path("figures"),
     *,
     formats: Sequence[str] = ("svg", "png", "csv"),
@@ -69,7 +72,8 @@ def draw(
 
     Args:
         kind: one of ``FIGURES``.
-        models: names of cards, card files or cards; the figure's default when empty.
+        models: names of cards, card files, cards or models of one's own (see ``e4profile.targets.resolve``); the
+            figure's default when empty. Figures of records take any recorded name.
         out: the folder, created when missing.
         formats: of ``svg``, ``png`` and ``csv``.
         records: a file of records, or a folder that is searched for ``*.jsonl``, for figures of measured times.
@@ -77,6 +81,7 @@ def draw(
     Raises:
         UnknownNameError: for an unknown kind, model or format.
         SettingError: for networks that the figure cannot show.
+        UserCodeError: for what a model of one's own raises.
         NothingRecorded: for a figure of measured times without a record.
     """
     from e4profile.render.style import FORMATS, paper_style, save
@@ -109,22 +114,52 @@ def draw_all(out: Path, records: Path | None = None, notes: list[str] | None = N
     return paths
 
 
-def _plots(figure: Figure, name: str, models: Sequence[str | Card], records: Path | None) -> list[Plot]:
-    from e4profile.cards import Card, find_card
+def check_shows(figure: Figure, name: str) -> None:
+    """Refuse a model of one's own, by its name, for a figure that cannot show it.
 
+    Raises:
+        SettingError: saying why.
+    """
+    from e4profile.targets import is_own
+
+    if figure.only_cards and is_own(name):
+        raise SettingError(f"{figure.kind} cannot show {name}, a model of your own: {figure.only_cards}")
+
+
+def _plots(figure: Figure, name: str, models: Sequence[str | Subject], records: Path | None) -> list[Plot]:
+    from e4profile.cards import find_card
+    from e4profile.targets import is_own
+
+    for one in models:
+        check_shows(figure, one if isinstance(one, str) else one.name)
     if figure.from_records is not None:
-        names = [model.name if isinstance(model, Card) else find_card(model).name for model in models]
+        # a model of one's own is not run for what is recorded of it
+        names = [
+            one.name if not isinstance(one, str) else one if is_own(one) else find_card(one).name for one in models
+        ]
         return figure.from_records(name, _recorded(figure, names, records))
     assert figure.from_cards is not None
     chosen = list(models) or list(figure.default_models())
-    return figure.from_cards(name, [one if isinstance(one, Card) else find_card(one) for one in chosen])
+    if any(isinstance(one, str) and is_own(one) for one in chosen):
+        raise SettingError("a model of your own needs its inputs: resolve it first (e4profile.targets.resolve)")
+    return figure.from_cards(name, [find_card(one) if isinstance(one, str) else one for one in chosen])
 
 
-def _suffix(models: Sequence[str | Card]) -> list[str]:
+def drawn_name(subject: Subject) -> str:
+    """A network's name in a figure: of one's own the end of the path, with the arguments that were given."""
+    from e4profile.cards import Card
+
+    if isinstance(subject, Card):
+        return subject.name
+    given = "".join(f" {name}={value}" for name, value in subject.arguments.items())
+    return f"{subject.name.rpartition('/')[2]}{given}"
+
+
+def _suffix(models: Sequence[str | Subject]) -> list[str]:
     """At most three names, so that the file's name stays one."""
     import re
 
-    names = [model if isinstance(model, str) else model.name for model in models]
+    names = [model if isinstance(model, str) else drawn_name(model) for model in models]
     names = [re.sub(r"[^\w.]+", "-", Path(name).name.removesuffix(".toml")).strip("-") for name in names]
     return names if len(names) <= 3 else [*names[:2], f"and-{len(names) - 2}-more"]
 
@@ -248,12 +283,15 @@ FIGURES: dict[str, Figure] = {
             "cost against r, s, k, width and group order: printed form, exact form and what runs",
             _defaults("cost"),
             _cost,
+            only_cards="it varies a card's group, r, s, k and width in the closed form; for an argument of your "
+            "builder see e4profile match --vary",
         ),
         Figure(
             "ratio-map",
             "E4 layers against group convolutions: ratio of parameters and MACs over (k, A)",
             _defaults("ratio_map"),
             _ratio_map,
+            only_cards="it evaluates closed forms of E4 layers over (k, A), which needs a card's topology",
         ),
         Figure("terms", "each network's MACs stacked by named term", _defaults("terms"), _terms),
         Figure(
@@ -268,6 +306,7 @@ FIGURES: dict[str, Figure] = {
             _defaults("accuracy"),
             _accuracy,
             takes_settings=False,
+            only_cards="it shows published errors; for an error of your own see e4profile pareto --error",
         ),
         Figure(
             "share",
@@ -294,6 +333,8 @@ FIGURES: dict[str, Figure] = {
             "training step against inference, equivariance learned (implicit) or built in (explicit)",
             _defaults("training"),
             _training,
+            only_cards="it sets the published implicitly equivariant networks against their G-CNNs; for the cost of "
+            "your training see e4profile budget",
         ),
     )
 }

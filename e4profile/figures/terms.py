@@ -6,12 +6,18 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from torch import nn
+
 from e4profile.cards import Card
 from e4profile.conventions import MAC_KINDS
+from e4profile.errors import SettingError
+from e4profile.figures.registry import drawn_name
 from e4profile.layers.base import layer_cost
 from e4profile.layers.containers import trace
 from e4profile.layers.group_conv import GroupConv2d
 from e4profile.layers.lifting import LiftingConv2d
+from e4profile.targets import Subject, Target
+from e4profile.variants import VariantCounter
 
 _DEFAULT_MODELS = (
     "p4-cnn", "e4net", "e4net-large", "p4-r18", "p4-e4r18", "p4m-r18", "p4m-e4r18",
@@ -23,26 +29,47 @@ def default_models() -> tuple[str, ...]:
     return _DEFAULT_MODELS
 
 
-def terms_rows(cards: Sequence[Card]) -> list[dict[str, Any]]:
+def terms_rows(networks: Sequence[Subject]) -> list[dict[str, Any]]:
     """One row per network and named term with ``macs``, those of one image, and ``share`` of the network's.
 
+    A model of one's own is called with its own inputs; without a closed form of the whole its terms are the kinds of
+    what runs: convolution, linear, aggregation, attention.
+
     Raises:
-        SettingError: for a network with a part that has no closed form.
+        SettingError: for a card's network with a part that has no closed form, or a network without MACs.
+        UserCodeError: for what a model of one's own raises.
     """
     rows = []
-    for card in cards:
-        found = macs_by_named_term(card)
+    for network in networks:
+        found = macs_by_named_term(network)
         whole = sum(found.values())
+        if not whole:
+            raise SettingError(f"{network.name} runs no MACs to share out")
         rows += [
-            {"model": card.name, "term": term, "macs": macs, "share": macs / whole}
+            {"model": drawn_name(network), "term": term, "macs": macs, "share": macs / whole}
             for term, macs in found.items()
         ]
     return rows
 
 
-def macs_by_named_term(card: Card) -> dict[str, int]:
+def macs_by_named_term(network: Subject) -> dict[str, int]:
     """MACs of one image by the layers' own names of their terms, in order of execution."""
-    _, steps = trace(card.build("meta"), card.input_shape())
+    if not isinstance(network, Card):
+        own: dict[str, int] = VariantCounter().model_on_meta(network, _own_terms)
+        return own
+    return _by_topology(network.build("meta"), network.input_shape())
+
+
+def _own_terms(target: Target) -> dict[str, int]:
+    measured = target.measure(())
+    shape = target.example("meta").single_shape
+    if measured.sizes == "topology" and shape is not None:
+        return _by_topology(target.build(), shape)
+    return {kind: macs for kind, macs in measured.dispatch.operations.items() if kind in MAC_KINDS and macs}
+
+
+def _by_topology(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, int]:
+    _, steps = trace(model, input_shape)
     found: Counter[str] = Counter()
     for step in steps:
         cost = layer_cost(step.form, step.input_shape)

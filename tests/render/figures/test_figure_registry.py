@@ -151,10 +151,102 @@ def test_the_command_writes_and_prints_the_paths(command, tmp_path: Path):
     assert "e4net width=32,encoder," in (tmp_path / "terms-e4net-width-32.csv").read_text()
 
 
-def test_the_command_lists_every_kind(command):
+def test_the_command_lists_every_kind_in_whole_words(command, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "60")
     code, out, _ = command("--list")
     assert code == 0
-    assert all(kind in out for kind in FIGURES)
+    assert max(map(len, out.splitlines())) <= 60
+    words = " ".join(out.split())
+    for figure in FIGURES.values():
+        assert f"{figure.kind} {figure.meaning} default: " in words
+    assert "\u2026" not in out
+    assert words.count("cards only") == 4
+
+
+NETS = """
+import torch
+from torch import nn
+from e4profile.layers import Chain, GroupConv2d, GroupMaxPool, LiftingConv2d
+
+class Two(nn.Module):
+    def __init__(self, width=8):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, width, 3, bias=False), nn.Linear(5, width, bias=False)
+
+    def forward(self, image, extra):
+        return self.a(image).mean((2, 3)) + self.b(extra)
+
+def ours():
+    return Chain(lift=LiftingConv2d(3, 2, 3, group="p4"), conv=GroupConv2d(2, 2, 3, group="p4"))
+
+def plain(width=4):
+    return nn.Sequential(nn.Conv2d(3, width, 3, bias=False), nn.Flatten(), nn.Linear(36 * width, 5, bias=False))
+
+def fails():
+    return nn.Conv2d(9, 1, 3)
+"""
+
+
+@pytest.fixture
+def own(command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nets.py").write_text(NETS)
+
+    def run(*arguments: str) -> tuple[int, dict[str, list[dict[str, str]]], str]:
+        code, out, err = command(*arguments, "-f", "csv", "--out", "figures")
+        found = {}
+        for line in out.splitlines():
+            with Path(line).open() as stream:
+                found[Path(line).name] = list(csv.DictReader(stream))
+        return code, found, err
+
+    return run
+
+
+def test_terms_of_models_of_ones_own(own):
+    code, found, _ = own("terms", "nets.py:ours", "nets.py:plain", "z2cnn", "--input", "1x3x8x8")
+    assert code == 0
+    (rows,) = found.values()
+    macs = {(row["model"], row["term"]): int(row["macs"]) for row in rows}
+    # by topology where there is a closed form of the whole, by kind otherwise
+    assert macs["nets.py:ours", "lifting"] == 27 * 8 * 36
+    assert macs["nets.py:ours", "group convolution"] == 8 * 8 * 9 * 16
+    assert macs["nets.py:plain", "convolution"] == 27 * 4 * 36
+    assert macs["nets.py:plain", "linear"] == 144 * 5
+    assert any(model == "z2cnn" for model, _ in macs)
+
+
+def test_counters_of_models_of_ones_own(own):
+    code, found, _ = own("counters", "nets.py:Two", "--input", "2x3x8x8", "--input", "2x5", "--arg", "width=4")
+    assert code == 0
+    rows = found["counters-nets.py-Two-width-4.csv"]
+    assert {row["model"] for row in rows} == {"nets.py:Two width=4"}
+    assert {row["macs"] for row in rows} == {str(2 * (27 * 4 * 36 + 20))}
+
+
+def test_memory_of_models_of_ones_own(own):
+    code, found, _ = own("memory", "nets.py:Two", "--input", "1x3x8x8", "--input", "1x5")
+    assert code == 0
+    (rows,) = found.values()
+    assert [row["batch_size"] for row in rows] == ["2", "8", "32", "128", "512"]
+    assert int(rows[-1]["peak_bytes"]) > 10 * int(rows[0]["peak_bytes"])
+    code, _, err = own("memory", "nets.py:Two", "--input", "1x3x8x8", "--input", "2x5")
+    assert code == 2
+    assert "must lead with one batch, which the figure varies" in err
+
+
+def test_what_a_model_of_ones_own_raises_names_its_module(own):
+    for kind in ("terms", "counters", "memory"):
+        code, found, err = own(kind, "nets.py:fails", "--input", "1x3x8x8")
+        assert (code, found) == (2, {})
+        assert "in the network itself (Conv2d): RuntimeError" in err.splitlines()[0]
+
+
+def test_recorded_models_of_ones_own_are_drawn_without_running_them(own, records: Path):
+    RecordStore(records / "times.jsonl").append(breakdown("none.py:gone"))
+    code, found, _ = own("share", "none.py:gone", "--records", str(records))
+    assert code == 0
+    assert {row["model"] for row in found["share-none.py-gone.csv"]} == {"none.py:gone"}
 
 
 @pytest.mark.parametrize(
@@ -168,6 +260,14 @@ def test_the_command_lists_every_kind(command):
         (("terms", "--format", "pdf"), "unknown figure format 'pdf'"),
         (("ratio-map", "r18"), "r18 has no E4 layers"),
         (("share", "--records", "nowhere"), "share: no record of kind 'breakdown' in nowhere"),
+        (("cost", "nets.py:build"), "cost cannot show nets.py:build, a model of your own: it varies a card's group"),
+        (("ratio-map", "nets.py:build"), "ratio-map cannot show nets.py:build, a model of your own: "),
+        (("accuracy", "nets.py:build"), "accuracy cannot show nets.py:build, a model of your own: it shows published"),
+        (("training", "nets.py:build"), "training cannot show nets.py:build, a model of your own: "),
+        (("share", "nets.py:build", "--input", "1x3"), "share is drawn from records, which no --input or --arg"),
+        (("memory", "--input", "1x3x8x8"), "--input and --arg are of a model of your own: name it"),
+        (("counters", "nets.py:build"), "nets.py:build needs its inputs"),
+        (("terms", "r18", "--arg", "width=3"), "--arg (width=3) is for a model of your own"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(command, arguments, message, tmp_path: Path):
