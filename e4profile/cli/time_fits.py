@@ -105,7 +105,7 @@ def _table(rows: list[dict[str, object]], limit_s: float, notes: list[str]) -> T
     undecided = sum(row["within_noise"] is True for row in rows)
     told = [
         *(f"{one}: {PASS_MEANINGS[one]}." for one in passes),
-        "The interval is that of the median (95%); one image more is what was measured next above.",
+        "The interval is that of the median (95%); the next batch is the smallest above it that was too slow.",
         *notes,
     ]
     if undecided:

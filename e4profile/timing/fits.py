@@ -17,6 +17,9 @@ from e4profile.timing.statistics import median_interval
 LARGEST_BATCH = 1 << 16
 """No larger batch is tried."""
 
+PRECISION = 100
+"""A batch is found to one part in this many: no median is known better than that."""
+
 _UNITS_S = {
     "ns": Fraction(1, 10**9), "us": Fraction(1, 10**6), "µs": Fraction(1, 10**6), "μs": Fraction(1, 10**6),
     "ms": Fraction(1, 1000), "s": Fraction(1), "min": Fraction(60),
@@ -114,8 +117,8 @@ def largest_batch_within(
     """Find the largest batch whose median time is within a limit.
 
     Times are taken to grow with the batch. After doubling, the line through the two nearest measurements says where
-    to look next; where that does not halve what is left, the middle. The search ends where one image more is too slow,
-    or where the noise hides what lies between.
+    to look next; where that does not halve what is left, the middle. The search ends where one image more, of large
+    batches one per cent more, is too slow, or where the noise hides what lies between.
 
     Args:
         measure: times one batch.
@@ -159,7 +162,7 @@ def largest_batch_within(
             return FittingBatch(lower, None, batch, measured, f"a batch of {batch} does not fit into memory")
         lower, upper = (found, None) if found.fits else (lower, found)
     halve = False
-    while upper.record.batch_size - lower.record.batch_size > 1:
+    while upper.record.batch_size - lower.record.batch_size > max(1, lower.record.batch_size // PRECISION):
         if lower.within_noise and upper.within_noise:
             break
         left = upper.record.batch_size - lower.record.batch_size
