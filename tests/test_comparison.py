@@ -143,6 +143,16 @@ def test_later_records_replace_earlier_ones(tmp_path: Path) -> None:
     assert found.notes == ("a.jsonl: 1 records are replaced by later ones of the same setting",)
 
 
+def test_records_with_a_byte_order_mark_are_all_read(tmp_path: Path) -> None:
+    plain = records(tmp_path / "a.jsonl", sweep_record(), sweep_record(70, reduction=2))
+    marked = tmp_path / "b.jsonl"
+    marked.write_bytes(b"\xef\xbb\xbf" + plain.read_bytes())
+    found = compare_files(plain, marked)
+    assert found.holds
+    assert found.notes == ()
+    assert len(found.counts) == 2 * 4
+
+
 def test_layers_of_a_count_are_compared_by_path(tmp_path: Path) -> None:
     layers = [
         {"agrees": True, "path": p, "layer": "Conv2d", "params": n, "dispatch": 10 * n}

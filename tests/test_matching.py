@@ -16,6 +16,7 @@ from e4profile.matching_targets import is_number, quantity_by_unit, wanted
 from e4profile.matching_time import match_time
 from e4profile.targets import resolve
 from e4profile.timing.samples import Samples
+from e4profile.variants import VariantCounter, changed
 from e4profile.varied import parse_varied
 
 
@@ -152,8 +153,8 @@ def test_bracket_stops_where_nothing_can_be_built():
     assert bracket(lambda _: 1, 10, largest_index=100) == []
 
 
-def test_equal_costs_decide_nothing():
-    with pytest.raises(SettingError, match="slices does not change the params of r18"):
+def test_an_argument_of_layers_that_are_not_there_decides_nothing():
+    with pytest.raises(SettingError, match=r"no slices builds r18: slices \(=\d+\) is of E4 layers, and r18 has none"):
         match(find_card("r18"), "25k", vary="slices")
 
 
@@ -327,7 +328,11 @@ def build(width=4, depth=1, act="relu", kernel=3):
         channels = width
     return nn.Sequential(*layers)
 
+CALLS = []
+
 def fours(width=8):
+    import torch
+    CALLS.append((width, str(torch.get_default_device()) if hasattr(torch, "get_default_device") else "meta"))
     if width % 4:
         raise ValueError(f"width {width} must be divisible by 4")
     return build(width)
@@ -385,6 +390,14 @@ def test_refused_widths_are_passed_over_and_falling_costs_are_found(own):
     assert [p.setting["width"] for p in (found.below, found.nearest, found.above)] == [16, 20, 24]
     found = match(own("falling", "1x64x4x4"), 64 * 9 * 15, vary="groups")
     assert [p.setting["groups"] for p in (found.below, found.nearest, found.above)] == [8, 4, 2]
+
+
+def test_what_the_meta_device_refuses_is_not_tried_in_real_memory(own):
+    target, count = own("fours"), VariantCounter()
+    count(target)
+    with pytest.raises(UserCodeError, match="width 9"):
+        count(changed(target, {"width": 9}))
+    assert target.builder.__globals__["CALLS"] == [(8, "meta"), (9, "meta")]
 
 
 def test_a_model_of_ones_own_is_a_target_too(own):
