@@ -67,7 +67,7 @@ def bank_timeline(
                 ("gradient of convolved", "filters"),
                 when=1 - large,
             ),
-            *gathered("weight", weight, "gradient of filters", 1 - large),
+            *gathered("weight", weight, ("gradient of filters",), 1 - large),
             Step("convolve, backward", gradients, when=large),
             folded("weight", weight, ("gradient of convolved", "gradient of filters", "filters"), large),
             bias_sum(has_bias, c_out, order_out),
@@ -97,7 +97,7 @@ STEERABLE = Timeline(
             },
             ("filters",),
         ),
-        *gathered("sampled kernels", _SAMPLES, "gradient of filters"),
+        *gathered("sampled kernels", _SAMPLES, ("gradient of filters",)),
         Step(
             "sample kernels, backward",
             {"gradient of weight": c_in * c_out * A_rel * n_k},

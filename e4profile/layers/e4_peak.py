@@ -83,15 +83,14 @@ _UNFOLDED = sp.Max(_COLUMNS, _VALUES)
 # a branch that concatenates gathers filters from its weights, the other uses its weights as they are
 _BANK_V, _BANK_K = 1 - has_encoder_bias, 1 - has_squeeze_bias
 _ENCODER, _SQUEEZE = c_in * c_out, c_in * _C_MID
-_SEVERAL_CHANNELS = several(c_out / s)
 
 
 def _rows_gathered(when: sp.Expr) -> tuple[Step, ...]:
     """The gradients of the generator's rows, added up over group elements."""
     taps = s * k**2
     return (
-        *gathered("generator bias", taps, "gradient of generator bias rows", when),
-        *gathered("generator weight", taps * _C_MID, "gradient of generator filters", when),
+        *gathered("generator bias", taps, ("gradient of generator bias rows",), when),
+        *gathered("generator weight", taps * _C_MID, ("gradient of generator filters",), when),
     )
 
 
@@ -151,20 +150,14 @@ _REFERENCE_FORWARD = (
 _REFERENCE_BACKWARD = (
     Step("widen gradient", {"wide gradient": _OUTPUT}, when=is_reference, halves=True),
     Step("multiply, backward: columns", {"gradient of columns": _COLUMNS}, when=is_reference),
-    Step(
-        "multiply, backward: stencils",
-        {
-            "gradient of products": _SEVERAL_CHANNELS * _COLUMNS,
-            "wide gradient of stencils": (1 - _SEVERAL_CHANNELS) * _COLUMNS,
-        },
-        when=is_reference,
-    ),
+    Step("multiply, backward: stencils", {"gradient of products": _COLUMNS}, when=is_reference),
     Step(
         "sum over channels",
-        {"wide gradient of stencils": _SEVERAL_CHANNELS * _STENCILS},
-        ("gradient of products", "wide gradient", "columns", "stencils", "wide stencils"),
-        when=is_reference,
+        {"wide gradient of stencils": _STENCILS},
+        ("gradient of products",),
+        when=is_reference * several(c_out / s),
     ),
+    Step("multiplied", frees=("wide gradient", "columns", "stencils", "wide stencils"), when=is_reference),
     Step("fold", {"wide gradient of values": _UNFOLDED}, ("gradient of columns",), when=is_reference),
     Step(
         "narrow gradient of values",
@@ -176,14 +169,14 @@ _REFERENCE_BACKWARD = (
     Step(
         "narrow gradient of stencils",
         {"gradient of stencils": _STENCILS},
-        ("wide gradient of stencils",),
+        ("wide gradient of stencils", "gradient of products"),
         when=is_reference,
         halves=True,
     ),
     Step(
         "regroup stencils, backward",
         {"gradient of stencils by element": _STENCILS},
-        ("wide gradient of stencils", "gradient of stencils"),
+        ("wide gradient of stencils", "gradient of products", "gradient of stencils"),
         when=is_reference * several(A) * several(s),
     ),
     Step(
@@ -198,6 +191,7 @@ _REFERENCE_BACKWARD = (
             "gradient of stencils by element",
             "gradient of stencils",
             "wide gradient of stencils",
+            "gradient of products",
             "hidden by element",
             "generator filters",
         ),
@@ -268,7 +262,7 @@ _BACKWARD = (
     folded("squeeze weight", _SQUEEZE * A, ("gradient of squeeze filters",), when=is_large_squeeze),
     Step("squeeze, backward", frees=("gradient of squeezed", "squeeze filters", "sampled")),
     *_unsliced("gradient of input by squeeze"),
-    *gathered("squeeze weight", _SQUEEZE * A, "gradient of squeeze filters", _BANK_K - is_large_squeeze),
+    *gathered("squeeze weight", _SQUEEZE * A, ("gradient of squeeze filters",), _BANK_K - is_large_squeeze),
     *_rows_gathered(_FUSED),
     Step(
         "encoder norm, backward",
@@ -305,7 +299,7 @@ _BACKWARD = (
         {"gradient of input": _INPUT},
         ("gradient of input by squeeze", "gradient of input by encoder"),
     ),
-    *gathered("encoder weight", _ENCODER * A, "gradient of encoder filters", _BANK_V - is_large_encoder),
+    *gathered("encoder weight", _ENCODER * A, ("gradient of encoder filters",), _BANK_V - is_large_encoder),
 )
 
 E4 = Timeline(

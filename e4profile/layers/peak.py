@@ -81,12 +81,14 @@ def several(number: sp.Expr) -> sp.Expr:
     return sp.Min(1, number - 1)
 
 
-def gathered(what: str, elements: sp.Expr, gradient: str, when: sp.Expr = sp.S.One) -> tuple[Step, Step]:
+def gathered(
+    what: str, elements: sp.Expr, gradients: tuple[str, ...], when: sp.Expr = sp.S.One
+) -> tuple[Step, Step]:
     """The backward of a gather: the gradient's rows are added up into zeros, and then freed."""
     zeros = f"zeros for {what}"
     return (
         Step(zeros, {zeros: elements}, when=when),
-        Step(f"add up {what}", {f"gradient of {what}": elements}, (zeros, gradient), when=when),
+        Step(f"add up {what}", {f"gradient of {what}": elements}, (zeros, *gradients), when=when),
     )
 
 
@@ -104,14 +106,11 @@ def expanded_bias(present: sp.Expr, fields: sp.Expr, order: sp.Expr) -> Step:
 
 
 def bias_gradient(present: sp.Expr, fields: sp.Expr, order: sp.Expr) -> Terms:
-    """What a convolution's backward makes for ``expanded_bias``: of a single element it is the gradient itself."""
-    return {
-        f"gradient of {BIAS_ROWS}": several(order) * present * fields * order,
-        "gradient of bias": (1 - several(order)) * present * fields,
-    }
+    """What a convolution's backward makes for ``expanded_bias``."""
+    return {f"gradient of {BIAS_ROWS}": present * fields * order}
 
 
 def bias_sum(present: sp.Expr, fields: sp.Expr, order: sp.Expr) -> Step:
-    """The gradient of the copies added up."""
-    made = {"gradient of bias": several(order) * present * fields}
-    return Step("add up bias", made, (f"gradient of {BIAS_ROWS}",))
+    """The gradient of the copies added up; of a single element it is the gradient itself."""
+    made = {"gradient of bias": fields}
+    return Step("add up bias", made, (f"gradient of {BIAS_ROWS}",), when=present * several(order))

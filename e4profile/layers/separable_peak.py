@@ -25,7 +25,6 @@ _SPATIAL_COPY = _FACTORED * _BY_INPUT * several(A) * several(c_out)
 _SPATIAL_COPY_BACK = _FACTORED * _BY_INPUT * several(A)
 _MAPPED_COPY = _FACTORED * _BY_INPUT * several(c_out * A)
 _DENSE_COPY = is_dense * several(c_in) * several(A)
-_OVER_TAPS = is_dense * several(k)
 # the stencil's gradient is a sum over what the products have and the stencil has not
 _OVER_ELEMENTS = is_dense * (1 - (1 - several(A)) * (1 - (1 - _BY_INPUT) * several(c_in)))
 
@@ -38,109 +37,104 @@ _PRODUCTS = c_in * c_out * A * k**2
 SEPARABLE = Timeline(
     forward=(
         expanded_bias(has_bias, c_out, A),
+        Step("act on pointwise weight", {"pointwise rows": _POINTWISE}, when=_FACTORED),
         Step(
-            "act on pointwise weight",
-            {
-                "pointwise filters": (_FACTORED - _POINTWISE_COPY) * _POINTWISE,
-                "pointwise rows": _POINTWISE_COPY * _POINTWISE,
-            },
+            "permute pointwise rows",
+            {"pointwise filters": _POINTWISE},
+            ("pointwise rows",),
+            when=_POINTWISE_COPY,
         ),
-        Step(
-            "permute pointwise rows", {"pointwise filters": _POINTWISE_COPY * _POINTWISE}, ("pointwise rows",)
-        ),
-        Step(
-            "map",
-            {"mapped": (_FACTORED - _MAPPED_COPY) * _MAPPED, "mapped by input field": _MAPPED_COPY * _MAPPED},
-        ),
-        Step("permute mapped", {"mapped": _MAPPED_COPY * _MAPPED}),
-        Step(
-            "act on stencils",
-            {
-                "spatial filters": (_FACTORED - _SPATIAL_COPY) * _SPATIAL,
-                "spatial rows": _SPATIAL_COPY * _SPATIAL,
-            },
-        ),
-        Step("permute spatial rows", {"spatial filters": _SPATIAL_COPY * _SPATIAL}, ("spatial rows",)),
-        Step("multiply factors", {"products": is_dense * _PRODUCTS}),
-        Step(
-            "act on products",
-            {"dense filters": (is_dense - _DENSE_COPY) * _DENSE, "dense rows": _DENSE_COPY * _DENSE},
-        ),
-        Step("permute dense rows", {"dense filters": _DENSE_COPY * _DENSE}, ("products", "dense rows")),
+        Step("map", {"mapped": _MAPPED}, when=_FACTORED),
+        Step("permute mapped", {"mapped, permuted": _MAPPED}, when=_MAPPED_COPY),
+        Step("act on stencils", {"spatial rows": _SPATIAL}, when=_FACTORED),
+        Step("permute spatial rows", {"spatial filters": _SPATIAL}, ("spatial rows",), when=_SPATIAL_COPY),
+        Step("multiply factors", {"products": _PRODUCTS}, when=is_dense),
+        Step("act on products", {"dense rows": _DENSE}, when=is_dense),
+        Step("permute dense rows", {"dense filters": _DENSE}, ("dense rows",), when=_DENSE_COPY),
+        Step("filters are made", frees=("products",), when=is_dense),
         Step("convolve", {"output": B * c_out * A * h_out * w_out}),
-        Step("return", frees=(BIAS_ROWS, "mapped by input field")),
+        Step("return", frees=("mapped",), when=_MAPPED_COPY),
+        Step("return", frees=(BIAS_ROWS,)),
     ),
     backward=(
         Step(
-            "convolve, backward",
+            "convolve, backward: factored",
             {
-                "gradient of input": is_dense * B * c_in * A * h * w,
-                "gradient of mapped": (_FACTORED - _MAPPED_COPY) * _MAPPED,
-                "gradient of permuted": _MAPPED_COPY * _MAPPED,
-                "gradient of spatial filters": _SPATIAL_COPY_BACK * _SPATIAL,
-                "gradient of spatial rows": (_FACTORED - _SPATIAL_COPY_BACK) * _SPATIAL,
-                "gradient of dense filters": _DENSE_COPY * _DENSE,
-                "gradient of dense rows": (is_dense - _DENSE_COPY) * _DENSE,
+                "gradient of mapped, permuted": _MAPPED,
+                "gradient of spatial filters": _SPATIAL,
                 **bias_gradient(has_bias, c_out, A),
             },
-            ("mapped", "spatial filters", "dense filters"),
+            ("mapped, permuted", "mapped", "spatial filters", "spatial rows"),
+            when=_FACTORED,
         ),
         Step(
             "permute spatial rows, backward",
-            {"gradient of spatial rows": _SPATIAL_COPY_BACK * _SPATIAL},
+            {"gradient of spatial rows": _SPATIAL},
             ("gradient of spatial filters",),
+            when=_SPATIAL_COPY_BACK,
         ),
-        *gathered("spatial weight", _FACTORED * c_spatial * c_out * k**2, "gradient of spatial rows"),
+        *gathered(
+            "spatial weight",
+            c_spatial * c_out * k**2,
+            ("gradient of spatial rows", "gradient of spatial filters"),
+            _FACTORED,
+        ),
         Step(
             "permute mapped, backward",
-            {"gradient of mapped": _MAPPED_COPY * _MAPPED},
-            ("gradient of permuted",),
+            {"gradient of mapped": _MAPPED},
+            ("gradient of mapped, permuted",),
+            when=_MAPPED_COPY,
         ),
         Step(
             "map, backward",
-            {
-                "gradient of input": _FACTORED * B * c_in * A * h * w,
-                "gradient of pointwise filters": _POINTWISE_COPY_BACK * _POINTWISE,
-                "gradient of pointwise rows": (_FACTORED - _POINTWISE_COPY_BACK) * _POINTWISE,
-            },
-            ("gradient of mapped", "pointwise filters"),
+            {"gradient of input": B * c_in * A * h * w, "gradient of pointwise filters": _POINTWISE},
+            ("gradient of mapped", "gradient of mapped, permuted", "pointwise filters", "pointwise rows"),
+            when=_FACTORED,
         ),
         Step(
             "permute pointwise rows, backward",
-            {"gradient of pointwise rows": _POINTWISE_COPY_BACK * _POINTWISE},
+            {"gradient of pointwise rows": _POINTWISE},
             ("gradient of pointwise filters",),
+            when=_POINTWISE_COPY_BACK,
         ),
-        *gathered("pointwise weight", _FACTORED * c_in * c_out * A, "gradient of pointwise rows"),
+        *gathered(
+            "pointwise weight",
+            c_in * c_out * A,
+            ("gradient of pointwise rows", "gradient of pointwise filters"),
+            _FACTORED,
+        ),
+        Step(
+            "convolve, backward: dense",
+            {
+                "gradient of input": B * c_in * A * h * w,
+                "gradient of dense filters": _DENSE,
+                **bias_gradient(has_bias, c_out, A),
+            },
+            ("dense filters", "dense rows"),
+            when=is_dense,
+        ),
         Step(
             "permute dense rows, backward",
-            {"gradient of dense rows": _DENSE_COPY * _DENSE},
+            {"gradient of dense rows": _DENSE},
             ("gradient of dense filters",),
+            when=_DENSE_COPY,
         ),
-        *gathered("products", is_dense * _PRODUCTS, "gradient of dense rows"),
-        Step(
-            "multiply factors, backward: spatial",
-            {
-                "gradient of stencils": _OVER_ELEMENTS * _PRODUCTS,
-                "gradient of spatial weight": (is_dense - _OVER_ELEMENTS) * _PRODUCTS,
-            },
-        ),
-        Step(
-            "multiply factors, backward: pointwise",
-            {
-                "gradient of taps": _OVER_TAPS * _PRODUCTS,
-                "gradient of pointwise weight": (is_dense - _OVER_TAPS) * _PRODUCTS,
-            },
-        ),
+        *gathered("products", _PRODUCTS, ("gradient of dense rows", "gradient of dense filters"), is_dense),
+        Step("multiply factors, backward: spatial", {"gradient of stencils": _PRODUCTS}, when=is_dense),
+        Step("multiply factors, backward: pointwise", {"gradient of taps": _PRODUCTS}, when=is_dense),
         Step(
             "sum over taps",
-            {"gradient of pointwise weight": _OVER_TAPS * c_in * c_out * A},
+            {"gradient of pointwise weight": c_in * c_out * A},
             ("gradient of taps",),
+            when=is_dense * several(k),
         ),
         Step(
             "sum over elements",
-            {"gradient of spatial weight": _OVER_ELEMENTS * c_spatial * c_out * k**2},
-            ("gradient of stencils", "gradient of products"),
+            {"gradient of spatial weight": c_spatial * c_out * k**2},
+            ("gradient of stencils",),
+            when=_OVER_ELEMENTS,
         ),
+        Step("factors are differentiated", frees=("gradient of products",), when=is_dense),
         bias_sum(has_bias, c_out, A),
     ),
 )
