@@ -36,7 +36,8 @@ def counter_rows(networks: Sequence[Subject]) -> list[dict[str, Any]]:
         for counter in STOCK:
             row: dict[str, Any] = {
                 "model": drawn_name(network), "counter": counter, "macs": found.dispatch.macs, "reported": None,
-                "besides": None, "seen": None, "reported_share": None, "seen_share": None, "failure": found.failures.get(counter),
+                "besides": None, "seen": None, "reported_share": None, "seen_share": None,
+                "failure": found.failures.get(counter),
             }  # fmt: skip
             if counter in found.gaps and found.dispatch.macs:
                 gap = found.gaps[counter]
