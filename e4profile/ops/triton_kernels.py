@@ -161,7 +161,8 @@ def _channels(c: int) -> tuple[int, int]:
 
 
 def _positions(places: int, channels: int) -> int:
-    return min(POSITIONS_TIMES_CHANNELS // channels, max(16, triton.next_power_of_2(places)))
+    wanted: int = triton.next_power_of_2(places)
+    return min(POSITIONS_TIMES_CHANNELS // channels, max(16, wanted))
 
 
 def _accumulator(dtype: torch.dtype):

@@ -136,9 +136,11 @@ def test_gradients_take_one_launch(wanted, monkeypatch):
     inputs = random((1, 2, 2, 9, 5, 4), (1, 2, 2, 2, 5, 4))
     leaves = [inputs[i] for i in wanted]
     inputs = [t if i in wanted else t.detach() for i, t in enumerate(inputs)]
+    before = [t.detach().clone() for t in inputs]
     fast, slow = (aggregate(*inputs, 3, 1, name).pow(2).sum() for name in ("triton", "reference"))
     for left, right in zip(torch.autograd.grad(fast, leaves), torch.autograd.grad(slow, leaves), strict=True):
         torch.testing.assert_close(left, right, rtol=1e-12, atol=1e-12 * right.abs().max().item())
+    assert all(torch.equal(t, old) for t, old in zip(inputs, before, strict=True))
     assert [[output is not None for output in outputs] for outputs in launched] == [
         [i in wanted for i in range(2)]
     ]
