@@ -28,6 +28,7 @@ from e4profile.symbols import (
     is_large_squeeze,
     is_reference,
     is_regrouped,
+    is_roomy,
     is_sampled,
     is_sliced,
     k,
@@ -79,7 +80,7 @@ _ROWS = A * s * k**2
 _STENCILS = B * _ROWS * h_out * w_out
 _COLUMNS = _OUTPUT * k**2
 # unfold and fold start from a storage of their input's size and let it grow
-_UNFOLDED = sp.Max(_COLUMNS, _VALUES)
+_UNFOLDED = is_roomy * _VALUES + (1 - is_roomy) * _COLUMNS
 # a branch that concatenates gathers filters from its weights, the other uses its weights as they are
 _BANK_V, _BANK_K = 1 - has_encoder_bias, 1 - has_squeeze_bias
 _ENCODER, _SQUEEZE = c_in * c_out, c_in * _C_MID

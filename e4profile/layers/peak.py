@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import sympy as sp
 
 from e4profile.errors import SettingError
+from e4profile.layers.saved import COMPUTE
 from e4profile.terms import Terms
 
 
@@ -74,6 +75,28 @@ class Timeline:
         for name, steps in (("forward", self.forward), ("backward", self.backward)):
             for step in steps:
                 yield name, step
+
+
+def timeline_rows(timeline: Timeline) -> list[dict[str, object]]:
+    """One object per storage of every step, and one per step that makes none: for a layer's formula.
+
+    Keys: ``pass``, ``step``, ``when`` (None for always, else an expression that is 0 or 1), ``halves`` (as in
+    ``Step``), ``term`` and ``elements`` (None where a step only frees), ``unit`` and ``frees``.
+    """
+    return [
+        {
+            "pass": phase,
+            "step": step.name,
+            "when": None if step.when == 1 else step.when,
+            "halves": step.halves,
+            "term": name,
+            "elements": elements,
+            "unit": COMPUTE if name is None else timeline.units.get(name, COMPUTE),
+            "frees": step.frees,
+        }
+        for phase, step in timeline.steps
+        for name, elements in (step.makes.items() or ((None, None),))
+    ]
 
 
 def several(number: sp.Expr) -> sp.Expr:

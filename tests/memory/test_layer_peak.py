@@ -14,7 +14,7 @@ from torch import nn
 from e4profile.errors import SettingError
 from e4profile.groups import GRID_EXACT
 from e4profile.layers import LAYERS, E4Conv2d, GroupConv2d, LiftingConv2d, PointwiseConv2d
-from e4profile.layers.peak import Step, Timeline
+from e4profile.layers.peak import Step, Timeline, timeline_rows
 from e4profile.layers.separable import SeparableGroupConv2d
 from e4profile.layers.stock import STOCK
 from e4profile.layers.stock_peak import STOCK_PEAK
@@ -325,6 +325,16 @@ def test_the_measured_layer_is_left_alone():
     assert not layer.training
     assert all(p.grad is None and p.dtype == torch.float32 for p in layer.parameters())
     assert all(torch.equal(before[name], tensor) for name, tensor in layer.state_dict().items())
+
+
+@pytest.mark.parametrize("name", sorted(set(LAYERS) - set(REFUSED)))
+def test_a_timeline_as_rows_says_all_of_it(name):
+    timeline = LAYERS[name].peak
+    rows = timeline_rows(timeline)
+    made = [(row["pass"], row["step"], row["term"]) for row in rows if row["term"] is not None]
+    assert made == [(phase, step.name, term) for phase, step in timeline.steps for term in step.makes]
+    assert {row["term"]: row["unit"] for row in rows if row["unit"] != "compute"} == dict(timeline.units)
+    assert {freed for row in rows for freed in row["frees"]} <= {term for _, _, term in made}
 
 
 def test_errors_name_the_values():
