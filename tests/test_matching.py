@@ -452,6 +452,7 @@ def test_a_bracket_ends_where_the_candidates_end():
         asked.append(index)
         return index
 
+    assert bracket(cost, 2, last=3) == [1, 2, 3]
     assert bracket(cost, 10**6, last=5000) == [4999, 5000]
     assert max(asked) <= 5000
     assert len(asked) < 200
