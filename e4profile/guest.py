@@ -100,7 +100,6 @@ def _descriptor_kept_for_data() -> Iterator[None]:
         yield
         return
     try:
-        _flush_c()
         os.dup2(err, _STDOUT)
         yield
     finally:

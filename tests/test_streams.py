@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -36,12 +37,11 @@ WORDS = ("C while importing", "raw while importing", "a child", "raw while runni
 
 
 def program(*arguments: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    import os
-
     return subprocess.run(
         [sys.executable, "-m", "e4profile", *arguments],
         cwd=folder, capture_output=True, text=True, check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        # as a shell starts it: C's own buffer stays full until something flushes it
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "", **environment},
     )  # fmt: skip
 
 
