@@ -13,7 +13,7 @@ from torch import nn
 
 from e4profile.errors import SettingError
 from e4profile.groups import GRID_EXACT
-from e4profile.layers import LAYERS, E4Conv2d, GroupConv2d, LiftingConv2d, PointwiseConv2d
+from e4profile.layers import LAYERS, E4Conv2d, GroupConv2d, LiftingConv2d, PointwiseConv2d, SteerableConv2d
 from e4profile.layers.peak import Step, Timeline, timeline_rows
 from e4profile.layers.separable import SeparableGroupConv2d
 from e4profile.layers.stock import STOCK
@@ -163,6 +163,21 @@ def test_random_convolutions(
         arguments |= {"kind": kind, "execution": execution}
     layer = build(fields, c_out, group=group, **arguments)
     assert_exact(layer, (channels_of(layer, fields), *size), **setting)
+
+
+@pytest.mark.parametrize("group", ["C1", "p4"])
+@pytest.mark.parametrize("fields", [(1, 1), (1, 3), (3, 1), (3, 3)])
+@pytest.mark.parametrize("kernel", [1, 5])
+def test_where_filters_are_more_than_maps(group, fields, kernel):
+    """On a single output position the copies of the filters decide the peak."""
+    layers = [build(*fields, kernel, group=group) for build in (GroupConv2d, LiftingConv2d, SteerableConv2d)]
+    for kind in ("g", "gc"):
+        for execution in ("factored", "naive"):
+            layers.append(SeparableGroupConv2d(*fields, kernel, group=group, kind=kind, execution=execution))
+    for layer in layers:
+        for granularity_bytes in (1, 512):
+            size = (channels_of(layer, fields[0]), kernel, kernel)
+            assert_exact(layer, size, batch_size=1, granularity_bytes=granularity_bytes)
 
 
 LARGE = {
