@@ -24,7 +24,7 @@ from e4profile.timing.passes import device_named, dtype_named, fixed_threads, pr
 from e4profile.timing.record import TimeRecord
 from e4profile.timing.samples import StopRule
 from e4profile.training import training_step_macs
-from e4profile.variants import VariantCounter, built_whole, inputs_of
+from e4profile.variants import VariantCounter, built_whole
 
 _EXAMPLES = {"epochs": 100, "batch_size": 64, "training_images": 50000}
 
@@ -294,7 +294,7 @@ def _measure_step(  # noqa: PLR0917 - one caller
 def _measured_step(  # noqa: PLR0917 - one caller
     subject: Subject, batch_size: int, device: str, dtype: str, threads: int | None, rule: StopRule
 ) -> MeasuredStep:
-    model, inputs = subject.build("cpu"), inputs_of(subject)
+    model, inputs = subject.build("cpu"), subject.batched
     record = measure_time(
         model,
         inputs,

@@ -20,6 +20,8 @@ from e4profile.text_files import read_text
 if TYPE_CHECKING:
     from torch import nn
 
+    from e4profile.batches import BatchedInputs
+
     if sys.version_info >= (3, 11):
         from importlib.resources.abc import Traversable
     else:
@@ -244,6 +246,13 @@ class Card:
     def input_shape(self, batch_size: int = 1) -> tuple[int, ...]:
         """(B, channels, h, w)."""
         return (batch_size, *self.input)
+
+    @property
+    def batched(self) -> BatchedInputs:
+        """The images of one call, which can be made for any batch, dtype and device."""
+        from e4profile.batches import BatchedInputs
+
+        return BatchedInputs.of(self.input)
 
 
 def _folder() -> Traversable:

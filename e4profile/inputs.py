@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import SettingError, UnknownNameError, positive
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from e4profile.plain_values import plain_value
 
 if TYPE_CHECKING:
     import torch
@@ -87,10 +82,9 @@ def parse_input(text: str) -> InputSpec:
         name, rest = "", text
     if name.endswith(":") and len(name) > 1:
         try:
-            value = tomllib.loads(f"value = {rest}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = rest
-        return InputSpec(name[:-1], value=value)
+            return InputSpec(name[:-1], value=plain_value(rest))
+        except RecursionError:
+            raise SettingError(f"--input: the value of {name[:-1]} is nested too deeply") from None
     match = _SPEC.fullmatch(rest)
     if match is None or (assigned and not name.strip(":")):
         raise SettingError(

@@ -141,7 +141,7 @@ class Target:
         from e4profile.batches import BatchedInputs
 
         if self.card is not None:
-            return BatchedInputs.of(self.card.input)
+            return self.card.batched
         return BatchedInputs(self.specs) if self.specs else BatchedInputs(given=self.example())
 
     @property
@@ -224,7 +224,19 @@ class Target:
 
 
 Subject: TypeAlias = Card | Target
-"""What most commands need: ``name``, ``title``, ``arguments`` and ``build(device)``."""
+"""What most commands need: ``name``, ``title``, ``arguments``, ``batched`` and ``build(device)``."""
+
+
+def full_name(subject: Subject) -> str:
+    """The name with the arguments that were given for it, which sets two networks of one builder apart.
+
+    ``e4net width=2`` for a card whose width is overridden, ``net.py:build depth=3`` for a model of one's own.
+    """
+    card = subject if isinstance(subject, Card) else subject.card
+    given = dict(subject.arguments)
+    if card is not None:
+        given = {key: value for key, value in given.items() if key in card.overridden}
+    return " ".join([subject.name, *(f"{key}={value}" for key, value in given.items())])
 
 
 @contextmanager

@@ -18,7 +18,6 @@ from e4profile.targets import Subject, Target
 if TYPE_CHECKING:
     from torch import nn
 
-    from e4profile.batches import ModelInputs
     from e4profile.measure import Measurement
 
 
@@ -202,11 +201,6 @@ def _beyond_what_runs(operations: Mapping[str, int]) -> dict[str, int]:
     from e4profile.compare import WITNESSED_KINDS
 
     return {kind: amount for kind, amount in operations.items() if kind not in WITNESSED_KINDS}
-
-
-def inputs_of(subject: Subject) -> ModelInputs:
-    """What a network is called with, at any batch size."""
-    return subject.input if isinstance(subject, Card) else subject.batched
 
 
 def built_whole(target: Target) -> nn.Module:

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import re
-import sys
 from dataclasses import dataclass
 from typing import Any
 
 from e4profile.errors import SettingError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from e4profile.plain_values import plain_value
 
 _SPAN = re.compile(r"(?P<first>-?[0-9]+)\.\.(?P<last>-?[0-9]+)(?:\.\.(?P<step>-?[0-9]+))?")
 _MOST = 10**6
@@ -77,13 +72,9 @@ def _span(rest: str, option: str, text: str) -> range:
 
 def _values(rest: str) -> tuple[Any, ...]:
     try:
-        return tuple(tomllib.loads(f"values = [{rest}]")["values"])
-    except (tomllib.TOMLDecodeError, RecursionError):
-        return tuple(_value(part.strip()) for part in rest.split(","))
-
-
-def _value(text: str) -> Any:
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
-        return text
+        listed = plain_value(f"[{rest}]")
+        if isinstance(listed, list):
+            return tuple(listed)
+        return tuple(plain_value(part.strip()) for part in rest.split(","))
+    except RecursionError:
+        return tuple(part.strip() for part in rest.split(","))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,7 +78,8 @@ Arguments = Annotated[
     list[str] | None,
     typer.Option(
         "--arg",
-        help="An argument of the builder, e.g. --arg width=64 (TOML values). Repeatable.",
+        help="An argument of the builder, e.g. --arg width=64 --arg weights=None --arg bias=False: TOML values, None "
+        "and null, True and False; anything else is text. Repeatable.",
         metavar="KEY=VALUE",
     ),
 ]
@@ -137,24 +137,20 @@ def names(values: list[str] | None) -> list[str]:
 
 
 def overrides(pairs: list[str] | None, option: str = "--set") -> dict[str, Any]:
-    """``key=value`` pairs; a value is read as TOML and otherwise taken as text.
+    """``key=value`` pairs; for the values see ``plain_value``. The last of two values of one key holds.
 
     Raises:
         SettingError: for a pair without ``=``.
     """
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
+    from e4profile.plain_values import plain_value
+
     found: dict[str, Any] = {}
     for pair in pairs or []:
         key, separator, text = pair.partition("=")
         if not separator or not key:
             raise SettingError(f"{option}: {pair!r} must be KEY=VALUE, for example width=24")
         try:
-            found[key] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            found[key] = text
+            found[key] = plain_value(text)
         except RecursionError:
             raise SettingError(f"{option}: the value of {key} is nested too deeply") from None
     return found

@@ -199,11 +199,10 @@ def _measured(
     def timed(subject: Any) -> float:
         from e4profile.targets import guarded
         from e4profile.timing import measure_time
-        from e4profile.variants import inputs_of
 
         with guarded(subject):
             record = measure_time(
-                subject.build("cpu"), inputs_of(subject), device=device, batch_size=_own(subject, batch_size or 1),
+                subject.build("cpu"), subject.batched, device=device, batch_size=_own(subject, batch_size or 1),
                 name=subject.name, min_run_time_s=min(0.2, max_run_time_s), max_run_time_s=max_run_time_s,
             )  # fmt: skip
         notes.extend(f"noisy: {subject.name}: {reason}" for reason in record.samples.noise_reasons)

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from program import Run
 
-from e4profile.cli.main import main
 from e4profile.records import RecordStore
 from e4profile.timing import Samples, TimeRecord
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["e4profile", *map(str, arguments)])
-    with pytest.raises(SystemExit) as end:
-        main()
-    return int(end.value.code or 0)
 
 
 def layer(path: str, params: int) -> dict[str, Any]:
@@ -43,52 +35,54 @@ def counted(tmp_path: Path) -> tuple[Path, Path]:
     return before, after
 
 
-def test_equal_files_pass(counted, monkeypatch, capsys) -> None:
-    assert run(monkeypatch, "compare", counted[0], counted[0]) == 0
-    assert "4 counts: 4 equal, 0 not" in capsys.readouterr().out
-    assert run(monkeypatch, "compare", counted[0], counted[0], "--all", "--format", "json") == 0
-    rows = json.loads(capsys.readouterr().out)
+def test_equal_files_pass(counted, run: Run) -> None:
+    done = run("compare", counted[0], counted[0])
+    assert done.code == 0
+    assert "4 counts: 4 equal, 0 not" in done.out
+    done = run("compare", counted[0], counted[0], "--all", "--format", "json")
+    rows = json.loads(done.out)
+    assert done.code == 0
     assert [(row["verdict"], row["layer"], row["quantity"], row["before"]) for row in rows] == [
         ("equal", "conv", "agrees", 1), ("equal", "conv", "params", 10),
         ("equal", "head", "agrees", 1), ("equal", "head", "params", 5),
     ]  # fmt: skip
 
 
-def test_a_moved_count_fails_and_is_named(counted, monkeypatch, capsys) -> None:
-    assert run(monkeypatch, "compare", *counted, "--format", "json") == 1
-    captured = capsys.readouterr()
-    (row,) = json.loads(captured.out)
-    assert (row["verdict"], row["layer"], row["before"], row["after"], row["change"]) == (
-        "differs",
-        "conv",
-        10,
-        12,
-        2,
-    )
+def test_a_moved_count_fails_and_is_named(counted, run: Run) -> None:
+    done = run("compare", *counted, "--format", "json")
+    (row,) = json.loads(done.out)
+    assert done.code == 1
+    found = [row[key] for key in ("verdict", "layer", "before", "after", "change")]
+    assert found == ["differs", "conv", 10, 12, 2]
     assert row["before_s"] is None
-    assert "4 counts: 3 equal, 1 not" in captured.err
+    assert "4 counts: 3 equal, 1 not" in done.err
 
 
-def test_only_a_slower_time_fails(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_only_a_slower_time_fails(tmp_path: Path, run: Run) -> None:
     quick, slow = timed(tmp_path / "q.jsonl", 1.0), timed(tmp_path / "s.jsonl", 2.0)
-    assert run(monkeypatch, "compare", quick, slow) == 1
-    assert "slower" in capsys.readouterr().out
-    assert run(monkeypatch, "compare", slow, quick) == 0
-    assert "1 times: 1 faster" in capsys.readouterr().out
+    done = run("compare", quick, slow)
+    assert done.code == 1
+    assert "slower" in done.out
+    done = run("compare", slow, quick)
+    assert done.code == 0
+    assert "1 times: 1 faster" in done.out
 
 
-def test_mixed_environments_need_a_word(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_mixed_environments_need_a_word(tmp_path: Path, run: Run) -> None:
     files = timed(tmp_path / "a.jsonl", 1.0), timed(tmp_path / "b.jsonl", 1.0, "two")
-    assert run(monkeypatch, "compare", *files) == 2
-    assert "cpu: 'one' against 'two'" in capsys.readouterr().err
-    assert run(monkeypatch, "compare", *files, "--allow-mixed", "--format", "json") == 0
-    assert json.loads(capsys.readouterr().out)[0]["environments"] == "A B"
+    done = run("compare", *files)
+    assert done.code == 2
+    assert "cpu: 'one' against 'two'" in done.err
+    done = run("compare", *files, "--allow-mixed", "--format", "json")
+    assert done.code == 0
+    assert json.loads(done.out)[0]["environments"] == "A B"
 
 
 @pytest.mark.parametrize("format", ["markdown", "latex", "csv"])
-def test_every_format_shows_the_moved_count(counted, monkeypatch, capsys, format: str) -> None:
-    assert run(monkeypatch, "compare", *counted, "--format", format) == 1
-    assert "differs" in capsys.readouterr().out
+def test_every_format_shows_the_moved_count(counted, run: Run, format: str) -> None:
+    done = run("compare", *counted, "--format", format)
+    assert done.code == 1
+    assert "differs" in done.out
 
 
 @pytest.mark.parametrize(
@@ -99,10 +93,10 @@ def test_every_format_shows_the_moved_count(counted, monkeypatch, capsys, format
         ((), "Missing argument"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(counted, monkeypatch, capsys, arguments, said: str) -> None:
+def test_bad_input_is_one_line_and_exit_code_2(counted, run: Run, arguments, said: str) -> None:
     given = (*counted, *arguments) if arguments[:1] == ("--format",) else (counted[0], *arguments)
-    assert run(monkeypatch, "compare", *given) == 2
-    err = capsys.readouterr().err
+    code, out, err = run("compare", *given)
+    assert (code, out) == (2, "")
     assert err.startswith("e4profile: ")
     assert said in err
     assert err.count("\n") == 1

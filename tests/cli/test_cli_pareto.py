@@ -6,23 +6,10 @@ import json
 
 import pytest
 
-from e4profile.cli import main as program
 
-
-def run(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr("sys.argv", ["e4profile", "pareto", *arguments])
+def test_the_table_names_the_front_and_says_published(run, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    code = 0
-    try:
-        program.main()
-    except SystemExit as stop:
-        code = stop.code
-    output = capsys.readouterr()
-    return code, output.out, output.err
-
-
-def test_the_table_names_the_front_and_says_published(monkeypatch, capsys):
-    code, out, err = run(monkeypatch, capsys, "--table", "3")
+    code, out, err = run("pareto", "--table", "3")
     text = " ".join(out.split())
     assert code == 0
     assert "the front, cheapest first: r=4; r=2; s=2 = r=1 = k=5; s=4" in text
@@ -30,11 +17,11 @@ def test_the_table_names_the_front_and_says_published(monkeypatch, capsys):
     assert "published test error against MACs" in text
     assert max(map(len, out.splitlines())) <= 80
     assert "7 of 7 done" in err
-    assert run(monkeypatch, capsys, "--table", "3")[1] == out
+    assert run("pareto", "--table", "3")[1] == out
 
 
-def test_json_has_exact_costs(monkeypatch, capsys):
-    code, out, _ = run(monkeypatch, capsys, "p4cnn", "z2cnn", "--x", "params", "--format", "json")
+def test_json_has_exact_costs(run):
+    code, out, _ = run("pareto", "p4cnn", "z2cnn", "--x", "params", "--format", "json")
     assert code == 0
     assert json.loads(out) == [
         {
@@ -60,8 +47,8 @@ def test_json_has_exact_costs(monkeypatch, capsys):
     ]
 
 
-def test_the_figure_is_written_on_request(monkeypatch, capsys, tmp_path):
-    code, _, err = run(monkeypatch, capsys, "--table", "4", "--y", "cifar10", "--out", str(tmp_path / "new"))
+def test_the_figure_is_written_on_request(run, tmp_path):
+    code, _, err = run("pareto", "--table", "4", "--y", "cifar10", "--out", str(tmp_path / "new"))
     name = "pareto-4-test-error-cifar10-macs"
     assert code == 0
     assert {path.name for path in (tmp_path / "new").iterdir()} == {
@@ -71,7 +58,7 @@ def test_the_figure_is_written_on_request(monkeypatch, capsys, tmp_path):
     assert "wrote pareto-4" in err
 
 
-def test_costs_come_from_a_sweep(monkeypatch, capsys, tmp_path):
+def test_costs_come_from_a_sweep(run, tmp_path):
     from e4profile.cards import find_card
     from e4profile.plans import Setting
     from e4profile.records import RecordStore
@@ -82,15 +69,15 @@ def test_costs_come_from_a_sweep(monkeypatch, capsys, tmp_path):
         card = find_card("e4net-printed").with_arguments({"slices": slices})
         store.append(measure_setting(Setting(card.name, card)))
     code, out, _ = run(
-        monkeypatch, capsys, "--sweep", str(store.path), "--table", "3", "--x", "params", "--format", "json"
+        "pareto", "--sweep", str(store.path), "--table", "3", "--x", "params", "--format", "json"
     )
     assert code == 0
     assert [(row["network"], row["params"]) for row in json.loads(out)] == [("s=1", 16336), ("s=4", 23986)]
 
 
-def test_time_is_measured(monkeypatch, capsys):
+def test_time_is_measured(run):
     code, out, _ = run(
-        monkeypatch, capsys, "z2cnn", "--x", "time", "--max-run-time-s", "0.02", "--format", "json"
+        "pareto", "z2cnn", "--x", "time", "--max-run-time-s", "0.02", "--format", "json"
     )
     assert code == 0
     assert json.loads(out)[0]["time"] > 0
@@ -120,8 +107,8 @@ def test_time_is_measured(monkeypatch, capsys):
         (["z2cnn", "--x", "memory", "--batch-size", "0"], "--batch-size (=0) must be a positive integer"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(monkeypatch, capsys, arguments, message):
-    code, out, err = run(monkeypatch, capsys, *arguments)
+def test_bad_input_is_one_line_and_exit_code_2(run, arguments, message):
+    code, out, err = run("pareto", *arguments)
     assert code == 2
     assert out == ""
     assert err.count("\n") == 1
@@ -148,15 +135,14 @@ def fails():
 
 
 @pytest.fixture
-def own(monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
+def nets(run, tmp_path):
     (tmp_path / "nets.py").write_text(NETS)
-    return lambda *arguments: run(monkeypatch, capsys, *arguments)
+    return lambda *arguments: run("pareto", *arguments)
 
 
-def test_a_given_error_is_never_shown_as_published(own):
+def test_a_given_error_is_never_shown_as_published(nets):
     arguments = ("z2cnn", "nets.py:build", "--input", "1x1x28x28", "--arg", "width=2", "--error", "nets.py:build=0.9%")
-    code, out, _ = own(*arguments, "-f", "json")
+    code, out, _ = nets(*arguments, "-f", "json")
     assert code == 0
     rows = {row["network"]: row for row in json.loads(out)}
     mine, theirs = rows["nets.py:build"], rows["Z2CNN"]
@@ -164,13 +150,13 @@ def test_a_given_error_is_never_shown_as_published(own):
     assert (theirs["given_error"], theirs["published_error"]) == (None, 5.2)
     assert mine["macs"] == 9 * 2 * 676 + 6760 * 2
     assert (mine["on_front"], theirs["dominated_by"]) == (True, "nets.py:build")
-    text = " ".join(own(*arguments)[1].split())
+    text = " ".join(nets(*arguments)[1].split())
     assert "published test error and given error against MACs" in text
     assert "errors given with --error, neither published nor measured: nets.py:build" in text
 
 
-def test_given_errors_alone_need_no_table_and_cards_take_them_too(own, tmp_path):
-    code, out, err = own("nets.py:build", "e4net", "--input", "1x1x28x28", "--error", "e4net=1.2",
+def test_given_errors_alone_need_no_table_and_cards_take_them_too(nets, tmp_path):
+    code, out, err = nets("nets.py:build", "e4net", "--input", "1x1x28x28", "--error", "e4net=1.2",
                          "--error", "nets.py:build=3", "--x", "params", "--out", "figs")  # fmt: skip
     assert code == 0
     assert out.startswith("Given error against params")
@@ -181,9 +167,9 @@ def test_given_errors_alone_need_no_table_and_cards_take_them_too(own, tmp_path)
 
 
 @pytest.mark.parametrize("x", ["macs", "memory", "time"])
-def test_several_inputs(own, x):
+def test_several_inputs(nets, x):
     arguments = ("nets.py:Two", "z2cnn", "--input", "2x1x28x28", "--input", "2x5", "--error", "nets.py:Two=2")
-    code, out, _ = own(*arguments, "--x", x, "--max-run-time-s", "0.02", "-f", "json")
+    code, out, _ = nets(*arguments, "--x", x, "--max-run-time-s", "0.02", "-f", "json")
     assert code == 0
     rows = {row["network"]: row for row in json.loads(out)}
     if x == "macs":
@@ -196,31 +182,31 @@ def test_several_inputs(own, x):
     assert all(row[x] > 0 for row in rows.values())
 
 
-def test_a_network_whose_published_cost_is_not_reproduced_is_marked(monkeypatch, capsys, tmp_path):
+def test_a_network_whose_published_cost_is_not_reproduced_is_marked(run, tmp_path):
     arguments = ("p4-e4r18", "r18", "--table", "4", "--y", "cifar10", "--x", "params")
-    code, out, _ = run(monkeypatch, capsys, *arguments, "--out", str(tmp_path), "-f", "json")
+    code, out, _ = run("pareto", *arguments, "--out", str(tmp_path), "-f", "json")
     assert code == 0
     marked = {row["card"]: row["unresolved"] for row in json.loads(out)}
     assert marked == {"p4-e4r18": "params 5.8M, flops 1.85G", "r18": None}
-    assert "published cost not reproduced: p4-E4R18" in " ".join(run(monkeypatch, capsys, *arguments)[1].split())
+    assert "published cost not reproduced: p4-E4R18" in " ".join(run("pareto", *arguments)[1].split())
     assert "p4-E4R18\u2020" in next(tmp_path.glob("*.csv")).read_text()
 
 
-def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(own, tmp_path):
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_measured(nets, tmp_path):
     (tmp_path / "file").write_text("")
-    code, out, err = own("z2cnn", "--out", "file")
+    code, out, err = nets("z2cnn", "--out", "file")
     assert (code, out) == (2, "")
     assert "cannot write figures to file" in err
     assert "to do" not in err
 
 
-def test_the_models_own_error_names_its_module(own):
-    code, out, err = own("nets.py:fails", "--input", "1x1x8x8", "--error", "nets.py:fails=1")
+def test_the_models_own_error_names_its_module(nets):
+    code, out, err = nets("nets.py:fails", "--input", "1x1x8x8", "--error", "nets.py:fails=1")
     assert (code, out) == (2, "")
     assert "in the network itself (Conv2d): RuntimeError" in err
 
 
-def test_an_interrupt_keeps_what_is_finished(own, monkeypatch):
+def test_an_interrupt_keeps_what_is_finished(nets, monkeypatch):
     from e4profile.measure import measure
 
     def stops(card, *rest):
@@ -229,8 +215,8 @@ def test_an_interrupt_keeps_what_is_finished(own, monkeypatch):
         return measure(card, *rest)
 
     monkeypatch.setattr("e4profile.measure.measure", stops)
-    code, out, _ = own("z2cnn", "p4cnn")
+    code, out, _ = nets("z2cnn", "p4cnn")
     assert code == 130
     assert "interrupted: 1 of 2 networks; the front is of these alone" in out
-    code, out, _ = own("p4cnn", "c-z2cnn")
+    code, out, _ = nets("p4cnn", "c-z2cnn")
     assert (code, out) == (130, "")

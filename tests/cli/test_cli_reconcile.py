@@ -6,27 +6,13 @@ import json
 
 import pytest
 
-from e4profile.cli import main as program
-
-
-def run(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr("sys.argv", ["e4profile", "reconcile", *arguments])
-    monkeypatch.setenv("COLUMNS", "80")
-    code = 0
-    try:
-        program.main()
-    except SystemExit as stop:
-        code = stop.code
-    output = capsys.readouterr()
-    return code, output.out, output.err
-
-
 FEW = ("--vary", "encoder_norm,reduction")
 
 
-def test_the_table_says_how_much_was_searched(monkeypatch, capsys):
+def test_the_table_says_how_much_was_searched(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     arguments = ("e4net", "--params", "18.8K", "--flops", "17M", *FEW, "--limit", "3")
-    code, out, err = run(monkeypatch, capsys, *arguments)
+    code, out, err = run("reconcile", *arguments)
     text = " ".join(out.split())
     assert code == 0
     assert "searched 4,096 combinations of 8 architectures" in text
@@ -36,12 +22,12 @@ def test_the_table_says_how_much_was_searched(monkeypatch, capsys):
     assert "values besides its own: encoder_norm 1, reduction 3" in text
     assert max(map(len, out.splitlines())) <= 80
     assert "reconcile: 8 of 8 done" in err
-    assert run(monkeypatch, capsys, *arguments)[1] == out
+    assert run("reconcile", *arguments)[1] == out
 
 
-def test_json_is_one_object(monkeypatch, capsys):
+def test_json_is_one_object(run):
     code, out, err = run(
-        monkeypatch, capsys, "e4net", "--rows-of", "e4net-printed", *FEW, "--format", "json", "--limit", "1"
+        "reconcile", "e4net", "--rows-of", "e4net-printed", *FEW, "--format", "json", "--limit", "1"
     )
     found = json.loads(out)
     assert code == 0
@@ -56,14 +42,14 @@ def test_json_is_one_object(monkeypatch, capsys):
     assert "searched 4,096 combinations" in err
 
 
-def test_none_found_is_said(monkeypatch, capsys):
-    code, out, _ = run(monkeypatch, capsys, "p4-e4r18", "--published", "--vary", "encoder_norm,slices")
+def test_none_found_is_said(run):
+    code, out, _ = run("reconcile", "p4-e4r18", "--published", "--vary", "encoder_norm,slices")
     text = " ".join(out.split())
     assert code == 0
     assert "none found that gives 2 figures; the nearest" in text
     assert "0 match" in text
     assert json.loads(
-        run(monkeypatch, capsys, "p4-e4r18", "--published", "--vary", "slices", "-f", "json")[1]
+        run("reconcile", "p4-e4r18", "--published", "--vary", "slices", "-f", "json")[1]
     )["nearest"]
 
 
@@ -83,8 +69,8 @@ def test_none_found_is_said(monkeypatch, capsys):
         (["nets.py:build", "--params", "18K"], "needs its inputs"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(monkeypatch, capsys, arguments, message):
-    code, out, err = run(monkeypatch, capsys, *arguments)
+def test_bad_input_is_one_line_and_exit_code_2(run, arguments, message):
+    code, out, err = run("reconcile", *arguments)
     assert code == 2
     assert out == ""
     assert err.count("\n") == 1
@@ -104,26 +90,25 @@ class Two(nn.Module):
 """
 
 
-def test_a_model_of_ones_own_with_two_inputs(monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
+def test_a_model_of_ones_own_with_two_inputs(run, tmp_path):
     (tmp_path / "nets.py").write_text(NETS)
     arguments = ("nets.py:Two", "--input", "1x3x8x8", "--input", "1x5", "--vary", "width=8..40")
-    code, out, err = run(monkeypatch, capsys, *arguments, "--params", str(32 * 24), "--flops", str(2 * 24 * 977))
+    code, out, err = run("reconcile", *arguments, "--params", str(32 * 24), "--flops", str(2 * 24 * 977))
     text = " ".join(out.split())
     assert code == 0
     assert "simplest: width=24; 2 FLOPs per MAC" in text
     assert "searched 132 combinations of 33 architectures" in text
     assert "counted from what one call of nets.py:Two on (1x3x8x8 1x5) runs" in text
     assert "33 of 33 done" in err
-    code, out, err = run(monkeypatch, capsys, *arguments, "--published")
+    code, out, err = run("reconcile", *arguments, "--published")
     assert (code, out) == (2, "")
     assert "has no published rows" in err
-    code, _, err = run(monkeypatch, capsys, "nets.py:Two", "--input", "1x3x8x8", "--params", "1K")
+    code, _, err = run("reconcile", "nets.py:Two", "--input", "1x3x8x8", "--params", "1K")
     assert code == 2
     assert "missing 1 required positional argument" in err
 
 
-def test_an_interrupt_shows_what_was_searched(monkeypatch, capsys):
+def test_an_interrupt_shows_what_was_searched(run, monkeypatch):
     from e4profile.reconcile.building import Counter
 
     count, calls = Counter.__call__, []
@@ -135,6 +120,6 @@ def test_an_interrupt_shows_what_was_searched(monkeypatch, capsys):
         return count(self, subject)
 
     monkeypatch.setattr(Counter, "__call__", stops)
-    code, out, _ = run(monkeypatch, capsys, "e4net", "--params", "18.8K", *FEW)
+    code, out, _ = run("reconcile", "e4net", "--params", "18.8K", *FEW)
     assert code == 130
     assert "interrupted: 5 more architectures were not tried" in " ".join(out.split())

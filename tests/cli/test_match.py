@@ -6,23 +6,9 @@ import json
 
 import pytest
 
-from e4profile.cli import main as program
 
-
-def run(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr("sys.argv", ["e4profile", "match", *arguments])
-    monkeypatch.setenv("COLUMNS", "80")
-    code = 0
-    try:
-        program.main()
-    except SystemExit as stop:
-        code = stop.code
-    output = capsys.readouterr()
-    return code, output.out, output.err
-
-
-def test_json_is_one_object_of_exact_integers(monkeypatch, capsys):
-    code, out, _ = run(monkeypatch, capsys, "c-z2cnn", "--to", "z2cnn", "--format", "json")
+def test_json_is_one_object_of_exact_integers(run):
+    code, out, _ = run("match", "c-z2cnn", "--to", "z2cnn", "--format", "json")
     assert code == 0
     assert json.loads(out) == {
         "model": "c-z2cnn",
@@ -37,24 +23,25 @@ def test_json_is_one_object_of_exact_integers(monkeypatch, capsys):
     }
 
 
-def test_the_table_shows_the_runners_up(monkeypatch, capsys):
-    code, out, _ = run(monkeypatch, capsys, "c-z2cnn", "--to", "z2cnn")
+def test_the_table_shows_the_runners_up(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = run("match", "c-z2cnn", "--to", "z2cnn")
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()[4:7]] == ["below", "nearest", "above"]
     assert "near tie: width 57 is 393 away, the nearest 392" in " ".join(out.split())
     assert max(map(len, out.splitlines())) <= 80
-    assert run(monkeypatch, capsys, "c-z2cnn", "--to", "z2cnn")[1] == out
+    assert run("match", "c-z2cnn", "--to", "z2cnn")[1] == out
 
 
 @pytest.mark.parametrize("arguments", [["--params", "25k"], ["--by", "params", "--to", "25000"]])
-def test_numbers_are_targets(monkeypatch, capsys, arguments):
-    code, out, _ = run(monkeypatch, capsys, "p4cnn", *arguments, "-f", "json")
+def test_numbers_are_targets(run, arguments):
+    code, out, _ = run("match", "p4cnn", *arguments, "-f", "json")
     assert code == 0
     assert json.loads(out)["setting"] == {"width": 10}
 
 
-def test_settings_are_kept(monkeypatch, capsys):
-    code, out, _ = run(monkeypatch, capsys, "e4net", "--macs", "3G", "--set", "slices=4", "--format", "json")
+def test_settings_are_kept(run):
+    code, out, _ = run("match", "e4net", "--macs", "3G", "--set", "slices=4", "--format", "json")
     found = json.loads(out)
     assert code == 0
     assert found["by"] == "macs"
@@ -85,17 +72,17 @@ def test_settings_are_kept(monkeypatch, capsys):
         (["nets.py:build", "--to", "25k"], "needs its inputs"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(monkeypatch, capsys, arguments, message):
-    code, out, err = run(monkeypatch, capsys, *arguments)
+def test_bad_input_is_one_line_and_exit_code_2(run, arguments, message):
+    code, out, err = run("match", *arguments)
     assert code == 2
     assert out == ""
     assert err.count("\n") == 1
     assert message in err
 
 
-def test_time_is_measured_and_said_so(monkeypatch, capsys):
+def test_time_is_measured_and_said_so(run):
     code, out, err = run(
-        monkeypatch, capsys, "p4cnn", "--to", "800us", "--max-run-time-s", "0.02", "--format", "json"
+        "match", "p4cnn", "--to", "800us", "--max-run-time-s", "0.02", "--format", "json"
     )
     found = json.loads(out)
     assert code == 0
@@ -107,21 +94,21 @@ def test_time_is_measured_and_said_so(monkeypatch, capsys):
     assert "a setting not measured may come nearer" in err
 
 
-def test_a_time_has_its_unit_and_its_interval(monkeypatch, capsys):
+def test_a_time_has_its_unit_and_its_interval(run):
     arguments = ("p4cnn", "--to", "30ms", "--vary", "width=1..2", "--max-run-time-s", "0.05")
-    code, out, _ = run(monkeypatch, capsys, *arguments)
+    code, out, _ = run("match", *arguments)
     assert code == 0
     assert "p4cnn nearest to 30.00 ms" in out
     assert "95% from" in out
     assert "no setting looked at takes that long" in " ".join(out.split())
 
 
-def test_out_of_reach_is_no_tie(monkeypatch, capsys):
-    code, out, _ = run(monkeypatch, capsys, "p4cnn", "--params", "1G", "--vary", "width=10..12")
+def test_out_of_reach_is_no_tie(run):
+    code, out, _ = run("match", "p4cnn", "--params", "1G", "--vary", "width=10..12")
     assert code == 0
     assert "out of reach: the target lies above every setting that can be built" in " ".join(out.split())
     assert "tie" not in out
-    assert "out of reach" in run(monkeypatch, capsys, "p4cnn", "--params", "1")[1]
+    assert "out of reach" in run("match", "p4cnn", "--params", "1")[1]
 
 
 NETS = """
@@ -146,35 +133,34 @@ def raises(width=8):
 
 
 @pytest.fixture
-def own(monkeypatch, capsys, tmp_path):
-    monkeypatch.chdir(tmp_path)
+def nets(run, tmp_path):
     (tmp_path / "nets.py").write_text(NETS)
-    return lambda *arguments: run(monkeypatch, capsys, *arguments)
+    return lambda *arguments: run("match", *arguments)
 
 
-def test_models_of_ones_own(own):
-    code, out, err = own("nets.py:Two", "--input", "2x3x8x8", "--input", "2x5", "--params", "1k", "-f", "json")
+def test_models_of_ones_own(nets):
+    code, out, err = nets("nets.py:Two", "--input", "2x3x8x8", "--input", "2x5", "--params", "1k", "-f", "json")
     found = json.loads(out)
     assert code == 0
     assert (found["setting"], found["value"]) == ({"width": 31}, 32 * 31)
     assert "counted from what one call runs" in err
-    code, out, _ = own("nets.py:Two", "--input", "2x3x8x8", "--input", "2x5", "--macs", "60k", "-f", "json")
+    code, out, _ = nets("nets.py:Two", "--input", "2x3x8x8", "--input", "2x5", "--macs", "60k", "-f", "json")
     assert json.loads(out)["value"] == 2 * (27 * 36 + 5) * 31
-    code, out, _ = own("nets.py:Two", "--input", "2x3x8x8", "--input", "2x5", "--to", "12ms", "--vary", "width=1..2",
+    code, out, _ = nets("nets.py:Two", "--input", "2x3x8x8", "--input", "2x5", "--to", "12ms", "--vary", "width=1..2",
                        "--max-run-time-s", "0.02", "-f", "json")  # fmt: skip
     assert code == 0
     assert json.loads(out)["by"] == "time"
 
 
-def test_a_target_of_ones_own_and_lazy_layers(own):
-    code, out, err = own("z2cnn", "--to", "nets.py:build", "--to-arg", "width=100", "--input", "1x3x6x6", "-f", "json")
+def test_a_target_of_ones_own_and_lazy_layers(nets):
+    code, out, err = nets("z2cnn", "--to", "nets.py:build", "--to-arg", "width=100", "--input", "1x3x6x6", "-f", "json")
     assert code == 0
     assert json.loads(out)["target"] == 2700 + 100 * 16 * 2 + 2
     assert "building" in err
 
 
-def test_memory_of_a_model_of_ones_own(own):
-    code, out, _ = own("nets.py:Two", "--input", "1x3x8x8", "--input", "1x5", "--to", "1MiB")
+def test_memory_of_a_model_of_ones_own(nets):
+    code, out, _ = nets("nets.py:Two", "--input", "1x3x8x8", "--input", "1x5", "--to", "1MiB")
     assert code == 0
     assert "nearest to 1,048,576 bytes" in out
     assert "at batch 2" in " ".join(out.split())
@@ -190,8 +176,8 @@ def test_memory_of_a_model_of_ones_own(own):
         (["nets.py:raises", "--input", "1x3x8x8", "--params", "1k"], "cannot build with (): ValueError: never"),
     ],
 )  # fmt: skip
-def test_bad_models_of_ones_own_are_one_line_and_exit_code_2(own, arguments, message):
-    code, out, err = own(*arguments)
+def test_bad_models_of_ones_own_are_one_line_and_exit_code_2(nets, arguments, message):
+    code, out, err = nets(*arguments)
     assert (code, out) == (2, "")
     (line,) = [line for line in err.splitlines() if line.startswith("e4profile: ")]
     assert message in line
