@@ -25,17 +25,22 @@ _FAMILIES: dict[str, str] = {
         uniform""",
     "element by element": """
         _prelu_kernel abs acos acosh add addcdiv addcmul angle asin asinh atan atan2 atanh bitwise_and bitwise_not
-        bitwise_or bitwise_xor ceil celu clamp clamp_max clamp_min copysign cos cosh deg2rad div elu eq erf erfc erfinv
-        exp exp2 expm1 floor floor_divide fmod frac ge gelu glu gt hardshrink hardsigmoid hardswish hardtanh heaviside
-        isfinite isinf isnan le leaky_relu lerp log log10 log1p log2 log_sigmoid_forward logaddexp logical_and
-        logical_not logical_or logical_xor logit lt maximum minimum mish mul nan_to_num ne neg polar pow prelu rad2deg
-        reciprocal relu remainder round rsqrt rsub sgn sigmoid sign silu sin sinc sinh softplus softshrink sqrt square
-        sub tan tanh threshold true_divide trunc""",
+        bitwise_or bitwise_xor ceil celu clamp clamp_max clamp_min copysign cos cosh deg2rad digamma div elu eq erf
+        erfc erfinv exp exp2 expm1 floor floor_divide fmod frac ge gelu glu gt hardshrink hardsigmoid hardswish
+        hardtanh heaviside hypot isfinite isinf isnan le leaky_relu lerp lgamma log log10 log1p log2
+        log_sigmoid_forward logaddexp logical_and logical_not logical_or logical_xor logit lt maximum minimum mish mul
+        nan_to_num ne neg polar pow prelu rad2deg reciprocal relu remainder round rrelu_with_noise rsqrt rsub sgn
+        sigmoid sign silu sin sinc sinh softplus softshrink sqrt square sub tan tanh threshold true_divide trunc
+        xlogy""",
     "reductions and orderings": """
         _embedding_bag _embedding_bag_forward_only _weight_norm_interface all amax amin aminmax any argmax argmin
-        argsort bincount bucketize count_nonzero cummax cummin cumprod cumsum index_add kthvalue linalg_vector_norm
-        logcumsumexp logsumexp max median min nanmedian nansum native_norm norm prod scatter_add scatter_reduce
-        searchsorted segment_reduce sort std std_mean sum topk var var_mean torchvision::nms""",
+        argsort bincount bucketize count_nonzero cummax cummin cumprod cumsum histc index_add kthvalue
+        linalg_vector_norm logcumsumexp logsumexp max median min mode nanmedian nansum native_norm norm prod renorm
+        scatter_add scatter_reduce searchsorted segment_reduce sort std std_mean sum topk var var_mean
+        torchvision::nms""",
+    "losses": """
+        _ctc_loss binary_cross_entropy binary_cross_entropy_with_logits huber_loss kl_div mse_loss multi_margin_loss
+        multilabel_margin_loss_forward nll_loss nll_loss2d_forward nll_loss_forward smooth_l1_loss soft_margin_loss""",
     "softmax": "_log_softmax _softmax _safe_softmax",
     "pooling and resampling": """
         _adaptive_avg_pool2d _adaptive_avg_pool3d _upsample_bicubic2d_aa _upsample_bilinear2d_aa

@@ -100,11 +100,42 @@ def _attention_macs(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor)
     return math.prod(query.shape[:-1]) * key.shape[-2] * (query.shape[-1] + value.shape[-1])
 
 
+def _trilinear(
+    first: torch.Tensor, weight: torch.Tensor, second: torch.Tensor, *expanded: Any, **_: Any
+) -> int:
+    """Terms of the contraction of three tensors: every position of all dimensions, of ``expanded`` size 1 dropped.
+
+    ``nn.Bilinear`` contracts weight (c_out, i, j) with the outer product of its inputs, which is made element by
+    element: B * c_out * i * j.
+    """
+    shapes = []
+    for tensor, dims in zip((first, weight, second), expanded, strict=False):
+        sizes = list(tensor.shape)
+        for dim in sorted(dims):
+            sizes.insert(dim, 1)
+        shapes.append(sizes)
+    return math.prod(max(sizes) for sizes in zip(*shapes, strict=True))
+
+
+def _distances(first: torch.Tensor, _: torch.Tensor, p: float, *__: Any, out: torch.Tensor, **___: Any) -> int:
+    # a square of a difference is accumulated per coordinate; of other exponents nothing is a product
+    return int(out.numel()) * int(first.shape[-1]) if p == 2 else 0
+
+
 _PRODUCTS: dict[str, Callable[..., int]] = {
     "aten::dot": lambda first, *_, **__: int(first.numel()),
     "aten::vdot": lambda first, *_, **__: int(first.numel()),
     "aten::mv": lambda matrix, *_, **__: int(matrix.numel()),
     "aten::addmv": lambda _, matrix, *__, **___: int(matrix.numel()),
+    "aten::addr": lambda *_, out, **__: int(out.numel()),
+    "aten::_trilinear": _trilinear,
+    "aten::_cdist_forward": _distances,
+    # by a matrix product of points with two more coordinates, the squared norm and 1
+    "aten::_euclidean_dist": lambda first, *_, out, **__: int(out.numel()) * (int(first.shape[-1]) + 2),
+    "aten::_pdist_forward": lambda points, p=2, *_, out, **__: _distances(points, points, p, out=out),
+    "aten::affine_grid_generator": lambda theta, *_, out, **__: int(out.numel()) * int(theta.shape[-1]),
+    # each component is a difference of two products
+    "aten::linalg_cross": lambda *_, out, **__: 2 * int(out.numel()),
     "aten::addbmm": lambda _, first, second, **__: int(first.numel()) * int(second.shape[-1]),
     "aten::_scaled_dot_product_flash_attention_for_cpu": lambda q, k, v, *_, **__: _attention_macs(q, k, v),
     "aten::_scaled_dot_product_fused_attention_overrideable": lambda q, k, v, *_, **__: _attention_macs(q, k, v),
@@ -176,7 +207,8 @@ def operations(
         return FORMULAS[name](*arguments, **keywords, out=out)
     default = ATTENTION if "attention" in name else LINEAR
     if name in _PRODUCTS:
-        return {kind or default: _PRODUCTS[name](*arguments, **keywords)}
+        products = _PRODUCTS[name](*arguments, **keywords, out=out)
+        return {kind or default: products} if products else {}
     if packet in flop_registry:
         flops = flop_registry[packet](*arguments, **keywords, out_val=out)
         macs, rest = divmod(int(flops), 2)

@@ -41,6 +41,15 @@ FREE: dict[str, Callable[[Tensor], object]] = {
     "weight norm": lambda x: torch._weight_norm(x, x[:, :1, :1, :1].clone(), 0),
     "as_strided_": lambda x: x.clone().as_strided_((2, 4), (4, 1)).squeeze_(),
     "gumbel": F.gumbel_softmax,
+    "losses": lambda x: (
+        F.mse_loss(x, x), F.huber_loss(x, x), F.smooth_l1_loss(x, x), F.soft_margin_loss(x, x),
+        F.kl_div(x, x, reduction="sum"),
+        F.binary_cross_entropy(x, x), F.binary_cross_entropy_with_logits(x, x),
+        F.cross_entropy(x, torch.zeros(2, 8, 8, dtype=torch.long, device=x.device)),
+        F.cross_entropy(x[0, 0], torch.zeros(8, dtype=torch.long, device=x.device)),
+    ),
+    "special functions": lambda x: (x.lgamma(), x.digamma(), x.hypot(x), x.xlogy(x), F.rrelu(x)),
+    "other norms than two": lambda x: (torch.cdist(x, x, p=1.0), F.pdist(x[0, 0], p=3.0), x.renorm(2, 0, 1.0)),
     "orderings": lambda x: (x.cumprod(1), x.cummax(1), x.aminmax(), x.flatten().quantile(0.5)),
 }
 
@@ -51,6 +60,52 @@ def test_free_operators_are_known(name: str, on_meta: bool) -> None:
     counted = count_dispatch(Run(FREE[name]), (torch.rand(2, 4, 8, 8),), on_meta=on_meta)
     assert (counted.uncounted, counted.operations) == ({}, {})
     assert counted.free
+
+
+PRODUCTS: dict[str, tuple[Callable[..., object], tuple[tuple[int, ...], ...], int]] = {
+    # operator, shapes of its inputs, MACs by hand
+    "bilinear": (F.bilinear, ((4, 5), (4, 6), (7, 5, 6)), 4 * 7 * 5 * 6),
+    "bilinear of sequences": (F.bilinear, ((2, 3, 5), (2, 3, 6), (7, 5, 6)), 6 * 7 * 5 * 6),
+    "addr": (torch.addr, ((5, 6), (5,), (6,)), 5 * 6),
+    "distances": (torch.cdist, ((2, 3, 5), (2, 4, 5)), 2 * 3 * 4 * 5),
+    "distances, by a product": (torch.cdist, ((2, 30, 5), (2, 40, 5)), 2 * 30 * 40 * (5 + 2)),
+    "distances of pairs": (F.pdist, ((6, 5),), 6 * 5 // 2 * 5),
+    "affine grid": (lambda x: F.affine_grid(x, (2, 3, 8, 9), align_corners=False), ((2, 2, 3),), 2 * 8 * 9 * 2 * 3),
+    "affine grid in space": (
+        lambda x: F.affine_grid(x, (2, 1, 4, 8, 9), align_corners=False), ((2, 3, 4),), 2 * 4 * 8 * 9 * 3 * 4
+    ),
+    "cross product": (torch.linalg.cross, ((7, 3), (7, 3)), 7 * 3 * 2),
+}  # fmt: skip
+
+
+class Of(nn.Module):
+    def __init__(self, run: Callable[..., object]) -> None:
+        super().__init__()
+        self.run = run
+
+    def forward(self, *inputs: Tensor) -> object:
+        return self.run(*inputs)
+
+
+@ON_META
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_products_that_pytorch_has_no_formula_for(name: str, on_meta: bool) -> None:
+    operator, shapes, macs = PRODUCTS[name]
+    counted = count_dispatch(Of(operator), [torch.rand(shape) for shape in shapes], on_meta=on_meta)
+    assert (counted.uncounted, counted.operations) == ({}, {"linear": macs})
+
+
+def test_the_product_behind_distances_is_what_runs() -> None:
+    first, second = torch.rand(30, 5), torch.rand(40, 5)
+
+    def augmented(x: Tensor, y: Tensor) -> Tensor:
+        squares = (x**2).sum(1, keepdim=True), (y**2).sum(1, keepdim=True)
+        ones = torch.ones_like(squares[0]), torch.ones_like(squares[1])
+        return torch.cat([-2 * x, squares[0], ones[0]], 1) @ torch.cat([y, ones[1], squares[1]], 1).T
+
+    assert torch.allclose(augmented(first, second).sqrt(), torch.cdist(first, second), atol=1e-5)
+    counts = [count_dispatch(Of(one), (first, second)).operations for one in (augmented, torch.cdist)]
+    assert counts[0] == counts[1]
 
 
 @ON_META
