@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,10 +75,14 @@ def tables(layer: type[EquivariantLayer]) -> list[TermTable]:
 
 def layer_symbols(layer: type[EquivariantLayer]) -> list[sp.Symbol]:
     """Every symbol of the layer's terms, as a reader meets them: indicators last."""
+    return symbols_of(expression for table in tables(layer) for expression in table.terms.values())
+
+
+def symbols_of(expressions: Iterable[sp.Expr]) -> list[sp.Symbol]:
+    """Every symbol of some expressions, as a reader meets them: indicators last."""
     used: set[Any] = set()
-    for table in tables(layer):
-        for expression in table.terms.values():
-            used |= sp.sympify(expression).free_symbols
+    for expression in expressions:
+        used |= sp.sympify(expression).free_symbols
     return sorted(used, key=lambda symbol: (is_indicator(symbol), reading_order(symbol)))
 
 
@@ -88,21 +92,34 @@ _FOLLOWS = {
 }  # fmt: skip
 """The symbol whose value another one usually has."""
 
-_USUAL = {"q": 1, "alpha": 1}
-"""The value of a symbol where a layer is as it is by default."""
+_USUAL: Mapping[str, Callable[[Mapping[str, int]], int]] = {
+    "q": lambda _: 1,
+    "alpha": lambda _: 1,
+    "B": lambda _: 1,
+    "delta_affine": lambda values: int(values.get("A", 1) > 1 and values.get("q", 1) == 1),
+    "delta_hidden": lambda values: int(values.get("A", 1) > 1 and values.get("c_in", 1) > values.get("r", 1)),
+}
+"""The value of a symbol where a layer is as it is by default, from the values of those that were given."""
 
 
-def settings(layer: type[EquivariantLayer], given: Mapping[str, Any]) -> tuple[dict[sp.Symbol, int], list[sp.Symbol]]:
+def settings(
+    layer: type[EquivariantLayer], given: Mapping[str, Any], symbols: Iterable[sp.Symbol] | None = None
+) -> tuple[dict[sp.Symbol, int], list[sp.Symbol]]:
     """The value of every symbol of a layer, and which of them were assumed.
 
     What is not given follows where it usually does: c_out is c_in, w is h, the output is as large as the input,
     a part that a layer has not by default is absent.
 
+    Args:
+        layer: a layer class.
+        given: values by the name of a symbol.
+        symbols: those that need a value; by default the symbols of the layer's tables.
+
     Raises:
         UnknownNameError: for a symbol that the layer's terms do not have.
         SettingError: for a value that the symbol cannot have, and for symbols that are left without a value.
     """
-    known = {str(symbol): symbol for symbol in layer_symbols(layer)}
+    known = {str(symbol): symbol for symbol in (layer_symbols(layer) if symbols is None else symbols)}
     for name, value in given.items():
         if name not in known:
             raise UnknownNameError(f"symbol of {layer.__name__}", name, known)
@@ -133,7 +150,9 @@ def _assumed(name: str, symbol: sp.Symbol, values: Mapping[str, int]) -> int | N
         other = _FOLLOWS.get(other)
     if other is not None:
         return values[other]
-    return _USUAL.get(name, 0 if is_indicator(symbol) else None)
+    if name in _USUAL:
+        return _USUAL[name](values)
+    return 0 if is_indicator(symbol) else None
 
 
 def formula_text(
@@ -149,24 +168,34 @@ def formula_text(
     Raises:
         SettingError: where a term is no whole number at these values.
     """
-    summary = (layer.__doc__ or "").strip().splitlines()[0].replace("``", "")
-    lines = textwrap.wrap(f"{layer.__name__}: {summary}", WIDTH)
-    lines += textwrap.wrap(f"source: {layer.source or 'this package'}", WIDTH)
-    if values is not None:
-        lines += _values_lines(values, assumed)
+    lines = heading_lines(layer, values, assumed)
     found = tables(layer)
     for table in found:
         lines += ["", table.heading, *_table_lines(layer, table, values)]
     if any(table.in_paper for table in found):
         lines += ["", f"* in the {PAPER}, the one that the source gives; the rest is not"]
-    lines += ["", "where"]
-    symbols = layer_symbols(layer)
+    return "\n".join([*lines, *meaning_lines(layer_symbols(layer))]) + "\n"
+
+
+def heading_lines(
+    layer: type[EquivariantLayer], values: Values | None, assumed: Sequence[sp.Symbol]
+) -> list[str]:
+    """What the layer is, its source, and the values of its symbols."""
+    summary = (layer.__doc__ or "").strip().splitlines()[0].replace("``", "")
+    lines = textwrap.wrap(f"{layer.__name__}: {summary}", WIDTH)
+    lines += textwrap.wrap(f"source: {layer.source or 'this package'}", WIDTH)
+    return lines + ([] if values is None else _values_lines(values, assumed))
+
+
+def meaning_lines(symbols: Sequence[sp.Symbol]) -> list[str]:
+    """What each symbol stands for."""
+    lines = ["", "where"]
     width = max((len(str(symbol)) for symbol in symbols), default=0)
     for symbol in symbols:
         indent = " " * (width + 4)
         text = f"  {symbol!s:<{width}}  {MEANING[symbol]}"
         lines += textwrap.wrap(text, WIDTH, subsequent_indent=indent, break_long_words=False)
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _values_lines(values: Values, assumed: Sequence[sp.Symbol]) -> list[str]:

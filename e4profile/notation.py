@@ -73,6 +73,8 @@ def _place(factor: tuple[sp.Expr, int]) -> tuple[int, int, str]:
     base = factor[0]
     if base.is_Symbol:
         return reading_order(base)
+    if _is_extremum(base):
+        return 0, len(_ORDER) + 1, str(base)
     # a factor such as 1 - delta is an indicator itself; any other sum stands last
     switch = base.is_Add and all(map(is_indicator, base.free_symbols))
     return 0 if switch or base.is_Number else 2, 0, str(base)
@@ -145,8 +147,25 @@ def _base(base: sp.Expr, form: Format) -> str:
             return str(base)
         markup: str = sp.latex(base) if form == "latex" else mathml(base, printer="presentation")
         return markup
+    if _is_extremum(base):
+        return _extremum(base, form)
+    if not base.is_Add:
+        raise TypeError(f"no way to write {base}")
     inside = _sum(_parts(base), form)
     return f"<mrow><mo>(</mo>{inside}<mo>)</mo></mrow>" if form == "mathml" else f"({inside})"
+
+
+def _is_extremum(base: sp.Expr) -> bool:
+    return isinstance(base, (sp.Min, sp.Max))
+
+
+def _extremum(base: sp.Expr, form: Format) -> str:
+    """A least or a greatest of several, the numbers first."""
+    name = "min" if isinstance(base, sp.Min) else "max"
+    inside = [written(one, form) for one in sorted(base.args, key=lambda one: (not one.is_Number, str(one)))]
+    if form == "mathml":
+        return f"<mrow><mi>{name}</mi><mo>(</mo>{'<mo>,</mo>'.join(inside)}<mo>)</mo></mrow>"
+    return f"{'' if form == 'text' else chr(92)}{name}({', '.join(inside)})"
 
 
 def _number(value: int, form: Format) -> str:

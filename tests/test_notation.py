@@ -25,6 +25,9 @@ NEW = sp.Symbol("zeta", positive=True)
         (A * (1 - is_dense) * (k - r) ** 2, "(1 - delta) A (k - r)^2"),
         (NEW * k * c_in, "c_in k zeta"),
         (A - 2 * c_in, "A - 2 c_in"),
+        (has_bias * sp.Min(1, A - 1), "beta min(1, A - 1)"),
+        (c_in * sp.Max(A, 3) ** 2, "max(3, A)^2 c_in"),
+        ((1 - sp.Min(1, k - 1)) * r, "r (1 - min(1, k - 1))"),
     ],
 )
 def test_factors_stand_as_in_the_papers(expression: sp.Expr, text: str) -> None:
@@ -35,6 +38,18 @@ def test_a_sum_keeps_its_parts_apart() -> None:
     parts = [c_in * c_out * A, c_in**2 * A / r, -c_in, c_in * A]
     assert written_sum(parts) == "c_in c_out A + c_in^2 A / r - c_in + c_in A"
     assert written_sum(parts, "latex") == r"c_{in} c_{out} A + \frac{c_{in}^{2} A}{r} - c_{in} + c_{in} A"
+
+
+def test_the_least_of_several_in_markup() -> None:
+    assert written(sp.Min(1, A - 1), "latex") == r"\min(1, A - 1)"
+    markup = written(sp.Min(1, A - 1), "mathml")
+    assert markup.startswith("<mrow><mi>min</mi><mo>(</mo><mn>1</mn><mo>,</mo>") or "<mi>min</mi>" in markup
+    assert markup.count("<mrow>") == markup.count("</mrow>")
+
+
+def test_what_has_no_notation_is_refused() -> None:
+    with pytest.raises(TypeError, match="no way to write floor"):
+        written(sp.floor(A / 2))
 
 
 def test_mathml_divides_and_raises() -> None:

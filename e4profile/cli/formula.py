@@ -26,6 +26,10 @@ def formula(
             metavar="SYMBOL=N",
         ),
     ] = None,
+    peak: Annotated[
+        bool,
+        typer.Option("--peak", help="Instead the storages of a training step: what each step makes and frees."),
+    ] = False,
     output_format: Annotated[
         str, typer.Option("--format", "-f", help="text, latex or json.", metavar="FORMAT")
     ] = "text",
@@ -33,7 +37,7 @@ def formula(
     """Show a layer's named cost terms: parameters, MACs, what backward keeps; * marks the paper's own formula.
 
     With --set every term is also evaluated, exactly. What is not given follows: c_out is c_in, w is h, the output is
-    as large as the input, optional parts are absent.
+    as large as the input, the batch is one image, optional parts are absent.
     """
     from e4profile.errors import SettingError, UnknownNameError
 
@@ -44,16 +48,24 @@ def formula(
         raise SettingError("--set gives numbers, which --format latex does not show; use text or json")
     if given and layer is None:
         raise SettingError("--set: name a layer, for example e4profile formula e4 --set c_in=16")
+    if peak and layer is None:
+        raise SettingError("--peak: name a layer, for example e4profile formula e4 --peak")
+    if peak and output_format == "latex":
+        raise SettingError("--peak is a list of steps, which --format latex does not show; use text or json")
     with Progress("formula", 2, quiet=True) as progress:
-        from e4profile import formulas
+        from e4profile import formulas, peak_formulas
 
         progress.step("PyTorch and the layers")
         text = _listed(output_format) if layer is None else ""
         if layer is not None:
             found = formulas.find_layer(layer)
-            values, assumed = formulas.settings(found, given) if given else (None, [])
+            used = peak_formulas.peak_symbols(found) if peak else formulas.layer_symbols(found)
+            values, assumed = formulas.settings(found, given, used) if given else (None, [])
             if output_format == "json":
-                text = json.dumps(formulas.formula_terms(found, values), indent=2) + "\n"
+                terms = (peak_formulas.peak_terms if peak else formulas.formula_terms)(found, values)
+                text = json.dumps(terms, indent=2) + "\n"
+            elif peak:
+                text = peak_formulas.peak_text(found, values, assumed)
             elif output_format == "latex":
                 text = formulas.formula_latex(found)
             else:

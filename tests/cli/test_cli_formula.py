@@ -48,3 +48,21 @@ def test_what_cannot_be_evaluated_is_refused_in_one_line(run: Run, arguments: tu
     code, out, err = run(*arguments)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert message in err
+
+
+def test_the_peak_in_symbols_and_in_numbers(run: Run) -> None:
+    code, out, err = run("formula", "e4", "--peak")
+    assert (code, err) == (0, "")
+    assert "  relu\n    + hidden  B c_in A h_out w_out / r\n    - normalised\n" in out
+    assert ", the peak" in run("formula", "e4", "--peak", *GIVEN).out
+    rows = json.loads(run("formula", "e4", "--peak", *GIVEN, "--set", "B=3", "-f", "json").out)
+    assert {row["table"] for row in rows} == {"peak"}
+    assert next(row["value"] for row in rows if row["term"] == "hidden") == 3 * 8 * 4 * 28 * 28
+    for arguments, message in (
+        (("formula", "--peak"), "--peak: name a layer"),
+        (("formula", "e4", "--peak", "-f", "latex"), "--peak is a list of steps"),
+        (("formula", "AttentiveGroupConv2d", "--peak"), "states no timeline"),
+    ):
+        code, out, err = run(*arguments)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert message in err
