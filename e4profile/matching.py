@@ -58,6 +58,7 @@ class Match:
         notes: what a reader must know, the most important first.
         alike: further settings, whose measured times cannot be told apart from the nearest one's.
         noise: why the measured times should not be trusted; empty for quiet or exact ones.
+        interrupted: whether Ctrl-C ended the measurement, so that this is what was measured until then.
     """
 
     model: str
@@ -70,6 +71,7 @@ class Match:
     notes: tuple[str, ...] = ()
     alike: tuple[Point, ...] = ()
     noise: tuple[str, ...] = ()
+    interrupted: bool = False
 
     @property
     def out_of_reach(self) -> bool:
@@ -92,7 +94,7 @@ class Match:
         }
         if self.by == "time":
             found |= {
-                "verdict": "ambiguous" if self.alike else "clear",
+                "verdict": "interrupted" if self.interrupted else "ambiguous" if self.alike else "clear",
                 "interval": None if self.nearest.interval is None else list(self.nearest.interval),
                 "alike": [point.as_object() for point in self.alike],
                 "noise": list(self.noise),

@@ -62,6 +62,9 @@ def match_time(
         vary: as for ``e4profile.matching.match``.
         progress: told in words what is measured.
 
+    Returns:
+        The match; with ``interrupted`` what was measured until a KeyboardInterrupt, where that is anything.
+
     Raises:
         SettingError: for an argument that the network does not have, or that no setting can build.
         UnknownNameError: for an argument or card that does not exist.
@@ -74,19 +77,28 @@ def match_time(
     assert not isinstance(other, (int, float))
     target_s = None if number is None else float(number)
     search = _Search(axis, macs, timer, progress)
-    search.look(other if other is not None else subject, target_s)
-    if not search.brief_s:
-        raise _refused(axis, macs)
-    for left in reversed(range(IN_TURN_ROUNDS)):
-        chosen = search.chosen()
-        progress(f"in turn: {'; '.join(described(axis.setting(i)) for i in chosen)}")
-        networks = [search.variant(index) for index in chosen]
-        samples = timer([*networks, other] if other is not None else networks)
-        goal_s = samples[-1].median_s if other is not None or target_s is None else target_s
-        medians = {index: one.median_s for index, one in zip(chosen, samples, strict=False)}
-        # the machine may have been another one while the brief measurements were taken
-        if not left or not search.look_again(medians, goal_s):
-            break
+    chosen: list[int] = []
+    samples: list[Samples] = []
+    interrupted = False
+    try:
+        search.look(other if other is not None else subject, target_s)
+        if not search.brief_s:
+            raise _refused(axis, macs)
+        for left in reversed(range(IN_TURN_ROUNDS)):
+            next_chosen = search.chosen()
+            progress(f"in turn: {'; '.join(described(axis.setting(i)) for i in next_chosen)}")
+            networks = [search.variant(index) for index in next_chosen]
+            samples = timer([*networks, other] if other is not None else networks)
+            chosen = next_chosen
+            goal_s = samples[-1].median_s if other is not None or target_s is None else target_s
+            medians = {index: one.median_s for index, one in zip(chosen, samples, strict=False)}
+            # the machine may have been another one while the brief measurements were taken
+            if not left or not search.look_again(medians, goal_s):
+                break
+    except KeyboardInterrupt:
+        interrupted = True
+        if not chosen:
+            return _brief_match(search, None if other is None else other.name)
     found = _judged(subject.name, [axis.setting(i) for i in chosen], samples, goal_s)
     names = [described(axis.setting(i)) for i in chosen] + ([] if other is None else [other.name])
     noise = _noise(names, samples)
@@ -98,9 +110,39 @@ def match_time(
         f"{len(chosen)} settings sampled in turn, of {len(search.looked)} looked at; a setting not measured may "
         "come nearer"
     )
+    if interrupted:
+        notes.insert(0, "interrupted: other settings were not sampled in turn")
     return replace(
-        found, target_name=None if other is None else other.name, notes=tuple(notes), noise=tuple(noise)
+        found,
+        target_name=None if other is None else other.name,
+        notes=tuple(notes),
+        noise=tuple(noise),
+        interrupted=interrupted,
     )
+
+
+def _brief_match(search: _Search, target_name: str | None) -> Match:
+    """What the brief measurements say alone; without any the interrupt goes on."""
+    if not search.brief_s:
+        raise KeyboardInterrupt
+    target_s = search.target_s
+    ordered = sorted(search.brief_s, key=lambda index: search.brief_s[index])
+    place = ordered.index(search.nearest)
+
+    def point(position: int) -> Point | None:
+        if not 0 <= position < len(ordered):
+            return None
+        seconds = search.brief_s[ordered[position]]
+        return Point(search.axis.setting(ordered[position]), seconds, seconds - target_s)
+
+    nearest = point(place)
+    assert nearest is not None
+    brief = f"{len(ordered)} brief measurement{'s' if len(ordered) > 1 else ''}"
+    notes = (f"interrupted: {brief} one after another, nothing sampled in turn; the order may be another one",)
+    return Match(
+        search.axis.subject.name, "time", target_s, target_name, nearest, point(place - 1), point(place + 1), notes,
+        interrupted=True,
+    )  # fmt: skip
 
 
 class _Search:

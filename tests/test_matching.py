@@ -488,3 +488,54 @@ def test_a_cards_other_arguments_need_their_values():
 
 def test_axes_know_their_candidates():
     assert Axis(find_card("e4net"), "slices").indices() == [1, 2, 4, 8, 16]
+
+
+def stopping_after(calls):
+    """A timer that Ctrl-C ends after some calls."""
+    take, done = timer(lambda one: 1e-3 * one.argument("width")), []
+
+    def stops(subjects, *, brief=False):
+        if len(done) == calls:
+            raise KeyboardInterrupt
+        done.append(brief)
+        return take(subjects, brief=brief)
+
+    return stops
+
+
+def test_an_interrupt_gives_what_was_measured_until_then():
+    found = match_time(find_card("p4cnn"), "3.1ms", stopping_after(3), vary="width=2..8")
+    assert found.interrupted
+    assert [one.setting["width"] for one in (found.below, found.nearest)] == [2, 3]
+    assert (found.nearest.value, found.above.value) == (pytest.approx(3e-3), pytest.approx(4e-3))
+    assert found.nearest.deviation == pytest.approx(-1e-4)
+    assert found.nearest.interval is None
+    assert found.notes[0].startswith("interrupted: 3 brief measurements one after another")
+    assert found.as_object()["verdict"] == "interrupted"
+
+
+def test_an_interrupt_after_settings_were_sampled_in_turn_keeps_their_intervals():
+    drifting = {"now": 3.0}
+    take = timer(lambda one: drifting["now"] * 1e-5 * one.argument("width") ** 2)
+    in_turn = []
+
+    def stops(subjects, *, brief=False):
+        if in_turn:
+            raise KeyboardInterrupt
+        if not brief:
+            in_turn.append(len(subjects))
+            drifting["now"] = 1.0
+        return take(subjects, brief=brief)
+
+    found = match_time(find_card("p4cnn"), "5ms", stops)
+    assert found.interrupted
+    assert len(in_turn) == 1
+    assert found.nearest.interval == pytest.approx((found.nearest.value, found.nearest.value))
+    assert found.notes[0] == "interrupted: other settings were not sampled in turn"
+
+
+def test_an_interrupt_before_anything_was_measured_goes_on():
+    with pytest.raises(KeyboardInterrupt):
+        match_time(find_card("p4cnn"), "3ms", stopping_after(0))
+    with pytest.raises(KeyboardInterrupt):
+        match_time(find_card("p4cnn"), "z2cnn", stopping_after(1))

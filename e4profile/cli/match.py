@@ -23,7 +23,7 @@ from e4profile.cli.options import (
 )
 from e4profile.cli.output import emit, note
 from e4profile.cli.subjects import one_subject
-from e4profile.cli.waiting import waiting
+from e4profile.cli.waiting import stop_interrupted, waiting
 from e4profile.errors import SettingError, positive
 
 if TYPE_CHECKING:
@@ -85,7 +85,8 @@ def match(
     """Find the width (or another argument) whose cost is nearest to another network's or to a number.
 
     Parameters and MACs come from the closed form (of your own model: from what one call runs), memory from the
-    prediction of a training step, time from measurement of a few settings in turn.
+    prediction of a training step, time from measurement of a few settings in turn; Ctrl-C shows what was measured
+    until then.
     """
     check_format(output_format)
     from e4profile.targets import is_own
@@ -104,9 +105,11 @@ def match(
         sys.stdout.write(json.dumps(found.as_object(), indent=2) + "\n")
         for text in found.notes:
             note(text)
-        return
-    meaning = _meaning(by, convention_name, counted_batch, by_form=not own)
-    emit(match_table(found, meaning), output_format, units)
+    else:
+        meaning = _meaning(by, convention_name, counted_batch, by_form=not own)
+        emit(match_table(found, meaning), output_format, units)
+    if found.interrupted:
+        stop_interrupted()
 
 
 def _target(to: str | None, params: str | None, macs: str | None, by: str | None) -> tuple[str, str, str]:
@@ -252,7 +255,7 @@ def _with_unit(value: int | float, by: str) -> str:
 def _ends(found: Match) -> list[str]:
     settings = "measured setting" if found.by == "time" else "setting"
     notes = []
-    if found.by == "time" and found.alike:
+    if found.by == "time" and (found.alike or found.interrupted):
         return []
     if found.out_of_reach and found.by != "time":
         end = "above" if found.nearest.deviation < 0 else "below"

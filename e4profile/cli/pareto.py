@@ -19,6 +19,7 @@ from e4profile.cli.options import (
     names,
 )
 from e4profile.cli.output import Progress, emit, note
+from e4profile.cli.waiting import stop_interrupted
 
 if TYPE_CHECKING:
     from e4profile.pareto import Candidate, Point
@@ -110,7 +111,7 @@ def pareto(
     if out is not None and not interrupted:
         _draw(points, x, error, how, out)
     if interrupted:
-        raise KeyboardInterrupt
+        stop_interrupted()
 
 
 def _candidates(

@@ -20,6 +20,7 @@ from e4profile.cli.options import (
     names,
 )
 from e4profile.cli.output import Progress, emit, note
+from e4profile.cli.waiting import stop_interrupted
 from e4profile.errors import SettingError, positive
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def reconcile(
         for text in _space_notes(found):
             note(text)
     if found.left_out:
-        raise KeyboardInterrupt
+        stop_interrupted()
 
 
 def _varied(vary: list[str] | None) -> list[str] | None:

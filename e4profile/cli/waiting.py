@@ -7,11 +7,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 QUIET_S = 2.0
 """What is over by then says nothing."""
 
 _EVERY_S = 10.0
+_INTERRUPTED = 130
+
+
+def stop_interrupted() -> NoReturn:
+    """End the program after what was finished before Ctrl-C has been shown; nothing of it was stored."""
+    sys.stderr.write("\ne4profile: interrupted; the result above holds what was finished, and no more\n")
+    sys.exit(_INTERRUPTED)
 
 
 @contextmanager

@@ -181,3 +181,30 @@ def test_bad_models_of_ones_own_are_one_line_and_exit_code_2(nets, arguments, me
     assert (code, out) == (2, "")
     (line,) = [line for line in err.splitlines() if line.startswith("e4profile: ")]
     assert message in line
+
+
+def test_an_interrupt_shows_what_was_measured(run, monkeypatch):
+    from e4profile.matching_timer import ForwardInTurn
+
+    take, calls = ForwardInTurn.__call__, []
+
+    def stops(self, subjects, *, brief=False):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(brief)
+        return take(self, subjects, brief=brief)
+
+    monkeypatch.setattr(ForwardInTurn, "__call__", stops)
+    arguments = ("match", "p4cnn", "--to", "1ms", "--vary", "width=2..8", "--max-run-time-s", "0.02")
+    code, out, err = run(*arguments)
+    assert code == 130
+    assert "nearest" in out
+    assert "interrupted: 2 brief measurements" in out
+    assert "the result above holds what was finished" in err
+    calls.clear()
+    code, out, _ = run(*arguments, "--format", "json")
+    assert (code, json.loads(out)["verdict"]) == (130, "interrupted")
+    # nothing measured, nothing shown
+    calls[:] = [True, True]
+    code, out, _ = run(*arguments)
+    assert (code, out) == (130, "")
