@@ -31,7 +31,7 @@ def commands() -> str:
     text = [
         "# Commands\n",
         "Data goes to stdout, progress and notes to stderr. Exit codes: 0 done, 1 a check failed, 2 bad input, 130 "
-        "interrupted, where what was finished is kept; `guard` has a 3 of its own.\n",
+        "interrupted, with a line that says what was saved, if anything; `guard` has a 3 of its own.\n",
     ]
     width = {"max_content_width": 88, "terminal_width": 88, "resilient_parsing": True}
     program = root.make_context("e4profile", [], **width)

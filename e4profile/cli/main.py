@@ -103,5 +103,6 @@ def main() -> None:
         _fail(f"cannot read or write {error.filename or 'the output'}: {error.strerror or error}")
     # typer itself may have turned Ctrl-C into this exit code
     if code == _INTERRUPTED:
-        sys.stderr.write("\ne4profile: interrupted; what was finished is saved, the same command goes on\n")
+        # what was saved, and where, is the command's to say
+        sys.stderr.write("\ne4profile: interrupted\n")
     sys.exit(code if isinstance(code, int) else 0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,6 +34,18 @@ def note(text: str) -> None:
     """Write a line to stderr."""
     sys.stderr.write(f"{text}\n")
     sys.stderr.flush()
+
+
+@contextmanager
+def on_interrupt(remark: str | None) -> Iterator[None]:
+    """Say where a command left what it had finished, should Ctrl-C end it; nothing for None."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if remark is not None:
+            # behind the terminal's ^C
+            note(f"\n{remark}")
+        raise
 
 
 class Progress:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from e4profile.cli.options import Format, Html, Units, check_format, names, whole_numbers
-from e4profile.cli.output import Progress, emit, note
+from e4profile.cli.output import Progress, emit, note, on_interrupt
 
 if TYPE_CHECKING:
     from e4profile.records import RecordStore
@@ -86,8 +86,9 @@ def sweep(
 
         check_writable(html)
     running = Sweep(plan, store)
-    _measure(running, store)
-    table = _timed(running, folder, batch_size, device) if time else sweep_table(running)
+    with on_interrupt(f"what was finished is saved in {folder}; the same command goes on from there"):
+        _measure(running, store)
+        table = _timed(running, folder, batch_size, device) if time else sweep_table(running)
     figures = _write_reports(table, running, folder) if plots else []
     if html is not None:
         from e4profile.render.html.page import write_page

@@ -27,7 +27,7 @@ from e4profile.cli.options import (
     own_loss_running,
     targets,
 )
-from e4profile.cli.output import emit, note
+from e4profile.cli.output import emit, note, on_interrupt
 from e4profile.cli.time_runs import break_down_networks, compare_networks, stored, time_networks
 
 if TYPE_CHECKING:
@@ -131,7 +131,8 @@ def time(
     other = None if against is None else targets([against], None, inputs if is_own(against) else None, None)[0]
     _check_files(out, html)
     failed = False
-    with own_loss_running(scalar):
+    kept = None if out is None else f"the records of what was finished are in {out}"
+    with own_loss_running(scalar), on_interrupt(kept):
         if breakdown:
             tables = break_down_networks(cards, choices, rule, output_format, units, out)
         elif limit_s is not None:

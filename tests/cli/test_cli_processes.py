@@ -58,7 +58,8 @@ def test_ctrl_c_saves_what_is_finished_and_the_same_command_goes_on(tmp_path: Pa
     saved = records.read_text().count("\n")
     assert running.returncode == 130, err
     assert out == ""
-    assert "interrupted" in err
+    assert "what was finished is saved in here; the same command goes on from there\n" in err
+    assert err.endswith("\ne4profile: interrupted\n")
     assert "Traceback" not in err
     assert 2 <= saved < 24
     again = process(*SWEEP, "--out", "here", cwd=tmp_path)
@@ -67,6 +68,19 @@ def test_ctrl_c_saves_what_is_finished_and_the_same_command_goes_on(tmp_path: Pa
     assert f"{saved} of 24 settings read back" in err
     assert records.read_text().count("\n") == 24
     assert "Warning" not in err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+def test_ctrl_c_in_a_command_that_saves_nothing_promises_nothing(tmp_path: Path) -> None:
+    waits = "import sys, time\ndef build():\n    print('ready', file=sys.stderr, flush=True)\n    time.sleep(60)\n"
+    (tmp_path / "net.py").write_text(waits, encoding="utf-8")
+    running = process("count", "net.py:build", "--input", "1x3x8x8", cwd=tmp_path)
+    assert running.stderr is not None
+    while "ready" not in (line := running.stderr.readline()):
+        assert line, "it ended too early"
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=60)
+    assert (running.returncode, out, err) == (130, "", "\ne4profile: interrupted\n")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes as POSIX has them")
