@@ -14,10 +14,11 @@ from e4profile.batches import ModelInputs
 from e4profile.cards import Card
 from e4profile.counters.counted_step import count_training_step
 from e4profile.errors import SettingError, UnknownNameError, positive
+from e4profile.layers.e4 import Aggregation
 from e4profile.losses import Loss
 from e4profile.memory.predict import StepMemory, predict
 from e4profile.memory.states import MOMENTS
-from e4profile.targets import Subject, Target, guarded
+from e4profile.targets import Subject, Target, full_name, guarded
 from e4profile.timing.energy import energy_per_call_j
 from e4profile.timing.measure import clock_for, measure_time
 from e4profile.timing.passes import device_named, dtype_named, fixed_threads, prepared
@@ -111,12 +112,14 @@ class TrainingMacs:
         backward: of all backward passes.
         counted: whether they were counted from what runs, not from a closed form.
         unknown: operators that were not counted.
+        recomputed: whether ``backward`` holds what the fused aggregation computes again, which no closed form does.
     """
 
     forward: int
     backward: int
     counted: bool = False
     unknown: tuple[str, ...] = ()
+    recomputed: bool = False
 
     @property
     def total(self) -> int:
@@ -154,7 +157,8 @@ def counted_training_macs(
         forward += times * step.forward
         backward += times * step.backward
         unknown |= dict.fromkeys(step.unknown)
-    return TrainingMacs(recipe.epochs * forward, recipe.epochs * backward, True, tuple(unknown))
+    recomputed = any(isinstance(part, Aggregation) and part.implementation != "reference" for part in model.modules())
+    return TrainingMacs(recipe.epochs * forward, recipe.epochs * backward, True, tuple(unknown), recomputed)
 
 
 def _batches(recipe: Recipe) -> list[tuple[int, int]]:
@@ -253,7 +257,7 @@ def measure_budget(
     step = None
     if device is not None:
         step = _measure_step(subject, recipe.batch_size, device, dtype, threads, rule or StopRule())
-    return Budget(subject.name, params, recipe, macs, memory, step)
+    return Budget(full_name(subject), params, recipe, macs, memory, step)
 
 
 def _params(model: nn.Module) -> int:
@@ -307,7 +311,7 @@ def _measured_step(  # noqa: PLR0917 - one caller
         max_run_time_s=rule.max_run_time_s,
         relative_noise=rule.relative_noise,
         threads=threads,
-        name=subject.name,
+        name=full_name(subject),
         clock=clock_for(device),
     )
     if device_named(device).type != "cuda":

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import SettingError, UnknownNameError
-from e4profile.targets import Target, guarded
+from e4profile.targets import Target, full_name, guarded
 
 if TYPE_CHECKING:
     import torch
@@ -58,6 +58,23 @@ def torch_dtype(name: str) -> torch.dtype:
     return dtype
 
 
+def check_input(card: Target, batch_size: int | None) -> None:
+    """Refuse an ``--input`` that a card's network cannot take, by the closed form: nothing runs.
+
+    Raises:
+        SettingError: naming the layer.
+    """
+    if card.card is None or not card.specs:
+        return
+    from e4profile.layers.containers import trace
+
+    shape = (batch_size or card.batch_size, *card.card.input)
+    try:
+        trace(card.build("meta"), shape)
+    except SettingError as error:
+        raise SettingError(f"{card.name} cannot run on an input {shape}: {error}") from None
+
+
 def memory_row(  # noqa: PLR0917 - the options of one command
     card: Target, batch_size: int | None, optimiser: str, dtype_name: str, loss: Loss, notes: list[str]
 ) -> dict[str, Any]:
@@ -69,20 +86,22 @@ def memory_row(  # noqa: PLR0917 - the options of one command
     """
     from e4profile.memory import predict, predict_saved
 
+    check_input(card, batch_size)
     dtype, model, batch = torch_dtype(dtype_name), card.build("meta"), batch_size or card.own_batch
     with guarded(card, batch_size):
         step = predict(model, card.batched, batch, optimiser=optimiser, dtype=dtype, loss=loss)
     notes += loss_notes(card, step.loss, loss)
     grows = batch is not None and step.saved_constant_bytes >= 0
     if batch is not None and not grows:
-        notes.append(f"{card.name}: what is saved grows by less from {batch} to {batch + 1} images than up to {batch}")
+        less = f"grows by less from {batch} to {batch + 1} images than up to {batch}"
+        notes.append(f"{full_name(card)}: what is saved {less}")
     formula = None
     if card.input is not None:
         with suppress(SettingError):
             formula = predict_saved(model, card.input, dtype=dtype).saved_bytes(step.batch_size)
     return {
         "agrees": None if formula is None else formula == step.saved_bytes,
-        "model": card.name,
+        "model": full_name(card),
         "batch_size": batch,
         "step_bytes": step.step_bytes,
         "parameter_bytes": step.state.parameter_bytes,
@@ -102,7 +121,7 @@ def loss_notes(card: Target, name: str, loss: Loss) -> list[str]:
     """What backward starts from, where nobody asked for it and it is no cross-entropy."""
     if loss != "auto" or name in ("", "cross_entropy"):
         return []
-    return [f"{card.name}: the loss is the {name}" + (": --loss says another" if " of " in name else "")]
+    return [f"{full_name(card)}: the loss is the {name}" + (": --loss says another" if " of " in name else "")]
 
 
 LAYER_COLUMNS = ("path", "layer", "term", "grows_with_batch", "bytes")
@@ -120,7 +139,10 @@ def layer_rows(card: Target, batch_size: int | None, dtype_name: str) -> list[di
         given = " ".join(map(str, card.specs))
         raise SettingError(f"--layers: {card.name} takes ({given}), but a closed form one positional input tensor")
     batch = batch_size or card.own_batch or 1
-    predicted = predict_saved(card.build("meta"), card.input, dtype=torch_dtype(dtype_name))
+    try:
+        predicted = predict_saved(card.build("meta"), card.input, dtype=torch_dtype(dtype_name))
+    except SettingError as error:
+        raise SettingError(f"--layers: {card.name} has no closed form of what it saves: {error}") from None
     return [
         {"path": layer.path, "layer": layer.layer, "term": term, "grows_with_batch": grows, "bytes": amount * times}
         for layer in predicted.layers
@@ -134,21 +156,34 @@ def fits_row(
 ) -> dict[str, Any]:
     """The largest batch whose training step stays within a budget, and what one image more would need.
 
+    The batch is 0 where not even one image fits.
+
     Raises:
-        SettingError: when not even one image fits, or the inputs' leading sizes are no batch.
+        SettingError: for inputs whose leading sizes are no batch.
     """
-    from e4profile.memory import largest_batch
+    from e4profile.memory import NothingFits, largest_batch
+
+    check_input(card, None)
 
     model, inputs = card.build("meta"), card.batched
     if inputs.batch_size is None:
         given = " ".join(map(str, card.specs))
         raise SettingError(f"--fits: the inputs of {card.name} ({given}) share no leading size that could be the batch")
-    with guarded(card):
-        found = largest_batch(
-            model, inputs, budget_bytes, optimiser=optimiser, dtype=torch_dtype(dtype_name), loss=loss
-        )
+    try:
+        with guarded(card):
+            found = largest_batch(
+                model, inputs, budget_bytes, optimiser=optimiser, dtype=torch_dtype(dtype_name), loss=loss
+            )
+    except NothingFits as error:
+        return {
+            "model": full_name(card),
+            "batch_size": 0,
+            "step_bytes": None,
+            "next_step_bytes": error.needed_bytes,
+            "budget_bytes": budget_bytes,
+        }
     return {
-        "model": card.name,
+        "model": full_name(card),
         "batch_size": found.batch_size,
         "step_bytes": found.step_bytes,
         "next_step_bytes": found.next_step_bytes,

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from own_nets import NET, write
+from program import Run, caller
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -14,3 +15,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def net(tmp_path: Path) -> str:
     """A file of networks of one's own."""
     return write(tmp_path, NET)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """The program in an empty folder, on no terminal: called with arguments, it gives its ``Result``."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    return caller(capsys, monkeypatch)

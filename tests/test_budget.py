@@ -258,7 +258,7 @@ def test_the_command_sets_cards_and_own_models_side_by_side(command):
     code, out, _ = command("nets.py:Two", "z2cnn", *inputs, *RECIPE, "--arg", "width=4", "-f", "json")
     assert code == 0
     rows = {row["network"]: row for row in json.loads(out)}
-    assert rows["nets.py:Two"]["forward_macs"] == 20 * (27 * 4 * 36 + 20 + 40)
+    assert rows["nets.py:Two width=4"]["forward_macs"] == 20 * (27 * 4 * 36 + 20 + 40)
     assert rows["z2cnn"]["params"] == 25210
     assert {row["steps"] for row in rows.values()} == {6}
     _, out, _ = command("nets.py:Two", *inputs, *RECIPE, "--device", "cpu", "--max-run-time-s", "0.02")
@@ -282,3 +282,25 @@ def test_bad_input_is_one_line_and_exit_code_2(command, arguments, message):
     assert (code, out) == (2, "")
     (line,) = [line for line in err.splitlines() if line.startswith("e4profile: ")]
     assert message in line
+
+
+def test_what_the_fused_aggregation_computes_again_is_said(tmp_path, own):
+    from e4profile.cli.budget import _notes
+
+    (tmp_path / "again.py").write_text(
+        "from e4profile.networks import NETWORKS\nfrom torch import nn\n\nclass Net(nn.Module):\n"
+        "    def __init__(self, implementation='auto'):\n        super().__init__()\n"
+        "        self.body = NETWORKS['rot_mnist'](group='p4', width=2, slices=2)\n"
+        "        for part in self.body.modules():\n"
+        "            if hasattr(part, 'implementation'):\n                part.implementation = implementation\n\n"
+        "    def forward(self, image):\n        return self.body(image)\n"
+    )
+    name, recipe = f"{tmp_path / 'again.py'}:Net", Recipe(1, 2, 2)
+    fused = measure_budget(resolve(name, ["1x1x28x28"]), recipe)
+    reference = measure_budget(resolve(name, ["1x1x28x28"], {"implementation": "reference"}), recipe)
+    assert fused.macs.forward == reference.macs.forward
+    assert fused.macs.backward > reference.macs.backward
+    assert (fused.macs.recomputed, reference.macs.recomputed) == (True, False)
+    said = f"Backward includes what the fused aggregation computes again, a closed form does not: {name}."
+    assert said in _notes([fused], False)
+    assert not any("computes again" in text for text in _notes([reference], False))

@@ -172,9 +172,15 @@ def _notes(found: list[Budget], measured: bool) -> list[str]:
     from e4profile.timing.passes import PASS_MEANINGS
 
     counted = ", ".join(one.name for one in found if one.macs.counted)
+    again = ", ".join(one.name for one in found if one.macs.recomputed)
     unknown = ", ".join(dict.fromkeys(name for one in found for name in one.macs.unknown))
     notes = [
         *([f"Counted from what a training step runs, because there is no closed form: {counted}."] if counted else []),
+        *(
+            [f"Backward includes what the fused aggregation computes again, a closed form does not: {again}."]
+            if again
+            else []
+        ),
         *([f"Not counted, unknown operators: {unknown}."] if unknown else []),
         "Predicted memory is the most a step holds, with parameters and optimiser state, without workspaces.",
     ]

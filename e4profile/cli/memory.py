@@ -47,6 +47,7 @@ def memory(
         str | None, typer.Option("--fits", help="The largest batch in this much memory, e.g. 24GiB.", metavar="SIZE")
     ] = None,
     layers: Annotated[bool, typer.Option("--layers", help="What each layer keeps for backward, by term.")] = False,
+    peaks: Annotated[bool, typer.Option("--peaks", help="What each layer holds at its peak, by term.")] = False,
     output_format: Format = "table",
     units: Units = "auto",
 ) -> None:
@@ -66,9 +67,17 @@ def memory(
     budget = None if fits is None else parse_bytes(fits)
     if budget is not None and batch_size is not None:
         raise SettingError(f"--fits looks for the batch: leave --batch-size {batch_size} away")
-    if layers and budget is None:
-        if len(cards) != 1 or len(batches) != 1:
-            raise SettingError("--layers takes one network and one batch size")
+    asked = [option for option, given in (("--fits", fits), ("--layers", layers), ("--peaks", peaks)) if given]
+    if len(asked) > 1:
+        raise SettingError(f"{' and '.join(asked)} are different tables: ask for one at a time")
+    if (layers or peaks) and (len(cards) != 1 or len(batches) != 1):
+        raise SettingError(f"{asked[0]} takes one network and one batch size")
+    if peaks:
+        from e4profile.tables.peak import peak_table
+
+        emit(peak_table(cards[0], batches[0], dtype), output_format, units)
+        return
+    if layers:
         emit(_layer_table(cards[0], layer_rows(cards[0], batches[0], dtype), batches[0], dtype), output_format, units)
         return
     rows, notes = [], list[str]()
@@ -136,7 +145,10 @@ def _fits_table(rows: list[dict[str, Any]], dtype: str, optimiser: str) -> Table
             Column("budget_bytes", "budget", "bytes", priority=40),
         ),
         rows=tuple(rows),
-        notes=("without the workspaces of the convolution library; leave room for them",),
+        notes=(
+            "without the workspaces of the convolution library; leave room for them",
+            *(["largest batch 0: not even one image fits"] if any(row["batch_size"] == 0 for row in rows) else []),
+        ),
     )
 
 

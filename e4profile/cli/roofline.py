@@ -73,7 +73,7 @@ def roofline(
     from e4profile.render.style import check_folder
     from e4profile.render.tables import Table
     from e4profile.roofline import measure_roofline, with_implementation
-    from e4profile.targets import guarded
+    from e4profile.targets import full_name, guarded
     from e4profile.timing.peaks import cached_peaks
     from e4profile.timing.samples import StopRule
 
@@ -88,22 +88,23 @@ def roofline(
         check_folder(plot)
     card = target(model, settings, inputs, arguments)
     network, batch = card.build("cpu"), batch_size or card.own_batch
-    networks = {card.name: network}
+    name = full_name(card)
+    networks = {name: network}
     if reference:
-        networks[f"{card.name}, reference"] = with_implementation(network, "reference")
+        networks[f"{name}, reference"] = with_implementation(network, "reference")
     found = []
     with Steps("roofline", len(networks) + 1) as steps:
         peaks = cached_peaks(device, dtype, threads=threads, refresh=refresh)
         steps.end("peaks")
-        for name, built in networks.items():
+        for one, built in networks.items():
             with guarded(card, batch_size):
                 found.append(
                     measure_roofline(
-                        built, card.batched, name=name, batch_size=batch, device=device, dtype=dtype, threads=threads,
+                        built, card.batched, name=one, batch_size=batch, device=device, dtype=dtype, threads=threads,
                         peaks=peaks, rule=rule,
                     )
                 )  # fmt: skip
-            steps.end(name)
+            steps.end(one)
     for text in peaks.notes:
         note(text)
     of = "" if batch is None else f", batch of {batch}"
@@ -116,15 +117,15 @@ def roofline(
     if store is not None:
         from e4profile.figures.roofline import roofline_record
 
-        for one in found:
-            store.append(roofline_record(one))
+        for record in map(roofline_record, found):
+            store.append(record)
     emit(table, output_format, units)
     if plot is not None:
         from e4profile.render.time_plots import save_roofline
 
         roof, points = _figure(found)
-        name = re.sub(r"[^\w.-]+", "-", card.name).strip("-.")
-        for path in save_roofline(f"roofline-{name}-{peaks.device}-{dtype}", card.title, roof, points, plot):
+        stem = re.sub(r"[^\w.-]+", "-", name).strip("-.")
+        for path in save_roofline(f"roofline-{stem}-{peaks.device}-{dtype}", card.title, roof, points, plot):
             note(f"wrote {path}")
 
 

@@ -28,6 +28,7 @@ def fits_networks(
     """
     from e4profile.cli.waiting import waiting
     from e4profile.errors import SettingError
+    from e4profile.targets import full_name
 
     for card in cards:
         if card.batched.batch_size is None:
@@ -40,12 +41,12 @@ def fits_networks(
     with waiting("time --fits") as say:
         for number, card in enumerate(cards, start=1):
             for choice in choices:
-                what = f"{card.name} ({number} of {len(cards)}), {choice.pass_}"
+                what = f"{full_name(card)} ({number} of {len(cards)}), {choice.pass_}"
                 found = _search(card, choice, rule, limit_s, out, partial(_tell, say, what))
                 rows.append(_row(card, choice, found, limit_s))
                 why = found.stopped or f"not even a batch of {found.batch_above} stays within the limit"
                 if found.stopped or found.largest is None:
-                    notes.append(f"{card.name}, {choice.pass_}: {why}")
+                    notes.append(f"{full_name(card)}, {choice.pass_}: {why}")
     return _table(rows, limit_s, notes)
 
 
@@ -75,10 +76,12 @@ def _search(
 
 
 def _row(card: Target, choice: Setting, found: FittingBatch, limit_s: float) -> dict[str, object]:
+    from e4profile.targets import full_name
+
     largest, above = found.largest, found.above
     low, high = (None, None) if largest is None else largest.interval_s
     return {
-        "network": card.name,
+        "network": full_name(card),
         "pass": choice.pass_,
         "mode": choice.mode,
         "device": choice.device,

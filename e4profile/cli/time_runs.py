@@ -60,6 +60,7 @@ def time_networks(
         E4ProfileError: when nothing could be timed.
     """
     from e4profile.guest import UserCodeError
+    from e4profile.targets import full_name
     from e4profile.timing import MeasurementError
 
     records: list[TimeRecord] = []
@@ -68,14 +69,14 @@ def time_networks(
         for card in cards:
             for choice in choices:
                 chosen = at_own_batch(choice, card)
-                steps.begin(described(card.name, chosen))
+                steps.begin(described(full_name(card), chosen))
                 try:
                     records.append(kept(timed(card, chosen, rule), card, out))
                 except UserCodeError as error:
                     failures.append(error)
                 except MeasurementError as error:
-                    failures.append(MeasurementError(f"{card.name}: {error}"))
-                steps.end(described(card.name, chosen))
+                    failures.append(MeasurementError(f"{full_name(card)}: {error}"))
+                steps.end(described(full_name(card), chosen))
     if not records:
         raise _together(failures)
     told: set[str] = set()
@@ -122,7 +123,7 @@ def compare_networks(
 ) -> Table:
     """Time each network in turn with another one."""
     from e4profile.tables.times import comparison_table
-    from e4profile.targets import guarded
+    from e4profile.targets import full_name, guarded
     from e4profile.timing import Timed, compare_interleaved
 
     second = Timed(other.name, other.build("cpu"), other.batched)
@@ -132,15 +133,19 @@ def compare_networks(
             first = Timed(card.name, card.build("cpu"), card.batched)
             for choice in choices:
                 chosen = at_own_batch(choice, card)
-                text = described(f"{card.name} against {other.name}", chosen)
+                text = described(f"{full_name(card)} against {full_name(other)}", chosen)
                 steps.begin(text)
                 for one in (card, other):
                     _run_once(one, chosen)
                 with guarded(card, chosen.batch_size), other.running():
                     comparison = compare_interleaved(first, second, chosen, rule)
-                found.append(comparison)
-                kept(comparison.first, card, out)
-                kept(comparison.second, other, out)
+                found.append(
+                    replace(
+                        comparison,
+                        first=kept(comparison.first, card, out),
+                        second=kept(comparison.second, other, out),
+                    )
+                )
                 steps.end(text)
     return comparison_table(found)
 
@@ -182,7 +187,7 @@ def break_down_networks(
     from e4profile.figures.share import breakdown_record
     from e4profile.records import RecordStore
     from e4profile.tables.times import breakdown_table
-    from e4profile.targets import guarded
+    from e4profile.targets import full_name, guarded
 
     if len(cards) * len(choices) > 1 and output_format in ("json", "csv"):
         raise SettingError(
@@ -193,11 +198,11 @@ def break_down_networks(
         network = card.build("cpu")
         for choice in choices:
             chosen = at_own_batch(choice, card)
-            text = described(card.name, chosen)
+            text = described(full_name(card), chosen)
             with Steps("time --breakdown", 1) as steps, guarded(card, chosen.batch_size):
                 steps.begin(text)
                 found = measure_breakdown(
-                    network, card.batched, name=card.name, pass_=chosen.pass_, mode=chosen.mode,
+                    network, card.batched, name=full_name(card), pass_=chosen.pass_, mode=chosen.mode,
                     batch_size=chosen.batch_size, device=chosen.device, dtype=chosen.dtype,
                     threads=chosen.threads, rule=rule, loss=chosen.loss,
                 )  # fmt: skip
@@ -214,8 +219,10 @@ def break_down_networks(
 def kept(record: TimeRecord, card: Target, out: Path | None) -> TimeRecord:
     """The record with the network's arguments, appended to a file where there is one."""
     from e4profile.records import RecordStore
+    from e4profile.targets import full_name
 
-    record = replace(record, arguments=dict(card.arguments))
+    label = full_name(card)
+    record = replace(record, arguments=dict(card.arguments), label="" if label == record.name else label)
     if out is not None:
         RecordStore(out).append(record.to_record())
     return record

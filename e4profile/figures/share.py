@@ -41,6 +41,7 @@ def breakdown_record(
             "total_s": found.total_s,
             "passes": found.passes,
             "median_s": found.whole.median_s,
+            "witness": found.witness,
         },
         counters={"profiler": "torch"},
         environment=dict(environment),

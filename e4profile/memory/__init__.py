@@ -12,7 +12,7 @@ from e4profile.memory.layer_peak import (
     predict_layer_peak,
 )
 from e4profile.memory.live import LiveStorages, PeakMemory, allocator_emulation
-from e4profile.memory.predict import LargestBatch, StepMemory, largest_batch, predict
+from e4profile.memory.predict import LargestBatch, NothingFits, StepMemory, largest_batch, predict
 from e4profile.memory.saved import SavedMemory, SavedStorage, saved_for_backward
 from e4profile.memory.states import MOMENTS, TrainingState, training_state_bytes, training_state_of
 
@@ -23,6 +23,7 @@ __all__ = [
     "LayerPeak",
     "LiveStorages",
     "Moment",
+    "NothingFits",
     "PeakMemory",
     "PredictedSaved",
     "SavedMemory",

@@ -52,6 +52,18 @@ class StepMemory:
         return resident + self.input_bytes + self.peak_bytes
 
 
+class NothingFits(SettingError):
+    """A budget below what one image needs.
+
+    Attributes:
+        needed_bytes: of the training step with one image.
+    """
+
+    def __init__(self, budget_bytes: int, needed_bytes: int) -> None:
+        super().__init__(f"budget (={budget_bytes} bytes) is below what one image needs (={needed_bytes} bytes)")
+        self.needed_bytes = needed_bytes
+
+
 @dataclass(frozen=True)
 class LargestBatch:
     """The largest batch whose training step stays within a budget.
@@ -136,7 +148,7 @@ def largest_batch(
         loss: as in ``allocator_emulation``.
 
     Raises:
-        SettingError: when not even one image fits, naming what it needs.
+        NothingFits: when not even one image fits, naming what it needs.
     """
     model = _built(builder)
     wanted = dtype or _dtype_of(model)
@@ -154,9 +166,7 @@ def largest_batch(
     # a batch norm over single values refuses one image, so one image is asked about only where two do not fit
     smallest = 2 if step_bytes(2) <= budget_bytes else 1
     if step_bytes(smallest) > budget_bytes:
-        raise SettingError(
-            f"budget (={budget_bytes} bytes) is below what one image needs (={step_bytes(1)} bytes)"
-        )
+        raise NothingFits(budget_bytes, step_bytes(1))
     fits = _largest_that_fits(step_bytes, budget_bytes, smallest)
     return LargestBatch(fits, step_bytes(fits), step_bytes(fits + 1), budget_bytes)
 

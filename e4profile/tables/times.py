@@ -62,7 +62,7 @@ def time_table(records: Sequence[TimeRecord], *, mixed: bool = False) -> Table:
     rows = []
     for record, label in zip(records, labels, strict=True):
         row: dict[str, object] = {
-            "network": record.name,
+            "network": record.title,
             **_setting(record),
             "median_s": record.median_s,
             "iqr_s": record.iqr_s,
@@ -92,8 +92,8 @@ def comparison_table(found: Sequence[Comparison]) -> Table:
     )
     rows = tuple(
         {
-            "network": one.first.name,
-            "against": one.second.name,
+            "network": one.first.title,
+            "against": one.second.title,
             **_setting(one.first),
             "median_s": one.first.median_s,
             "against_s": one.second.median_s,
@@ -186,9 +186,9 @@ def _notes(records: Sequence[TimeRecord], labels: Sequence[str], what: str = "ro
             notes.append(
                 f"{label + ': ' if label else ''}{device}, torch {where.get('torch')}, {threads_text(record.threads)}."
             )
-    for record in {(one.name, one.inputs, one.loss): one for one in records}.values():
+    for record in {(one.title, one.inputs, one.loss): one for one in records}.values():
         if record.inputs:
-            notes.append(f"{record.name} is called with {record.inputs}.")
+            notes.append(f"{record.title} is called with {record.inputs}.")
         if " of " in record.loss:
-            notes.append(f"{record.name}: the loss is the {record.loss}; --loss says another.")
+            notes.append(f"{record.title}: the loss is the {record.loss}; --loss says another.")
     return notes + noise_notes([record.samples for record in records], what)

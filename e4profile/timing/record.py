@@ -34,6 +34,7 @@ class TimeRecord:
         environment: where it was measured (see ``e4profile.environment``).
         arguments: of the network, or of the builder.
         inputs: all of them in words, where there are several; empty for one tensor.
+        label: the name with the arguments that were given, for tables; the name where it is not said.
     """
 
     name: str
@@ -51,6 +52,12 @@ class TimeRecord:
     environment: Mapping[str, Any]
     arguments: Mapping[str, Any] = field(default_factory=dict)
     inputs: str = ""
+    label: str = ""
+
+    @property
+    def title(self) -> str:
+        """The label, or the name without one."""
+        return self.label or self.name
 
     @property
     def batch_size(self) -> int:
@@ -91,6 +98,7 @@ class TimeRecord:
                 "dtype": self.dtype,
                 "input_shape": list(self.input_shape),
                 **({"inputs": self.inputs} if self.inputs else {}),
+                **({"label": self.label} if self.label else {}),
                 "compiled": self.compiled,
                 "graphed": self.graphed,
                 "threads": self.threads,
@@ -142,6 +150,7 @@ class TimeRecord:
                 environment=record.environment,
                 arguments=record.arguments,
                 inputs=counts.get("inputs", ""),
+                label=counts.get("label", ""),
             )
         except KeyError as error:
             raise SettingError(f"the timing of {record.card!r} lacks {error}") from error

@@ -6,15 +6,7 @@ from pathlib import Path
 
 import pytest
 from own_model_nets import NET, write
-from program import Run, caller
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """The program in an empty folder, on no terminal: called with arguments, it gives its ``Result``."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("COLUMNS", raising=False)
-    return caller(capsys, monkeypatch)
+from program import Run
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def test_time_and_memory_take_models_of_one_input(own: Run, tmp_path: Path) -> N
     code, out, _ = own("time", *model, "--batch-size", "2", *QUICK)
     assert code == 0
     (row,) = json.loads(out)
-    assert (row["network"], row["batch_size"]) == ("images.py:build", 2)
+    assert (row["network"], row["batch_size"]) == ("images.py:build width=2", 2)
 
 
 def test_the_clock_takes_keywords_and_values_at_any_batch(own: Run) -> None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sys
 
 import pytest
 import torch
 
-from e4profile.cli.main import main
 from e4profile.records import RecordStore
 from e4profile.timing import TimeRecord
 
@@ -18,20 +16,11 @@ QUICK = ["--min-run-time-s", "0", "--max-run-time-s", "0.02"]
 SMALL = ["e4net", "--set", "width=2"]
 
 
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
+@pytest.fixture(autouse=True)
+def small_peaks(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr("e4profile.timing.peaks.PRODUCT_SIZE", {"cpu": 8})
     monkeypatch.setattr("e4profile.timing.peaks.COPY_BYTES", {"cpu": 1024})
-
-    def go(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["e4profile", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        out, err = capsys.readouterr()
-        return left.value.code, out, err
-
-    return go
 
 
 def rows(text: str) -> list[dict[str, str]]:
@@ -56,8 +45,38 @@ def test_every_pass_and_batch_is_a_row_and_a_record(run, tmp_path):
 def test_notes_go_to_stderr_and_json_to_stdout(run):
     code, out, err = run("time", *SMALL, *QUICK, "--format", "json")
     assert code == 0
-    assert json.loads(out)[0]["network"] == "e4net"
-    assert "e4net: forward, eval, batch of 1" in err
+    assert json.loads(out)[0]["network"] == "e4net width=2"
+    assert "e4net width=2: forward, eval, batch of 1" in err
+
+
+def test_rows_of_one_builder_say_the_arguments_they_were_given(run, tmp_path):
+    file = tmp_path / "times.jsonl"
+    (tmp_path / "net.py").write_text("from torch import nn\n\ndef build(width=2):\n    return nn.Linear(3, width)\n")
+    own = ("net.py:build", "--input", "1x3")
+    run("time", *own, "--arg", "width=4", *QUICK, "--out", file)
+    code, out, _ = run("time", *own, "--arg", "width=8", *QUICK, "--join", file, "-f", "json")
+    assert code == 0
+    assert [row["network"] for row in json.loads(out)] == ["net.py:build width=4", "net.py:build width=8"]
+    (kept,) = RecordStore(file).load()
+    assert (kept.card, kept.arguments) == ("net.py:build", {"width": 4})
+    _, out, _ = run("time", *own, *QUICK, "--fits", "1us", "--arg", "width=4", "-f", "json")
+    assert json.loads(out)[0]["network"] == "net.py:build width=4"
+    _, out, _ = run("memory", *own, "--arg", "width=4", "-f", "json")
+    assert json.loads(out)[0]["model"] == "net.py:build width=4"
+    recipe = ("--recipe", "epochs=1,batch_size=1,training_images=1")
+    _, out, _ = run("budget", *own, "--arg", "width=4", *recipe, "-f", "json")
+    assert json.loads(out)[0]["network"] == "net.py:build width=4"
+    _, out, _ = run("time", *own, *QUICK, "-f", "json")
+    assert json.loads(out)[0]["network"] == "net.py:build"
+
+
+def test_a_breakdown_of_what_has_no_closed_form_says_so_in_its_record(run, tmp_path):
+    (tmp_path / "net.py").write_text("from torch import nn\n\ndef build():\n    return nn.Bilinear(3, 3, 2)\n")
+    file = tmp_path / "breakdown.jsonl"
+    own = ("net.py:build", "--input", "1x3", "--input", "1x3")
+    code, _, err = run("time", *own, "--breakdown", *QUICK, "--out", file)
+    assert code == 0, err
+    assert RecordStore(file).load()[0].counts["witness"] == "dispatch"
 
 
 def test_records_of_another_environment_are_refused_before_any_time_is_spent(run, tmp_path):
@@ -79,6 +98,7 @@ def test_two_networks_are_compared_in_turn(run, tmp_path):
     code, out, _ = run("time", *SMALL, "--against", "e4net", *QUICK, "--out", file, "-f", "json")
     assert code == 0
     (row,) = json.loads(out)
+    assert (row["network"], row["against"]) == ("e4net width=2", "e4net")
     assert row["verdict"] in ("faster", "slower", "ambiguous")
     first, second = (TimeRecord.from_record(record) for record in RecordStore(file).load())
     assert len(first.samples.seconds) == len(second.samples.seconds) == row["pairs"]
@@ -91,6 +111,7 @@ def test_a_breakdown_adds_up_in_its_table(run, tmp_path):
     assert code == 0
     (kept,) = RecordStore(file).load()
     assert (kept.kind, kept.counts["total_s"]) == ("breakdown", json.loads(out)[-1]["seconds"])
+    assert (kept.card, kept.counts["witness"]) == ("e4net width=2", "closed form")
     *terms, total = json.loads(out)
     assert total["term"] == "total"
     assert sum(row["seconds"] for row in terms) == pytest.approx(total["seconds"])
@@ -106,12 +127,13 @@ def test_the_roofline_lists_layers_and_draws_them(run, tmp_path):
     )  # fmt: skip
     assert code == 0
     kept = RecordStore(tmp_path / "roofline.jsonl").load()
-    assert [(record.kind, record.card) for record in kept] == [("roofline", "e4net"), ("roofline", "e4net, reference")]
+    names = ["e4net width=2", "e4net width=2, reference"]
+    assert [(record.kind, record.card) for record in kept] == [("roofline", name) for name in names]
     found = rows(out)
-    assert {row["network"] for row in found} == {"e4net", "e4net, reference"}
+    assert {row["network"] for row in found} == set(names)
     assert sum(row["path"] == "whole pass" for row in found) == 2
     assert {row["bound"] for row in found} <= {"compute", "memory", ""}
-    assert sorted(path.suffix for path in tmp_path.glob("roofline-e4net-cpu-float32.*")) == [
+    assert sorted(path.suffix for path in tmp_path.glob("roofline-e4net-width-2-cpu-float32.*")) == [
         ".csv",
         ".png",
         ".svg",
