@@ -47,9 +47,9 @@ def _added(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int
 
 
 def printed_form(model: nn.Module, input_shape: Shape) -> tuple[int, int]:
-    """Parameters and MACs by the closed forms as section 4.2 of He et al. 2021 prints them.
+    """Parameters and MACs by the paper's formula, as section 4.2 of He et al. 2021 prints it.
 
-    The printed forms cover lifting, group convolution and E4 layers without biases, norms and classifier.
+    It covers lifting, group convolution and E4 layers without biases, norms and classifier.
     """
     _, steps = trace(model, input_shape)
     costs = [(step.module, layer_cost(step.form, step.input_shape)) for step in steps]

@@ -31,7 +31,7 @@ def default_models() -> tuple[str, ...]:
 
 
 def cost_rows(card: Card) -> list[dict[str, Any]]:
-    """One row per setting and value: printed form, exact closed form and what runs, for one image.
+    """One row per setting and value: the paper's formula, the closed form and what runs, for one image.
 
     Each row holds ``setting``, ``value`` (the group's order for ``group``), whether it is the card's own
     (``own``), the card's model and group, and for ``params`` and ``macs`` the columns ``_printed``, ``_closed``,

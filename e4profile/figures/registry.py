@@ -280,7 +280,7 @@ FIGURES: dict[str, Figure] = {
     for figure in (
         Figure(
             "cost",
-            "cost against r, s, k, width and group order: printed form, exact form and what runs",
+            "cost against r, s, k, width and group order: the paper's formula, the closed form and what runs",
             _defaults("cost"),
             _cost,
             only_cards="it varies a card's group, r, s, k and width in the closed form; for an argument of your "

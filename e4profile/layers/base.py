@@ -79,7 +79,7 @@ class Costed(Protocol):
         macs: forward MACs *of one image* by term.
         elements: normalised elements of one image by term.
         kinds: the kind of a term; a term not named here is a convolution.
-        printed: ``{"params": names, "macs": names}`` of the terms in the source's printed form.
+        printed: ``{"params": names, "macs": names}`` of the terms that the source's own formula has.
     """
 
     @property

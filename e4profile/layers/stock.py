@@ -84,7 +84,7 @@ class StockLayer:
 
     @property
     def printed(self) -> Mapping[str, Sequence[str]]:
-        """The terms in the printed form."""
+        """The terms that the paper's formula has."""
         return self.form.printed
 
     @property

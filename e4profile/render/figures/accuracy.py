@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import SettingError
-from e4profile.render.figures.axes import along_steps, around, label_points, log_axis
+from e4profile.render.figures.axes import along_steps, around, log_axis
+from e4profile.render.figures.labels import label_points
 from e4profile.render.style import BLUE, GREEN, ORANGE, PURPLE, VERMILION, Plot, finish, new_figure
 
 if TYPE_CHECKING:
@@ -51,16 +52,23 @@ def accuracy_plot(name: str, title: str, rows: Sequence[Mapping[str, Any]]) -> P
     ]
     finish(figure, title, "published test error against cost", handles, remarks)
     for cost, axes in panels.items():
-        avoid = [_point(row, cost) for row in rows]
+        lines = [end for row in rows for end in _along_bar(row, cost)]
         for one in styles:
-            avoid += along_steps(_front(rows, one, cost))
+            lines += along_steps(_front(rows, one, cost))
         order = sorted(rows, key=lambda row: (not row[f"on_{cost}_front"], row["test_error_percent"]))
-        label_points(axes, [(*_point(row, cost), row["label"], styles[row["series"]][0]) for row in order], avoid)
+        names = [(*_point(row, cost), row["label"], styles[row["series"]][0]) for row in order]
+        label_points(axes, names, [_point(row, cost) for row in rows], lines)
     return Plot(name, figure, list(rows))
 
 
 def _point(row: Mapping[str, Any], cost: str) -> tuple[float, float]:
     return row[cost] / _SCALES[cost], row["test_error_percent"]
+
+
+def _along_bar(row: Mapping[str, Any], cost: str) -> list[tuple[float, float]]:
+    x, y = _point(row, cost)
+    spread = row["spread_percent"] or 0
+    return [(x, y + part / 4 * spread) for part in range(-4, 5)] if spread else []
 
 
 def _front(rows: Sequence[Mapping[str, Any]], series: str, cost: str) -> list[tuple[float, float]]:

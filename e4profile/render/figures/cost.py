@@ -1,4 +1,4 @@
-"""Cost against each setting: printed form, exact closed form and what runs, with the G-CNN beside them."""
+"""Cost against each setting: the paper's formula, the closed form and what runs, with the G-CNN beside them."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def cost_plot(name: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
         axes.set_xlabel(TITLES[setting])
     figure.align_ylabels(list(grid[:, 0]))
     handles = [
-        Line2D([], [], color=ORANGE, linewidth=3, label="printed form"),
-        Line2D([], [], color=E4_COLOUR, label="exact closed form"),
+        Line2D([], [], color=ORANGE, linewidth=3, label="paper's formula"),
+        Line2D([], [], color=E4_COLOUR, label="closed form"),
         Line2D([], [], **_MEASURED, label="measured (operators that run)"),
     ]
     if any(row["gcnn_macs"] is not None for row in rows):
@@ -88,7 +88,7 @@ def _columns(quantity: str) -> tuple[str, ...]:
 def _panel(axes: Axes, quantity: str, rows: Sequence[Mapping[str, Any]], scale: float) -> None:
     printed, closed, measured, gcnn = _columns(quantity)
     values = [row["value"] for row in rows]
-    # the exact form often lies on the printed one: a wide line under a thin one shows both
+    # the closed form often lies on the paper's formula: a wide line under a thin one shows both
     styles: list[tuple[str, dict[str, Any]]] = [
         (printed, {"color": ORANGE, "linewidth": 3.0}),
         (closed, {"color": E4_COLOUR}),

@@ -7,9 +7,10 @@ from matplotlib.text import Annotation, Text
 
 from e4profile.errors import SettingError
 from e4profile.render.figures.accuracy import accuracy_plot
-from e4profile.render.figures.axes import label_points, log_axis, readable_on
+from e4profile.render.figures.axes import log_axis, readable_on
 from e4profile.render.figures.cost import cost_plot
 from e4profile.render.figures.counters import counters_plot
+from e4profile.render.figures.labels import label_points
 from e4profile.render.figures.memory import memory_plot
 from e4profile.render.figures.ratio_map import ratio_plot
 from e4profile.render.figures.roofline import roofline_plots
@@ -238,3 +239,38 @@ def test_figures_are_one_column_wide_and_nothing_is_clipped():
 @pytest.mark.parametrize(("colour", "text"), [("#000000", "white"), ("#F0E442", "black"), ("#0072B2", "white")])
 def test_text_stands_out_on_its_bar(colour, text):
     assert readable_on(colour) == text
+
+
+def boxes_of(axes, renderer):
+    return {one.get_text(): one.get_window_extent(renderer) for one in axes.texts if one.get_text()}
+
+
+def test_a_name_that_stands_nearer_to_another_marker_is_joined_to_its_own():
+    figure = new_figure(2.5)
+    axes = figure.subplots()
+    log_axis(axes, "x", 1, 100)
+    log_axis(axes, "y", 1, 10)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    # the second point lies in a nest of markers, the first alone
+    nest = [(10 * 1.04**i, 3 * 1.02**j) for i in range(-4, 5) for j in range(-4, 5)]
+    label_points(axes, [(60, 6, "alone", "black"), (10, 3, "crowded", "black")], [(60, 6), *nest])
+    renderer = figure.canvas.get_renderer()
+    joins = [one for one in axes.texts if not one.get_text()]
+    assert [one.xy for one in joins] == [(10, 3)]
+    box = boxes_of(axes, renderer)["crowded"]
+    assert not any(box.contains(*axes.transData.transform(point)) for point in nest)
+
+
+def test_a_name_keeps_off_a_line():
+    figure = new_figure(2.5)
+    axes = figure.subplots()
+    log_axis(axes, "x", 1, 100)
+    log_axis(axes, "y", 1, 10)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    # every first choice to the right of the point is crossed by an upright line
+    line = [(11, 10 ** (i / 200)) for i in range(200)]
+    label_points(axes, [(10, 3, "beside", "black")], [(10, 3)], line)
+    box = boxes_of(axes, figure.canvas.get_renderer())["beside"]
+    assert box.x1 < axes.transData.transform((11, 3))[0]
