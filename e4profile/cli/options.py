@@ -36,7 +36,7 @@ def check_units(units: str) -> str:
 
 
 Format = Annotated[
-    str, typer.Option("--format", "-f", help="table, json, csv, markdown or latex.", metavar="FORMAT")
+    str, typer.Option("--format", "-f", help="table, json, csv, markdown, latex or latex-all.", metavar="FORMAT")
 ]
 Units = Annotated[
     str,

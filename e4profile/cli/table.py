@@ -82,7 +82,7 @@ def _emit_all(built: dict[str, Built], output_format: str, units: str) -> None:
     for found in (*(as_table(name, one, for_programs=False) for name, one in built.items()), steerable_table()):
         emit(found, output_format, units)
         sys.stdout.write("\n")
-    sys.stdout.write(f"{'% ' if output_format == 'latex' else ''}{summary}\n")
+    sys.stdout.write(f"{'% ' if output_format.startswith('latex') else ''}{summary}\n")
 
 
 def register(app: typer.Typer) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -131,3 +131,25 @@ def _check(value: object, column: Column, row: int) -> None:
         raise SettingError(
             f"row {row}, column {column.key!r} (={value!r}) must be finite; None stands for no value"
         )
+
+
+def constant(table: Table, shown: Sequence[Column]) -> list[Column]:
+    """Setting columns (text, integer) with one value in all of several rows; one column always stays."""
+    if len(table.rows) < 2:
+        return []
+    deciding = table.deciding
+    constant = [
+        column
+        for column in table.columns
+        if column not in deciding
+        and column.kind in ("text", "integer")
+        and all(row[column.key] == table.rows[0][column.key] for row in table.rows)
+    ]
+    return constant if len(constant) < len(shown) else constant[1:]
+
+
+def hiding_order(table: Table, kept: Sequence[Column]) -> list[Column]:
+    """Least important first: by priority, the rightmost first among equals, deciding columns last."""
+    deciding = table.deciding
+    position = {column.key: index for index, column in enumerate(table.columns)}
+    return sorted(kept, key=lambda c: (c in deciding, c.priority, -position[c.key]))

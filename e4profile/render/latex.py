@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from e4profile.render.cells import broken, cell, one_line
-from e4profile.render.columns import Column, Table
+from e4profile.render.columns import Column, Table, constant, hiding_order
 
 _ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -55,39 +57,60 @@ _GREEK = {
 }
 
 
-def render_latex(table: Table, units: str) -> str:
+def render_latex(table: Table, units: str, *, every_column: bool = False) -> str:
     """A table environment: title and convention as the caption, the notes below the rows, numbers right-aligned.
 
     Headers are broken at their blanks. A table that would be wider than the text of an article is set in a smaller
-    type, and scaled to the text where that is not enough.
+    type. Where that is not enough, columns of one value move into the caption, long text is folded, and at last the
+    least important columns are left out, which a comment says.
+
+    Args:
+        table: what to show.
+        units: for counts and bytes.
+        every_column: whether a table that is wider than the text in the smaller type keeps all of its columns and is
+            scaled to the text.
     """
-    caption = _sentences([table.title, *table.remarks[: len(table.remarks) - len(table.notes)]])
+    page = _fit(table, units, every_column)
+    first = table.rows[0] if table.rows else {}
+    shared = [f"{one_line(c.header)} {_text(first, c, units)}" for c in page.lifted if first[c.key] is not None]
+    caption = _sentences(
+        [
+            table.title,
+            *([f"Every row: {', '.join(shared)}"] if shared else []),
+            *table.remarks[: len(table.remarks) - len(table.notes)],
+        ]
+    )
     notes = _sentences(table.notes)
-    cells = [[cell(row[c.key], c, si_units=units == "si") for c in table.columns] for row in table.rows]
-    headers = [
-        broken(one_line(column.header), max((len(row[index]) for row in cells), default=1)).split("\n")
-        for index, column in enumerate(table.columns)
-    ]
-    size = _size([max(map(len, (*headers[i], *(row[i] for row in cells)))) for i in range(len(headers))])
+    left_out = ", ".join(one_line(column.key) for column in page.hidden)
     return "\n".join(
         [
-            rf"% needs \usepackage{{booktabs{',graphicx' if size is _SCALED else ''}}}",
+            rf"% needs \usepackage{{booktabs{',graphicx' if page.size is _SCALED else ''}}}",
+            *([f"% left out to fit the text: {left_out}; all of it: --format latex-all"] if left_out else []),
             r"\begin{table}[htbp]",
             r"\centering",
             rf"\caption{{{caption}}}",
-            *size.before,
-            rf"\begin{{tabular}}{{{''.join('r' if c.is_number else 'l' for c in table.columns)}}}",
+            *page.size.before,
+            rf"\begin{{tabular}}{{{''.join('r' if c.is_number else 'l' for c in page.columns)}}}",
             r"\toprule",
-            _line([_header(lines, column) for lines, column in zip(headers, table.columns, strict=True)]),
+            _line([_header(_header_lines(table, column, units), column) for column in page.columns]),
             r"\midrule",
-            *(_line([_cell(row[c.key], c, units) for c in table.columns]) for row in table.rows),
+            *(_line([_cell(row[c.key], c, units, page.fold) for c in page.columns]) for row in table.rows),
             r"\bottomrule",
-            rf"\end{{tabular}}{size.behind}",
+            rf"\end{{tabular}}{page.size.behind}",
             *([r"\par\smallskip", rf"\parbox{{\linewidth}}{{\footnotesize {notes}}}"] if notes else []),
             r"\end{table}",
             "",
         ]
     )
+
+
+def _text(row: Mapping[str, object], column: Column, units: str) -> str:
+    return cell(row[column.key], column, si_units=units == "si")
+
+
+def _header_lines(table: Table, column: Column, units: str) -> list[str]:
+    longest = max((len(_text(row, column, units)) for row in table.rows), default=1)
+    return broken(one_line(column.header), longest).split("\n")
 
 
 def _header(lines: Sequence[str], column: Column) -> str:
@@ -121,10 +144,64 @@ _SIZES = (
 _SCALED = _Size(0, 0, (r"\resizebox{\linewidth}{!}{%",), "}")
 
 
-def _size(widths: Sequence[int]) -> _Size:
-    """The largest type in which columns of so many characters stand beside each other."""
-    fits = (one for one in _SIZES if one.character * sum(widths) + one.column * len(widths) <= _TEXT_WIDTH)
-    return next(fits, _SCALED)
+_FOLDS = (None, 24, 16)
+"""Characters of a line of text in a cell, tried in order."""
+
+
+@dataclass(frozen=True)
+class _Page:
+    """What of a table is set, and how.
+
+    Attributes:
+        size: the type.
+        columns: those that are set, in the table's order.
+        lifted: those of one value, which the caption has.
+        hidden: those left out.
+        fold: the characters of a line of text, None where no text is folded.
+    """
+
+    size: _Size
+    columns: tuple[Column, ...]
+    lifted: tuple[Column, ...] = ()
+    hidden: tuple[Column, ...] = ()
+    fold: int | None = None
+
+
+def _fit(table: Table, units: str, every_column: bool) -> _Page:
+    """The page with the most columns, and then in the largest type; beyond the smallest one, scaled."""
+    full = _page(table, table.columns, units, (None,))
+    if full.size is not _SCALED or every_column:
+        return full
+    lifted = tuple(constant(table, table.columns))
+    rest = tuple(column for column in table.columns if column not in lifted)
+    expendable = hiding_order(table, rest)
+    for count in range(len(rest)):
+        gone = expendable[:count]
+        page = _page(table, [column for column in rest if column not in gone], units, _FOLDS)
+        if page.size is not _SCALED:
+            return replace(page, lifted=lifted, hidden=tuple(column for column in rest if column in gone))
+    return full
+
+
+def _page(table: Table, columns: Sequence[Column], units: str, folds: Sequence[int | None]) -> _Page:
+    """These columns in the largest type in which they stand beside each other, or else scaled."""
+    for fold in folds:
+        widths = []
+        for column in columns:
+            texts = (_text(row, column, units) for row in table.rows)
+            lines = (line for text in texts for line in _lines(text, column, fold))
+            widths.append(max(map(len, (*_header_lines(table, column, units), *lines)), default=0))
+        for size in _SIZES:
+            if size.character * sum(widths) + size.column * len(columns) <= _TEXT_WIDTH:
+                return _Page(size, tuple(columns), fold=fold)
+    return _Page(_SCALED, tuple(columns))
+
+
+def _lines(text: str, column: Column, fold: int | None) -> list[str]:
+    """A cell's lines; a word is never broken."""
+    if fold is None or column.is_number:
+        return [text]
+    return textwrap.wrap(text, fold, break_long_words=False, break_on_hyphens=False) or [text]
 
 
 def escape(text: str) -> str:
@@ -143,16 +220,22 @@ def _character(character: str) -> str:
     return rf"\texttt{{U+{ord(character):04X}}}"
 
 
-def _cell(value: object, column: Column, units: str) -> str:
+def _cell(value: object, column: Column, units: str, fold: int | None = None) -> str:
     text = cell(value, column, si_units=units == "si")
-    escaped = escape(text)
     if column.is_number:
         # A thin space between number and unit, and a minus rather than a hyphen.
-        return escaped.replace("-", "$-$", 1).replace(" ", r"\,") if value is not None else escaped
-    return escaped
+        return escape(text).replace("-", "$-$", 1).replace(" ", r"\,") if value is not None else escape(text)
+    lines = [escape(line) for line in _lines(text, column, fold)]
+    if len(lines) == 1:
+        return lines[0]
+    inside = r" \\ ".join(map(_guarded, lines))
+    return rf"\begin{{tabular}}[t]{{@{{}}l@{{}}}}{inside}\end{{tabular}}"
+
+
+def _guarded(text: str) -> str:
+    # A bracket that opens a row would be read as the optional argument of the line end before it.
+    return f"{{}}{text}" if text.startswith(("[", "*")) else text
 
 
 def _line(cells: list[str]) -> str:
-    # A bracket that opens a row would be read as the optional argument of the line end before it.
-    first = f"{{}}{cells[0]}" if cells[0].startswith(("[", "*")) else cells[0]
-    return " & ".join([first, *cells[1:]]) + r" \\"
+    return " & ".join([_guarded(cells[0]), *cells[1:]]) + r" \\"

@@ -14,7 +14,7 @@ from rich.cells import cell_len
 
 from e4profile.errors import SettingError
 from e4profile.render.cells import broken, cell, one_line
-from e4profile.render.columns import Column, Table
+from e4profile.render.columns import Column, Table, constant, hiding_order
 
 GAP = 2
 MIN_WIDTH = 20
@@ -73,9 +73,9 @@ def fit(table: Table, width: int | None, units: str) -> Layout:
         raise SettingError(f"width (={width}) must be at least {MIN_WIDTH}")
     if full.width <= width:
         return full
-    lifted = _constant(table, shown)
+    lifted = constant(table, shown)
     kept = [column for column in shown if column not in lifted]
-    expendable = _hiding_order(table, kept)
+    expendable = hiding_order(table, kept)
     styles = [
         _Style(si_units, short, stacked, text_limit)
         for text_limit, si_units, (short, stacked) in product(
@@ -147,28 +147,6 @@ def _layout(
 def _display_order(table: Table) -> list[Column]:
     deciding = table.deciding
     return [*deciding, *(column for column in table.columns if column not in deciding)]
-
-
-def _constant(table: Table, shown: list[Column]) -> list[Column]:
-    """Setting columns (text, integer) with one value in all of several rows; one column always stays."""
-    if len(table.rows) < 2:
-        return []
-    deciding = table.deciding
-    constant = [
-        column
-        for column in table.columns
-        if column not in deciding
-        and column.kind in ("text", "integer")
-        and all(row[column.key] == table.rows[0][column.key] for row in table.rows)
-    ]
-    return constant if len(constant) < len(shown) else constant[1:]
-
-
-def _hiding_order(table: Table, kept: list[Column]) -> list[Column]:
-    """Least important first: by priority, the rightmost first among equals, deciding columns last."""
-    deciding = table.deciding
-    position = {column.key: index for index, column in enumerate(table.columns)}
-    return sorted(kept, key=lambda c: (c in deciding, c.priority, -position[c.key]))
 
 
 def fold(text: str, limit: int | None) -> str:

@@ -11,7 +11,7 @@ __all__ = ["FORMATS", "UNITS", "Column", "Kind", "Table", "Units", "render"]
 
 Units = Literal["auto", "exact", "si"]
 UNITS: tuple[str, ...] = get_args(Units)
-FORMATS = ("table", "json", "csv", "markdown", "latex")
+FORMATS = ("table", "json", "csv", "markdown", "latex", "latex-all")
 
 
 def render(
@@ -21,7 +21,8 @@ def render(
 
     Args:
         table: what to show.
-        format: ``table`` (for a terminal), ``json``, ``csv``, ``markdown`` or ``latex``.
+        format: ``table`` (for a terminal), ``json``, ``csv``, ``markdown``, ``latex`` (the columns that fit
+            the text of an article) or ``latex-all`` (all columns, scaled to the text).
         width: terminal columns that ``table`` must fit in; None for as wide as it takes, with nothing hidden.
             The other formats have no width.
         color: whether ``table`` may colour verdicts with escape codes.
@@ -48,10 +49,10 @@ def render(
         from e4profile.render.markdown import render_markdown
 
         return render_markdown(table, cast(Units, units))
-    if format == "latex":
+    if format in ("latex", "latex-all"):
         from e4profile.render.latex import render_latex
 
-        return render_latex(table, cast(Units, units))
+        return render_latex(table, cast(Units, units), every_column=format == "latex-all")
     from e4profile.render.terminal import render_terminal
 
     return render_terminal(table, width=width, color=color, units=cast(Units, units))

@@ -69,8 +69,54 @@ def test_it_compiles(tmp_path: Path) -> None:
 
 
 def test_no_table_stands_out_of_the_text(tmp_path: Path) -> None:
-    assert r"\resizebox" in render(sweep_table(), "latex")
-    assert "Overfull" not in compiled(tmp_path, (sweep_table(), small_table()))
+    assert r"\resizebox" in render(sweep_table(), "latex-all")
+    assert r"\resizebox" not in render(sweep_table(), "latex")
+    assert "Overfull" not in compiled(tmp_path, (sweep_table(), small_table(), verdicts()))
+
+
+def verdicts() -> Table:
+    columns = (
+        Column("row", "row", "text", priority=95),
+        Column("built", "built", "integer", priority=90),
+        Column("card", "the card", "text", priority=20),
+        Column("why", "why", "text", priority=10),
+        Column("verdict", "verdict", "verdict", priority=100),
+        Column("unit", "unit", "text", priority=5),
+    )
+    rows = [
+        {"row": f"row {number}, slices", "built": 10**number, "card": "x" * 30, "why": "y" * 4 * number,
+         "verdict": "reproduced under [a] named rule", "unit": None}
+        for number in (5, 9)
+    ]  # fmt: skip
+    return Table("Verdicts", columns, tuple(rows))
+
+
+def test_what_does_not_fit_is_lifted_folded_and_then_left_out() -> None:
+    lines = render(verdicts(), "latex").splitlines()
+    assert lines[1] == "% left out to fit the text: why; all of it: --format latex-all"
+    assert r"\caption{Verdicts. Every row: the card xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx.}" in lines
+    assert r"\begin{tabular}{lrl}" in lines
+    assert r"row 5, slices & 100,000 & reproduced under [a] named rule \\" in lines
+    everything = render(verdicts(), "latex-all")
+    assert "left out" not in everything
+    assert "Every row" not in everything
+    assert r"\resizebox{\linewidth}{!}{%" in everything
+    assert "y" * 20 in everything
+
+
+def test_long_text_is_folded_before_a_column_is_left_out() -> None:
+    shorter = [{**row, "why": letter * 24} for row, letter in zip(verdicts().rows, "yz", strict=True)]
+    text = render(replace(verdicts(), rows=tuple(shorter)), "latex")
+    assert "left out" not in text
+    assert r"\begin{tabular}[t]{@{}l@{}}reproduced under [a] \\ named rule\end{tabular}" in text
+
+
+def test_the_least_important_columns_go_first() -> None:
+    columns = [Column(f"c{number}", f"c{number}", "text", priority=number) for number in range(6)]
+    table = Table("t", tuple(columns), tuple({c.key: c.key + letter * 14 for c in columns} for letter in "ab"))
+    text = render(table, "latex")
+    assert "% left out to fit the text: c0, c1; all" in text
+    assert [key for key in (c.key for c in columns) if key + "a" in text] == ["c2", "c3", "c4", "c5"]
 
 
 def compiled(folder: Path, tables: Sequence[Table]) -> str:
@@ -104,7 +150,7 @@ def test_notes_stand_below_the_rows_and_not_in_the_caption() -> None:
 )
 def test_a_wider_table_is_set_smaller(characters: int, command: str) -> None:
     table = Table("t", (Column("a", "a", "text"),), ({"a": "x" * characters},))
-    before = render(table, "latex").split(r"\begin{tabular}")[0].splitlines()[-1]
+    before = render(table, "latex-all").split(r"\begin{tabular}")[0].splitlines()[-1]
     assert before.startswith(command) or (command == r"\centering" and before.startswith(r"\caption"))
 
 
