@@ -14,20 +14,20 @@ BATCH_SIZE = 2
 
 
 def recorded_gpu_memory(folder: Path | None = None) -> dict[str, list[tuple[str, int]]]:
-    """(device, peak bytes) of every card that some record has, devices sorted.
+    """(device, peak bytes) of every card that some record has, devices sorted; of several on a device the last.
 
     Args:
         folder: of device folders; ``reports/gpu`` beside the package by default, which an installed package does
             not have: then there are no records.
     """
     folder = folder or Path(__file__).resolve().parent.parent / "reports" / "gpu"
-    found: dict[str, list[tuple[str, int]]] = {}
+    found: dict[str, dict[str, int]] = {}
     for file in sorted(folder.glob(f"*/{FILE}")):
         for record in RecordStore(file).load():
             if record.kind == KIND:
                 device = str(record.environment["device"])
-                found.setdefault(record.card, []).append((device, int(record.counts["peak_bytes"])))
-    return found
+                found.setdefault(record.card, {})[device] = int(record.counts["peak_bytes"])
+    return {card: list(peaks.items()) for card, peaks in found.items()}
 
 
 def measure_gpu_memory(card: Card) -> Record:

@@ -18,11 +18,12 @@ def record(card: str, peak_bytes: int, device: str, kind: str = "gpu_memory") ->
     )  # fmt: skip
 
 
-def test_records_by_card_and_device(tmp_path):
+def test_the_last_record_of_a_card_on_a_device_counts(tmp_path):
     for folder, device, peak in (("b", "Device B", 7), ("a", "Device A", 5)):
         RecordStore(tmp_path / folder / "memory.jsonl").append(record("z2cnn", peak, device))
     RecordStore(tmp_path / "a" / "memory.jsonl").append(record("z2cnn", 9, "Device A", kind="sweep"))
-    assert gpu_records.recorded_gpu_memory(tmp_path) == {"z2cnn": [("Device A", 5), ("Device B", 7)]}
+    RecordStore(tmp_path / "b" / "memory.jsonl").append(record("z2cnn", 8, "Device B"))
+    assert gpu_records.recorded_gpu_memory(tmp_path) == {"z2cnn": [("Device A", 5), ("Device B", 8)]}
     assert gpu_records.recorded_gpu_memory(tmp_path / "none") == {}
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -50,6 +52,14 @@ class CudaEvents:
         return self.nvml.clock_mhz()
 
 
+@contextmanager
+def _empty_allowed() -> Iterator[None]:
+    """A forward pass or a whole step has no preparation: torch would warn that its graph is empty."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The CUDA Graph is empty")
+        yield
+
+
 def graphed(work: Work) -> Work:
     """The same work as CUDA graphs, replayed: the host's launches leave the time.
 
@@ -67,7 +77,7 @@ def graphed(work: Work) -> Work:
         torch.cuda.current_stream().wait_stream(side)
         preparation, call = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
         kept: dict[str, Any] = {}
-        with torch.cuda.graph(preparation):
+        with _empty_allowed(), torch.cuda.graph(preparation):
             kept["state"] = work.prepare()
         with torch.cuda.graph(call, pool=preparation.pool()):
             kept["result"] = work.call(kept["state"])

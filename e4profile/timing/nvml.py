@@ -15,7 +15,7 @@ _SUCCESS = 0
 
 
 class Nvml:
-    """One GPU, found by its UUID.
+    """One GPU, found by its UUID, or as the only one where PyTorch does not tell the UUID (before 2.5).
 
     Attributes:
         missing: why nothing can be read, or None.
@@ -31,11 +31,22 @@ class Nvml:
         except OSError:
             self.missing = "the driver's NVML library is not found"
             return
-        name = uuid if uuid.startswith("GPU-") else f"GPU-{uuid}"
         if self._library.nvmlInit_v2() != _SUCCESS:
             self.missing = "NVML does not start"
-        elif self._library.nvmlDeviceGetHandleByUUID(name.encode(), ctypes.byref(self._handle)) != _SUCCESS:
-            self.missing = "NVML does not know this device"
+        elif not (self._is_found(uuid) if uuid else self._is_only_one()):
+            self.missing = "NVML does not know this device" if uuid else "which of NVML's devices this is, is not told"
+
+    def _is_found(self, uuid: str) -> bool:
+        name = uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
+        code: int = self._library.nvmlDeviceGetHandleByUUID(name.encode(), ctypes.byref(self._handle))
+        return code == _SUCCESS
+
+    def _is_only_one(self) -> bool:
+        count = ctypes.c_uint()
+        if self._library.nvmlDeviceGetCount_v2(ctypes.byref(count)) != _SUCCESS or count.value != 1:
+            return False
+        code: int = self._library.nvmlDeviceGetHandleByIndex_v2(0, ctypes.byref(self._handle))
+        return code == _SUCCESS
 
     def clock_mhz(self) -> float | None:
         """The present clock of the multiprocessors in MHz."""

@@ -134,7 +134,7 @@ def cached_peaks(
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     path = (folder or cache_folder()) / "peaks" / f"{where.type}-{kind}-{used}-{digest}.json"
     found, note = (None, "") if refresh else read_json(path)
-    if found is not None and found.get("schema") == SCHEMA_VERSION and found.get("key") == key:
+    if found is not None and found.get("schema") == SCHEMA_VERSION and found.get("key") == key and _usable(found):
         return Peaks(found["macs_per_s"], found["bytes_per_s"], where.type, kind, used, here)
     peaks = measure_peaks(device, kind, threads=threads, **measuring)
     written = write_json(
@@ -148,6 +148,11 @@ def cached_peaks(
     )
     notes = tuple(text for text in (note, written) if text)
     return Peaks(peaks.macs_per_s, peaks.bytes_per_s, where.type, kind, used, here, notes)
+
+
+def _usable(found: Mapping[str, Any]) -> bool:
+    values = (found.get("macs_per_s"), found.get("bytes_per_s"))
+    return all(isinstance(value, float) and value > 0 for value in values)
 
 
 def _for_timing(values: Mapping[str, Any]) -> dict[str, Any]:

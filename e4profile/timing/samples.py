@@ -32,10 +32,10 @@ _STABLE_WITHIN = 0.05
 _WARM_UP_CALLS = 100
 _WARM_UP_SHARE = 0.25
 _TEXTS = {
-    NOISE_TARGET: "the median is known to {noise:.2%}, within the target of {target:.2%}",
-    MAX_RUN_TIME: "max_run_time_s (={cap:g}) is used up with the median known to {noise:.2%}, target {target:.2%}",
-    LIMIT_DECIDED: "the median, known to {noise:.2%}, is on one side of the limit of {limit:g} s for sure",
-    MAX_SAMPLES: "max_samples (={most}) are taken with the median known to {noise:.2%}, target {target:.2%}",
+    NOISE_TARGET: "the median is {known}, within the target of {target:.2%}",
+    MAX_RUN_TIME: "max_run_time_s (={cap:g}) is used up with the median {known}, target {target:.2%}",
+    LIMIT_DECIDED: "the median, {known}, is on one side of the limit of {limit:g} s for sure",
+    MAX_SAMPLES: "max_samples (={most}) are taken with the median {known}, target {target:.2%}",
 }
 
 Noise = Callable[[Sequence[Sequence[float]]], float]
@@ -91,7 +91,8 @@ class StopRule:
 
     def explain(self, reason: str, noise: float) -> str:
         """The reason as a sentence with its numbers."""
-        values = {"noise": noise, "target": self.relative_noise, "cap": self.max_run_time_s, "limit": self.limit_s or 0}
+        known = "not known" if math.isinf(noise) else f"known to {noise:.2%}"
+        values = {"known": known, "target": self.relative_noise, "cap": self.max_run_time_s, "limit": self.limit_s or 0}
         return _TEXTS[reason].format(**values, most=self.max_samples)
 
 

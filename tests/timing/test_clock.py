@@ -62,14 +62,23 @@ def test_devices_without_a_clock_are_refused(device):
 class _Library:
     """NVML's calling convention: a code is returned, values are written through pointers."""
 
-    def __init__(self, known: bytes = b"GPU-abc", failing: str = "") -> None:
-        self.known, self.failing = known, failing
+    def __init__(self, known: bytes = b"GPU-abc", failing: str = "", count: int = 1) -> None:
+        self.known, self.failing, self.count = known, failing, count
+        self.asked_for: list[int] = []
 
     def nvmlInit_v2(self):
         return 1 if self.failing == "init" else 0
 
     def nvmlDeviceGetHandleByUUID(self, uuid, handle):
         return 0 if uuid == self.known else 6
+
+    def nvmlDeviceGetCount_v2(self, count):
+        count._obj.value = self.count
+        return 3 if self.failing == "count" else 0
+
+    def nvmlDeviceGetHandleByIndex_v2(self, index, handle):
+        self.asked_for.append(index)
+        return 0
 
     def nvmlDeviceGetClockInfo(self, handle, kind, value):
         assert kind == 1
@@ -95,6 +104,23 @@ def test_a_driver_that_does_not_answer_is_named(library, reason):
     assert device.missing is not None
     assert reason in device.missing
     assert (device.clock_mhz(), device.energy_j()) == (None, None)
+
+
+def test_a_slice_of_a_device_keeps_its_own_kind_of_uuid():
+    assert Nvml("MIG-abc", _Library(b"MIG-abc")).missing is None
+
+
+def test_the_only_device_needs_no_uuid():
+    library = _Library()
+    assert (Nvml("", library).clock_mhz(), library.asked_for) == (1755.0, [0])
+
+
+@pytest.mark.parametrize("library", [_Library(count=2), _Library(failing="count")])
+def test_one_of_several_devices_without_a_uuid_is_not_guessed(library):
+    device = Nvml("", library)
+    assert device.missing is not None
+    assert "is not told" in device.missing
+    assert (device.clock_mhz(), library.asked_for) == (None, [])
 
 
 def test_a_quantity_that_the_driver_lacks_is_none():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -66,6 +67,9 @@ class _Cuda:
         self.log.append(f"capture pool={pool}")
         before, self.log = self.log, []
         yield
+        if not self.log:
+            # as torch does; a warning is an error here
+            warnings.warn("The CUDA Graph is empty. This usually means ...", stacklevel=2)
         graph.content, self.log = self.log, before
 
 
@@ -129,6 +133,15 @@ def test_graphs_capture_preparation_and_call_apart_and_replay_both(cuda):
     cuda.log.clear()
     replayed.call(replayed.prepare())
     assert cuda.log == ["replayed prepare", "replayed call 7"]
+
+
+def test_a_pass_without_preparation_is_captured_without_a_word(cuda):
+    replayed = graphed(Work(lambda _: cuda.log.append("call")))
+    cuda.log.clear()
+    replayed.call(replayed.prepare())
+    assert cuda.log == ["replayed call"]
+    with pytest.warns(UserWarning, match="CUDA Graph is empty"):
+        graphed(Work(lambda _: None))
 
 
 def test_what_cannot_be_captured_says_why_in_a_line(cuda):

@@ -65,6 +65,15 @@ def test_peaks_of_another_environment_are_not_used(tmp_path, monkeypatch):
     assert cached_peaks(folder=tmp_path, clock=RunningClock(0.1), **TINY).macs_per_s == first.macs_per_s
 
 
+@pytest.mark.parametrize("value", [None, "fast", 0.0, -1.0])
+def test_a_cached_peak_that_cannot_be_is_measured_anew(tmp_path, value):
+    first = cached_peaks(folder=tmp_path, clock=RunningClock(0.5), **TINY)
+    (file,) = (tmp_path / "peaks").glob("*.json")
+    file.write_text(json.dumps({**json.loads(file.read_text()), "bytes_per_s": value}))
+    again = cached_peaks(folder=tmp_path, clock=RunningClock(0.25), **TINY)
+    assert again.bytes_per_s > first.bytes_per_s
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"schema": 0}'])
 def test_a_spoiled_cache_is_measured_anew_and_mended(tmp_path, content):
     first = cached_peaks(folder=tmp_path, clock=RunningClock(0.5), **TINY)

@@ -48,6 +48,7 @@ def test_noise_goes_on_to_the_cap_and_says_so():
 
 def test_the_cap_cuts_even_below_the_minimum_and_the_result_is_noisy():
     _, samples = take(repeat(4.0), StopRule(max_run_time_s=10.0))
+    assert "with the median not known, target 1.00%" in samples.stopped_because
     assert samples.seconds == (4.0, 4.0, 4.0)
     assert any("3 samples is not known" in reason for reason in samples.noise_reasons)
 
