@@ -23,8 +23,8 @@ _COLUMNS = (
     Column("fvcore", "fvcore", "integer", priority=20),
     Column("thop", "thop", "integer", priority=20),
     Column("agrees", "agrees", "boolean", priority=100),
-    Column("params_ratio", "params ratio", "ratio", priority=50),
-    Column("macs_ratio", "MACs ratio", "ratio", priority=50),
+    Column("params_ratio", "params ratio", "ratio", priority=58),
+    Column("macs_ratio", "MACs ratio", "ratio", priority=58),
 )
 _TIMES = (
     Column("forward_median_s", "forward", "seconds", priority=84),
