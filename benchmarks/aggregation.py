@@ -25,7 +25,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from allocators import ALLOCATORS, run_under
+from allocators import ALLOCATORS, run_under, sample_count
 from torch.profiler import ProfilerActivity, profile
 
 from e4profile.environment import environment
@@ -201,7 +201,7 @@ def markdown(results, arguments) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--samples", type=int, default=15, help="timed runs of each candidate (at least 2)")
+    parser.add_argument("--samples", type=sample_count, default=15, help="timed runs of each candidate (at least 2)")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, help="folder for aggregation.json and aggregation.md")

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from allocators import ALLOCATORS, run_under
+from allocators import ALLOCATORS, run_under, sample_count
 from torch import nn
 
 from e4profile.environment import environment
@@ -117,7 +117,7 @@ def markdown(results: dict[str, dict], samples: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--samples", type=int, default=15)
+    parser.add_argument("--samples", type=sample_count, default=15)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, help="folder for group_convolution.json and group_convolution.md")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)

@@ -16,6 +16,7 @@ from e4profile.counters.counted_step import count_training_step
 from e4profile.errors import SettingError, UnknownNameError, positive
 from e4profile.layers.e4 import Aggregation
 from e4profile.losses import Loss
+from e4profile.memory.live import allocator_emulation
 from e4profile.memory.predict import StepMemory, predict
 from e4profile.memory.states import MOMENTS
 from e4profile.targets import Subject, Target, full_name, guarded
@@ -173,8 +174,8 @@ class MeasuredStep:
 
     Attributes:
         record: its time.
-        peak_bytes: that the allocator gave out during forward and backward beyond what was there before;
-            None on a CPU.
+        peak_bytes: that forward and backward held beyond what was there before: on CUDA by the allocator's
+            statistics, on a CPU the live storages of one more step, without workspaces.
         energy_j: of one step; None where the driver does not count.
     """
 
@@ -315,7 +316,10 @@ def _measured_step(  # noqa: PLR0917 - one caller
         clock=clock_for(device),
     )
     if device_named(device).type != "cuda":
-        return MeasuredStep(record)
+        live = allocator_emulation(
+            model, inputs, batch_size=batch_size, device=device, dtype=dtype_named(dtype), loss="auto"
+        )
+        return MeasuredStep(record, live.peak_bytes)
     from e4profile.memory.cuda import allocator_peak
     from e4profile.timing.cuda import CudaEvents
 

@@ -193,8 +193,12 @@ def _notes(found: list[Budget], measured: bool) -> list[str]:
         f"A measured step is: {PASS_MEANINGS['step']}. The last batch of an epoch counts as a full one."
     )
     steps = [one.step for one in found if one.step is not None]
-    if any(step.peak_bytes is None for step in steps):
-        notes.append("Peak memory is measured on CUDA only, by its allocator.")
+    how = (
+        "by the CUDA caching allocator, workspaces included"
+        if all(step.record.device == "cuda" for step in steps)
+        else "as live storages at 512-byte granularity, without workspaces"
+    )
+    notes.append(f"Peak: what a step that ran held beyond parameters, optimiser state and input, {how}.")
     if any(step.energy_j is None for step in steps):
         notes.append("No energy: this device's driver does not count it (NVML).")
     for step in steps:

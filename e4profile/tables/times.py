@@ -172,6 +172,7 @@ def _execution(record: TimeRecord) -> str:
 
 def _notes(records: Sequence[TimeRecord], labels: Sequence[str], what: str = "rows") -> list[str]:
     from e4profile.timing import PASS_MEANINGS
+    from e4profile.timing.record import difference
     from e4profile.timing.samples import noise_notes
 
     notes = [
@@ -183,8 +184,11 @@ def _notes(records: Sequence[TimeRecord], labels: Sequence[str], what: str = "ro
             seen.add(label)
             where = record.environment
             device = where.get("device" if record.device == "cuda" else "cpu", record.device)
+            apart = difference(records[0].environment, where) if label else ""
+            unlike = f"; unlike {labels[0]} in {apart}" if apart else ""
             notes.append(
-                f"{label + ': ' if label else ''}{device}, torch {where.get('torch')}, {threads_text(record.threads)}."
+                f"{label + ': ' if label else ''}{device}, torch {where.get('torch')}, "
+                f"{threads_text(record.threads)}{unlike}."
             )
     for record in {(one.title, one.inputs, one.loss): one for one in records}.values():
         if record.inputs:

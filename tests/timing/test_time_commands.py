@@ -89,6 +89,9 @@ def test_records_of_another_environment_are_refused_before_any_time_is_spent(run
     code, out, _ = run("time", *SMALL, *QUICK, "--threads", "2", "--join", file, "--mixed", "-f", "csv")
     assert code == 0
     assert [row["environment"] for row in rows(out)] == ["A", "B"]
+    code, out, _ = run("time", *SMALL, *QUICK, "--threads", "2", "--join", file, "--mixed")
+    assert "2 threads; unlike A in threads: 1 against 2." in " ".join(out.split())
+    assert out.count("unlike") == 1
     code, out, _ = run("time", *SMALL, *QUICK, "--join", file, "-f", "csv")
     assert [("environment" in row) for row in rows(out)] == [False, False]
 
