@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -14,15 +15,27 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a wheel and a source distribution."""
     folder = tmp_path_factory.mktemp("dist")
     done = subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)],
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-t", "sdist", "-d", str(folder)],
         cwd=ROOT, text=True, capture_output=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    (built,) = folder.glob("*.whl")
-    return built
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> Path:
+    (found,) = built.glob("*.whl")
+    return found
+
+
+@pytest.fixture(scope="module")
+def sdist(built: Path) -> Path:
+    (found,) = built.glob("*.tar.gz")
+    return found
 
 
 def test_the_wheel_holds_the_package_and_every_card_and_nothing_else(wheel: Path) -> None:
@@ -35,19 +48,46 @@ def test_the_wheel_holds_the_package_and_every_card_and_nothing_else(wheel: Path
     assert not [name for name in names if "__pycache__" in name or name.endswith("models/__init__.py")]
 
 
-def test_it_runs_from_a_clean_folder(wheel: Path, tmp_path: Path) -> None:
+def test_the_sdist_holds_all_that_its_readme_and_its_tests_name(sdist: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, text=True, capture_output=True, check=False)
+    if tracked.returncode != 0:
+        pytest.skip("git does not list what belongs to the sources")
+    own = {name for name in tracked.stdout.splitlines() if (ROOT / name).exists()}
+    # what CI and git are told stays with the repository
+    assert {name for name in own - names if not name.startswith((".ci/", ".git"))} == set()
+    assert "PKG-INFO" in names
+    assert not [name for name in names if "__pycache__" in name]
+
+
+@pytest.mark.parametrize("distribution", ["wheel", "sdist"])
+def test_it_does_the_main_job_from_a_clean_folder(
+    distribution: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     target = tmp_path / "target"
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(target),
-         str(wheel)],
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation",
+         "--target", str(target), str(request.getfixturevalue(distribution))],
         check=True, capture_output=True,
     )  # fmt: skip
     code = (
         f"import sys; sys.path.insert(0, {str(target)!r})\n"
         f"import e4profile; assert e4profile.__file__.startswith({str(target)!r}), e4profile.__file__\n"
-        "sys.argv = ['e4profile', 'models', '--format', 'json']\n"
-        "from e4profile.cli.main import main; main()"
+        "from e4profile.cli.main import main\n"
+        "sys.argv = ['e4profile', *sys.argv[1:]]; main()"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, text=True, capture_output=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert {row["model"] for row in json.loads(done.stdout)} == {p.stem for p in (ROOT / "models").glob("*.toml")}
+
+    def objects(*arguments: str) -> list[dict[str, object]]:
+        command = [sys.executable, "-c", code, *arguments, "--format", "json"]
+        done = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+        found: list[dict[str, object]] = json.loads(done.stdout)
+        return found
+
+    assert {row["model"] for row in objects("models")} == {path.stem for path in (ROOT / "models").glob("*.toml")}
+    rows = objects("sweep", "--group", "p4", "-r", "1", "-s", "2", "-k", "5")
+    assert [(row["model"], row["macs_measured"], row["agrees"]) for row in rows] == [
+        ("e4net-gcnn", 135_926_944, True), ("e4net", 17_640_160, True),
+    ]  # fmt: skip
+    assert (tmp_path / "reports" / "sweep-p4" / "table.csv").exists()
