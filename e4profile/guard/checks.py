@@ -41,7 +41,8 @@ class Check:
 def _moved(expected: int, actual: int) -> str:
     if expected == actual:
         return "the total is the same, its layers are not"
-    share = f", {100 * (actual - expected) / expected:+.3g}%" if expected else ""
+    percent = 100 * (actual - expected) / expected if expected else 0
+    share = (f", {percent:+.3g}%" if abs(percent) < 1000 else f", {percent:+,.0f}%") if expected else ""
     return f"{actual - expected:+,}{share}"
 
 
@@ -147,17 +148,21 @@ def unknown_operators(counted: Count) -> list[str]:
 def _equivariance(name: str, budgets: Budgets, limit: float, loaded: Loaded) -> Check:
     from e4profile.guard.witness import equivariance_error
 
-    shape = loaded.image_shape("equivariance_error_max")
     with loaded.own_errors():
-        found = equivariance_error(loaded.model, shape, budgets.group, budgets.field_out)
+        found = equivariance_error(loaded, budgets.group, budgets.field_out)
     check = Check(name, "equivariance_error_max", limit, found.error)
+    if found.constant:
+        message = "equivariance error: the output does not depend on the input, so that an error says nothing"
+        return replace(check, status="deviation", message=message)
     # written so that an error which is not a number fails
     if found.error <= limit:
         return check
     layers = "; ".join(f"{path or '(network)'} {error:.3g}" for path, error in found.layers.items())
+    # a map of another field type than supposed moves otherwise
+    asked = "" if layers or budgets.field_out else "; where its output is a regular field, say field_out = 'regular'"
     message = (
-        f"equivariance error under element {found.element} of {found.group.alias}: expected at most {limit:g} "
+        f"equivariance error under {found.element} of {found.group.alias}: expected at most {limit:g} "
         f"(budget), actual {found.error:.3g}; layers that break it on their own: "
-        f"{layers or 'none of those that know a group'}"
+        f"{layers or 'none of those that know a group'}{asked}"
     )
     return replace(check, status="deviation", message=message)

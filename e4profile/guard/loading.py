@@ -47,19 +47,6 @@ class Loaded:
     running: Callable[[], AbstractContextManager[None]] = nullcontext
     notes: tuple[str, ...] = ()
 
-    def image_shape(self, purpose: str) -> tuple[int, ...]:
-        """The shape of the only input, with the batch.
-
-        Raises:
-            SettingError: for a network that takes several inputs.
-        """
-        shape = self.example.single_shape
-        if shape is None or self.example.keywords or len(shape) < 2:
-            raise SettingError(
-                f"{purpose} needs a network of one positional input tensor, not of ({self.input})"
-            )
-        return shape
-
     @contextmanager
     def own_errors(self) -> Iterator[None]:
         """Run the network's code: an error of its own says in which module it happened."""

@@ -155,4 +155,4 @@ def test_equivariance_refuses_what_it_cannot_do(own: Run) -> None:
         assert line in err
     code, _, err = own("equivariance", "net.py:build", "--input", "1x3x8x8")
     assert code == 2
-    assert "say which one acts" in err
+    assert "give the group that acts" in err
