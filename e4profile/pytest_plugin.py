@@ -5,7 +5,7 @@ pytest loads this module in every run of an environment that has the package, so
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -38,14 +38,15 @@ def e4profile_check(request: pytest.FixtureRequest) -> Checker:
     """A function that fails the test when a network exceeds its budgets, naming the layers responsible.
 
     ``e4profile_check(model, input, params_max=..., macs_max=..., saved_bytes_max=..., closed_form=True,
-    equivariance_error_max=..., group=..., field_out=...)`` takes a module, a card's name or ``file.py:build``
-    (from the folder of pytest's configuration), and a shape such as ``(1, 3, 32, 32)`` or ``"1x3x32x32"``. It
-    gives the exact counts back: ``.costs["params"]``, ``.costs["macs"]`` and ``.layers`` by path.
+    equivariance_error_max=..., group=..., field_out=...)`` takes a module, a card's name or ``file.py:build`` (from
+    the folder of pytest's configuration), and a shape such as ``(1, 3, 32, 32)`` or ``"1x3x32x32"``, a tensor, a dict
+    of keyword inputs or a sequence of inputs. It gives the exact counts back: ``.costs["params"]``,
+    ``.costs["macs"]`` and ``.layers`` by path.
     """
 
     def check(
         model: nn.Module | str,
-        input: str | Sequence[int] | None = None,
+        input: Any = None,
         *,
         arguments: Mapping[str, Any] | None = None,
         **budgets: Any,

@@ -62,7 +62,8 @@ def pareto(
     ] = None,
     device: Annotated[str, typer.Option("--device", help="For time: cpu or cuda.", metavar="DEVICE")] = "cpu",
     max_run_time_s: Annotated[
-        float, typer.Option("--max-run-time-s", help="For time: sample at most this long.", metavar="SECONDS")
+        float,
+        typer.Option("--max-run-time-s", help="For time: sample each network at most this long.", metavar="SECONDS"),
     ] = 2.0,
     out: Annotated[
         Path | None,
@@ -195,22 +196,11 @@ def _measured(
     """The candidates with their costs, notes, and whether Ctrl-C ended it before the last one."""
     from e4profile.pareto import cost_of
 
+    if x == "time":
+        return *_timed_in_turn(found, device, batch_size or 1, max_run_time_s), False
     notes: list[str] = []
-
-    def timed(subject: Any) -> float:
-        from e4profile.targets import guarded
-        from e4profile.timing import measure_time
-
-        with guarded(subject):
-            record = measure_time(
-                subject.build("cpu"), subject.batched, device=device, batch_size=_own(subject, batch_size or 1),
-                name=subject.name, min_run_time_s=min(0.2, max_run_time_s), max_run_time_s=max_run_time_s,
-            )  # fmt: skip
-        notes.extend(f"noisy: {subject.name}: {reason}" for reason in record.samples.noise_reasons)
-        return float(record.median_s)
-
     memory_batch = batch_size if batch_size is not None and batch_size > 1 else 2
-    cost: Any = timed if x == "time" else cost_of(x, batch_size=memory_batch, call_batch_size=batch_size or 1)
+    cost = cost_of(x, batch_size=memory_batch, call_batch_size=batch_size or 1)
     progress = Progress(f"pareto, {x}", len(found))
     costed: list[tuple[Candidate, int | float]] = []
     interrupted = False
@@ -228,11 +218,21 @@ def _measured(
     return costed, notes, interrupted
 
 
-def _own(subject: Any, batch_size: int) -> int | None:
-    """None where the leading sizes of one's own inputs are no batch."""
-    from e4profile.cards import Card
+def _timed_in_turn(
+    found: Sequence[Candidate], device: str, batch_size: int, max_run_time_s: float
+) -> tuple[list[tuple[Candidate, int | float]], list[str]]:
+    """Median seconds of forward passes, round by round over all networks, so that a drift meets all of them."""
+    from e4profile.matching_timer import ForwardInTurn
 
-    return batch_size if isinstance(subject, Card) or subject.own_batch is not None else None
+    timer = ForwardInTurn(device, batch_size, max_run_time_s)
+    note(f"pareto, time: {len(found)} networks in turn, {len(found) * max_run_time_s:g} s of samples at most")
+    taken = timer([one.card for one in found])
+    notes = [
+        f"noisy: {one.card.name}: {reason}"
+        for one, samples in zip(found, taken, strict=True)
+        for reason in samples.noise_reasons
+    ]
+    return [(one, samples.median_s) for one, samples in zip(found, taken, strict=True)], notes
 
 
 def _how(x: str, device: str, batch_size: int | None, *, recorded: bool) -> str:
@@ -244,7 +244,7 @@ def _how(x: str, device: str, batch_size: int | None, *, recorded: bool) -> str:
         "params": f"parameters, {source} by counting",
         "memory": f"peak bytes of forward and backward at batch {memory_batch}, by allocator emulation",
         "time": f"median seconds of a pass, {source}"
-        + ("" if recorded else f" on {device}, forward at batch {batch_size or 1}"),
+        + ("" if recorded else f" in turn on {device}, forward at batch {batch_size or 1}"),
     }[x]
 
 

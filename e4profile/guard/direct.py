@@ -18,7 +18,7 @@ from e4profile.guard.witness import model_costs
 
 def check_directly(
     model: nn.Module | str,
-    input: str | Sequence[int] | None,
+    input: Any,
     folder: Path,
     arguments: Mapping[str, Any],
     budgets: Mapping[str, Any],
@@ -27,7 +27,8 @@ def check_directly(
 
     Args:
         model: a module, which is left as it was found, or what ``build`` may be in a configuration.
-        input: ``1x3x32x32`` or (1, 3, 32, 32); a card has its own.
+        input: ``1x3x32x32``, several such texts, or what ``e4profile.inputs.as_example`` takes: (1, 3, 32, 32), a
+            tensor, a dict of keyword inputs, a sequence of inputs; a card has its own.
         folder: where relative paths start.
         arguments: of the builder.
         budgets: by the names of ``Budgets``.
@@ -39,15 +40,30 @@ def check_directly(
         SettingError: for a budget, an argument or an input that does not exist or fit.
     """
     limits = parse_budgets(budgets, "e4profile_check")
-    shape = input if isinstance(input, str) or input is None else "x".join(map(str, input))
+    texts, given = _inputs(input)
     name = model if isinstance(model, str) else type(model).__name__
-    entry = GuardedModel(name, name, () if shape is None else (shape,), arguments, limits)
+    entry = GuardedModel(name, name, texts, arguments, limits)
     if isinstance(model, str):
-        loaded = load(entry, folder)
+        loaded = load(entry, folder, given)
     elif arguments:
         raise SettingError(f"{', '.join(arguments)}: arguments are for a builder, not for a module")
     else:
-        loaded = load_module(entry, model)
+        loaded = load_module(entry, model, given)
     costs = model_costs(entry, loaded, saved_bytes=limits.saved_bytes_max is not None)
     checks = check_budgets(name, limits, loaded, costs)
     return costs, [f"{name}: {check.name}: {check.message}" for check in checks if check.status != "pass"]
+
+
+def _inputs(given: Any) -> tuple[tuple[str, ...], Any]:
+    """Inputs as texts, or as they are in the second place."""
+    if given is None:
+        return (), None
+    if isinstance(given, str):
+        return (given,), None
+    if not isinstance(given, Sequence) or not given:
+        return (), given
+    if all(isinstance(one, str) for one in given):
+        return tuple(given), None
+    if all(type(one) is int for one in given):
+        return ("x".join(map(str, given)),), None
+    return (), given

@@ -16,7 +16,7 @@ from torch import nn
 from e4profile.errors import E4ProfileError, SettingError
 from e4profile.guard.config import GuardedModel
 from e4profile.guest import STOPPED, run_error
-from e4profile.inputs import Example, example_from_specs, parse_input
+from e4profile.inputs import Example, as_example, example_from_specs, parse_input
 from e4profile.measure import Measurement, measure_module
 from e4profile.targets import is_own, resolve
 
@@ -59,19 +59,20 @@ class Loaded:
             raise run_error(self.name, self.model, str(self.example), error) from error
 
 
-def load(entry: GuardedModel, folder: Path) -> Loaded:
+def load(entry: GuardedModel, folder: Path, given: Any = None) -> Loaded:
     """Build and count one configured network. A project's own file is run by this.
 
     Args:
         entry: the network.
         folder: where its file's path starts, and where its package is imported from.
+        given: the inputs themselves, in place of the entry's (see ``e4profile.inputs.as_example``).
 
     Raises:
         E4ProfileError: for a builder, an argument or an input that does not exist or fit; an error of the
             project's own code has its traceback in ``details``.
     """
     with _importable(folder):
-        target = resolve(_reference(entry.build, folder), entry.inputs, entry.arguments)
+        target = resolve(_reference(entry.build, folder), entry.inputs, entry.arguments, example=given)
         measured = target.measure(EXACT_COUNTERS)
         model, example = target.build(), target.example()
     arguments = {name: value for name, value in target.arguments.items() if value is not None}
@@ -87,8 +88,8 @@ def load(entry: GuardedModel, folder: Path) -> Loaded:
     )
 
 
-def load_module(entry: GuardedModel, model: nn.Module) -> Loaded:
-    """Count a module in hand; it is left as it was found.
+def load_module(entry: GuardedModel, model: nn.Module, given: Any = None) -> Loaded:
+    """Count a module in hand; it is left as it was found. ``given`` are its inputs, in place of the entry's.
 
     Raises:
         SettingError: for an input that cannot be read.
@@ -96,9 +97,10 @@ def load_module(entry: GuardedModel, model: nn.Module) -> Loaded:
     """
     floating = (one.dtype for one in model.parameters() if one.is_floating_point())
     specs = [parse_input(text) for text in entry.inputs]
-    if not specs:
+    if not specs and given is None:
         raise SettingError(f"{entry.name} needs its input, for example (1, 3, 32, 32) or '1x3x32x32'")
-    example = example_from_specs(specs, next(floating, torch.float32))
+    dtype = next(floating, torch.float32)
+    example = example_from_specs(specs, dtype) if given is None else as_example(given, dtype)
     try:
         measured = measure_module(model, example, EXACT_COUNTERS)
     except (E4ProfileError, *STOPPED):

@@ -58,6 +58,42 @@ def test_budgets_pass_and_the_exact_counts_come_back(project: pytest.Pytester) -
     project.runpytest("-m", "e4profile").assert_outcomes(passed=3, deselected=1)
 
 
+def test_inputs_of_every_kind(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        two="""
+        from torch import nn
+
+        class Two(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.conv = nn.Conv2d(3, 2, 1, bias=False)
+
+            def forward(self, image, mask=None):
+                return self.conv(image) if mask is None else self.conv(image) * mask
+        """
+    )
+    project.makepyfile(
+        """
+        import pytest
+        import torch
+        from two import Two
+
+        images, mask = torch.zeros(2, 3, 4, 4), torch.ones(2, 1, 4, 4, dtype=torch.bool)
+
+        @pytest.mark.parametrize("given", [
+            images, (images, mask), {"image": images, "mask": mask}, {"image": (2, 3, 4, 4)}, [(2, 3, 4, 4)],
+            [2, 3, 4, 4], torch.Size((2, 3, 4, 4)), ["2x3x4x4", "mask=2x1x4x4:bool"],
+        ])
+        @pytest.mark.parametrize("model", ["module", "file"])
+        def test_inputs(e4profile_check, model, given):
+            network = Two() if model == "module" else "two.py:Two"
+            found = e4profile_check(network, given, saved_bytes_max=0, equivariance_error_max=1e-10, group="p4")
+            assert found.costs == {"params": 6, "macs": 2 * 6 * 16, "saved_bytes": 0}
+        """
+    )
+    project.runpytest().assert_outcomes(passed=16)
+
+
 def test_an_exceeded_budget_fails_the_test_and_names_the_layers(project: pytest.Pytester) -> None:
     project.makepyfile(
         f"""
