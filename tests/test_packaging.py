@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -91,3 +92,13 @@ def test_it_does_the_main_job_from_a_clean_folder(
         ("e4net-gcnn", 135_926_944, True), ("e4net", 17_640_160, True),
     ]  # fmt: skip
     assert (tmp_path / "reports" / "sweep-p4" / "table.csv").exists()
+
+
+def test_the_version_is_said_once_and_the_same_everywhere(sdist: Path) -> None:
+    version = sdist.name.removeprefix("e4profile-").removesuffix(".tar.gz")
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\n## {version}\n" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "e4profile", "--version"], text=True, capture_output=True, check=True
+    )
+    assert re.fullmatch(rf"e4profile {re.escape(version)} \(torch \d+\.\d+\.\S+, .+\)\n", done.stdout)

@@ -92,7 +92,7 @@ def render_latex(table: Table, units: str, *, every_column: bool = False) -> str
             *page.size.before,
             rf"\begin{{tabular}}{{{''.join('r' if c.is_number else 'l' for c in page.columns)}}}",
             r"\toprule",
-            _line([_header(_header_lines(table, column, units), column) for column in page.columns]),
+            _line([_header(_header_lines(table, column, units, page.short), column) for column in page.columns]),
             r"\midrule",
             *(_line([_cell(row[c.key], c, units, page.fold) for c in page.columns]) for row in table.rows),
             r"\bottomrule",
@@ -108,9 +108,13 @@ def _text(row: Mapping[str, object], column: Column, units: str) -> str:
     return cell(row[column.key], column, si_units=units == "si")
 
 
-def _header_lines(table: Table, column: Column, units: str) -> list[str]:
+def _header_lines(table: Table, column: Column, units: str, short: bool) -> list[str]:
+    """A header's lines; of the short header where that makes the column narrower."""
     longest = max((len(_text(row, column, units)) for row in table.rows), default=1)
-    return broken(one_line(column.header), longest).split("\n")
+    lines = broken(one_line(column.header), longest).split("\n")
+    if short and max(map(len, lines)) > longest:
+        return broken(one_line(column.short), longest).split("\n")
+    return lines
 
 
 def _header(lines: Sequence[str], column: Column) -> str:
@@ -158,6 +162,7 @@ class _Page:
         lifted: those of one value, which the caption has.
         hidden: those left out.
         fold: the characters of a line of text, None where no text is folded.
+        short: whether headers that are wider than their column are the short ones.
     """
 
     size: _Size
@@ -165,11 +170,12 @@ class _Page:
     lifted: tuple[Column, ...] = ()
     hidden: tuple[Column, ...] = ()
     fold: int | None = None
+    short: bool = False
 
 
 def _fit(table: Table, units: str, every_column: bool) -> _Page:
     """The page with the most columns, and then in the largest type; beyond the smallest one, scaled."""
-    full = _page(table, table.columns, units, (None,))
+    full = _page(table, table.columns, units, (None,), short=False)
     if full.size is not _SCALED or every_column:
         return full
     lifted = tuple(constant(table, table.columns))
@@ -177,31 +183,33 @@ def _fit(table: Table, units: str, every_column: bool) -> _Page:
     expendable = hiding_order(table, rest)
     for count in range(len(rest)):
         gone = expendable[:count]
-        page = _page(table, [column for column in rest if column not in gone], units, _FOLDS)
+        page = _page(table, [column for column in rest if column not in gone], units, _FOLDS, short=True)
         if page.size is not _SCALED:
             return replace(page, lifted=lifted, hidden=tuple(column for column in rest if column in gone))
     return full
 
 
-def _page(table: Table, columns: Sequence[Column], units: str, folds: Sequence[int | None]) -> _Page:
+def _page(
+    table: Table, columns: Sequence[Column], units: str, folds: Sequence[int | None], *, short: bool
+) -> _Page:
     """These columns in the largest type in which they stand beside each other, or else scaled."""
     for fold in folds:
         widths = []
         for column in columns:
             texts = (_text(row, column, units) for row in table.rows)
             lines = (line for text in texts for line in _lines(text, column, fold))
-            widths.append(max(map(len, (*_header_lines(table, column, units), *lines)), default=0))
+            widths.append(max(map(len, (*_header_lines(table, column, units, short), *lines)), default=0))
         for size in _SIZES:
             if size.character * sum(widths) + size.column * len(columns) <= _TEXT_WIDTH:
-                return _Page(size, tuple(columns), fold=fold)
+                return _Page(size, tuple(columns), fold=fold, short=short)
     return _Page(_SCALED, tuple(columns))
 
 
 def _lines(text: str, column: Column, fold: int | None) -> list[str]:
-    """A cell's lines; a word is never broken."""
+    """A cell's lines; a word is broken at hyphens only."""
     if fold is None or column.is_number:
         return [text]
-    return textwrap.wrap(text, fold, break_long_words=False, break_on_hyphens=False) or [text]
+    return textwrap.wrap(text, fold, break_long_words=False) or [text]
 
 
 def escape(text: str) -> str:

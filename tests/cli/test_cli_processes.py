@@ -97,6 +97,22 @@ def test_a_reader_that_closes_the_pipe_sees_no_traceback(arguments: tuple[str, .
     assert running.returncode in (0, 1)
 
 
+def test_the_shell_completes_commands_and_options(tmp_path: Path) -> None:
+    program = Path(sys.executable).with_name("e4profile")
+    if not program.exists():
+        pytest.skip("e4profile is not installed as a program beside this Python")
+
+    def completed(words: str) -> list[str]:
+        asked = {"_E4PROFILE_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+        done = subprocess.run(
+            [str(program)], cwd=tmp_path, env={**ENVIRONMENT, **asked}, text=True, capture_output=True, check=False
+        )
+        return done.stdout.split()
+
+    assert completed("e4profile sw") == ["sweep"]
+    assert completed("e4profile formula --pe") == ["--peak"]
+
+
 def test_bad_input_as_a_process(tmp_path: Path) -> None:
     done = subprocess.run(
         command("count", "e4nt"), cwd=tmp_path, env=ENVIRONMENT, text=True, capture_output=True, check=False

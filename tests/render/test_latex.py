@@ -111,6 +111,17 @@ def test_long_text_is_folded_before_a_column_is_left_out() -> None:
     assert r"\begin{tabular}[t]{@{}l@{}}reproduced under [a] \\ named rule\end{tabular}" in text
 
 
+def test_short_headers_come_before_columns_are_left_out() -> None:
+    header = replace(Column("s", "slices of a layer", "integer"), short_header="s")
+    columns = (*(replace(header, key=key) for key in "stuvwxyz"), Column("text", "text", "text"))
+    rows = tuple({**dict.fromkeys("stuvwxyz", number), "text": "x" * number} for number in (40, 42))
+    text = render(Table("t", columns, rows), "latex")
+    assert "left out" not in text
+    assert r"\midrule" in text
+    assert "s & s & s & s & s & s & s & s & text" in text
+    assert r"slices \\ of \\ a \\ layer" in render(Table("t", (header,), ({"s": 1},)), "latex")
+
+
 def test_the_least_important_columns_go_first() -> None:
     columns = [Column(f"c{number}", f"c{number}", "text", priority=number) for number in range(6)]
     table = Table("t", tuple(columns), tuple({c.key: c.key + letter * 14 for c in columns} for letter in "ab"))
