@@ -113,6 +113,20 @@ def test_a_step_that_does_nothing_is_left_out() -> None:
     assert not any("widen" in line for line in lines)
 
 
+def test_what_sizes_decide_is_assumed_from_them() -> None:
+    def assumed(**given: int) -> tuple[int, int]:
+        sizes = {"c_in": 4, "A": 4, "k": 3, "r": 1, "s": 1, "h": 6, **given}
+        values, _ = settings(E4Conv2d, sizes, peak_symbols(E4Conv2d))
+        by_name = {str(symbol): value for symbol, value in values.items()}
+        return by_name["delta_affine"], by_name["delta_hidden"]
+
+    assert assumed() == (1, 1)
+    assert assumed(r=4) == (1, 0)
+    assert assumed(q=4) == (0, 1)
+    assert assumed(A=1) == (0, 0)
+    assert assumed(delta_affine=0) == (0, 1)
+
+
 def test_a_layer_without_a_timeline_is_refused() -> None:
     with pytest.raises(SettingError, match=r"AttentiveGroupConv2d states no timeline.*E4Conv2d"):
         peak_text(find_layer("AttentiveGroupConv2d"))
