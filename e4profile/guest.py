@@ -121,6 +121,7 @@ _WORDS = {
     "threads": "the number of intra-operator threads",
     "deterministic": "whether algorithms must be deterministic",
     "matmul_precision": "the precision of float32 products",
+    "folder": "the working directory",
 }
 
 
@@ -132,7 +133,15 @@ def _settings() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "matmul_precision": torch.get_float32_matmul_precision(),
+        "folder": _working_directory(),
     }
+
+
+def _working_directory() -> str | None:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:  # it was removed while we are in it
+        return None
 
 
 def _apply(values: dict[str, Any]) -> None:
@@ -144,6 +153,7 @@ def _apply(values: dict[str, Any]) -> None:
         "threads": torch.set_num_threads,
         "deterministic": torch.use_deterministic_algorithms,
         "matmul_precision": torch.set_float32_matmul_precision,
+        "folder": lambda folder: None if folder is None else os.chdir(folder),
     }
     for name, value in values.items():
         if value != now[name]:

@@ -80,6 +80,31 @@ def test_what_the_code_sets_is_given_back(tmp_path: Path, capsys: pytest.Capture
     assert (out, err) == ("", "importing\n")
 
 
+def test_the_working_directory_is_the_codes_own_while_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "inside").mkdir()
+    file = write(
+        tmp_path,
+        """
+        import os
+        from torch import nn
+
+        class Net(nn.Conv2d):
+            def forward(self, x):
+                assert os.path.basename(os.getcwd()) == "inside"
+                return super().forward(x)
+
+        def build():
+            os.chdir("inside")
+            return Net(3, 4, 3)
+        """,
+    )
+    monkeypatch.chdir(tmp_path)
+    target = resolve(f"{file}:build", ["1x3x8x8"])
+    assert target.measure(EXACT).agrees
+    assert Path.cwd() == tmp_path
+    assert "working directory" in " ".join(target.notes)
+
+
 def test_settings_are_given_back_when_the_code_raises(tmp_path: Path) -> None:
     file = write(tmp_path, "import torch\ntorch.set_default_dtype(torch.float64)\nraise ValueError('x')\n")
     with pytest.raises(UserCodeError):
