@@ -117,8 +117,8 @@ def time(
     batches = batch_sizes(batch_size)
     scalar = loss_named(loss)
     # while a batch is searched, a clear answer needs few samples
-    shortest_s = min_run_time_s if min_run_time_s is not None else 0.5 if limit_s is None else 0.1
-    rule = StopRule(min_run_time_s=min(shortest_s, max_run_time_s), max_run_time_s=max_run_time_s)
+    shortest_s = min(0.5 if limit_s is None else 0.1, max_run_time_s) if min_run_time_s is None else min_run_time_s
+    rule = StopRule(min_run_time_s=shortest_s, max_run_time_s=max_run_time_s)
     choices = [
         Setting(
             one, mode or ("eval" if one == "forward" else "train"), device, dtype, size,
@@ -152,8 +152,11 @@ def time(
     if html is not None:
         from e4profile.environment import described, environment
         from e4profile.render.html.page import write_page
+        from e4profile.timing.passes import fixed_threads
 
-        write_page(html, tables[0].title, tables, notes=[described(environment())])
+        with fixed_threads(threads):  # as while it was measured
+            where = described(environment())
+        write_page(html, tables[0].title, tables, notes=[where])
         note(f"wrote {html}")
 
 

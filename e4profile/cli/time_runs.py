@@ -188,6 +188,7 @@ def break_down_networks(
     from e4profile.records import RecordStore
     from e4profile.tables.times import breakdown_table
     from e4profile.targets import full_name, guarded
+    from e4profile.timing.passes import fixed_threads
 
     if len(cards) * len(choices) > 1 and output_format in ("json", "csv"):
         raise SettingError(
@@ -208,9 +209,9 @@ def break_down_networks(
                 )  # fmt: skip
                 steps.end(text)
             if out is not None:
-                RecordStore(out).append(
-                    breakdown_record(found, chosen.device, chosen.dtype, chosen.threads, environment())
-                )
+                with fixed_threads(chosen.threads) as used:  # as while it was measured
+                    record = breakdown_record(found, chosen.device, chosen.dtype, used, environment())
+                RecordStore(out).append(record)
             tables.append(breakdown_table(found))
             emit(tables[-1], output_format, units)
     return tables

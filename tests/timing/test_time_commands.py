@@ -23,6 +23,14 @@ def small_peaks(monkeypatch, tmp_path):
     monkeypatch.setattr("e4profile.timing.peaks.COPY_BYTES", {"cpu": 1024})
 
 
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
 def rows(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
@@ -108,13 +116,21 @@ def test_two_networks_are_compared_in_turn(run, tmp_path):
     assert (first.arguments["width"], second.arguments["width"]) == (2, 16)
 
 
-def test_a_breakdown_adds_up_in_its_table(run, tmp_path):
+def test_a_page_says_the_threads_that_were_used(run, tmp_path, two_threads):
+    assert run("time", *SMALL, *QUICK, "--html", tmp_path / "page.html")[0] == 0
+    text = (tmp_path / "page.html").read_text()
+    assert "threads 1," in text
+    assert "threads 2," not in text
+
+
+def test_a_breakdown_adds_up_in_its_table(run, tmp_path, two_threads):
     file = tmp_path / "breakdown.jsonl"
     code, out, _ = run("time", *SMALL, "--breakdown", *QUICK, "-f", "json", "--out", file)
     assert code == 0
     (kept,) = RecordStore(file).load()
     assert (kept.kind, kept.counts["total_s"]) == ("breakdown", json.loads(out)[-1]["seconds"])
     assert (kept.card, kept.counts["witness"]) == ("e4net width=2", "closed form")
+    assert (kept.arguments["threads"], kept.environment["threads"]) == (1, 1)
     *terms, total = json.loads(out)
     assert total["term"] == "total"
     assert sum(row["seconds"] for row in terms) == pytest.approx(total["seconds"])
@@ -180,6 +196,10 @@ def test_a_measured_budget_has_hours(run):
         (["time", "e4net", "--breakdown", "--against", "r18"], "--breakdown profiles one network"),
         (["time", "e4net", "--breakdown", "--batch-size", "1,2", "-f", "json"], "json holds one"),
         (["time", "e4net", "--max-run-time-s", "-1"], "min_run_time_s"),
+        (
+            ["time", "e4net", "--min-run-time-s", "5", "--max-run-time-s", "1"],
+            "min_run_time_s (=5) must not be negative or exceed max_run_time_s (=1)",
+        ),
         (["roofline", "e4net", "--batch-size", "0"], "--batch-size (=0)"),
         (["roofline", "r18", "--reference"], "no aggregation"),
         (["roofline", "e4net", "--device", "tpu"], "tpu"),
