@@ -146,6 +146,11 @@ class EquivarianceReport:
         return f"{', '.join(names[:_SHOWN_LAYERS])}{more}"
 
 
+def states_of(train_steps: int) -> tuple[str, ...]:
+    """The states that are measured with so many optimiser steps."""
+    return STATES if train_steps else STATES[:2]
+
+
 def witness(
     model: nn.Module,
     example: Example,
@@ -156,6 +161,7 @@ def witness(
     seed: int = 0,
     field_in: str = "trivial",
     field_out: str | None = None,
+    progress: Callable[[str], object] | None = None,
 ) -> EquivarianceReport:
     """Measure a network's equivariance; the network itself is not touched.
 
@@ -169,6 +175,7 @@ def witness(
         field_in: the type of the inputs that are moved.
         field_out: the type of the outputs; None takes what the layer says that made them, and else ``trivial``
             for maps and ``invariant`` for everything else.
+        progress: is told of each state that has been measured.
 
     Raises:
         SettingError: for a group that is not exact on the grid, a network that names no group, ...
@@ -196,13 +203,15 @@ def witness(
     }
     probes: dict[str, Probe] = {}
     output: dict[str, Errors] = {}
-    for state in STATES if train_steps else STATES[:2]:
+    for state in states_of(train_steps):
         network = makers[state](copy.deepcopy(model).to(floating).eval())
         if network is not None:
             probes[state] = Probe(network, acting, field_in, field_out)
             output[state] = probes[state].run(inputs)
             if probes[state].constant:
                 notes.append(f"{state}: the output does not depend on the input, so its error says nothing")
+        if progress is not None:
+            progress(state)
     return EquivarianceReport(
         acting, dtype, TOLERANCES[dtype], train_steps, output,
         _layers(probes), probes[AT_INIT].not_compared, (*_subgroup_notes(probes[AT_INIT]), *notes),

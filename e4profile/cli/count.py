@@ -20,7 +20,7 @@ from e4profile.cli.options import (
     names,
     target,
 )
-from e4profile.cli.output import emit, note
+from e4profile.cli.output import Progress, emit, note
 
 
 def count(
@@ -51,19 +51,23 @@ def count(
     by witness, layers and notes. Naming a file or package of yours runs its code.
     """
     check_format(output_format)
-    from e4profile.conventions import convention
-    from e4profile.count_document import count_document, document_text
-    from e4profile.counters import COUNTERS
-    from e4profile.counts import count_columns, count_rows, gap_notes, ledger_notes
-    from e4profile.errors import positive
-    from e4profile.render.tables import Column, Table
+    with Progress("count", 3, quiet=True) as progress:
+        from e4profile.conventions import convention
+        from e4profile.count_document import count_document, document_text
+        from e4profile.counters import COUNTERS
+        from e4profile.counts import count_columns, count_rows, gap_notes, ledger_notes
+        from e4profile.errors import positive
+        from e4profile.render.tables import Column, Table
 
-    if batch_size is not None:
-        positive(**{"--batch-size": batch_size})
-    meaning = convention(convention_name).meaning
-    counters = tuple(dict.fromkeys(names(counter))) or COUNTERS
-    found = target(model, settings, inputs, arguments, batch_size)
-    measured = found.measure(counters)
+        if batch_size is not None:
+            positive(**{"--batch-size": batch_size})
+        meaning = convention(convention_name).meaning
+        counters = tuple(dict.fromkeys(names(counter))) or COUNTERS
+        progress.step("PyTorch")
+        found = target(model, settings, inputs, arguments, batch_size)
+        progress.step("the network")
+        measured = found.measure(counters)
+        progress.step("the counters")
     rows = count_rows(measured, counters, convention_name)
     known = {
         "agrees": Column("agrees", "agrees", "boolean", priority=100),

@@ -18,7 +18,7 @@ from e4profile.cli.options import (
     check_format,
     target,
 )
-from e4profile.cli.output import emit, note
+from e4profile.cli.output import Progress, emit, note
 
 
 def equivariance(
@@ -62,14 +62,18 @@ def equivariance(
     2 for bad input. Naming a file or package of yours runs its code.
     """
     check_format(output_format)
-    from e4profile.equivariance_rows import report_rows
-    from e4profile.render.tables import Column, Table
-    from e4profile.witness_equivariance import EQUIVARIANT
+    with Progress("equivariance", 1, quiet=True) as progress:
+        from e4profile.equivariance_rows import report_rows
+        from e4profile.render.tables import Column, Table
+        from e4profile.witness_equivariance import EQUIVARIANT, states_of
 
-    found = target(model, settings, inputs, arguments)
-    report = found.witness(
-        group=group, dtype=dtype, train_steps=train_steps, field_in=field_in, field_out=field_out
-    )
+        progress.total += len(states_of(train_steps))
+        found = target(model, settings, inputs, arguments)
+        progress.step("PyTorch and the network")
+        report = found.witness(
+            group=group, dtype=dtype, train_steps=train_steps, field_in=field_in, field_out=field_out,
+            progress=progress.step,
+        )  # fmt: skip
     exact = output_format in ("json", "csv")
     rows = report_rows(report, every_element=elements or exact)
     columns = [

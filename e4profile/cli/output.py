@@ -81,12 +81,12 @@ class Progress:
             left = (self._clock() - self._start) / self.done * (self.total - self.done)
             self._draw(f", about {left:.0f} s left: {text}")
 
-    def close(self) -> None:
-        """Leave the line behind."""
+    def close(self, *, failed: bool = False) -> None:
+        """Leave the line behind; a failure has a line of its own."""
         if self._live:
             sys.stderr.write("\r\x1b[2K")
             sys.stderr.flush()
-        if not self._quiet or (self._live and self.done < self.total):
+        if not self._quiet or (self._live and self.done < self.total and not failed):
             note(f"{self.what}: {self.done} of {self.total} done")
 
     def _draw(self, text: str) -> None:
@@ -99,5 +99,5 @@ class Progress:
     def __enter__(self) -> Progress:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(failed=kind is not None and issubclass(kind, Exception))

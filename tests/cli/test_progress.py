@@ -56,8 +56,13 @@ def test_a_pipe_sees_the_lines_of_a_log_unless_it_asked_for_quiet(capsys: pytest
 
 
 @pytest.mark.parametrize(
-    "arguments", [("formula", "e4"), ("models",), ("table", "2"), ("check", "e4net")], ids=lambda words: words[0]
-)
+    "arguments",
+    [
+        ("formula", "e4"), ("models",), ("table", "2"), ("check", "e4net"), ("count", "z2cnn"),
+        ("equivariance", "p4cnn", "--train-steps", "0"),
+    ],
+    ids=lambda words: words[0],
+)  # fmt: skip
 def test_on_a_terminal_each_slow_command_shows_a_bar_and_nothing_remains(
     run: Run, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
 ) -> None:
@@ -71,3 +76,26 @@ def test_on_a_terminal_each_slow_command_shows_a_bar_and_nothing_remains(
     first, *_, last = screens(terminal)
     assert first == last == ""
     assert f"{arguments[0]} [####################]" in terminal.getvalue()
+
+
+@pytest.mark.parametrize("arguments", [("count", "nosuch"), ("equivariance", "nosuch"), ("check", "nosuch")])
+def test_on_a_terminal_bad_input_is_one_line_and_the_bar_is_gone(
+    run: Run, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    terminal = on_terminal(monkeypatch)
+    code, out, _ = run(*arguments)
+    assert (code, out) == (2, "")
+    assert screens(terminal)[-1].startswith("e4profile: unknown model 'nosuch'")
+    assert terminal.getvalue().count("\n") == 1
+
+
+def test_an_interrupted_bar_says_how_far_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        with Progress("count", 3, quiet=True) as progress:
+            progress.step("one")
+            raise KeyboardInterrupt
+
+    terminal = on_terminal(monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert screens(terminal)[-1] == "count: 1 of 3 done\n"
