@@ -43,7 +43,9 @@ class Axis:
         if isinstance(self.subject, Card):
             if given is None and name not in VARIED:
                 if self.subject.accepts(name):
-                    raise SettingError(f"--vary {name}: say which values it may take, for example --vary {name}=1..8")
+                    values = "A,B" if isinstance(self.subject.argument(name), (str, bool)) else "1..8"
+                    example = f"for example --vary {name}={values}"
+                    raise SettingError(f"--vary {name}: say which values it may take, {example}")
                 raise UnknownNameError("axis", name, VARIED)
             if not self.subject.accepts(self._argument):
                 takes = [one for one in VARIED if Axis.exists(self.subject, one)]

@@ -200,6 +200,7 @@ class Target:
 
         Raises:
             UserCodeError: for what the model raises.
+            SettingError: for what a card's network raises.
             E4ProfileError: as it is, where the model was not running.
         """
         from e4profile.guest import STOPPED, failing_module, run_error
@@ -215,7 +216,11 @@ class Target:
             # an error of ours about the settings, not of a layer about its input
             if isinstance(error, E4ProfileError) and failing_module(self.build(), own.__traceback__) is None:
                 raise
-            raise run_error(self.name, self.build(), self._called_with(batch_size), own) from own
+            failed = run_error(self.name, self.build(), self._called_with(batch_size), own)
+            if self.card is not None:
+                # our layers' lines help nobody who gave a card another input
+                raise SettingError(str(failed)) from own
+            raise failed from own
 
     def _called_with(self, batch_size: int | None) -> str:
         import torch

@@ -33,7 +33,7 @@ def load(reference: str, guest: Guest) -> Any:
     source, _, attribute = reference.rpartition(":")
     if not source or not attribute:
         raise SettingError(
-            f"{reference!r} must name a builder behind a colon, for example {reference.rstrip(':')}:build"
+            f"{reference!r} must name a builder behind a colon, for example {source or 'net.py'}:{attribute or 'build'}"
         )
     guest.folder = str(Path(source).resolve().parent if source.endswith(".py") else Path.cwd())
     with guest.running():
@@ -47,6 +47,9 @@ def load(reference: str, guest: Guest) -> Any:
     for part in attribute.split("."):
         if not hasattr(found, part):
             known = [name for name in vars(found) if not name.startswith("_")] if hasattr(found, "__dict__") else []
+            if not known:
+                holder = attribute.rpartition(f".{part}")[0] or source
+                raise SettingError(f"unknown name in {source} {attribute!r}: {holder} holds no {part}")
             raise UnknownNameError(f"name in {source}", attribute, known)
         found = getattr(found, part)
     return found

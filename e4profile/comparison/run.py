@@ -127,7 +127,8 @@ def compare_files(before: Path, after: Path, *, allow_mixed: bool = False) -> Fi
 
 def _example(results: Results) -> str:
     named = [" ".join((key.model, key.layer)).strip() for key in results.counts] or list(results.times)
-    return repr(named[0])
+    # the total of a file of one network has no name
+    return repr(named[0]) if named[0] else "one network without a name"
 
 
 def _by_axes(first: Results, second: Results) -> tuple[Results, Results]:

@@ -103,6 +103,7 @@ def largest_layers(model: ModelCosts, quantity: str) -> list[str]:
         f"{path or '(network)'} ({one.layer}) {one.costs.get(quantity, 0):,}, "
         f"{100 * one.costs.get(quantity, 0) / total:.3g}%"
         for path, one in ranked[:3]
+        if one.costs.get(quantity, 0)
     ]
 
 

@@ -152,3 +152,21 @@ def test_time_and_memory_name_the_module_that_refuses(own: Run, tmp_path: Path, 
     assert "unexpected keyword argument 'image'" in err
     _, out, _ = own(command, "--help")
     assert "runs its code" in " ".join(out.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("count", ":build", "--input", "1x3x8x8"), "for example net.py:build"),
+        (("count", "net.py:", "--input", "1x3x8x8"), "for example net.py:build"),
+        (("count", "net.py:build.foo", "--input", "1x3x8x8"), "unknown name in net.py 'build.foo': build holds no foo"),
+        (("equivariance", "e4net", "--input", "1x3x28x28"), "in layer1.conv (LiftingConv2d): RuntimeError"),
+        (("match", "e4net", "--to", "1k", "--vary", "group"), "for example --vary group=A,B"),
+        (("match", "e4net", "--to", "1k", "--vary", "classes"), "for example --vary classes=1..8"),
+    ],
+)
+def test_a_refusal_is_one_line_that_says_what_to_write(own, arguments, message) -> None:
+    code, out, err = own(*arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert len([line for line in err.splitlines() if line != "imported"]) == 1
