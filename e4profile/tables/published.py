@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias, cast
 
-from e4profile.cards import BY_RULE
+from e4profile.cards import BY_RULE, all_cards, find_card
 from e4profile.compare import tally
 from e4profile.implicit_table import implicit_comparison
 from e4profile.published_tables import (
@@ -25,6 +25,9 @@ from e4profile.tables.implicit import implicit_table
 from e4profile.tables.steerable import steerable_objects
 
 STEERABLE = "steerable"
+
+AS_PRINTED = "-printed"
+"""How a card's name ends whose network gives the printed figures where the released one does not."""
 
 Built: TypeAlias = "list[BuiltCell] | list[dict[str, Any]]"
 """What is built for a table: published cells, or the rows of the table without any."""
@@ -110,8 +113,32 @@ def published_notes(cells: Sequence[BuiltCell]) -> list[str]:
     """The tally of a table's verdicts, then the evidence of single cells."""
     compared = [cell.verdict for cell in cells if cell.judged]
     notes = [f"{len(compared)} cost cells: " + ", ".join(f"{n} {v}" for v, n in tally(compared).items())]
+    if any(cell.cell.quantity == "flops" for cell in cells if cell.judged):
+        notes.append("flops is the publication's word; what is counted is each row's convention, mostly MACs")
+    notes += departures(cells)
     notes += [f"{one.row.row}, {one.cell.quantity}: {one.cell.evidence}" for one in cells if one.cell.evidence]
     notes += [rule_note(cell) for cell in cells if cell.verdict == BY_RULE]
+    return notes
+
+
+def departures(cells: Sequence[BuiltCell]) -> list[str]:
+    """Which cells follow from a network that is not the released one, and in which arguments it differs."""
+    rows: dict[str, list[str]] = {}
+    for one in cells:
+        if one.judged and one.card.name.removesuffix(AS_PRINTED) in all_cards():
+            rows.setdefault(one.card.name, []).append(one.row.row)
+    notes = []
+    for name, labels in rows.items():
+        if not name.endswith(AS_PRINTED):
+            continue
+        built, released = find_card(name), find_card(name.removesuffix(AS_PRINTED))
+        changed = [
+            f"{key}={built.argument(key)} ({released.argument(key)} released)"
+            for key in sorted({*built.arguments, *released.arguments})
+            if built.argument(key) != released.argument(key)
+        ]
+        listed = ", ".join(dict.fromkeys(labels))
+        notes.append(f"{listed}: built as {name}, not as released ({released.name}): {', '.join(changed)}")
     return notes
 
 
