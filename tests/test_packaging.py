@@ -91,7 +91,7 @@ def test_it_does_the_main_job_from_a_clean_folder(
     assert [(row["model"], row["macs_measured"], row["agrees"]) for row in rows] == [
         ("e4net-gcnn", 135_926_944, True), ("e4net", 17_640_160, True),
     ]  # fmt: skip
-    assert (tmp_path / "reports" / "sweep-p4" / "table.csv").exists()
+    assert (tmp_path / "reports" / "sweep-p4-r1-s2-k5" / "table.csv").exists()
 
 
 def test_the_version_is_said_once_and_the_same_everywhere(sdist: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,7 +44,11 @@ def sweep(
     units: Units = "auto",
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder of records and plots [reports/sweep-GROUP].", metavar="DIR"),
+        typer.Option(
+            "--out",
+            help="Folder of records and plots [reports/sweep-GROUP, with the options given behind it].",
+            metavar="DIR",
+        ),
     ] = None,
     plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Draw the figures into --out.")] = True,
     html: Html = None,
@@ -76,7 +82,8 @@ def sweep(
         widths=whole_numbers("--width", width),
     )
     groups = list(dict.fromkeys(setting.group for setting in plan.settings))
-    folder = out or Path("reports") / f"sweep-{'-'.join(groups)}"
+    chosen = {"": ",".join(names(model)), "r": reduction, "s": slices, "k": kernel, "width": width}
+    folder = out or Path("reports") / _folder_name(groups, chosen)
     from e4profile.records import RecordStore
 
     store = RecordStore(folder / "records.jsonl")
@@ -102,6 +109,12 @@ def sweep(
     if not all(row["agrees"] for row in running.rows()):
         note("closed form and measured counts disagree; run: e4profile check")
         sys.exit(1)
+
+
+def _folder_name(groups: Sequence[str], chosen: Mapping[str, str | None]) -> str:
+    """A name of its own for every choice, so that no sweep writes over the figures of another."""
+    parts = ["sweep", *groups, *(f"{key}{text.replace(' ', '')}" for key, text in chosen.items() if text)]
+    return re.sub(r"[^\w.,-]", "_", "-".join(parts))
 
 
 def _timed(running: Sweep, folder: Path, batch_size: int, device: str) -> Table:
