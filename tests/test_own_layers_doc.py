@@ -17,7 +17,7 @@ from e4profile.counters import ledger
 from e4profile.counters.dispatch import count_dispatch
 
 TEXT = (Path(__file__).resolve().parent.parent / "docs" / "own_layers.md").read_text(encoding="utf-8")
-LAYER, OPERATOR = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+SWEEP, LAYER, OPERATOR = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
 @pytest.fixture
@@ -109,3 +109,7 @@ def test_a_registered_operator_reports_whole_numbers_of_known_kinds() -> None:
         count_dispatch(Blurred(), (image,))
     with pytest.raises(e4profile.SettingError, match="mylib::my_op"):
         e4profile.register_free("shuffle")
+
+
+def test_the_sweep_holds() -> None:
+    exec(compile(SWEEP, "own_layers.md", "exec"), {})
