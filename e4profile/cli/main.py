@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 from importlib import import_module
 from pkgutil import iter_modules
@@ -58,6 +59,34 @@ for _module in iter_modules(e4profile.cli.__path__, "e4profile.cli."):
     _command = import_module(_module.name)
     if hasattr(_command, "register"):
         _command.register(app)
+
+SUMMARY_COLUMNS = 60
+"""What the list of commands has room for beside a name, at 80 columns."""
+
+_SUMMARIES = {
+    "budget": "MACs, steps and memory of whole trainings",
+    "compare": "Compare two files of results, and name what differs",
+    "guard": "Check the networks of [tool.e4profile] against their budgets",
+    "match": "Find the width whose cost is nearest to another network's",
+    "memory": "Predict the bytes of a training step, part by part",
+    "pareto": "Set test errors against measured cost and name the front",
+    "reconcile": "Search for what gives all published figures as printed",
+    "report": "Regenerate every published table, every figure, the page",
+    "roofline": "Arithmetic intensity, bound and time of every layer",
+    "sweep": "Sweep E4 over r, s, k, width, group; the G-CNN as baseline",
+    "table": "Rebuild a published table, with a verdict for every cell",
+    "time": "Time forward, backward or the whole training step",
+}
+"""The summary of a command whose docstring's first clause does not say it."""
+
+
+def short_summary(name: str, docstring: str) -> str:
+    """What the list of commands says of one: the first clause of its docstring."""
+    return _SUMMARIES.get(name) or re.split(r"[:;,]\s|\.(?:\s|$)", docstring, maxsplit=1)[0].strip()
+
+
+for _info in app.registered_commands:
+    _info.short_help = short_summary(_info.name or "", (_info.callback.__doc__ or "") if _info.callback else "")
 
 
 _INTERRUPTED = 130

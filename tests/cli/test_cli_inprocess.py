@@ -37,6 +37,21 @@ def test_sweep_json_is_one_array_of_objects_with_these_keys(run: Run, tmp_path: 
     assert "3 of 3 settings read back" in again.err
 
 
+def test_the_list_of_commands_cuts_no_summary_short(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    from e4profile.cli.main import SUMMARY_COLUMNS, app, short_summary
+
+    monkeypatch.setenv("COLUMNS", "80")
+    listed = run("--help").out
+    for info in app.registered_commands:
+        assert info.name is not None
+        assert info.callback is not None
+        summary = short_summary(info.name, info.callback.__doc__ or "")
+        assert 15 <= len(summary) <= SUMMARY_COLUMNS
+        assert any(line.split() == [info.name, *summary.split()] for line in listed.splitlines())
+    assert "..." not in listed.partition("Commands:")[2]
+    assert short_summary("new", "Do a thing: this and that. More.") == "Do a thing"
+
+
 def test_sweep_lists_what_it_skips_and_notes_a_line_cut_short(run: Run, tmp_path: Path) -> None:
     arguments = ("sweep", "-r", "1,3", "-s", "1", "-k", "3", "--width", "2", "--no-plots", "--out", "here")
     code, out, _ = run(*arguments)
