@@ -11,6 +11,7 @@ from torch import nn
 
 from e4profile.conventions import CONVOLUTION, convention
 from e4profile.errors import SettingError
+from e4profile.layers.constants import ConstantTables
 from e4profile.layers.peak import Timeline
 from e4profile.terms import Terms, evaluate
 
@@ -141,7 +142,7 @@ class Sample:
     channels: int | None = None
 
 
-class EquivariantLayer(nn.Module):
+class EquivariantLayer(ConstantTables):
     """Base of the layers: an ``nn.Module`` whose class carries the closed form.
 
     Feature maps are (B, c * A, h, w) with channel index = field * A + group element for *regular* fields

@@ -116,7 +116,7 @@ class GroupConv2d(FilterBankLayer):
     def _convolve(self, features: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias.repeat_interleave(self.group.order)
         bank = self.bank
-        if bank.is_large and stand_alone(features, self.weight) and bank.takes(features.shape):
+        if bank.is_large and stand_alone(features, self.weight, bias) and bank.takes(features.shape):
             differentiates = torch.is_grad_enabled()
             if differentiates and self.weight.requires_grad:
                 return convolve(features, self.weight, bias, self.filter_index, bank)

@@ -65,21 +65,23 @@ class Bank:
         return self.is_symmetric_on(input_shape) and self.exceeds(input_shape, turned_maps.GRADIENT_ADVANTAGE)
 
 
-def stand_alone(*tensors: Tensor) -> bool:
+def stand_alone(*tensors: Tensor | None) -> bool:
     """Whether tensors are what they seem, on the CPU or as its stand-ins on the meta device.
 
     Tracers, compilers, ``torch.func``, forward-mode differentiation, autocast and subclasses see PyTorch's own chain.
     """
     if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
         return False
+    given = [one for one in tensors if one is not None]
     return all(
         type(one) in (Tensor, nn.Parameter)
         and one.device.type in ("cpu", "meta")
-        and one.dtype == tensors[0].dtype
+        and one.dtype == given[0].dtype
+        and one.is_floating_point()
         and not torch._C._functorch.is_functorch_wrapped_tensor(one)
         and not torch.is_autocast_enabled("cpu")
         and forward_ad.unpack_dual(one).tangent is None
-        for one in tensors
+        for one in given
     )
 
 
@@ -110,7 +112,9 @@ class _BankConvolution(torch.autograd.Function):
         filters = huge_pages.empty((flat.shape[0], index.numel()), flat)
         torch.index_select(flat, 1, index, out=filters)
         filters = filters.view(bank.filter_shape)
-        ctx.save_for_backward(features, weight, filters, index)
+        ctx.save_for_backward(features, filters, index)
+        # only its shape is needed, unless gradients are differentiated: a weight may be stepped before backward
+        ctx.weight, ctx.weight_version = weight, None if weight.is_inference() else weight._version
         ctx.bank = bank
         return F.conv2d(features, filters, bias, bank.stride, bank.padding)
 
@@ -124,8 +128,8 @@ class _BankConvolution(torch.autograd.Function):
 
 
 def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    features, weight, filters, index = ctx.saved_tensors
-    bank: Bank = ctx.bank
+    features, filters, index = ctx.saved_tensors
+    weight, bank = ctx.weight, ctx.bank
     wanted = ctx.needs_input_grad
     directly = wanted[1] and bank.turns_gradients(features.shape)
     of_features, of_filters, _ = torch.ops.aten.convolution_backward(
@@ -138,12 +142,19 @@ def _gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None
         return of_features, turned_maps.weight_gradient(gradient, features, weight, bank.group, **window)
     if not wanted[1]:
         return of_features, None
-    folded = torch.zeros_like(weight.flatten(1)).index_add_(1, index, of_filters.view(weight.shape[0], -1))
+    # the gradient of filters can come in another layout than the filters
+    folded = torch.zeros_like(weight.flatten(1)).index_add_(1, index, of_filters.reshape(weight.shape[0], -1))
     return of_features, folded.view(weight.shape)
 
 
 def _differentiable_gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    features, weight, _, index = ctx.saved_tensors
+    features, _, index = ctx.saved_tensors
+    if ctx.weight_version is not None and ctx.weight._version != ctx.weight_version:
+        raise RuntimeError(
+            "the weight of a group convolution was modified by an inplace operation, and its gradient is differentiated"
+        )
+    # aliases end the walk: the features' own history may lead to the same weight, or the weight's to the features
+    features, weight = features.view_as(features), ctx.weight.view_as(ctx.weight)
     wanted = ctx.needs_input_grad[:2]
     filters = weight.flatten(1).index_select(1, index).view(ctx.bank.filter_shape)
     output = F.conv2d(features, filters, None, ctx.bank.stride, ctx.bank.padding)

@@ -9,8 +9,6 @@ on the page faults of a 38 MB bank and of its gradient than on arithmetic.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -81,8 +79,24 @@ def _acted_inputs(features: Tensor, group: Group) -> Tensor:
     return acted.view(batch, -1, group.order, positions).transpose(1, 2).reshape(-1, channels, size, size)
 
 
-@lru_cache(maxsize=64)
-def _positions(group: Group, size: int, fields: bool, inverse: bool) -> Tensor:
+_kept: dict[tuple[Group, int, bool, bool], Tensor] = {}
+_MOST_KEPT = 64
+
+
+def _positions(group: Group, size: int, *, fields: bool, inverse: bool) -> Tensor:
+    key = (group, size, fields, inverse)
+    found = _kept.get(key)
+    if found is None:
+        found = _made_positions(*key)
+        # a fake tensor must not outlive its mode
+        if type(found) is Tensor:
+            while len(_kept) >= _MOST_KEPT:
+                _kept.pop(next(iter(_kept)), None)
+            _kept[key] = found
+    return found
+
+
+def _made_positions(group: Group, size: int, fields: bool, inverse: bool) -> Tensor:
     """Where each place of the acted maps comes from, for every element of the group one after another.
 
     With ``fields``, element a acts on the whole regular field, A * h * h places; without, map a of a stack of A maps

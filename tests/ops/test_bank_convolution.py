@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
 
 from e4profile.counters.dispatch import count_dispatch
@@ -192,7 +196,7 @@ def test_inputs_that_the_layer_refuses_meet_the_same_error(every_bank_is_large: 
 
 
 def test_positions_made_in_inference_mode_serve_training(turned: list[str]) -> None:
-    turned_maps._positions.cache_clear()
+    turned_maps._kept.clear()
     layer = GroupConv2d(2, 2, 3, group="p4", padding=1).double()
     features = sample(layer, 4, 4)
     with torch.inference_mode():
@@ -205,3 +209,79 @@ def test_positions_made_in_inference_mode_serve_training(turned: list[str]) -> N
 def test_memory_in_large_pages_is_ordinary_memory(elements: int) -> None:
     tensor = huge_pages.empty((elements,), torch.empty(0)).fill_(3)
     assert tensor.sum() == 3 * elements
+
+
+def test_a_bank_in_its_own_inputs_history_is_differentiated_once(every_bank_is_large: None) -> None:
+    """A shared layer, and a weight that depends on the features: the walk must end at this convolution's inputs."""
+    layer = GroupConv2d(2, 2, 3, group="p4m", padding=1).double()
+    features = sample(layer, 4, 4)
+
+    def shared(run: Callable[[Tensor], Tensor]) -> Tensor:
+        return torch.autograd.grad(run(run(features)).square().sum(), layer.weight, create_graph=True)[0]
+
+    assert close(shared(layer), shared(partial(chain, layer)))
+
+    def of_features(run: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        hidden = features.sin()
+        output = run(hidden, layer.weight * hidden.mean())
+        return torch.autograd.grad(output.square().sum(), features, create_graph=True)[0]
+
+    def functional(hidden: Tensor, weight: Tensor) -> Tensor:
+        found: Tensor = torch.func.functional_call(layer, {"weight": weight}, (hidden,))
+        return found
+
+    def plain(hidden: Tensor, weight: Tensor) -> Tensor:
+        filters = weight.flatten(1).index_select(1, layer.filter_index).view(layer.filter_shape)
+        return F.conv2d(hidden, filters, padding=1)
+
+    assert close(of_features(functional), of_features(plain))
+
+
+def test_a_weight_may_be_stepped_before_backward_but_not_differentiated_twice(every_bank_is_large: None) -> None:
+    layer = GroupConv2d(2, 2, 3, group="p4", padding=1).double()
+    features = sample(layer, 4, 4)
+    wanted = torch.autograd.grad(chain(layer, features).square().sum(), (features, layer.weight))
+    value = layer(features).square().sum()
+    with torch.no_grad():
+        layer.weight.mul_(0.5)
+    found = torch.autograd.grad(value, (features, layer.weight), retain_graph=True)
+    assert all(close(*pair) for pair in zip(found, wanted, strict=True))
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        torch.autograd.grad(value, layer.weight, create_graph=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_channels_last(every_bank_is_large: None, dtype: torch.dtype) -> None:
+    layer = GroupConv2d(4, 4, 3, group="p4m", padding=1).to(dtype)
+    features = sample(layer, 12, 12).detach().to(memory_format=torch.channels_last)
+    layer(features).sum().backward()
+    found = layer.weight.grad
+    assert found is not None
+    layer.weight.grad = None
+    chain(layer, features.contiguous()).sum().backward()
+    assert layer.weight.grad is not None
+    assert torch.allclose(found, layer.weight.grad, rtol=1e-1 if dtype == torch.bfloat16 else 1e-4, atol=1)
+
+
+def test_complex_numbers_take_the_chain(every_bank_is_large: None) -> None:
+    layer = GroupConv2d(2, 2, 3, group="p4", padding=1)
+    layer.weight = torch.nn.Parameter(layer.weight.detach().to(torch.complex64))
+    layer(torch.randn(1, 8, 4, 4, dtype=torch.complex64)).abs().sum().backward()
+    assert layer.weight.grad is not None
+
+
+def test_a_fake_tensor_does_not_outlive_its_mode(turned: list[str]) -> None:
+    turned_maps._kept.clear()
+    layer = GroupConv2d(2, 2, 3, group="p4", padding=1).eval()
+    features = torch.randn(1, 8, 3, 3)
+    with torch.no_grad():
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            layer(features)
+        assert type(layer(features)) is Tensor
+
+
+def test_a_bias_of_another_dtype_is_refused_as_ever(turned: list[str]) -> None:
+    layer = GroupConv2d(2, 2, 3, group="p4", padding=1, bias=True).eval()
+    layer.bias = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
+    with torch.no_grad(), pytest.raises(RuntimeError, match=r"dtype|type"):
+        layer(torch.randn(1, 8, 4, 4))
