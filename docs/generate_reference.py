@@ -122,7 +122,8 @@ def layers() -> str:
         "# Layers and their formulas\n",
         "Costs are sums of named terms; those marked `*` are in the paper's formula, the one that the "
         "source gives. The same with "
-        "`e4profile formula LAYER`, as LaTeX with `--format latex`, and the storages of its peak with `--peak`.\n",
+        "`e4profile formula LAYER --memory`, as LaTeX with `--format latex`, and the storages of its peak with "
+        "`--peak`.\n",
     ]
     for name in layer_names():
         layer = find_layer(name)

@@ -60,8 +60,18 @@ def layer_names() -> list[str]:
     return sorted(name for name, layer in LAYERS.items() if layer.has_closed_form())
 
 
-def tables(layer: type[EquivariantLayer]) -> list[TermTable]:
-    """The layer's tables that have terms: parameters, MACs, what conventions charge, what is kept for backward."""
+def summary(layer: type[EquivariantLayer]) -> str:
+    """What a layer does: the first sentence of its docstring."""
+    return (layer.__doc__ or "").strip().splitlines()[0].replace("``", "")
+
+
+def tables(layer: type[EquivariantLayer], *, memory: bool = True) -> list[TermTable]:
+    """The layer's tables that have terms: parameters, MACs, what conventions charge, what is kept for backward.
+
+    Args:
+        layer: a layer class.
+        memory: whether what is kept for backward is among them.
+    """
     printed = {key: tuple(layer.printed.get(key, ())) for key in ("params", "macs")}
     found = (
         TermTable("params", "parameters", layer.params, printed["params"]),
@@ -70,12 +80,13 @@ def tables(layer: type[EquivariantLayer]) -> list[TermTable]:
         TermTable("saved", "elements kept for backward, per image", layer.saved or {}),
         TermTable("saved_constant", "elements kept for backward, whatever the batch", layer.saved_constant),
     )
-    return [table for table in found if table.terms]
+    return [table for table in found if table.terms and (memory or not table.key.startswith("saved"))]
 
 
-def layer_symbols(layer: type[EquivariantLayer]) -> list[sp.Symbol]:
+def layer_symbols(layer: type[EquivariantLayer], *, memory: bool = True) -> list[sp.Symbol]:
     """Every symbol of the layer's terms, as a reader meets them: indicators last."""
-    return symbols_of(expression for table in tables(layer) for expression in table.terms.values())
+    shown = tables(layer, memory=memory)
+    return symbols_of(expression for table in shown for expression in table.terms.values())
 
 
 def symbols_of(expressions: Iterable[sp.Expr]) -> list[sp.Symbol]:
@@ -100,6 +111,10 @@ _USUAL: Mapping[str, Callable[[Mapping[str, int]], int]] = {
     "delta_hidden": lambda values: int(values.get("A", 1) > 1 and values.get("c_in", 1) > values.get("r", 1)),
 }
 """The value of a symbol where a layer is as it is by default, from the values of those that were given."""
+
+
+_EXAMPLES = {"c_in": 16, "A": 4, "k": 5, "h": 28, "n_in": 64}
+"""What a refusal proposes for a symbol; 1 for any other."""
 
 
 def settings(
@@ -139,9 +154,21 @@ def settings(
             assumed.append(symbol)
     if missing:
         missing = [name for name in missing if _FOLLOWS.get(name) not in missing]
-        more = " ".join(f"--set {name}=..." for name in missing)
-        raise SettingError(f"{layer.__name__}: no value for {', '.join(missing)}; add {more}")
+        more = " ".join(f"--set {name}={_EXAMPLES.get(name, 1)}" for name in missing)
+        raise SettingError(
+            f"{layer.__name__}: no value for {', '.join(missing)}; add for example {more}, or --of CARD for the "
+            "values of the first such layer of a card"
+        )
     return values, assumed
+
+
+def follows(name: str, others: Iterable[str]) -> bool:
+    """Whether a symbol usually has the value of one of several others, directly or through a third."""
+    among = set(others)
+    other = _FOLLOWS.get(name)
+    while other is not None and other not in among:
+        other = _FOLLOWS.get(other)
+    return other is not None
 
 
 def _assumed(name: str, symbol: sp.Symbol, values: Mapping[str, int]) -> int | None:
@@ -156,7 +183,12 @@ def _assumed(name: str, symbol: sp.Symbol, values: Mapping[str, int]) -> int | N
 
 
 def formula_text(
-    layer: type[EquivariantLayer], values: Values | None = None, assumed: Sequence[sp.Symbol] = ()
+    layer: type[EquivariantLayer],
+    values: Values | None = None,
+    assumed: Sequence[sp.Symbol] = (),
+    *,
+    memory: bool = True,
+    origin: str = "",
 ) -> str:
     """The named terms, their sums and the symbols, as plain text of at most 80 columns.
 
@@ -164,26 +196,33 @@ def formula_text(
         layer: a layer class.
         values: of every symbol; the text then has a column with the number of each term.
         assumed: the symbols whose values nobody gave.
+        memory: whether to show what is kept for backward.
+        origin: where the values come from.
 
     Raises:
         SettingError: where a term is no whole number at these values.
     """
-    lines = heading_lines(layer, values, assumed)
-    found = tables(layer)
+    used = layer_symbols(layer, memory=memory)
+    shown = None if values is None else {symbol: values[symbol] for symbol in used}
+    lines = heading_lines(layer, shown, assumed, origin)
+    found = tables(layer, memory=memory)
     for table in found:
         lines += ["", table.heading, *_table_lines(layer, table, values)]
     if any(table.in_paper for table in found):
         lines += ["", f"* in the {PAPER}, the one that the source gives; the rest is not"]
-    return "\n".join([*lines, *meaning_lines(layer_symbols(layer))]) + "\n"
+    lines += meaning_lines(used)
+    if len(found) < len(tables(layer)):
+        lines += ["", "what is kept for backward: --memory; every storage of a training step: --peak"]
+    return "\n".join(lines) + "\n"
 
 
 def heading_lines(
-    layer: type[EquivariantLayer], values: Values | None, assumed: Sequence[sp.Symbol]
+    layer: type[EquivariantLayer], values: Values | None, assumed: Sequence[sp.Symbol], origin: str = ""
 ) -> list[str]:
-    """What the layer is, its source, and the values of its symbols."""
-    summary = (layer.__doc__ or "").strip().splitlines()[0].replace("``", "")
-    lines = textwrap.wrap(f"{layer.__name__}: {summary}", WIDTH)
+    """What the layer is, its source, and the values of its symbols with where they come from."""
+    lines = textwrap.wrap(f"{layer.__name__}: {summary(layer)}", WIDTH)
     lines += textwrap.wrap(f"source: {layer.source or 'this package'}", WIDTH)
+    lines += textwrap.wrap(f"values: {origin}", WIDTH, subsequent_indent="    ") if origin else []
     return lines + ([] if values is None else _values_lines(values, assumed))
 
 
@@ -246,10 +285,10 @@ def _numbers(table: TermTable, values: Values) -> dict[str, str]:
     return {name: f"{number:,}" for name, number in found.items()}
 
 
-def formula_latex(layer: type[EquivariantLayer]) -> str:
+def formula_latex(layer: type[EquivariantLayer], *, memory: bool = True) -> str:
     """The named terms and their sums as ``align*`` environments; the terms of the paper's formula are underlined."""
     blocks = [f"% {layer.__name__}: {layer.source}"]
-    for table in tables(layer):
+    for table in tables(layer, memory=memory):
         rows = []
         for name, expression in table.terms.items():
             label = f"\\text{{{name}}}"

@@ -43,7 +43,11 @@ def peak_symbols(layer: type[EquivariantLayer]) -> list[sp.Symbol]:
 
 
 def peak_text(
-    layer: type[EquivariantLayer], values: Values | None = None, assumed: Sequence[sp.Symbol] = ()
+    layer: type[EquivariantLayer],
+    values: Values | None = None,
+    assumed: Sequence[sp.Symbol] = (),
+    *,
+    origin: str = "",
 ) -> str:
     """The timeline as plain text of at most 80 columns: per step what it makes (+) and what is free after it (-).
 
@@ -52,12 +56,13 @@ def peak_text(
         values: of every symbol; the text then has the number of each storage, the bytes live while each step runs,
             and the most of them, in float32.
         assumed: the symbols whose values nobody gave.
+        origin: where the values come from.
 
     Raises:
         SettingError: for a layer without a timeline, and where a storage is no whole number at these values.
     """
     timeline = layer_timeline(layer)
-    lines = heading_lines(layer, values, assumed)
+    lines = heading_lines(layer, values, assumed, origin)
     about = (
         "storages of a forward and a backward, in elements of the whole batch: + is made by the step, - is free "
         "after it; the output and the gradients stay; the input and the output's gradient were there before"

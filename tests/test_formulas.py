@@ -113,7 +113,7 @@ def test_what_is_assumed_follows_what_is_given() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"c_in": 16}, r"no value for A, s, k, h, r; add --set A=\.\.\. --set s="),
+        ({"c_in": 16}, r"no value for A, s, k, h, r; add for example --set A=4 --set s=1"),
         ({"cin": 16}, "unknown symbol of E4Conv2d 'cin'; did you mean c_in"),
         ({"c_in": 0}, r"c_in \(=0\) must be a whole number of at least 1"),
         ({"nu": -1}, r"nu \(=-1\) must be a whole number of at least 0"),

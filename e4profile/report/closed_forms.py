@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from e4profile.formulas import TermTable, find_layer, layer_names, layer_symbols, sums, tables
+from e4profile.formulas import TermTable, find_layer, layer_names, layer_symbols, summary, sums, tables
 from e4profile.layers import EquivariantLayer
 from e4profile.notation import written, written_sum
 from e4profile.render.html.model import ClosedForm, FormRow, FormTable
@@ -19,7 +19,7 @@ def closed_form(layer: type[EquivariantLayer]) -> ClosedForm:
     """One layer's terms; a sum is written as the sum of its terms."""
     return ClosedForm(
         name=layer.__name__,
-        summary=(layer.__doc__ or "").strip().splitlines()[0].replace("``", ""),
+        summary=summary(layer),
         source=layer.source,
         tables=[_table(table) for table in tables(layer)],
         symbols=[(written(symbol, "mathml"), MEANING[symbol]) for symbol in layer_symbols(layer)],

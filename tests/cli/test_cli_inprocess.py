@@ -126,7 +126,7 @@ def test_formula_and_models(run: Run, tmp_path: Path) -> None:
     assert "encoder" in run("formula", "e4").out
     assert "\\begin{align*}" in run("formula", "E4Conv2d", "--format", "latex").out
     assert json.loads(run("formula", "group-conv", "--format", "json").out)
-    assert "GroupConv2d\n" in run("formula").out
+    assert "GroupConv2d  " in run("formula").out
     listed = json.loads(run("models", "--format", "json").out)
     assert "e4net" in [row["model"] for row in listed]
     assert "encoder_norm" in run("models", "e4net-printed").out
