@@ -164,6 +164,10 @@ def own_traceback(error: BaseException) -> str:
     """The traceback without the frames of this package, of torch and of the import machinery."""
     shown = traceback.TracebackException.from_exception(error)
     kept = [frame for frame in shown.stack if not _is_ours(frame.filename)]
+    chained = error.__cause__ is not None or error.__context__ is not None
+    if not (kept or chained or isinstance(error, SyntaxError)):
+        # no line of the user's own: the one line on top has said all
+        return ""
     shown.stack = traceback.StackSummary.from_list(kept)
     return "".join(shown.format())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,18 @@ if TYPE_CHECKING:
 
 DTYPES = ("float32", "float64", "float16", "bfloat16", "complex64", "int64", "int32", "uint8", "bool")
 
-_SPEC = re.compile(r"(?P<shape>\d+(?:x\d+)*|scalar)(?::(?P<dtype>\w+))?")
+_SPEC = re.compile(r"(?P<shape>[0-9]+(?:x[0-9]+)*|scalar)(?::(?P<dtype>\w+))?")
+
+
+_ADDRESSABLE_BYTES = 2**63 - 1
+
+
+def memory_bytes() -> int:
+    """The memory of this machine; as much as can be addressed where the system does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return _ADDRESSABLE_BYTES
 
 
 @dataclass(frozen=True)
@@ -47,10 +59,25 @@ class InputSpec:
         if self.shape is None:
             return self.value
         dtype: torch.dtype = default if self.dtype is None else getattr(torch, self.dtype)
+        self._check_size(dtype.itemsize, on_meta=device is not None and device.type == "meta")
         if device is not None and device.type == "meta":
             return torch.empty(self.shape, dtype=dtype, device=device)
         made = self._made(dtype, generator)
         return made if device is None else made.to(device)
+
+    def _check_size(self, item_bytes: int, *, on_meta: bool) -> None:
+        """Refuse a tensor that no memory here holds: asked for it, the system may end the program instead.
+
+        Raises:
+            SettingError: naming its bytes.
+        """
+        needed = item_bytes * math.prod(self.shape or ())
+        limit = _ADDRESSABLE_BYTES if on_meta else memory_bytes()
+        if needed > limit:
+            raise SettingError(
+                f"--input {self}: the tensor needs {needed / 2**40:,.3g} TiB, more than the {limit / 2**40:,.3g} TiB "
+                + ("that a tensor can have" if on_meta else "of this machine's memory")
+            )
 
     def _made(self, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
         import torch

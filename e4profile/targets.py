@@ -53,17 +53,25 @@ class Target:
         """The model in evaluation mode; a builder of one's own runs once, on the CPU, and its result is kept.
 
         Raises:
-            SettingError: for arguments that the builder refuses.
-            UserCodeError: when a builder of one's own raises, or its network cannot be copied to the device;
-                ``details`` holds its traceback.
+            SettingError: for arguments that the builder refuses, or a network that is not set up.
+            UserCodeError: when a builder of one's own raises, or its network's ``eval``, or it cannot be copied to
+                the device; ``details`` holds its traceback.
         """
         if self.card is not None:
             return self.card.build(device, seed)
-        model = self._own.eval()
-        if device == "cpu":
-            return model
         from e4profile.guest import STOPPED, UserCodeError, first_line
 
+        model = self._own
+        try:
+            with self.running():
+                # what it returns is no matter: a network's own eval() may return nothing
+                model.eval()
+        except STOPPED:
+            raise
+        except BaseException as error:
+            raise UserCodeError(f"{self.name} has no evaluation mode: {first_line(error)}", error) from error
+        if device == "cpu":
+            return model
         try:
             with self.running():
                 return copy.deepcopy(model).to(device)
@@ -104,8 +112,9 @@ class Target:
         import torch
 
         if dtype is None and self.card is None:
-            parameters = (one for one in self._own.parameters() if one.is_floating_point())
-            dtype = next((one.dtype for one in parameters), None)
+            with self.running():
+                parameters = (one for one in self._own.parameters() if one.is_floating_point())
+                dtype = next((one.dtype for one in parameters), None)
         dtype = dtype or torch.float32
         if self.specs:
             made = example_from_specs(self.specs, dtype)
@@ -204,6 +213,7 @@ class Target:
             E4ProfileError: as it is, where the model was not running.
         """
         from e4profile.guest import STOPPED, failing_module, run_error
+        from e4profile.input_hints import input_hint
 
         try:
             with self.running():
@@ -214,9 +224,12 @@ class Target:
             # a witness may wrap what the model raised
             own = error if error.__cause__ is None else error.__cause__
             # an error of ours about the settings, not of a layer about its input
-            if isinstance(error, E4ProfileError) and failing_module(self.build(), own.__traceback__) is None:
-                raise
-            failed = run_error(self.name, self.build(), self._called_with(batch_size), own)
+            with self.running():
+                model = self._own if self.card is None else self.build()
+                if isinstance(error, E4ProfileError) and failing_module(model, own.__traceback__) is None:
+                    raise
+                failed = run_error(self.name, model, self._called_with(batch_size), own)
+                failed.args = (f"{failed}{input_hint(model, self.specs, own)}",)
             if self.card is not None:
                 # our layers' lines help nobody who gave a card another input
                 raise SettingError(str(failed)) from own

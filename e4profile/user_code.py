@@ -5,6 +5,7 @@ Importing a file runs it.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -14,10 +15,11 @@ from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from e4profile.errors import SettingError, UnknownNameError
-from e4profile.guest import STOPPED, Guest, UserCodeError, first_line
+from e4profile.guest import STOPPED, Guest, UserCodeError, first_line, text_of
 
 
 def load(reference: str, guest: Guest) -> Any:
@@ -42,7 +44,8 @@ def load(reference: str, guest: Guest) -> Any:
         except (SettingError, *STOPPED):
             raise
         except BaseException as error:
-            raise UserCodeError(f"{source} does not import: {first_line(error)}", error) from error
+            hint = _as_package(source, attribute) if "relative import" in text_of(error) else ""
+            raise UserCodeError(f"{source} does not import: {first_line(error)}{hint}", error) from error
     found: Any = module
     for part in attribute.split("."):
         if not hasattr(found, part):
@@ -55,9 +58,24 @@ def load(reference: str, guest: Guest) -> Any:
     return found
 
 
+def _as_package(source: str, attribute: str) -> str:
+    """How a file that imports its neighbours by dots is named: as a part of its package."""
+    file = Path(source).resolve()
+    root = file.parent
+    while (root / "__init__.py").is_file() and root != root.parent:
+        root = root.parent
+    if root == file.parent:
+        root = root.parent
+    dotted = ".".join(file.relative_to(root).with_suffix("").parts)
+    where = "" if root == Path.cwd() else f", in {root}"
+    return f"; a file with relative imports is named as part of its package: {dotted}:{attribute}{where}"
+
+
 def _import_file(path: Path) -> Any:
     if not path.is_file():
-        raise SettingError(f"{path}: no such file")
+        near = sorted(one.name for one in path.parent.glob("*.py")) if path.parent.is_dir() else []
+        near = difflib.get_close_matches(path.name, near, cutoff=0.0, n=1)
+        raise SettingError(f"{path}: no such file{f'; did you mean {path.parent / near[0]}?' if near else ''}")
     # a name of its own: a file called random.py must not become the random of everybody else
     digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
     name = f"e4profile_user_{path.stem}_{digest}"
@@ -92,8 +110,6 @@ def build_model(reference: str, builder: Any, arguments: Mapping[str, Any], gues
         )
     _check_arguments(reference, builder, arguments)
     with guest.running():
-        import torch
-
         torch.manual_seed(0)
         try:
             model = builder(**arguments)
@@ -104,7 +120,39 @@ def build_model(reference: str, builder: Any, arguments: Mapping[str, Any], gues
             raise UserCodeError(f"{reference} cannot build with ({given}): {first_line(error)}", error) from error
     if not isinstance(model, nn.Module):
         raise SettingError(f"{reference} returned {type(model).__name__}, not a torch.nn.Module")
+    check_module(reference, model)
     return model
+
+
+def check_module(name: str, model: nn.Module) -> None:
+    """Refuse what is a module by its class alone, or cannot be followed module by module.
+
+    Raises:
+        SettingError: for a module whose ``__init__`` did not call ``super().__init__()``, one that contains itself,
+            and a ``ScriptModule``; naming it.
+    """
+    _check_inside(name, model, "", {}, set())
+
+
+def _check_inside(name: str, module: Any, path: str, outer: dict[int, str], done: set[int]) -> None:
+    what = f"{name}: {f'{path} ({type(module).__name__})' if path else type(module).__name__}"
+    if isinstance(module, torch.jit.ScriptModule):
+        raise SettingError(f"{what} is a ScriptModule, which is not supported: give the module before torch.jit")
+    # read past the class's own attributes, which may be anybody's code
+    inside = vars(module).get("_modules")
+    if inside is None:
+        raise SettingError(f"{what} is not set up: its __init__ must call super().__init__()")
+    if id(module) in done:
+        return
+    outer = {**outer, id(module): path or "the network itself"}
+    for part, child in inside.items():
+        if child is None:
+            continue
+        below = f"{path}.{part}" if path else part
+        if id(child) in outer:
+            raise SettingError(f"{name}: {below} is {outer[id(child)]} again: a module must not contain itself")
+        _check_inside(name, child, below, outer, done)
+    done.add(id(module))
 
 
 def _check_arguments(reference: str, builder: Any, arguments: Mapping[str, Any]) -> None:

@@ -19,7 +19,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from e4profile.counters.base import Count, LayerCount
-from e4profile.counters.ledger import FREE, operations
+from e4profile.counters.ledger import FREE, is_known, operations
 from e4profile.counters.products import SummedProducts
 from e4profile.counters.state import evaluation_mode, meta_state, random_state_kept
 from e4profile.errors import SettingError
@@ -76,6 +76,10 @@ class _Recorder(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         keywords = kwargs or {}
+        if torch.is_inference_mode_enabled() and not is_known(func) and func._can_decompose():
+            # a forward that enters inference mode hides what an operator is made of: take it apart as PyTorch would
+            with self:
+                return func.decompose(*args, **keywords)
         out = func(*args, **keywords)
         path, scope = self.scopes.current
         amounts = operations(func, args, keywords, out, scope)

@@ -23,7 +23,7 @@ from e4profile.conventions import (
 from e4profile.counters.free import FREE
 from e4profile.errors import SettingError, UnknownNameError
 
-__all__ = ["FORMULAS", "FREE", "KINDS", "operations", "register_free", "register_operator"]
+__all__ = ["FORMULAS", "FREE", "KINDS", "is_known", "operations", "register_free", "register_operator"]
 
 KINDS = (*MAC_KINDS, *NORM_KINDS, *FILTER_KINDS)
 """What a registered operator may report."""
@@ -181,6 +181,14 @@ def register_free(name: str, family: str = "registered") -> None:
 def _check_name(name: str) -> None:
     if "::" not in name:
         raise SettingError(f"operator (={name!r}) must be a qualified name such as 'mylib::my_op'")
+
+
+def is_known(func: Any) -> bool:
+    """Whether ``operations`` knows what an operator costs, or that it costs nothing."""
+    packet = func._overloadpacket
+    name: str = packet._qualified_op_name
+    known = name in FORMULAS or name in _PRODUCTS or packet in flop_registry
+    return known or name.removeprefix("aten::") in (*FREE, "mul", "mul_")
 
 
 def operations(
