@@ -4,9 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from e4profile.cards import Card, Cell
+from e4profile.cards import Card, Cell, all_cards
+from e4profile.errors import UnknownNameError
 from e4profile.published_tables import published_text
 from e4profile.render.tables import Column, Table
+
+_ENDINGS = {
+    "-fast": "the narrow variant of the released code, for which nothing was published",
+    "-printed": "the network that gives the printed figures where the released one does not",
+}
+
+
+def chosen_cards(table: str | None = None, group: str | None = None) -> list[Card]:
+    """The cards with rows of a published table, of a group, of both, or all.
+
+    Raises:
+        UnknownNameError: for a table that no card has a row of, or a group that no card is of.
+    """
+    cards = list(all_cards().values())
+    if table is not None:
+        tables = sorted({row.table for card in cards for row in card.published})
+        if table not in tables:
+            raise UnknownNameError("table of cards", table, tables)
+        cards = [card for card in cards if any(row.table == table for row in card.published)]
+    if group is not None:
+        groups = sorted({_group(card) for card in all_cards().values()} - {""})
+        if group.lower() not in map(str.lower, groups):
+            raise UnknownNameError("group of cards", group, groups)
+        cards = [card for card in cards if _group(card).lower() == group.lower()]
+    return cards
+
+
+def _group(card: Card) -> str:
+    return str(card.arguments.get("group") or "")
 
 
 def cards_table(cards: Sequence[Card], *, full_titles: bool = True) -> Table:
@@ -19,7 +49,7 @@ def cards_table(cards: Sequence[Card], *, full_titles: bool = True) -> Table:
             Column("group", "group", "text", priority=80),
             Column("input", "input", "text", priority=70),
             Column("network", "network", "text", priority=40),
-            Column("published_rows", "published rows", "integer", "rows", 50),
+            Column("published_rows", "published rows", "integer", "published rows", 50),
         ),
         rows=tuple(
             {
@@ -32,7 +62,16 @@ def cards_table(cards: Sequence[Card], *, full_titles: bool = True) -> Table:
             }
             for card in cards
         ),
-        notes=("one card in full: e4profile models NAME; its cost: e4profile count NAME",),
+        notes=(
+            "published rows: lines of published tables that the card has figures of",
+            *(
+                f"NAME{ending}: {meaning}"
+                for ending, meaning in _ENDINGS.items()
+                if any(card.name.endswith(ending) for card in cards)
+            ),
+            "one card in full: e4profile models NAME; its cost: e4profile count NAME",
+            "fewer cards: --table 4, --group p4",
+        ),
     )
 
 
