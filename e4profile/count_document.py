@@ -73,6 +73,19 @@ def count_document(
     }
 
 
+def cost_row(document: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """One network's row in a table of several: ``agrees`` where both exact counters are there, ``model``, totals.
+
+    Args:
+        document: of ``count_document``.
+        name: of the network in the table.
+    """
+    totals = document["totals"]
+    both = {"closed_form", "dispatch"} <= set(totals)
+    agrees = {"agrees": document["agrees"]} if both else {}
+    return {**agrees, "model": name, "input": document["input"], **totals}
+
+
 def _json_value(value: Any) -> Any:
     """The value itself, or its text where JSON has none: a date, a number that is not finite."""
     if isinstance(value, Mapping):

@@ -77,16 +77,21 @@ def _amount(layer: LayerCount | None, count: Count, convention_name: str) -> int
     return sum(layer.operations.values()) if count.raw else layer.total(convention_name)
 
 
-def gap_notes(measured: Measurement) -> list[str]:
-    """Each raw counter's deviation from what runs, in words and exact numbers."""
+def gap_notes(measured: Measurement, convention_name: str = "macs") -> list[str]:
+    """Each raw counter's deviation from what runs, in words and exact numbers.
+
+    Counters are held against the MACs that run, whatever ``convention_name`` the table is in.
+    """
     notes = []
+    if measured.gaps and convention_name != "macs":
+        notes.append(f"fvcore and thop are held against the MACs that run, not against the totals by {convention_name}")
     for name, gap in measured.gaps.items():
-        share = 100 * gap.reported / gap.truth if gap.truth else 0.0
+        share = f" ({100 * gap.reported / gap.truth:.4g}%)" if gap.truth else ""
         causes = ", ".join(f"{cause.name} {cause.amount:+,}" for cause in gap.causes) or "no deviation"
         rest = f", {_unexplained(gap)}" if gap.unexplained else ""
         if measured.dispatch.uncounted:
             rest += "; operators are unknown, so the MACs that run are not all known"
-        notes.append(f"{name} reports {gap.reported:,} of {gap.truth:,} MACs ({share:.4g}%): {causes}{rest}")
+        notes.append(f"{name} reports {gap.reported:,} where {gap.truth:,} MACs run{share}: {causes}{rest}")
     notes += [f"{name}: no figure: {reason}" for name, reason in measured.failures.items()]
     return [*notes, *measured.notes]
 
@@ -102,9 +107,12 @@ def ledger_notes(measured: Measurement) -> list[str]:
     """What the dispatch counter executed without charging it, and what it does not know."""
     from e4profile.counters.dispatch import families
 
-    free = ", ".join(f"{times} {family}" for family, times in families(measured.dispatch).items()) or "none"
-    unknown = ", ".join(f"{name} ({times})" for name, times in measured.dispatch.uncounted.items()) or "none"
-    notes = [f"operators executed and free: {free}; unknown: {unknown}"]
+    free = families(measured.dispatch)
+    unknown = ", ".join(f"{name} ({times})" for name, times in measured.dispatch.uncounted.items())
+    known = "every operator that ran is known" if not unknown else f"unknown operators: {unknown}"
+    calls = f"{sum(free.values())} {'other' if unknown else 'of the'} calls"
+    said = f"; {calls} cost nothing ({', '.join(free)})" if free else ""
+    notes = [f"coverage: {known}{said}"]
     if measured.dispatch.uncounted:
         notes.append(
             "unknown operators are not in any total; say what one costs: "

@@ -24,6 +24,7 @@ from e4profile.guest import text_of
 from e4profile.inputs import Example, as_example
 from e4profile.layers.containers import trace
 
+EVERY_LAYER_FORMED = "closed form: every layer has one; the shapes between them are recorded from the run"
 _REAL_RUN_MACS = 10**11
 _REAL_RUN_PARAMS = 2 * 10**8
 
@@ -184,7 +185,9 @@ def _measure(
         sizes: Literal["topology", "recorded", "none"] = "recorded" if closed.layers else "none"
         parts = (f"{path or 'the network'}: {reason}" for path, reason in found.reasons.items())
         why = [f"by topology, {strict}", *parts]
-        if closed.layers:
+        if closed.layers and _all_formed(closed, dispatch):
+            notes.append(EVERY_LAYER_FORMED)
+        elif closed.layers:
             notes += [*closed.notes, *(f"no closed form: {reason}" for reason in dict.fromkeys(why))]
         else:
             failures["closed-form"] = "; ".join(dict.fromkeys(why))
@@ -203,6 +206,14 @@ def _measure(
             else:
                 _try_counter(name, runnable, inputs, raw, failures)
     return Measurement(closed, dispatch, printed_params, printed_macs, raw, failures, sizes, tuple(notes))
+
+
+def _all_formed(closed: Count, dispatch: Count) -> bool:
+    """Whether nothing with parameters or operations lies outside the layers that have a closed form."""
+    formed = {layer.path for layer in closed.layers}
+    return not dispatch.uncounted and all(
+        path in formed for path, layer in dispatch.rolled_up(formed).items() if layer.params or layer.operations
+    )
 
 
 def _strict(model: nn.Module, example: Example) -> tuple[Count, int, int] | str:

@@ -275,10 +275,16 @@ def _table(
         by_card.setdefault(card.name, []).append(row.table)
     if table is not None:
         if table not in known:
-            raise UnknownNameError("table with published errors", table, set(known))
+            rows = (row for card in all_cards().values() for row in card.published)
+            every = {row.table for row in rows if any(map(_is_error, row.cells))}
+            if table not in every:
+                raise UnknownNameError("table with published errors", table, every)
         without = [card.name for card in cards if table not in by_card[card.name]]
         if without:
-            raise SettingError(f"{', '.join(without)}: no published error in table {table!r}")
+            having = ", ".join(_cards_with_errors(table))
+            raise SettingError(
+                f"{', '.join(without)}: no published error in table {table!r}; cards that have one: {having}"
+            )
         return table
     if not cards:
         raise SettingError(f"give networks or --table: {', '.join(sorted(set(known)))}")
@@ -295,6 +301,14 @@ def _table(
     raise SettingError(
         f"these networks share no table, and errors of different data are not compared ({listed})"
     )
+
+
+def _cards_with_errors(table: str) -> list[str]:
+    return [
+        card.name
+        for card in all_cards().values()
+        if any(row.table == table and any(map(_is_error, row.cells)) for row in card.published)
+    ]
 
 
 def _quantity(table: str, y: str, known: list[str]) -> str:

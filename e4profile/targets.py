@@ -341,7 +341,8 @@ def _card_target(
             raise SettingError(f"{name} takes images of float32, not ({specs[0]}): leave out :{specs[0].dtype}")
         batch, *image = specs[0].shape or ()
         card = replace(card, input=tuple(image))
-    return Target(name, f"{card.title}, batch of {batch}", card.arguments, card, tuple(specs), batch)
+    where = f", on {'x'.join(map(str, card.input))}" if specs else ""
+    return Target(name, f"{card.title}{where}, batch of {batch}", card.arguments, card, tuple(specs), batch)
 
 
 def _suggestion(file: str) -> str:

@@ -218,3 +218,10 @@ def test_every_published_error_can_be_read():
     for table in tables:
         y = "cifar10" if table in ("4", "separable-cifar") else "error"
         assert all(0 < one.error < 100 for one in candidates(table=table, y=y)), table
+
+
+def test_a_table_in_which_a_network_has_no_row_names_the_cards_that_have_one() -> None:
+    with pytest.raises(SettingError, match=r"e4net: no published error in table '4'; cards that have one: .*p4-r18"):
+        candidates([find_card("e4net")], "4")
+    with pytest.raises(UnknownNameError, match="known"):
+        candidates([find_card("e4net")], "nowhere")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,13 +19,19 @@ from e4profile.cli.options import (
     Units,
     check_format,
     names,
-    target,
+    targets,
 )
 from e4profile.cli.output import Progress, emit, note
 
+if TYPE_CHECKING:
+    from e4profile.measure import Measurement
+    from e4profile.targets import Target
+
+_Counted = tuple["Target", "Measurement"]
+
 
 def count(
-    model: Annotated[str, typer.Argument(help=MODEL_HELP, metavar=MODEL)],
+    models: Annotated[list[str], typer.Argument(help=MODEL_HELP, metavar=MODEL)],
     settings: Overrides = None,
     inputs: Inputs = None,
     arguments: Arguments = None,
@@ -46,29 +53,59 @@ def count(
 ) -> None:
     """Count parameters and operations per layer, with every counter's view and the reasons where they differ.
 
-    A model of your own without closed forms still has every other column. Exit code 0 when closed form and
-    dispatch agree, 1 when not, 2 for bad input. As JSON: one object with model, arguments, input, convention, totals
-    by witness, layers and notes. Naming a file or package of yours runs its code.
+    Several networks make a table of costs, one row each; --input and --arg are then those of your own models. A
+    model of your own without closed forms still has every other column. Exit code 0 when closed form and dispatch
+    agree, 1 when not, 2 for bad input. As JSON: one object with model, arguments, input, convention, totals by
+    witness, layers and notes; for several networks a list of them, without layers. Naming a file or package of yours
+    runs its code.
     """
     check_format(output_format)
-    with Progress("count", 3, quiet=True) as progress:
+    with Progress("count", 1 + 2 * len(models), quiet=True) as progress:
         from e4profile.conventions import convention
-        from e4profile.count_document import count_document, document_text
         from e4profile.counters import COUNTERS
-        from e4profile.counts import count_columns, count_rows, gap_notes, ledger_notes
         from e4profile.errors import positive
-        from e4profile.render.tables import Column, Table
 
         if batch_size is not None:
             positive(**{"--batch-size": batch_size})
-        meaning = convention(convention_name).meaning
+        convention(convention_name)
         counters = tuple(dict.fromkeys(names(counter))) or COUNTERS
         progress.step("PyTorch")
-        found = target(model, settings, inputs, arguments, batch_size)
-        progress.step("the network")
-        measured = found.measure(counters)
-        progress.step("the counters")
+        counted: list[_Counted] = []
+        for found in targets(models, settings, inputs, arguments, batch_size):
+            progress.step(found.name)
+            counted.append((found, found.measure(counters)))
+            progress.step(f"the counters of {found.name}")
+    show = _one_network if len(counted) == 1 else _several_networks
+    show(counted, counters, convention_name, output_format, units)
+    if not {"closed-form", "dispatch"} <= set(counters):
+        return
+    holds = True
+    for found, measured in counted:
+        # an unknown operator is a defect of a card, and a line in the ledger for a model of one's own
+        if measured.agrees if found.card is not None else not measured.differences:
+            continue
+        holds = False
+        for difference in measured.differences:
+            note(str(difference) if len(counted) == 1 else f"{found.name}: {difference}")
+    if not holds:
+        sys.exit(1)
+
+
+def _one_network(
+    counted: list[_Counted], counters: tuple[str, ...], convention_name: str, output_format: str, units: str
+) -> None:
+    from e4profile.count_document import document_text
+    from e4profile.counts import count_columns, count_rows
+    from e4profile.render.tables import Column, Table
+
+    ((found, measured),) = counted
+    if output_format == "json":
+        sys.stdout.write(document_text(_document(found, measured, counters, convention_name)))
+        sys.stdout.flush()
+        return
     rows = count_rows(measured, counters, convention_name)
+    if rows and output_format != "csv":
+        rows.append(_total(rows))
     known = {
         "agrees": Column("agrees", "agrees", "boolean", priority=100),
         "path": Column("path", "path", "text", priority=90),
@@ -79,33 +116,94 @@ def count(
         "fvcore": Column("fvcore", "fvcore", "integer", priority=60),
         "thop": Column("thop", "thop", "integer", priority=60),
     }
-    columns = tuple(known[key] for key in count_columns(counters))
-    notes = (*gap_notes(measured), *(ledger_notes(measured) if "dispatch" in counters else ()), *found.notes)
+    table = Table(
+        title=found.label,
+        columns=tuple(known[key] for key in count_columns(counters)),
+        rows=tuple(rows),
+        notes=_notes(found, measured, counters, convention_name),
+        convention=_convention_words(convention_name, counters),
+    )
+    emit(table, output_format, units)
+
+
+def _several_networks(
+    counted: list[_Counted], counters: tuple[str, ...], convention_name: str, output_format: str, units: str
+) -> None:
+    """A table of costs: one row per network, the totals of its layers."""
+    from e4profile.count_document import cost_row
+    from e4profile.counts import summed_notes
+    from e4profile.render.tables import Column, Table
+    from e4profile.targets import full_name
+
+    documents = [_document(*one, counters, convention_name) for one in counted]
     if output_format == "json":
-        given = " ".join(map(str, found.specs)) or "x".join(map(str, found.example("meta").single_shape or ()))
-        document = count_document(
-            found.name, rows, arguments=found.arguments, inputs=given, convention=convention_name, notes=notes,
-            columns=count_columns(counters),
-        )  # fmt: skip
-        sys.stdout.write(document_text(document))
+        totals = [{key: value for key, value in one.items() if key != "layers"} for one in documents]
+        sys.stdout.write(json.dumps(totals, indent=2, ensure_ascii=False) + "\n")
         sys.stdout.flush()
-    else:
-        if rows and output_format != "csv":
-            rows.append(_total(rows))
-        table = Table(
-            title=found.label,
-            columns=columns,
-            rows=tuple(rows),
-            notes=notes,
-            convention=f"{convention_name}: {meaning}; fvcore and thop as they report",
+        return
+    known = {
+        "agrees": Column("agrees", "agrees", "boolean", priority=100),
+        "model": Column("model", "model", "text", priority=95),
+        "input": Column("input", "input", "text", priority=50),
+        "params": Column("params", "params", "integer", priority=90),
+        "closed_form": Column("closed_form", f"{convention_name}, closed form", "integer", convention_name, 85),
+        "dispatch": Column("dispatch", f"{convention_name}, measured", "integer", "measured", 80),
+        "fvcore": Column("fvcore", "fvcore", "integer", priority=60),
+        "thop": Column("thop", "thop", "integer", priority=60),
+    }
+    rows = [
+        cost_row(document, full_name(found)) for document, (found, _) in zip(documents, counted, strict=True)
+    ]
+    notes = [
+        f"{found.name}: {text}"
+        for found, measured in counted
+        for text in (
+            *(f"{name}: no figure: {reason}" for name, reason in measured.failures.items()),
+            *([f"unknown operators: {', '.join(measured.dispatch.uncounted)}"] if measured.dispatch.uncounted else []),
+            *summed_notes(measured),
+            *found.notes,
         )
-        emit(table, output_format, units)
-    # an unknown operator is a defect of a card, and a line in the ledger for a model of one's own
-    agrees = measured.agrees if found.card is not None else not measured.differences
-    if {"closed-form", "dispatch"} <= set(counters) and not agrees:
-        for difference in measured.differences:
-            note(str(difference))
-        sys.exit(1)
+    ]
+    keys = [key for key in known if any(key in row for row in rows)]
+    table = Table(
+        title="Costs of " + ", ".join(str(row["model"]) for row in rows),
+        columns=tuple(known[key] for key in keys),
+        rows=tuple({key: row[key] for key in keys} for row in rows),
+        notes=tuple(notes),
+        convention=_convention_words(convention_name, counters),
+    )
+    emit(table, output_format, units)
+
+
+def _convention_words(name: str, counters: tuple[str, ...]) -> str:
+    from e4profile.conventions import convention
+
+    third_party = " and ".join(one for one in ("fvcore", "thop") if one in counters)
+    reported = f"; {third_party} as {'they report' if ' and ' in third_party else 'it reports'}" if third_party else ""
+    return f"{name}: {convention(name).meaning}{reported}"
+
+
+def _notes(
+    found: Target, measured: Measurement, counters: tuple[str, ...], convention_name: str
+) -> tuple[str, ...]:
+    from e4profile.counts import gap_notes, ledger_notes
+
+    ledger = ledger_notes(measured) if "dispatch" in counters else ()
+    return (*gap_notes(measured, convention_name), *ledger, *found.notes)
+
+
+def _document(
+    found: Target, measured: Measurement, counters: tuple[str, ...], convention_name: str
+) -> dict[str, Any]:
+    from e4profile.count_document import count_document
+    from e4profile.counts import count_columns, count_rows
+
+    given = " ".join(map(str, found.specs)) or "x".join(map(str, found.example("meta").single_shape or ()))
+    return count_document(
+        found.name, count_rows(measured, counters, convention_name), arguments=found.arguments, inputs=given,
+        convention=convention_name, notes=_notes(found, measured, counters, convention_name),
+        columns=count_columns(counters),
+    )  # fmt: skip
 
 
 def _total(rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -179,6 +179,7 @@ def targets(
     settings: list[str] | None = None,
     inputs: list[str] | None = None,
     arguments: list[str] | None = None,
+    batch_size: int | None = None,
 ) -> list[Target]:
     """Cards and models of one's own side by side: where there is a model of one's own, inputs and arguments are its.
 
@@ -188,8 +189,12 @@ def targets(
     from e4profile.targets import is_own
 
     own = any(map(is_own, given))
+    # --set is the cards' where there are any
+    mixed = own and not all(map(is_own, given))
     return [
-        target(name, settings, None, None) if own and not is_own(name) else target(name, settings, inputs, arguments)
+        target(name, settings, None, None, batch_size)
+        if own and not is_own(name)
+        else target(name, None if mixed else settings, inputs, arguments, batch_size)
         for name in given
     ]
 
