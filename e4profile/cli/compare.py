@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 def compare(
-    before: Annotated[Path, typer.Argument(help="Results to hold against.", metavar="A.json")],
-    after: Annotated[Path, typer.Argument(help="Results to judge.", metavar="B.json")],
+    before: Annotated[str, typer.Argument(help="Results to hold against.", metavar="A.json")],
+    after: Annotated[str, typer.Argument(help="Results to judge.", metavar="B.json")],
     allow_mixed: Annotated[
         bool, typer.Option("--allow-mixed", help="Compare times of different environments, labelled.")
     ] = False,
@@ -30,8 +30,9 @@ def compare(
 ) -> None:
     """Compare two files of results: counts exactly, per model and layer; times as faster, slower or ambiguous.
 
-    A file is records.jsonl of a sweep, the records of time --out, the JSON of count or sweep, or a guard's
-    baseline. Verdicts are about the second file. Times of different environments are refused.
+    A file is records.jsonl of a sweep or its folder, the records of time --out, the JSON (--format json) of count,
+    sweep or table, or a guard's baseline. Verdicts are about the second file. Times of different environments are
+    refused.
 
     Exit code 0 when every count is equal and no time is slower, 1 when a count differs or is missing on one side,
     or a time is slower, 2 for bad input.
@@ -42,11 +43,20 @@ def compare(
 
         check_writable(html)
     from e4profile.comparison.run import compare_files
+    from e4profile.errors import SettingError
 
-    found = compare_files(before, after, allow_mixed=allow_mixed)
+    for name, text in (("A.json", before), ("B.json", after)):
+        if not text:
+            raise SettingError(f"{name} is empty: name a file of results")
+    found = compare_files(Path(before), Path(after), allow_mixed=allow_mixed)
     for_programs = output_format in ("json", "csv")
     table = comparison_table(found, show_all=show_all, every_column=for_programs)
-    emit(table, output_format, units)
+    if output_format == "table" and not table.rows:
+        # a head above no rows would look like a failure
+        sys.stdout.write("\n".join((table.title, "", *table.notes)) + "\n")
+        sys.stdout.flush()
+    else:
+        emit(table, output_format, units)
     if html is not None:
         from e4profile.render.html.page import write_page
 
@@ -64,6 +74,8 @@ def comparison_table(found: FileComparison, *, show_all: bool = False, every_col
     from e4profile.render.tables import Column, Table
 
     counts = list(found.counts) if show_all else found.different
+    if found.unrelated and not (show_all or every_column):
+        counts = [one for one in counts if not one.key.layer]
     labelled = any(any(one.environments) for one in found.times)
     columns = [
         Column("verdict", "verdict", "verdict", priority=100),
@@ -76,6 +88,7 @@ def comparison_table(found: FileComparison, *, show_all: bool = False, every_col
             Column("before", "before", "integer", priority=80),
             Column("after", "after", "integer", priority=80),
             Column("change", "change", "integer", priority=70),
+            Column("change_percent", "change %", "percent", "%", 75),
         ]
     if found.times or every_column:
         columns += [
@@ -87,10 +100,11 @@ def comparison_table(found: FileComparison, *, show_all: bool = False, every_col
         ]
     if labelled or every_column:
         columns.append(Column("environments", "environments", "text", "env.", 88))
-    rows = [*_count_rows(counts), *_time_rows(found)]
+    count_rows = _count_rows(counts) if every_column else _folded(_count_rows(counts), found)
+    rows = [*count_rows, *_time_rows(found)]
     empty = {column.key: None for column in columns}
     return Table(
-        f"{found.after.name} against {found.before.name}",
+        f"{found.after.name} against {found.before.name}{'' if rows else ': no difference'}",
         tuple(columns),
         tuple({key: {**empty, **row}[key] for key in empty} for row in rows),
         tuple(_notes(found)),
@@ -106,10 +120,37 @@ def _count_rows(counts: list[CountComparison]) -> list[dict[str, object]]:
             "quantity": one.quantity,
             "before": _whole(one.before),
             "after": _whole(one.after),
-            "change": None if one.before is None or one.after is None else int(one.after) - int(one.before),
+            "change": _change(one),
+            "change_percent": 100 * (_change(one) or 0) / one.before if one.before and one.after is not None else None,
         }
         for one in counts
     ]
+
+
+def _change(one: CountComparison) -> int | None:
+    return None if one.before is None or one.after is None else int(one.after) - int(one.before)
+
+
+_WITNESSES = {"closed_form": "closed form", "dispatch": "dispatch", "fvcore": "fvcore", "thop": "thop"}
+
+
+def _folded(rows: list[dict[str, object]], found: FileComparison) -> list[dict[str, object]]:
+    """For people: one row where several witnesses say the same of a layer, and totals named."""
+    layered = {one.key.model or None for one in found.counts if one.key.layer}
+    unit = "MACs" if found.convention == "macs" else found.convention
+    kept: dict[tuple[object, ...], dict[str, object]] = {}
+    sayers: dict[tuple[object, ...], list[str]] = {}
+    for row in rows:
+        quantity = str(row["quantity"])
+        witness = _WITNESSES.get(quantity.removeprefix("totals: "))
+        key: tuple[object, ...] = (row["model"], row["layer"], row["before"], row["after"], "" if witness else quantity)
+        if witness:
+            sayers.setdefault(key, []).append(witness)
+        label = row["layer"] or ("(total)" if row["model"] in layered else None)
+        kept.setdefault(key, {**row, "layer": label})
+    for key, names in sayers.items():
+        kept[key]["quantity"] = f"{unit} ({', '.join(names)})"
+    return list(kept.values())
 
 
 def _whole(value: int | None) -> int | None:
@@ -137,7 +178,7 @@ def _time_rows(found: FileComparison) -> list[dict[str, object]]:
 
 
 def _notes(found: FileComparison) -> list[str]:
-    notes = []
+    notes = [found.unrelated] if found.unrelated else []
     if found.counts:
         different = len(found.different)
         notes.append(f"{len(found.counts)} counts: {len(found.counts) - different} equal, {different} not")

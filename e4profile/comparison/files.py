@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,11 +20,14 @@ from e4profile.timing.record import TimeRecord
 AXES = ("group", "width", "kernel", "reduction", "slices")
 """The arguments by which a sweep's rows name a setting."""
 
-_NAMES = ("model", "network", "card", "counter", "pass", "mode", "device", "dtype", "execution")
+_NAMES = ("model", "network", "card", "row", "quantity", "counter", "pass", "mode", "device", "dtype", "execution")
 _NUMBERS = ("batch_size", "threads")
 _RESOLVED_GROUP = "z2"
+_DIGITS = 4300
+_QUANTITIES = ("params", "closed_form", "dispatch", "fvcore", "thop", "macs", "flops")
 _COUNT_TYPES = {"model": str, "arguments": dict, "input": str, "convention": str, "totals": dict, "layers": list}
 
+RECORDS_NAME = "records.jsonl"
 NETWORK = "(network)"
 """The layer of what belongs to a network itself and to no module in it."""
 
@@ -45,9 +49,15 @@ class Counted:
     input: str
     convention: str
 
-    def __str__(self) -> str:
-        words = ", ".join(f"{name}={value!r}" for name, value in self.arguments.items())
+    def beside(self, other: Counted) -> str:
+        """In words, the arguments that differ from another's first, and all in one order for both."""
+        names = [*self.arguments, *(name for name in other.arguments if name not in self.arguments)]
+        names.sort(key=lambda name: (self._said(name) == other._said(name), name))
+        words = ", ".join(self._said(name) for name in names if name in self.arguments)
         return f"{self.model}{f' ({words})' if words else ''} on {self.input}"
+
+    def _said(self, name: str) -> str:
+        return f"{name}={self.arguments[name]!r}" if name in self.arguments else ""
 
 
 @dataclass
@@ -58,6 +68,7 @@ class Results:
         file: where it was read.
         rows: whether it is a table of rows, whose settings are named by ``AXES`` alone.
         counted: the network, for the JSON of ``count``, whose keys name layers only.
+        classes: of the layers, by path, for the JSON of ``count``.
         counts: exact values by quantity; None where a counter gave no figure.
         environments: where the counts of records were taken.
         times: timings by setting.
@@ -68,6 +79,7 @@ class Results:
     file: Path
     rows: bool = False
     counted: Counted | None = None
+    classes: dict[str, str] = field(default_factory=dict)
     environments: list[Mapping[str, Any]] = field(default_factory=list)
     counts: dict[Key, dict[str, int | None]] = field(default_factory=dict)
     times: dict[str, TimeRecord] = field(default_factory=dict)
@@ -79,20 +91,28 @@ def read_results(file: Path, *, by_axes: bool = False) -> Results:
     """Read a file: records (``records.jsonl``, timings), the JSON of a command, or a guard's baseline.
 
     Args:
-        file: to read.
+        file: to read; of a sweep's folder, its records.
         by_axes: name the settings of a sweep's records by ``AXES`` alone, as its table does.
 
     Raises:
         SettingError: for a file that cannot be read or holds nothing to compare, with the reason.
     """
+    if file.is_dir() and (file / RECORDS_NAME).is_file():
+        file /= RECORDS_NAME
     try:
         text = read_text(file)
+    except IsADirectoryError as error:
+        raise SettingError(f"{file}: is a folder without {RECORDS_NAME}: name a file of results") from error
     except OSError as error:
         raise SettingError(f"{file}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise SettingError(f"{file}: is no text: {error}") from error
     if not text.strip():
         raise SettingError(f"{file}: is empty: nothing to compare")
+    if re.search(rf"[0-9]{{{_DIGITS + 1}}}", text):
+        raise SettingError(f"{file}: a number of more than {_DIGITS:,} digits is no count")
+    if _is_csv(text):
+        raise SettingError(f"{file}: CSV is for other programs; write what is to be compared with --format json")
     found = Results(file)
     data = _object(text)
     if text.lstrip().startswith("["):
@@ -109,6 +129,11 @@ def read_results(file: Path, *, by_axes: bool = False) -> Results:
         more = f"; and {len(others)} more lines likewise" if others else ""
         raise SettingError(f"{file}: nothing to compare{f': {first}{more}' if first else ''}{_broken(text)}")
     return found
+
+
+def _is_csv(text: str) -> bool:
+    first = text.lstrip("\ufeff").splitlines()[0]
+    return "," in first and first.lstrip()[:1] not in ("{", "[")
 
 
 def _broken(text: str) -> str:
@@ -153,6 +178,7 @@ def _read_count(found: Results, data: Mapping[str, Any]) -> None:
     for number, row in enumerate(data["layers"]):
         if not isinstance(row, dict) or not isinstance(row.get("path"), str):
             raise SettingError(f"{found.file}: layer {number} is no object with a path")
+        found.classes[row["path"]] = str(row.get("layer"))
         _add_once(found, Key("", row["path"] or NETWORK), row)
 
 
@@ -168,6 +194,9 @@ def _read_rows(found: Results, text: str) -> None:
             raise SettingError(
                 f"{found.file}: holds medians without their samples; keep the samples with: e4profile time --out FILE"
             )
+        if isinstance(row.get("totals"), dict) and isinstance(row.get("model"), str):
+            _add_once(found, Key(_total_name(row)), row["totals"])
+            continue
         path = row.get("path")
         key = Key(_row_name(row), (path or NETWORK) if isinstance(path, str) else "")
         if key == Key(""):
@@ -183,6 +212,13 @@ def _add_once(found: Results, key: Key, row: Mapping[str, Any]) -> None:
     _add(found, key, row)
 
 
+def _total_name(row: Mapping[str, Any]) -> str:
+    """A row of ``count`` of several networks: the network, its arguments, its input and how it is counted."""
+    arguments = row.get("arguments")
+    named = _record_name(row["model"], arguments if isinstance(arguments, dict) else {}, by_axes=False)
+    return f"{named} on {row.get('input')} by {row.get('convention')}"
+
+
 def _row_name(row: Mapping[str, Any]) -> str:
     name = next((row[key] for key in _NAMES[:3] if isinstance(row.get(key), str)), "")
     more = [str(row[key]) for key in _NAMES[3:] if isinstance(row.get(key), str)]
@@ -196,6 +232,9 @@ def _add(found: Results, key: Key, values: Mapping[str, Any]) -> None:
     for name, value in _flat(values):
         if name in named:
             continue
+        if isinstance(value, str) and name in _QUANTITIES:
+            where = " ".join((key.model, key.layer)).strip() or "the totals"
+            raise SettingError(f"{found.file}: {where}: {name} (={value!r}) is no number")
         if value is None or isinstance(value, int):
             counts[name] = value
         elif isinstance(value, float):

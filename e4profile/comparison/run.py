@@ -77,6 +77,8 @@ class FileComparison:
         counts: every quantity of either file.
         times: every timing of either file.
         notes: what was left out.
+        convention: of the counts of one network each.
+        unrelated: why the layers of two networks are not the same layers; empty where they are.
     """
 
     before: Path
@@ -84,6 +86,8 @@ class FileComparison:
     counts: tuple[CountComparison, ...]
     times: tuple[TimeComparison, ...]
     notes: tuple[str, ...] = ()
+    convention: str = "macs"
+    unrelated: str = ""
 
     @property
     def different(self) -> list[CountComparison]:
@@ -116,13 +120,36 @@ def compare_files(before: Path, after: Path, *, allow_mixed: bool = False) -> Fi
     times = tuple(_times(first, second, allow_mixed=allow_mixed))
     shared = {*first.counts} & {*second.counts} or {*first.times} & {*second.times}
     if not shared:
+        held = [_kinds(one) for one in (first, second)]
+        if held[0] != held[1]:
+            raise SettingError(f"{before} holds {held[0]} and {after} holds {held[1]}: compare like with like")
         examples = f"{_example(first)} against {_example(second)}"
         raise SettingError(f"{before} and {after} have no setting in common: {examples}")
     skipped = sorted(first.skipped | second.skipped)
     notes = [*about, *first.notes, *second.notes, *_count_environments(first, second)]
     if skipped:
         notes.append(f"not compared, because they are no counts: {', '.join(skipped)}")
-    return FileComparison(before, after, counts, times, tuple(notes))
+    convention = first.counted.convention if first.counted else "macs"
+    return FileComparison(before, after, counts, times, tuple(notes), convention, _unrelated(first, second))
+
+
+def _kinds(results: Results) -> str:
+    return " and ".join(word for word, held in (("counts", results.counts), ("times", results.times)) if held)
+
+
+def _unrelated(first: Results, second: Results) -> str:
+    """Why two networks are no versions of one: less than half of their layers have one path and one class."""
+    before, after = first.counted, second.counted
+    if before is None or after is None or before.model == after.model:
+        return ""
+    alike = first.classes.items() & second.classes.items()
+    either = first.classes.items() | second.classes.items()
+    if 2 * len(alike) >= len(either):
+        return ""
+    return (
+        f"{before.model} and {after.model} are different networks: {len(alike)} of {len(either)} layers are in both, "
+        "so totals only are shown; every layer with --all"
+    )
 
 
 def _example(results: Results) -> str:
@@ -159,7 +186,10 @@ def _one_network(first: Results, second: Results) -> tuple[Results, Results, lis
             f"{first.file} counts by {before.convention!r} and {second.file} by {after.convention!r}: "
             "count both by one --convention"
         )
-    notes = [] if before == after else [f"{first.file.name}: {before}", f"{second.file.name}: {after}"]
+    notes = [] if before == after else [
+        f"{first.file.name}: {before.beside(after)}",
+        f"{second.file.name}: {after.beside(before)}",
+    ]
     name = before.model if before.model == after.model else ""
     named = [
         replace(one, counts={Key(name, key.layer): value for key, value in one.counts.items()})
