@@ -78,7 +78,18 @@ def measure(samples: int) -> Iterator[dict[str, object]]:
             for mode, make in MODES.items():
                 works = {"group": make(grouped, images), "plain": make(plain, images)}
                 setting = {"fields": fields, "group": group, "size": size, "batch": batch, "mode": mode}
-                yield {**setting, "samples": interleaved(works, samples)}
+                found = interleaved(works, samples)
+                yield {**setting, **ratios(found), "samples": found}
+
+
+def ratios(found: dict[str, dict[str, list[float]]]) -> dict[str, float]:
+    """Medians of the paired ratios, group over plain."""
+    return {
+        f"{clock}_ratio": statistics.median(
+            a / b for a, b in zip(found["group"][f"{clock}_s"], found["plain"][f"{clock}_s"], strict=True)
+        )
+        for clock in ("wall", "processor")
+    }
 
 
 HEAD = """# Group convolution against the plain convolution of the same expanded size
@@ -101,9 +112,7 @@ def table(rows: list[dict]) -> list[str]:
         for one in (group, plain):
             low, middle, high = statistics.quantiles(one["wall_s"], n=4)
             cells.append(f"{middle * 1e3:.1f} ({(high - low) * 1e3:.1f})")
-        for clock in ("wall_s", "processor_s"):
-            ratios = [a / b for a, b in zip(group[clock], plain[clock], strict=True)]
-            cells.append(f"{statistics.median(ratios):.2f}×")
+        cells += [f"{row[key]:.2f}×" for key in ("wall_ratio", "processor_ratio")]
         lines.append(f"|{'|'.join(cells)}|")
     return lines
 
