@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from e4profile.errors import SettingError, UnknownNameError
+from e4profile.guest import UserCodeError
 
 Loss: TypeAlias = Literal["auto", "cross_entropy", "mean", "sum"] | Callable[[Any], Tensor]
 LOSSES = ("auto", "cross_entropy", "mean", "sum")
@@ -39,7 +40,7 @@ def loss_of(output: Any, loss: Loss, target: Tensor) -> tuple[Tensor, str]:
         SettingError: for a loss that does not fit the output, or an output that depends on no parameter.
     """
     if callable(loss):
-        return _checked(loss(output), getattr(loss, "__name__", type(loss).__name__))
+        return _checked(_called(loss, output), getattr(loss, "__name__", type(loss).__name__))
     if loss not in LOSSES:
         raise UnknownNameError("loss", loss, LOSSES)
     found = [one for one in _tensors(output) if one.is_floating_point()]
@@ -61,6 +62,14 @@ def loss_of(output: Any, loss: Loss, target: Tensor) -> tuple[Tensor, str]:
     for part in parts[1:]:
         total = total + part
     return total, kind if len(parts) == 1 else f"{kind} of {len(parts)} outputs"
+
+
+def _called(loss: Callable[[Any], Tensor], output: Any) -> Any:
+    try:
+        return loss(output)
+    except UserCodeError as error:
+        # a loss that is a module itself would pass for the part of the network in which the error happened
+        raise error from None
 
 
 def _are_scores(found: list[Tensor], target: Tensor) -> bool:

@@ -10,6 +10,7 @@ from e4profile.targets import Target, full_name, guarded
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from e4profile.losses import Loss
 
@@ -58,6 +59,19 @@ def torch_dtype(name: str) -> torch.dtype:
     return dtype
 
 
+def on_meta(card: Target) -> nn.Module:
+    """The network without its values; lazy layers of one's own learn their shapes in a first call.
+
+    Raises:
+        UserCodeError: for what building it or calling it raises.
+    """
+    if card.card is None:
+        from e4profile.variants import built_whole
+
+        built_whole(card)
+    return card.build("meta")
+
+
 def check_input(card: Target, batch_size: int | None) -> None:
     """Refuse an ``--input`` that a card's network cannot take, by the closed form: nothing runs.
 
@@ -70,7 +84,7 @@ def check_input(card: Target, batch_size: int | None) -> None:
 
     shape = (batch_size or card.batch_size, *card.card.input)
     try:
-        trace(card.build("meta"), shape)
+        trace(on_meta(card), shape)
     except SettingError as error:
         raise SettingError(f"{card.name} cannot run on an input {shape}: {error}") from None
 
@@ -87,7 +101,7 @@ def memory_row(  # noqa: PLR0917 - the options of one command
     from e4profile.memory import predict, predict_saved
 
     check_input(card, batch_size)
-    dtype, model, batch = torch_dtype(dtype_name), card.build("meta"), batch_size or card.own_batch
+    dtype, model, batch = torch_dtype(dtype_name), on_meta(card), batch_size or card.own_batch
     with guarded(card, batch_size):
         step = predict(model, card.batched, batch, optimiser=optimiser, dtype=dtype, loss=loss)
     notes += loss_notes(card, step.loss, loss)
@@ -140,7 +154,7 @@ def layer_rows(card: Target, batch_size: int | None, dtype_name: str) -> list[di
         raise SettingError(f"--layers: {card.name} takes ({given}), but a closed form one positional input tensor")
     batch = batch_size or card.own_batch or 1
     try:
-        predicted = predict_saved(card.build("meta"), card.input, dtype=torch_dtype(dtype_name))
+        predicted = predict_saved(on_meta(card), card.input, dtype=torch_dtype(dtype_name))
     except SettingError as error:
         raise SettingError(f"--layers: {card.name} has no closed form of what it saves: {error}") from None
     return [
@@ -165,7 +179,7 @@ def fits_row(
 
     check_input(card, None)
 
-    model, inputs = card.build("meta"), card.batched
+    model, inputs = on_meta(card), card.batched
     if inputs.batch_size is None:
         given = " ".join(map(str, card.specs))
         raise SettingError(f"--fits: the inputs of {card.name} ({given}) share no leading size that could be the batch")

@@ -88,7 +88,10 @@ class LayerRoofline:
 
     @property
     def achieved(self) -> float:
-        """Ideal over measured time: 1 is on the roof; above 1 the data stayed in a cache."""
+        """Ideal over measured time: 1 is on the roof.
+
+        Above 1 the data stayed in a cache where memory is the bound; where arithmetic is, the peak is too low.
+        """
         return self.ideal_s / self.measured_s
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -37,14 +37,18 @@ def note(text: str) -> None:
 
 
 @contextmanager
-def on_interrupt(remark: str | None) -> Iterator[None]:
-    """Say where a command left what it had finished, should Ctrl-C end it; nothing for None."""
+def on_interrupt(remark: str | Callable[[], str] | None) -> Iterator[None]:
+    """Say where a command left what it had finished, should Ctrl-C end it; nothing for None.
+
+    Args:
+        remark: the words, or what gives them once it is known how far the command came.
+    """
     try:
         yield
     except KeyboardInterrupt:
         if remark is not None:
             # behind the terminal's ^C
-            note(f"\n{remark}")
+            note(f"\n{remark if isinstance(remark, str) else remark()}")
         raise
 
 

@@ -189,17 +189,41 @@ def _notes(found: list[Roofline]) -> list[str]:
     notes = [
         f"Roof: {si(peaks.macs_per_s, 'MACs/s')} in a matrix product, {si(peaks.bytes_per_s, 'B/s')} in a copy.",
         "Bytes are each input, output and weight once, filters as expanded.",
-        "A layer above 100% found its data in a cache.",
+        *_above_the_roof(found),
     ]
     for one in found:
         between_s = one.whole.median_s - one.layers_s
-        notes.append(
-            f"{one.name}: the layers' times add up to {si(one.layers_s, 's')}; the other {si(between_s, 's')} of the "
-            "whole pass lie between them, or are noise."
-        )
+        summed = f"{one.name}: the layers' times add up to {si(one.layers_s, 's')}"
+        if between_s >= 0:
+            rest = f"; the other {si(between_s, 's')} of the whole pass lie between them, or are noise."
+        else:
+            rest = (
+                f", {si(-between_s, 's')} more than the whole pass takes: looking at the clock around each layer costs "
+                "time of its own, which weighs on small layers."
+            )
+        notes.append(summed + rest)
         notes += one.notes
         notes += [f"{one.name} is noisy: {reason}" for reason in one.whole.noise_reasons]
     notes += [f"MACs by {WITNESSES[witness]}." for witness in dict.fromkeys(one.witness for one in found)]
+    return notes
+
+
+def _above_the_roof(found: list[Roofline]) -> list[str]:
+    """Why a layer can be faster than its ideal time; a cache only helps what memory bounds."""
+    notes = []
+    above = [layer for one in found for layer in one.layers if layer.achieved > 1]
+    for bound, meaning in (
+        ("memory", "found their data in a cache, which the copy did not"),
+        (
+            "compute",
+            "are no faster than arithmetic can be: the peak was measured too low, for example on a busy machine "
+            "(--refresh measures it anew), or their convolution runs with fewer products (Winograd)",
+        ),
+    ):
+        paths = dict.fromkeys(layer.traffic.path for layer in above if layer.bound == bound)
+        if paths:
+            named = ", ".join(list(paths)[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+            notes.append(f"Above 100% and bound by {bound} ({named}): these layers {meaning}.")
     return notes
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -131,8 +133,9 @@ def time(
     other = None if against is None else targets([against], None, inputs if is_own(against) else None, None)[0]
     _check_files(out, html)
     failed = False
-    kept = None if out is None else f"the records of what was finished are in {out}"
-    with own_loss_running(scalar), on_interrupt(kept):
+    # a breakdown writes its tables one by one, outside of what the loss prints
+    loss_runs = nullcontext() if breakdown else own_loss_running(scalar)
+    with loss_runs, on_interrupt(None if out is None else _finished(out)):
         if breakdown:
             tables = break_down_networks(cards, choices, rule, output_format, units, out)
         elif limit_s is not None:
@@ -186,6 +189,22 @@ def _passes(text: str) -> list[str]:
         if one not in PASSES:
             raise UnknownNameError("pass", one, PASSES)
     return wanted
+
+
+def _finished(out: Path) -> Callable[[], str]:
+    """What an interrupted command left in a file, from now on."""
+    before = _bytes_in(out)
+
+    def said() -> str:
+        if _bytes_in(out) > before:
+            return f"the records of what was finished are in {out}"
+        return f"nothing was finished yet: no record was written to {out}"
+
+    return said
+
+
+def _bytes_in(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _check_files(out: Path | None, html: Path | None) -> None:

@@ -182,6 +182,7 @@ def break_down_networks(
         SettingError: for several tables in a format that holds one.
     """
     from e4profile.breakdown import measure_breakdown
+    from e4profile.cli.options import own_loss_running
     from e4profile.environment import environment
     from e4profile.errors import SettingError
     from e4profile.figures.share import breakdown_record
@@ -200,7 +201,11 @@ def break_down_networks(
         for choice in choices:
             chosen = at_own_batch(choice, card)
             text = described(full_name(card), chosen)
-            with Steps("time --breakdown", 1) as steps, guarded(card, chosen.batch_size):
+            with (
+                Steps("time --breakdown", 1) as steps,
+                own_loss_running(chosen.loss),
+                guarded(card, chosen.batch_size),
+            ):
                 steps.begin(text)
                 found = measure_breakdown(
                     network, card.batched, name=full_name(card), pass_=chosen.pass_, mode=chosen.mode,

@@ -9,7 +9,6 @@ import csv
 import io
 import math
 import os
-import tempfile
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from e4profile.conventions import convention
 from e4profile.errors import SettingError
+from e4profile.render.files import replace_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -274,20 +274,7 @@ def _save(plot: Plot, folder: Path, formats: Sequence[str]) -> list[Path]:
     writer.writerows(plot.data)
     contents = {"svg": svg.getvalue(), "png": png.getvalue(), "csv": table.getvalue().encode()}
     chosen = {ending: content for ending, content in contents.items() if ending in formats}
-    return [_replace(folder / f"{plot.name}.{ending}", content) for ending, content in chosen.items()]
-
-
-def _replace(path: Path, content: bytes) -> Path:
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-        # mkstemp grants the owner only; a figure is an ordinary file.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    return path
+    paths = {folder / f"{plot.name}.{ending}": content for ending, content in chosen.items()}
+    for path, content in paths.items():
+        replace_file(path, content)
+    return list(paths)

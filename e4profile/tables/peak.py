@@ -7,7 +7,7 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import SettingError
-from e4profile.memory_table import check_input, torch_dtype
+from e4profile.memory_table import check_input, on_meta, torch_dtype
 from e4profile.targets import guarded
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def peak_table(card: Target, batch_size: int | None, dtype_name: str) -> Table:
     from e4profile.render.columns import Column, Table
 
     check_input(card, batch_size)
-    model = card.build("meta")
+    model = on_meta(card)
     with guarded(card, batch_size):
         rows, reasons = peak_rows(model, card.batched, batch_size or card.own_batch, dtype_name)
     if not rows:

@@ -90,7 +90,10 @@ def device_named(device: str | torch.device) -> torch.device:
     if found.type not in ("cpu", "cuda"):
         raise SettingError(f"device (={str(device)!r}) has no clock here; use 'cpu' or 'cuda'")
     if found.type == "cuda" and not torch.cuda.is_available():
-        raise SettingError("device (='cuda') is not available: this torch finds no CUDA device")
+        raise SettingError(f"device (={str(device)!r}) is not available: this torch finds no CUDA device")
+    if found.type == "cuda" and found.index is not None and found.index >= torch.cuda.device_count():
+        most = torch.cuda.device_count() - 1
+        raise SettingError(f"device (={str(device)!r}) is not available: this torch finds cuda:0 to cuda:{most}")
     return found
 
 

@@ -14,7 +14,11 @@ INPUTS = ("--input", "image=2x3x8x8", "--input", "mask=2x1x6x6:bool", "--input",
 OWN = ("net.py:build", *INPUTS)
 
 LOSSES = """
+    from torch import nn
+
     print("a loss")
+
+    lmod = nn.MSELoss()
 
     def maps(output):
         print("called")
@@ -107,6 +111,10 @@ def test_backward_starts_from_a_loss_of_ones_own(own: Run, tmp_path: Path, comma
     assert (code, out) == (2, "")
     assert "e4profile: --loss losses.py:absent cannot take the output: KeyError: 'map'" in err
     assert 'losses.py", line' in err.split("Traceback")[1]
+    code, out, err = own(*command, *OWN, "--loss", "losses.py:lmod")
+    assert (code, out) == (2, "")
+    assert "e4profile: --loss losses.py:lmod cannot take the output: TypeError: " in err
+    assert "in the network itself" not in err
     for loss, message in (
         ("losses.py:vector", "returned torch.float32 of shape (2, 4, 6, 6), not one real number"),
         ("losses.py:number", "--loss losses.py:number is a int"),
@@ -117,6 +125,35 @@ def test_backward_starts_from_a_loss_of_ones_own(own: Run, tmp_path: Path, comma
         assert (code, out) == (2, "")
         assert message in err
     assert own(*command, *OWN, "--loss", "mean").code == 0
+
+
+def test_a_breakdown_with_a_loss_of_ones_own_goes_to_stdout(own: Run, tmp_path: Path) -> None:
+    write(tmp_path, LOSSES, "losses.py")
+    breakdown = ("time", *OWN, "--breakdown", "--pass", "step", "--loss", "losses.py:maps", *QUICK)
+    code, out, err = own(*breakdown, "-f", "json")
+    assert (code, json.loads(out)[-1]["term"]) == (0, "total")
+    assert "called" in err
+    code, out, err = own(*breakdown)
+    assert (code, "unattributed" in out, "unattributed" in err) == (0, True, False)
+
+
+def test_lazy_layers_are_met_before_the_network_leaves_for_the_meta_device(own: Run, tmp_path: Path) -> None:
+    net = """
+        from torch import nn
+
+        def build(lazy=True):
+            last = nn.LazyLinear(5) if lazy else nn.Linear(72, 5)
+            return nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), last)
+    """
+    write(tmp_path, net, "lazy.py")
+    for options in ((), ("--fits", "1MiB"), ("--peaks",)):
+        found = []
+        for lazy in ("true", "false"):
+            asked = ("lazy.py:build", "--input", "2x3x8x8", "--arg", f"lazy={lazy}")
+            code, out, err = own("memory", *asked, *options, "-f", "json")
+            assert code == 0, err
+            found.append([{**row, "model": ""} for row in json.loads(out)])
+        assert found[0] == found[1]
 
 
 def test_a_loss_decides_what_is_held(own: Run, tmp_path: Path) -> None:

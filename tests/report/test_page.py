@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import os
 import re
+import stat
+import threading
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -168,6 +171,36 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
     assert {one.name: one.read_bytes() for one in tmp_path.iterdir()} == {"page.html": b"old"}
     replace_file(path, b"new")
     assert path.read_bytes() == b"new"
+
+
+def test_a_link_stays_and_its_target_is_written(tmp_path: Path) -> None:
+    target = tmp_path / "elsewhere" / "page.html"
+    target.parent.mkdir()
+    for before in (None, b"old"):
+        if before is not None:
+            target.write_bytes(before)
+        link = tmp_path / f"link-{before}.html"
+        link.symlink_to(Path("elsewhere") / "page.html")
+        check_writable(link)
+        replace_file(link, b"new")
+        assert link.is_symlink()
+        assert target.read_bytes() == b"new"
+        target.unlink()
+
+
+def test_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    check_writable(pipe)
+    content = bytes(range(256)) * 1024  # more than a pipe holds at once
+    received: list[bytes] = []
+    reader = threading.Thread(target=lambda: received.append(pipe.read_bytes()), daemon=True)
+    reader.start()
+    replace_file(pipe, content)
+    reader.join(timeout=30)
+    assert received == [content]
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert [one.name for one in tmp_path.iterdir()] == ["pipe"]
 
 
 def _luminance(colour: str) -> float:

@@ -9,8 +9,14 @@ import json
 import pytest
 import torch
 
+from e4profile.cli import time_runs
+from e4profile.cli.roofline import _notes
+from e4profile.errors import SettingError
 from e4profile.records import RecordStore
-from e4profile.timing import TimeRecord
+from e4profile.roofline import LayerRoofline, LayerTraffic, Roofline
+from e4profile.timing import Samples, TimeRecord
+from e4profile.timing.passes import device_named
+from e4profile.timing.peaks import Peaks
 
 QUICK = ["--min-run-time-s", "0", "--max-run-time-s", "0.02"]
 SMALL = ["e4net", "--set", "width=2"]
@@ -218,6 +224,56 @@ def test_mistakes_are_one_line_and_exit_code_two(run, arguments, message):
 def test_a_missing_gpu_is_one_line(run):
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")
-    code, _, err = run("time", "e4net", "--device", "cuda")
-    assert code == 2
-    assert "finds no CUDA device" in err.strip().splitlines()[-1]
+    for device in ("cuda", "cuda:7"):
+        code, _, err = run("time", "e4net", "--device", device)
+        assert code == 2
+        assert f"device (='{device}') is not available: this torch finds no CUDA" in err.strip().splitlines()[-1]
+
+
+def test_a_device_beyond_the_last_is_named(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(SettingError, match=r"device \(='cuda:2'\) is not available: .* cuda:0 to cuda:1"):
+        device_named("cuda:2")
+    assert device_named("cuda:1").index == 1
+
+
+@pytest.mark.parametrize("finished", [0, 1])
+def test_an_interrupted_command_says_whether_a_record_was_written(run, monkeypatch, tmp_path, finished):
+    file = tmp_path / "times.jsonl"
+    whole, done = time_runs.timed, []
+
+    def timed(*arguments, **options):
+        if len(done) == finished:
+            raise KeyboardInterrupt
+        done.append(arguments)
+        return whole(*arguments, **options)
+
+    monkeypatch.setattr(time_runs, "timed", timed)
+    code, _, err = run("time", *SMALL, "--batch-size", "1,2", *QUICK, "--out", file)
+    assert code == 130
+    nothing, something = "nothing was finished yet: no record was written to", "the records of what was finished are in"
+    assert f"{something if finished else nothing} {file}" in err
+    assert len(file.read_text().splitlines() if file.exists() else []) == finished
+
+
+def test_layers_above_the_roof_are_explained_by_their_bound():
+    peaks = Peaks(1e9, 1e9, "cpu", "float32", 1, {})
+
+    def layer(path: str, macs: int, moved: int, seconds: float) -> LayerRoofline:
+        return LayerRoofline(LayerTraffic(path, "Layer", macs, moved), seconds, peaks)
+
+    def found(*layers: LayerRoofline, whole_s: float = 1.0) -> str:
+        samples = Samples((whole_s,) * 20, 0, whole_s, 3, True, "noise target", "")
+        return "\n".join(_notes([Roofline("net", (1, 1, 1, 1), peaks, layers, samples)]))
+
+    below = found(layer("under", 10**9, 10, 2.0), layer("cached", 10, 10**9, 0.5))
+    assert "bound by memory (cached): these layers found their data in a cache" in below
+    assert "compute" not in below
+    assert "1.500 s more than the whole pass takes: looking at the clock around each layer costs time of its own" in below
+    above = found(layer("fast", 10**9, 10, 0.5))
+    assert "bound by compute (fast): these layers are no faster than arithmetic can be" in above
+    assert "--refresh measures it anew" in above
+    assert "cache" not in above
+    assert "the other 500.0 ms of the whole pass lie between them" in above
+    assert "Above 100%" not in found(layer("under", 10**9, 10, 2.0))

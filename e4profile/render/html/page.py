@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from e4profile.errors import SettingError
 from e4profile.render.columns import Table
+from e4profile.render.files import is_special
+from e4profile.render.files import replace_file as write_whole
 from e4profile.render.html.figures import shown_figures
 from e4profile.render.html.model import Page, PageTable, Section, slug
 from e4profile.render.html.tables import shown_table
@@ -29,7 +32,7 @@ def write_page(
     """Write one's own results as a page: sortable, filterable tables and the figures inline.
 
     Args:
-        path: the file, which appears whole or not at all.
+        path: the file, which appears whole or not at all; a link's target, or a pipe, is written as it stands.
         title: of the page.
         tables: each becomes a table of the page, with its rows to download as CSV.
         figures: files of figures; those of the same name (.svg, .png, .csv) are one figure.
@@ -91,8 +94,14 @@ def check_writable(path: Path) -> None:
         SettingError: naming the path and the reason.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
+        if is_special(path):
+            if not os.access(path, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return
+        # of a link, the folder that it leads to
+        folder = Path(os.path.realpath(path)).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise SettingError(f"cannot write {path}: {error.strerror}") from error
@@ -101,24 +110,12 @@ def check_writable(path: Path) -> None:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole, or as it was before.
+    """Write a file as ``e4profile.render.files.replace_file`` does: whole, or as it was before.
 
     Raises:
         SettingError: naming the path and the reason.
     """
-    temporary = ""
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-        # mkstemp grants the owner only; a report is an ordinary file
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, path)
-        temporary = ""
+        write_whole(path, content)
     except OSError as error:
         raise SettingError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        if temporary:
-            os.unlink(temporary)
