@@ -42,6 +42,8 @@ BUILT_IN = "models/"
 """What the file of a card of the package begins with, in messages."""
 
 _OF_E4_LAYERS = ("reduction", "slices", "channels_per_slice", "concatenate", "encoder_norm", "squeeze_affine")
+_SYMBOLS = {"r": "reduction", "s": "slices", "k": "kernel", "c": "width"}
+"""What an argument is called that a reader of the papers knows by its symbol."""
 _EXCLUSIVE = (("slices", "channels_per_slice"),)
 
 
@@ -130,12 +132,16 @@ class Card:
 
         Raises:
             UnknownNameError: for an argument that the topology does not take, with the nearest names.
+            SettingError: for the symbol of an argument, with the argument's name.
         """
         if not overrides:
             return self
         known = self._parameters()
         for name in overrides:
             if name not in known:
+                meant = _SYMBOLS.get(name)
+                if meant in known:
+                    raise SettingError(f"unknown argument of {self.name} {name!r}; did you mean {meant}?")
                 raise UnknownNameError(f"argument of {self.name}", name, known)
         arguments = dict(self.arguments)
         for names in _EXCLUSIVE:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from itertools import islice
 
 
 class E4ProfileError(Exception):
@@ -19,6 +20,7 @@ class SettingError(E4ProfileError, ValueError):
     """A value, or a combination of values, that cannot exist."""
 
 
+_LARGEST = 4096
 _LISTED = 24
 
 
@@ -38,6 +40,12 @@ class UnknownNameError(E4ProfileError, ValueError):
         listed = ", ".join(names[:_LISTED]) + (f", ... ({len(names)} in all)" if len(names) > _LISTED else "")
         hint = f"did you mean {', '.join(near)}?" if near else f"known: {listed}"
         super().__init__(f"unknown {what} {name!r}; {hint}")
+
+
+def divisors(number: int) -> str:
+    """The whole numbers that divide one, as a refusal names them: the first few."""
+    found = list(islice((one for one in range(1, min(number, _LARGEST) + 1) if number % one == 0), _LISTED))
+    return ", ".join(map(str, found)) + (", ..." if found[-1] != number else "")
 
 
 def positive(**values: int) -> None:

@@ -56,7 +56,7 @@ def test_sweep_gives_the_columns_of_the_command(tmp_path: Path) -> None:
     assert frame["macs_measured"].dtype == "int64"
     assert pd.isna(frame["reduction"][0])
     assert frame["macs_ratio"][0] == 1.0
-    assert frame.attrs["skipped"][0][1] == "reduction (=3) must divide c_in (=4)"
+    assert frame.attrs["skipped"][0][1] == "reduction (=3) must divide c_in (=4): 1, 2, 4"
     again = sweep("e4net", group="p4", reduction=[1, 3], slices=[1], kernel=[3], width=[4], out=tmp_path)
     pd.testing.assert_frame_equal(frame, again)
     assert len((tmp_path / "records.jsonl").read_text().splitlines()) == 2

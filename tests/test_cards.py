@@ -211,3 +211,18 @@ def test_a_card_file_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(HEAD + ARGUMENTS, encoding="utf-8-sig")
     assert find_card(str(path)).name == "x"
+
+
+@pytest.mark.parametrize(("symbol", "argument"), [("r", "reduction"), ("s", "slices"), ("k", "kernel")])
+def test_a_symbol_of_the_papers_is_told_the_argument(symbol: str, argument: str) -> None:
+    with pytest.raises(SettingError, match=f"unknown argument of e4net '{symbol}'; did you mean {argument}\\?"):
+        find_card("e4net").with_arguments({symbol: 2})
+    with pytest.raises(UnknownNameError):
+        find_card("resnet18").with_arguments({symbol: 2})
+
+
+def test_what_does_not_divide_is_told_what_does() -> None:
+    card = find_card("e4net")
+    for name, of in (("reduction", "c_in"), ("slices", "c_out"), ("channels_per_slice", "c_out")):
+        with pytest.raises(SettingError, match=rf"{name} \(=3\) must divide {of} \(=16\): 1, 2, 4, 8, 16$"):
+            card.with_arguments({name: 3}).build()

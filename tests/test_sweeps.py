@@ -52,8 +52,8 @@ def test_what_cannot_exist_is_skipped_with_its_reason() -> None:
     assert [(s.setting.card.arguments["reduction"], s.setting.card.arguments["slices"]) for s in plan.skipped] == [
         (1, 5), (3, 1), (3, 5),
     ]  # fmt: skip
-    assert plan.skipped[0].reason == "slices (=5) must divide c_out (=16)"
-    assert plan.skipped[1].reason == "reduction (=3) must divide c_in (=16)"
+    assert plan.skipped[0].reason == "slices (=5) must divide c_out (=16): 1, 2, 4, 8, 16"
+    assert plan.skipped[1].reason == "reduction (=3) must divide c_in (=16): 1, 2, 4, 8, 16"
 
 
 def test_a_value_given_twice_is_measured_once() -> None:

@@ -38,9 +38,10 @@ def report(
         return
     for text in stale.notes:
         note(text)
-    sys.stdout.write("".join(f"{text}\n" for text in stale.differences))
     if stale.differences:
         count = len(stale.differences)
+        listed = "".join(f"{name}\n" for name in stale.names)
+        sys.stdout.write("".join([listed, *(f"\n{text}\n" for text in stale.differences)]))
         files = "1 file is" if count == 1 else f"{count} files are"
         note(f"{out}: {files} not as made now; run: e4profile report")
         sys.exit(1)

@@ -144,7 +144,9 @@ def _measure(running: Sweep, store: RecordStore) -> None:
             note(f"{store.path}: {text}")
     resumed = sum(outcome.resumed for outcome in running.outcomes)
     if resumed:
-        note(f"{resumed} of {len(running.outcomes)} settings read back from {store.path}")
+        total = len(running.outcomes)
+        rest = "none counted anew" if resumed == total else f"{total - resumed} counted now"
+        note(f"of the {total}, {resumed} were read back from {store.path}, {rest}")
 
 
 def _write_reports(table: Table, running: Sweep, folder: Path) -> list[Path]:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from e4profile.conventions import AGGREGATION, BATCH_NORM, GROUP_NORM
-from e4profile.errors import SettingError, positive
+from e4profile.errors import SettingError, divisors, positive
 from e4profile.groups import GroupLike, as_group
 from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps, window_size
 from e4profile.layers.e4_peak import E4
@@ -176,7 +176,7 @@ class E4Conv2d(EquivariantLayer):
         if kernel % 2 == 0:
             raise SettingError(f"kernel (={kernel}) must be odd: the stencil is centred on a pixel")
         if c_in % reduction:
-            raise SettingError(f"reduction (={reduction}) must divide c_in (={c_in})")
+            raise SettingError(f"reduction (={reduction}) must divide c_in (={c_in}): {divisors(c_in)}")
         if concatenate not in ("both", "kernel", "encoder", "none"):
             raise SettingError(
                 f"concatenate (={concatenate!r}) must be 'both', 'kernel', 'encoder' or 'none'"
@@ -326,7 +326,9 @@ def _slices(c_out: int, slices: int | None, channels_per_slice: int | None) -> i
     if channels_per_slice is not None:
         positive(channels_per_slice=channels_per_slice)
         if c_out % channels_per_slice:
-            raise SettingError(f"channels_per_slice (={channels_per_slice}) must divide c_out (={c_out})")
+            raise SettingError(
+                f"channels_per_slice (={channels_per_slice}) must divide c_out (={c_out}): {divisors(c_out)}"
+            )
         if slices is not None and slices * channels_per_slice != c_out:
             raise SettingError(
                 f"slices (={slices}) * channels_per_slice (={channels_per_slice}) must equal c_out (={c_out})"
@@ -335,5 +337,5 @@ def _slices(c_out: int, slices: int | None, channels_per_slice: int | None) -> i
     slices = 1 if slices is None else slices
     positive(slices=slices)
     if c_out % slices:
-        raise SettingError(f"slices (={slices}) must divide c_out (={c_out})")
+        raise SettingError(f"slices (={slices}) must divide c_out (={c_out}): {divisors(c_out)}")
     return slices

@@ -62,6 +62,22 @@ class Column:
         return self.kind in NUMBER_KINDS
 
 
+class ColumnNote(str):
+    """A note that is about some columns and says nothing where none of them is shown.
+
+    Args:
+        text: the sentence.
+        keys: of the columns.
+    """
+
+    keys: frozenset[str]
+
+    def __new__(cls, text: str, *keys: str) -> ColumnNote:  # noqa: D102
+        note = super().__new__(cls, text)
+        note.keys = frozenset(keys)
+        return note
+
+
 @dataclass(frozen=True)
 class Table:
     """A table of exact values; rounding happens when it is rendered.
@@ -111,6 +127,11 @@ class Table:
         convention = () if self.convention is None else (f"Convention: {self.convention}",)
         return convention + self.notes
 
+    def notes_beside(self, hidden: Sequence[Column]) -> tuple[str, ...]:
+        """The notes, without those that are about hidden columns only."""
+        gone = {column.key for column in hidden}
+        return tuple(one for one in self.notes if not isinstance(one, ColumnNote) or one.keys - gone)
+
     def _repr_html_(self) -> str:
         """What a notebook shows."""
         from e4profile.render.notebook import render_notebook
@@ -146,6 +167,12 @@ def constant(table: Table, shown: Sequence[Column]) -> list[Column]:
         and all(row[column.key] == table.rows[0][column.key] for row in table.rows)
     ]
     return constant if len(constant) < len(shown) else constant[1:]
+
+
+def telling(lifted: Sequence[Column], hidden: Sequence[Column]) -> list[Column]:
+    """The lifted columns that a reader is told of: a number that matters no more than all the hidden is hidden too."""
+    lowest = min((column.priority for column in hidden), default=None)
+    return [c for c in lifted if lowest is None or not c.is_number or c.priority > lowest]
 
 
 def hiding_order(table: Table, kept: Sequence[Column]) -> list[Column]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from e4profile.render.cells import broken, cell, one_line
-from e4profile.render.columns import Column, Table, constant, hiding_order
+from e4profile.render.columns import Column, Table, constant, hiding_order, telling
 
 _ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -80,7 +80,7 @@ def render_latex(table: Table, units: str, *, every_column: bool = False) -> str
             *table.remarks[: len(table.remarks) - len(table.notes)],
         ]
     )
-    notes = _sentences(table.notes)
+    notes = _sentences(table.notes_beside(page.hidden))
     left_out = ", ".join(one_line(column.key) for column in page.hidden)
     return "\n".join(
         [
@@ -185,7 +185,9 @@ def _fit(table: Table, units: str, every_column: bool) -> _Page:
         gone = expendable[:count]
         page = _page(table, [column for column in rest if column not in gone], units, _FOLDS, short=True)
         if page.size is not _SCALED:
-            return replace(page, lifted=lifted, hidden=tuple(column for column in rest if column in gone))
+            told = telling(lifted, gone)
+            hidden = (column for column in table.columns if column in (*gone, *lifted) and column not in told)
+            return replace(page, lifted=tuple(told), hidden=tuple(hidden))
     return full
 
 

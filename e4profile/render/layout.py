@@ -14,7 +14,7 @@ from rich.cells import cell_len
 
 from e4profile.errors import SettingError
 from e4profile.render.cells import broken, cell, one_line
-from e4profile.render.columns import Column, Table, constant, hiding_order
+from e4profile.render.columns import Column, Table, constant, hiding_order, telling
 
 GAP = 2
 MIN_WIDTH = 20
@@ -91,8 +91,15 @@ def fit(table: Table, width: int | None, units: str) -> Layout:
         for style in styles:
             layout = _layout(table, visible, lifted, hidden, style)
             if layout.width <= width:
-                return _with_widest_text(layout, table, style, width)
+                return _told(_with_widest_text(layout, table, style, width), table)
     raise SettingError(f"width (={width}) is too narrow for column {visible[0].key!r}")
+
+
+def _told(layout: Layout, table: Table) -> Layout:
+    """The same layout without lifted numbers that matter less than what is hidden."""
+    told = telling(layout.lifted, layout.hidden)
+    gone = [column for column in table.columns if column in (*layout.hidden, *layout.lifted) and column not in told]
+    return replace(layout, lifted=tuple(told), hidden=tuple(gone))
 
 
 def _with_widest_text(layout: Layout, table: Table, style: _Style, width: int) -> Layout:

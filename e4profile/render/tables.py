@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Literal, cast, get_args
 
 from e4profile.errors import UnknownNameError
-from e4profile.render.columns import Column, Kind, Table
+from e4profile.render.columns import Column, ColumnNote, Kind, Table
 
-__all__ = ["FORMATS", "UNITS", "Column", "Kind", "Table", "Units", "render"]
+__all__ = ["FORMATS", "UNITS", "Column", "ColumnNote", "Kind", "Table", "Units", "render"]
 
 Units = Literal["auto", "exact", "si"]
 UNITS: tuple[str, ...] = get_args(Units)

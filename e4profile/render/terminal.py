@@ -69,7 +69,8 @@ def render_terminal(table: Table, *, width: int | None, color: bool, units: str)
         console.print()
     console.print(grid)
     remarks = ["(no rows)"] if not table.rows else []
-    remarks += [*table.remarks, *_limits(layout, width, units)]
+    remarks += [] if table.convention is None else [f"Convention: {table.convention}"]
+    remarks += [*table.notes_beside(layout.hidden), *_limits(layout, width, units)]
     if remarks:
         console.print()
     for remark in remarks:

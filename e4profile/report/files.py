@@ -29,10 +29,12 @@ class Staleness:
     Attributes:
         differences: one short text for each file that is stale, missing or superfluous; empty when current.
         notes: what was compared less strictly, and why.
+        names: the files, in the order of the differences.
     """
 
     differences: Sequence[str]
     notes: Sequence[str]
+    names: Sequence[str] = ()
 
 
 def check_folder(out: Path, *, to_write: bool) -> None:
@@ -86,8 +88,10 @@ def check_report(out: Path, done: Callable[[str], None]) -> Staleness:
     with tempfile.TemporaryDirectory() as made:
         make_report(Path(made), out, done)
         names = sorted({*_files(out), *_files(Path(made))} - {VERSIONS})
-        found = [_difference(out, Path(made), name, other) for name in names]
-    return Staleness([text for text in found if text], [_version_note(n, recorded, installed) for n in sorted(other)])
+        found = {name: _difference(out, Path(made), name, other) for name in names}
+    stale = {name: text for name, text in found.items() if text}
+    notes = [_version_note(name, recorded, installed) for name in sorted(other)]
+    return Staleness(list(stale.values()), notes, list(stale))
 
 
 def _files(folder: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias, cast
@@ -158,7 +159,10 @@ def tally_text(built: Sequence[Built]) -> str:
 
 
 def _title(name: str) -> str:
-    return TITLES.get(name, f"Table {name}")
+    title = TITLES.get(name, f"Table {name}")
+    # a caption has a number of its own before it: "Table 1: Table 4: ..." would read as a mistake
+    printed = re.fullmatch(r"(Table \w+): (.*) \((.*)\)", title)
+    return f"Costs of {printed[1]} of {printed[3]}, rebuilt: {printed[2]}" if printed else title
 
 
 def _objects(title: str, rows: Sequence[dict[str, Any]], notes: Sequence[str] = ()) -> Table:

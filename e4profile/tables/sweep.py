@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from e4profile.render.tables import Column, Table
+from e4profile.render.tables import Column, ColumnNote, Table
 from e4profile.sweeps import Sweep
 
 _COLUMNS = (
@@ -74,8 +74,8 @@ def _table(
         title=f"E4 settings against the G-CNN of the same topology, {', '.join(swept_groups(running))}",
         columns=columns,
         rows=tuple(rows),
-        notes=tuple(notes),
-        convention="macs (convolution + linear + aggregation; fvcore and thop as they report)",
+        notes=(ColumnNote("fvcore and thop: as they report, by rules of their own", "fvcore", "thop"), *notes),
+        convention="macs (convolution + linear + aggregation)",
     )
 
 

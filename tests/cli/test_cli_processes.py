@@ -65,7 +65,7 @@ def test_ctrl_c_saves_what_is_finished_and_the_same_command_goes_on(tmp_path: Pa
     again = process(*SWEEP, "--out", "here", cwd=tmp_path)
     out, err = again.communicate(timeout=120)
     assert again.returncode == 0, err
-    assert f"{saved} of 24 settings read back" in err
+    assert f"of the 24, {saved} were read back from " in err
     assert records.read_text().count("\n") == 24
     assert "Warning" not in err
 

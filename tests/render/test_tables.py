@@ -14,7 +14,7 @@ import pytest
 from table_sample import COLUMNS, sweep_table
 
 from e4profile.errors import SettingError, UnknownNameError
-from e4profile.render.tables import FORMATS, Column, Table, render
+from e4profile.render.tables import FORMATS, Column, ColumnNote, Table, render
 
 KEYS = [column.key for column in COLUMNS]
 
@@ -166,3 +166,30 @@ def test_machine_formats_load_neither_torch_nor_rich_nor_pandas() -> None:
         "assert not {{'torch', 'pandas'}} & set(sys.modules), 'heavy import'\n"
     ).format(path=str(__import__("pathlib").Path(__file__).parent))
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+def test_what_is_about_hidden_columns_is_hidden_with_them() -> None:
+    columns = (
+        Column("name", "name", "text", priority=90),
+        Column("wide", "wide", "integer", priority=80),
+        Column("group", "group", "text", priority=5),
+        Column("width", "width", "integer", priority=60),
+        Column("fvcore", "fvcore", "integer", priority=20),
+        Column("thop", "thop", "integer", priority=20),
+    )
+    rows = tuple(
+        {"name": name, "wide": count * 10**15, "group": "p4", "width": 16, "fvcore": count, "thop": 539_552}
+        for name, count in (("first", 10**12), ("second", 10**13))
+    )
+    notes = (ColumnNote("counters: as they report", "fvcore", "thop"), "said always")
+    table = Table("", columns, rows, notes)
+    wide = render(table, "table", width=200)
+    assert "counters: as they report" in wide
+    narrow = render(table, "table", width=50, units="exact")
+    assert narrow.startswith("Every row: group p4, width 16\n")
+    assert "counters" not in narrow
+    assert "said always" in narrow
+    assert "hidden at 50 columns: fvcore, thop;" in " ".join(narrow.split())
+    latex = render(table, "latex")
+    assert "counters: as they report" in latex
+    assert render(table, "markdown").count("as they report") == 1

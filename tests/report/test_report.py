@@ -110,7 +110,10 @@ def test_what_is_stale_missing_or_superfluous_is_found(written: Path) -> None:
     (written / "tables/old.csv").write_text("")
     (written / "figures/a-figure.png").write_bytes(b"")
     (written / "notes.txt").write_text("not of the report")
-    found = {text.split(":")[0].split("\n")[0]: text for text in check_report(written, _silent).differences}
+    stale = check_report(written, _silent)
+    found = {text.split(":")[0].split("\n")[0]: text for text in stale.differences}
+    assert len(stale.names) == len(stale.differences)
+    assert all(name in text for name, text in zip(stale.names, stale.differences, strict=True))
     assert set(found) == {
         "--- tables/2.md", "tables/2.csv", "tables/2.tex", "tables/old.csv", "figures/a-figure.png"
     }  # fmt: skip
