@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import torch
 from e4profile.cards import Card
 from e4profile.counters.dispatch import refuse_unrun
 from e4profile.counters.state import random_state_kept
-from e4profile.errors import E4ProfileError
+from e4profile.errors import E4ProfileError, SettingError
 from e4profile.targets import Subject, guarded
 from e4profile.timing.clock import MeasurementError, Work
 from e4profile.timing.measure import clock_for
@@ -42,7 +43,8 @@ class ForwardInTurn:
 
     def __post_init__(self) -> None:
         device_named(self.device)
-        self._rule(1, brief=False)
+        if not 0 < self.max_run_time_s < math.inf:
+            raise SettingError(f"max_run_time_s (={self.max_run_time_s:g}) must be positive")
 
     def __call__(self, subjects: Sequence[Subject], *, brief: bool = False) -> list[Samples]:
         """Samples per network, paired by round.

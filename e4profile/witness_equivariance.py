@@ -224,7 +224,7 @@ def _acting_group(model: nn.Module, group: GroupLike | None) -> Group:
         return as_group(group)
     own = next((one for one in map(group_of, model.modules()) if one is not None and one.order > 1), None)
     if own is None:
-        raise SettingError("no layer of this network names a group: give the group that acts, for example p4")
+        raise SettingError("no layer of this network names a group: give the group that acts, --group p4 for example")
     return Group(math.gcd(4, own.rotations), own.mirrors)
 
 

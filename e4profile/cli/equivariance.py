@@ -88,7 +88,7 @@ def equivariance(
     if exact:
         columns.append(Column("reason", "reason", "text"))
     table = Table(
-        title=f"Equivariance of {found.label}, under {report.group.name}",
+        title=f"Equivariance of {found.label}, under {group or report.group.alias}",
         columns=tuple(columns),
         # for people, the reasons stand below the table, once
         rows=tuple({column.key: row[column.key] for column in columns} for row in rows),

@@ -49,13 +49,15 @@ def guard(
     Exit code 0 when all holds, 1 for a deviation, 2 for bad input, 3 when only the baseline is missing.
     """
     check_format(output_format)
-    from e4profile.errors import UnknownNameError
+    from e4profile.errors import SettingError, UnknownNameError
     from e4profile.guard.annotations import PLATFORMS
     from e4profile.guard.junit import junit_error, junit_text, write_report
     from e4profile.guard.report import guard_table, markdown_comment
 
     if annotations is not None and annotations not in PLATFORMS:
         raise UnknownNameError("platform", annotations, PLATFORMS)
+    if markdown is not None and not markdown.parent.is_dir():
+        raise SettingError(f"--markdown {markdown}: the folder {markdown.parent} does not exist")
     try:
         result = _run(_guard(config, update=update))
         if markdown is not None:

@@ -92,6 +92,13 @@ class GuardConfig:
         return self.file.parent
 
 
+_EXAMPLE = """[[models]]
+name = "small"
+build = "net.py:build"
+input = "1x3x32x32"
+"""
+
+
 def find_config(start: Path) -> Path:
     """The nearest configuration in a folder or above it.
 
@@ -101,11 +108,16 @@ def find_config(start: Path) -> Path:
     for folder in (start, *start.parents):
         for name in CONFIG_NAMES:
             file = folder / name
+            if name != "pyproject.toml" and file.is_dir():
+                raise SettingError(f"{file}: is a folder, not a configuration")
             if file.is_file() and (name != "pyproject.toml" or _has_table(file)):
                 return file
-    raise SettingError(
-        f"no guard configuration: neither e4profile.toml nor a [tool.e4profile] in pyproject.toml in {start} or above"
+    missing = SettingError(
+        f"no guard configuration: neither e4profile.toml nor a [tool.e4profile] in pyproject.toml in {start} or above; "
+        "write e4profile.toml (docs/how-to/guard.md), for example:"
     )
+    missing.details = _EXAMPLE
+    raise missing
 
 
 def _has_table(file: Path) -> bool:
@@ -208,7 +220,7 @@ class _Reader:
         self.known(table, _MODEL_KEYS, f"{where}: ")
         name = self._text(table, "name", where)
         if not name:
-            raise SettingError(f"{self.file}: {where}.name: missing")
+            raise SettingError(f"{self.file}: {where}.name: {'missing' if name is None else 'is empty'}")
         arguments = table.get("args", {})
         self.table(arguments, f"{where}.args")
         return GuardedModel(

@@ -71,6 +71,8 @@ def load(entry: GuardedModel, folder: Path, given: Any = None) -> Loaded:
         E4ProfileError: for a builder, an argument or an input that does not exist or fit; an error of the
             project's own code has its traceback in ``details``.
     """
+    if is_own(entry.build) and not entry.inputs and given is None:
+        raise SettingError(f'{entry.build} needs its input, with the batch: input = "1x3x32x32"')
     with _importable(folder):
         target = resolve(_reference(entry.build, folder), entry.inputs, entry.arguments, example=given)
         measured = target.measure(EXACT_COUNTERS)

@@ -59,8 +59,14 @@ def _notes(result: GuardResult, *, messages: bool) -> list[str]:
     notes = []
     for model in result.models:
         if messages:
-            notes += [f"{model.name}: {check.message}" for check in model.problems]
+            notes += [f"{model.name}: {check.message}" for check in model.problems if check.status != "no baseline"]
         notes += [f"{model.name}: {note}" for note in model.notes]
+    missing = [check for check in result.checks if check.status == "no baseline"] if messages else []
+    if missing:
+        # one remedy serves all of them
+        models = ", ".join(dict.fromkeys(check.model for check in missing))
+        remedy = missing[0].message.rpartition("; ")[2]
+        notes.append(f"no baseline for {len(missing)} count{'' if len(missing) == 1 else 's'} of {models}: {remedy}")
     return [*notes, *result.notes]
 
 

@@ -208,3 +208,12 @@ def test_an_interrupt_shows_what_was_measured(run, monkeypatch):
     calls[:] = [True, True]
     code, out, _ = run(*arguments)
     assert (code, out) == (130, "")
+
+
+def test_a_time_that_is_none_is_named_as_it_was_given() -> None:
+    from e4profile.errors import SettingError
+    from e4profile.matching_timer import ForwardInTurn
+
+    for seconds in (-1.0, 0.0, float("nan")):
+        with pytest.raises(SettingError, match=r"max_run_time_s \(="):
+            ForwardInTurn(max_run_time_s=seconds)

@@ -134,3 +134,24 @@ def test_a_byte_order_mark_is_read(tmp_path: Path, encoding: str) -> None:
     file = tmp_path / "e4profile.toml"
     file.write_text("[[models]]\nname = 'z2cnn'\n", encoding=encoding)
     assert load_config(file).models[0].name == "z2cnn"
+
+
+def test_without_configuration_the_guide_and_an_example_are_shown(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=r"docs/how-to/guard\.md") as raised:
+        find_config(tmp_path)
+    (tmp_path / "e4profile.toml").write_text(raised.value.details)
+    (model,) = load_config(find_config(tmp_path)).models
+    assert (model.name, model.build, model.inputs) == ("small", "net.py:build", ("1x3x32x32",))
+
+
+def test_a_folder_in_place_of_the_configuration_is_named(tmp_path: Path) -> None:
+    (tmp_path / "e4profile.toml").mkdir()
+    with pytest.raises(SettingError, match=r"e4profile\.toml: is a folder"):
+        find_config(tmp_path)
+
+
+def test_an_empty_name_is_called_empty(tmp_path: Path) -> None:
+    file = tmp_path / "e4profile.toml"
+    file.write_text('[[models]]\nname = ""\n')
+    with pytest.raises(SettingError, match="name: is empty"):
+        load_config(file)
