@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,22 @@ def parse_bytes(text: str) -> int:
     if size < 1:
         raise SettingError(f"{text!r} must be at least one byte")
     return size
+
+
+def binary_bytes(amounts: Sequence[int | None]) -> list[str | None]:
+    """Bytes as people write them, ``23.98 GiB``, with the digits that keep different amounts apart."""
+    for places in range(2, 7):
+        shown = [None if amount is None else _binary(amount, places) for amount in amounts]
+        if len(set(shown)) == len(set(amounts)):
+            break
+    return shown
+
+
+def _binary(amount: int, places: int) -> str:
+    for unit, size in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if amount >= size:
+            return f"{amount / size:.{places}f} {unit}"
+    return f"{amount} B"
 
 
 def torch_dtype(name: str) -> torch.dtype:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -54,7 +54,7 @@ def memory(
     """Predict parameters, gradients, optimiser state, saved-for-backward and peak bytes of a training step.
 
     Runs on the meta device: a network that would not fit needs no memory to be asked about. Exit code 1 when
-    closed form and measured saved bytes differ. Naming a file or package of yours runs its code.
+    closed form and measured saved bytes differ, or when nothing fits. Naming a file or package of yours runs its code.
     """
     check_format(output_format)
     from e4profile.errors import SettingError
@@ -90,7 +90,11 @@ def memory(
                 rows.append(fits_row(card, budget, optimiser, dtype, scalar))
             progress.step(card.name)
     if budget is not None:
-        emit(_fits_table(rows, dtype, optimiser), output_format, units)
+        exact = output_format in ("json", "csv") or units == "exact"
+        emit(_fits_table(rows, dtype, optimiser, exact), output_format, units)
+        if all(row["batch_size"] == 0 for row in rows):
+            note(f"nothing fits: no network trains on a single image in {fits}")
+            sys.exit(1)
         return
     emit(_memory_table(rows, dtype, optimiser, notes), output_format, units)
     if any(row["agrees"] is False for row in rows):
@@ -132,17 +136,22 @@ def _memory_table(rows: list[dict[str, Any]], dtype: str, optimiser: str, notes:
     )
 
 
-def _fits_table(rows: list[dict[str, Any]], dtype: str, optimiser: str) -> Table:
+def _fits_table(rows: list[dict[str, Any]], dtype: str, optimiser: str, exact: bool) -> Table:
+    from e4profile.memory_table import binary_bytes
     from e4profile.render.tables import Column, Table
 
+    kind: Literal["bytes", "text"] = "bytes" if exact else "text"
+    if not exact:
+        amounts = ("step_bytes", "next_step_bytes", "budget_bytes")
+        rows = [{**row, **dict(zip(amounts, binary_bytes([row[key] for key in amounts]), strict=True))} for row in rows]
     return Table(
         title=f"Largest batch of a training step, {dtype}, {optimiser}",
         columns=(
             Column("model", "model", "text", priority=100),
             Column("batch_size", "largest batch", "integer", priority=100),
-            Column("step_bytes", "needs", "bytes", priority=80),
-            Column("next_step_bytes", "one image more", "bytes", priority=60),
-            Column("budget_bytes", "budget", "bytes", priority=40),
+            Column("step_bytes", "needs", kind, priority=80),
+            Column("next_step_bytes", "one image more", kind, priority=60),
+            Column("budget_bytes", "budget", kind, priority=40),
         ),
         rows=tuple(rows),
         notes=(

@@ -102,7 +102,8 @@ def time(
     """Time forward, backward or the whole training step: median and interquartile range of raw samples.
 
     A model of your own may take several inputs and give several outputs. With --fits the batch is looked for: the
-    largest whose median stays within the time. Naming a file or package of yours runs its code.
+    largest whose median stays within the time; exit code 1 when nothing fits. Naming a file or package of yours
+    runs its code.
     """
     check_format(output_format)
     # the profiler's library writes its own progress to stderr unless told not to before it is loaded
@@ -132,7 +133,7 @@ def time(
     cards = targets(names(models), settings, inputs, arguments)
     other = None if against is None else targets([against], None, inputs if is_own(against) else None, None)[0]
     _check_files(out, html)
-    failed = False
+    failed = unfit = False
     # a breakdown writes its tables one by one, outside of what the loss prints
     loss_runs = nullcontext() if breakdown else own_loss_running(scalar)
     with loss_runs, on_interrupt(None if out is None else _finished(out)):
@@ -149,6 +150,9 @@ def time(
             tables = [table]
     if not breakdown:
         emit(tables[0], output_format, units)
+    if limit_s is not None and not any(row["batch_size"] for row in tables[0].rows):
+        note(f"nothing fits: no batch of any network stays within {fits}")
+        unfit = True
     if failed:
         note("not every network could be timed")
         sys.exit(1)
@@ -161,6 +165,8 @@ def time(
             where = described(environment())
         write_page(html, tables[0].title, tables, notes=[where])
         note(f"wrote {html}")
+    if unfit:
+        sys.exit(1)
 
 
 def _check_together(breakdown: bool, limit_s: float | None, given: dict[str, object]) -> None:

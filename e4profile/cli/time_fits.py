@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from e4profile.cli.time_runs import kept, timed
 from e4profile.render.tables import Column, Table
@@ -44,10 +44,57 @@ def fits_networks(
                 what = f"{full_name(card)} ({number} of {len(cards)}), {choice.pass_}"
                 found = _search(card, choice, rule, limit_s, out, partial(_tell, say, what))
                 rows.append(_row(card, choice, found, limit_s))
-                why = found.stopped or f"not even a batch of {found.batch_above} stays within the limit"
-                if found.stopped or found.largest is None:
-                    notes.append(f"{full_name(card)}, {choice.pass_}: {why}")
-    return _table(rows, limit_s, notes)
+                notes += [f"{full_name(card)}, {choice.pass_}: {why}" for why in _reasons(found, limit_s)]
+    return _table(rows, limit_s, [*_fastest(rows, limit_s), *_own_inputs(cards), *notes])
+
+
+def _reasons(found: FittingBatch, limit_s: float) -> list[str]:
+    """What the numbers of a row do not say."""
+    from e4profile.render.numbers import si
+
+    reasons = []
+    if found.stopped or found.largest is None:
+        reasons.append(found.stopped or f"not even a batch of {found.batch_above} stays within the limit")
+    for bound in found.undecided:
+        low, high = bound.interval_s
+        upwards = si(high, "s") if math.isfinite(high) else "any length"
+        whose = "largest" if bound is found.largest else "next"
+        reasons.append(
+            f"the interval of the {whose} batch ({bound.record.batch_size}), {si(low, 's')} to {upwards}, holds "
+            f"{si(limit_s, 's')}"
+        )
+    if found.jumps and found.largest is not None and found.above is not None:
+        times = found.above.record.median_s / found.largest.record.median_s
+        reasons.append(
+            f"a batch of {found.batch_above} takes {times:.2g} times as long as one of {found.batch_size}, more than "
+            "its images explain"
+        )
+    return reasons
+
+
+def _fastest(rows: Sequence[dict[str, object]], limit_s: float) -> list[str]:
+    """Of several networks, the one that serves the most images per second, for each pass."""
+    from e4profile.render.numbers import si
+
+    notes = []
+    for one in dict.fromkeys(str(row["pass"]) for row in rows):
+        rates = [(cast(float, row["images_per_s"]), row) for row in rows if row["pass"] == one and row["batch_size"]]
+        if len(rates) > 1:
+            rate, best = max(rates, key=lambda pair: pair[0])
+            notes.append(
+                f"most images per second within {si(limit_s, 's')}, {one}: {best['network']} with {rate:,.0f}, in "
+                f"batches of {best['batch_size']}"
+            )
+    return notes
+
+
+def _own_inputs(cards: Sequence[Target]) -> list[str]:
+    """That --input says nothing about cards, where it stands beside them."""
+    own = [card.name for card in cards if card.card is None]
+    kept = [f"{card.name} {'x'.join(map(str, card.card.input))}" for card in cards if card.card and not card.specs]
+    if not own or not kept:
+        return []
+    return [f"--input is that of {', '.join(own)}; cards keep their own images: {', '.join(kept)}"]
 
 
 def _tell(say: Callable[[str], None], what: str, batch: int) -> None:
@@ -92,6 +139,7 @@ def _row(card: Target, choice: Setting, found: FittingBatch, limit_s: float) -> 
         "low_s": low,
         "high_s": high if high is not None and math.isfinite(high) else None,
         "per_image_s": None if largest is None else largest.record.median_s / found.batch_size,
+        "images_per_s": None if largest is None else found.batch_size / largest.record.median_s,
         "batch_above": found.batch_above,
         "above_s": None if above is None else above.record.median_s,
         "limit_s": limit_s,
@@ -113,8 +161,8 @@ def _table(rows: list[dict[str, object]], limit_s: float, notes: list[str]) -> T
     ]
     if undecided:
         told.append(
-            f"within noise: in {undecided} of {len(rows)} rows an interval holds {si(limit_s, 's')}, or one image more "
-            "costs more than its share: another run may find another batch"
+            f"within noise: in {undecided} of {len(rows)} rows, for the reasons above, another run may find another "
+            "batch"
         )
     return Table(
         title=f"Largest batch within {si(limit_s, 's')}",
@@ -129,7 +177,8 @@ def _table(rows: list[dict[str, object]], limit_s: float, notes: list[str]) -> T
             Column("median_s", "median", "seconds", priority=90),
             Column("low_s", "from", "seconds", priority=70),
             Column("high_s", "to", "seconds", priority=70),
-            Column("per_image_s", "per image", "seconds", priority=50),
+            Column("per_image_s", "per image", "seconds", priority=98),
+            Column("images_per_s", "images per second", "ratio", "images/s", 96),
             Column("batch_above", "next batch", "integer", "next", 60),
             Column("above_s", "takes", "seconds", priority=60),
             Column("limit_s", "limit", "seconds", priority=10),

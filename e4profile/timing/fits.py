@@ -17,6 +17,9 @@ from e4profile.timing.statistics import median_interval
 LARGEST_BATCH = 1 << 16
 """No larger batch is tried."""
 
+LEAP = 1.5
+"""Two neighbours are measured again where the larger takes this many times its share: one may have been disturbed."""
+
 PRECISION = 100
 """A batch is found to one part in this many: no median is known better than that."""
 
@@ -97,13 +100,23 @@ class FittingBatch:
         return 0 if self.largest is None else self.largest.record.batch_size
 
     @property
+    def undecided(self) -> tuple[Bound, ...]:
+        """The bounds whose interval holds the limit."""
+        return tuple(bound for bound in (self.largest, self.above) if bound is not None and bound.within_noise)
+
+    @property
     def within_noise(self) -> bool:
         """Whether another run could decide otherwise: by an interval, or a jump that the images do not explain."""
+        return bool(self.undecided) or self.jumps
+
+    @property
+    def jumps(self) -> bool:
+        """Whether the next batch costs more than the share of its images."""
         if self.largest is not None and self.above is not None and 10 * self.batch_above_by <= self.batch_size:
             per_image_s = [bound.record.median_s / bound.record.batch_size for bound in (self.largest, self.above)]
             if per_image_s[1] > (1 + NOISY_SPREAD) * per_image_s[0]:
                 return True
-        return any(bound.within_noise for bound in (self.largest, self.above) if bound is not None)
+        return self.largest is not None and self.above is not None and _leaps(self.largest, self.above)
 
     @property
     def batch_above_by(self) -> int:
@@ -118,7 +131,9 @@ def largest_batch_within(
 
     Times are taken to grow with the batch. After doubling, the line through the two nearest measurements says where
     to look next; where that does not halve what is left, the middle. The search ends where one image more, of large
-    batches one per cent more, is too slow, or where the noise hides what lies between.
+    batches one per cent more, is too slow, or where the noise hides what lies between. Two neighbours of which the
+    larger takes far more than its images explain are measured again, and the faster measurement of each counts: what
+    disturbs a machine only makes it slower.
 
     Args:
         measure: times one batch.
@@ -148,19 +163,34 @@ def largest_batch_within(
             raise error from None
     if not lower.fits:
         return FittingBatch(None, lower, batch, measured)
-    upper: Bound | None = None
-    while upper is None:
-        if batch >= most:
-            return FittingBatch(lower, None, None, measured, f"no batch above {most} is tried")
-        batch = min(2 * batch, most)
-        try:
-            found = bound(batch)
-        except E4ProfileError as error:
-            if not out_of_memory(error):
-                raise
-            # what lies between is bounded by memory and not by time
-            return FittingBatch(lower, None, batch, measured, f"a batch of {batch} does not fit into memory")
-        lower, upper = (found, None) if found.fits else (lower, found)
+    again: set[int] = set()
+    while True:
+        upper: Bound | None = None
+        while upper is None:
+            if batch >= most:
+                return FittingBatch(lower, None, None, measured, f"no batch above {most} is tried")
+            batch = min(2 * batch, most)
+            try:
+                found = bound(batch)
+            except E4ProfileError as error:
+                if not out_of_memory(error):
+                    raise
+                # what lies between is bounded by memory and not by time
+                return FittingBatch(lower, None, batch, measured, f"a batch of {batch} does not fit into memory")
+            lower, upper = (found, None) if found.fits else (lower, found)
+        lower, upper = _narrowed(bound, lower, upper)
+        neighbours = {lower.record.batch_size, upper.record.batch_size}
+        if not _leaps(lower, upper) or neighbours <= again:
+            return FittingBatch(lower, upper, upper.record.batch_size, measured)
+        again |= neighbours
+        lower, upper = _faster(lower, bound(lower.record.batch_size)), _faster(upper, bound(upper.record.batch_size))
+        if not upper.fits:
+            return FittingBatch(lower, upper, upper.record.batch_size, measured)
+        lower, batch = upper, upper.record.batch_size
+
+
+def _narrowed(bound: Callable[[int], Bound], lower: Bound, upper: Bound) -> tuple[Bound, Bound]:
+    """The batch that fits and the one that does not, as near to each other as the search goes."""
     halve = False
     while upper.record.batch_size - lower.record.batch_size > max(1, lower.record.batch_size // PRECISION):
         if lower.within_noise and upper.within_noise:
@@ -169,7 +199,17 @@ def largest_batch_within(
         found = bound(_between(lower, upper, halve))
         lower, upper = (found, upper) if found.fits else (lower, found)
         halve = 2 * (upper.record.batch_size - lower.record.batch_size) > left
-    return FittingBatch(lower, upper, upper.record.batch_size, measured)
+    return lower, upper
+
+
+def _leaps(lower: Bound, upper: Bound) -> bool:
+    """Whether the larger of two batches takes far more than its images explain."""
+    share = upper.record.batch_size / lower.record.batch_size
+    return upper.record.median_s > LEAP * share * lower.record.median_s
+
+
+def _faster(first: Bound, second: Bound) -> Bound:
+    return min(first, second, key=lambda bound: bound.record.median_s)
 
 
 def _between(lower: Bound, upper: Bound, halve: bool) -> int:

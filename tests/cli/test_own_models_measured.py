@@ -239,9 +239,10 @@ def test_the_batch_that_fits_a_time(own: Run, tmp_path: Path) -> None:
     assert 0 < row["batch_size"] < row["batch_above"]
     assert row["median_s"] <= row["limit_s"] < row["above_s"]
     assert len(file.read_text().splitlines()) == row["measured"]
-    code, out, _ = own(*fits, "--fits", "1ns")
-    assert code == 0
+    code, out, err = own(*fits, "--fits", "1ns")
+    assert code == 1
     assert "not even a batch of 1 stays within the limit" in out
+    assert "nothing fits: no batch of any network stays within 1ns" in err
     for options, message in (
         (("--fits", "5"), "--fits: '5' is not a time such as 30ms"),
         (("--fits", "0ms"), "--fits: '0ms' must be longer than nothing"),
@@ -261,3 +262,9 @@ def test_memory_says_the_batch_or_looks_for_it(own: Run) -> None:
     (row,) = json.loads(out)
     assert code == 0
     assert row["step_bytes"] <= 2**20 < row["next_step_bytes"]
+    code, out, _ = own("memory", *OWN, "--fits", "1MiB", "--units", "exact")
+    assert (code, f"{row['step_bytes']:,} B" in out) == (0, True)
+    code, out, _ = own("memory", *OWN, "--fits", "1MiB")
+    assert (code, " MiB" in out, " B" in out) == (0, True, False)
+    code, out, err = own("memory", *OWN, "--fits", "1KiB")
+    assert (code, "nothing fits: no network trains on a single image in 1KiB" in err) == (1, True)

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from e4profile.cli.time_fits import _fastest, _reasons
 from e4profile.errors import E4ProfileError, SettingError
 from e4profile.timing import MeasurementError, Samples, StopRule, TimeRecord, Work, collect
 from e4profile.timing.fits import largest_batch_within, most_in_memory, out_of_memory, parse_seconds
@@ -105,6 +106,47 @@ def test_a_jump_that_the_images_do_not_explain_is_noise():
     assert largest_batch_within(jump, 0.03).within_noise
 
 
+@pytest.mark.parametrize(("disturbed", "expected"), [({21}, 30), ({21, 22}, 30), ({2}, 30), (set(), 30)])
+def test_a_batch_that_was_disturbed_is_measured_again(disturbed, expected):
+    asked = []
+
+    def measure(batch: int) -> TimeRecord:
+        asked.append(batch)
+        first = asked.count(batch) == 1
+        slower = 4 if first and batch in disturbed else 1
+        return record(batch, (0.001 * batch * slower,) * 10)
+
+    found = largest_batch_within(measure, 0.03)
+    assert found.batch_size == expected
+    assert found.measured == len(asked)
+    assert not found.jumps
+
+
+def test_a_leap_that_stays_is_told_and_measured_twice():
+    measure, asked = exact(lambda n: 0.001 * n if n <= 8 else 0.1 * n)
+    found = largest_batch_within(measure, 0.03)
+    assert (found.batch_size, found.batch_above) == (8, 9)
+    assert (asked.count(8), asked.count(9)) == (2, 2)
+    assert found.jumps
+    assert found.within_noise
+    assert found.undecided == ()
+
+
+def test_it_is_said_which_interval_holds_the_limit():
+    def measure(batch: int) -> TimeRecord:
+        spread = (0.8, 0.85, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2) if batch > 30 else (0.9, 0.95) + (1.0,) * 7
+        return record(batch, tuple(0.00095 * batch * share for share in spread))
+
+    found = largest_batch_within(measure, 0.03, most=40)
+    assert (found.batch_size, found.batch_above) == (31, 32)
+    assert [bound.record.batch_size for bound in found.undecided] == [31, 32]
+    quiet = largest_batch_within(lambda n: measure(n) if n > 30 else record(n, (0.00095 * n,) * 10), 0.0286)
+    assert [bound.record.batch_size for bound in quiet.undecided] == [31]
+    said = _reasons(quiet, 0.0286)
+    assert said[0].startswith("the interval of the next batch (31), 2")
+    assert said[0].endswith("holds 28.60 ms")
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [("30ms", 0.03), ("0.5s", 0.5), ("250us", 0.00025), ("250 µs", 0.00025), ("2min", 120.0), ("7ns", 7e-9)],
@@ -117,6 +159,16 @@ def test_times_have_units(text, seconds):
 def test_other_times_are_refused(text):
     with pytest.raises(SettingError, match="--fits"):
         parse_seconds(text)
+
+
+def test_the_network_that_serves_most_is_named_for_each_pass():
+    def row(network: str, pass_: str, batch: int, rate: float | None) -> dict[str, object]:
+        return {"network": network, "pass": pass_, "batch_size": batch, "images_per_s": rate}
+
+    rows = [row("a", "forward", 4, 400.0), row("b", "forward", 2, 1500.0), row("a", "step", 1, 9.0)]
+    told = "most images per second within 30.00 ms, forward: b with 1,500, in batches of 2"
+    assert _fastest([*rows, row("b", "step", 0, None)], 0.03) == [told]
+    assert _fastest(rows[2:], 0.03) == []
 
 
 def test_inputs_that_would_fill_the_memory_are_not_tried():
