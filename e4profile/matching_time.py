@@ -259,7 +259,7 @@ def _noisy(noise: Sequence[str], networks: int) -> list[str]:
     if not noise:
         return []
     more = f" (and {len(noise) - 1} more reasons in {networks} networks)" if len(noise) > 1 else ""
-    return [f"noisy: {noise[0]}{more}; the digits say less than they show"]
+    return [f"noisy: {noise[0]}{more}; the times are less certain than their digits"]
 
 
 def _against_macs(axis: Axis, chosen: Sequence[int], samples: Sequence[Samples], macs: VariantCost) -> list[str]:

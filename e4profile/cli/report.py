@@ -40,8 +40,10 @@ def report(
         note(text)
     if stale.differences:
         count = len(stale.differences)
-        listed = "".join(f"{name}\n" for name in stale.names)
-        sys.stdout.write("".join([listed, *(f"\n{text}\n" for text in stale.differences)]))
+        # which files first, then what changed in them
+        pairs = list(zip(stale.names, stale.differences, strict=True))
+        sys.stdout.write("".join(f"{name}: stale\n" if "\n" in text else f"{text}\n" for name, text in pairs))
+        sys.stdout.write("".join(f"\n{text}\n" for _, text in pairs if "\n" in text))
         files = "1 file is" if count == 1 else f"{count} files are"
         note(f"{out}: {files} not as made now; run: e4profile report")
         sys.exit(1)

@@ -41,10 +41,10 @@ def build_published(name: str) -> Published:
     if name == IMPLICIT:
         return Published(name, readable, exact, PageTable(f"table-{name}", readable), ())
     cells = cast("list[BuiltCell]", built)
-    # what a verdict opens on click needs no column, and of the notes only the tally stays below the rows
-    columns = tuple(column for column in readable.columns if column.key not in ("executed_macs", "card"))
+    # what a verdict opens on click needs no column, and of the notes the tally and the rules stay below the rows
+    columns = tuple(column for column in readable.columns if column.key != "executed_macs")
     rows = tuple({column.key: row[column.key] for column in columns} for row in readable.rows)
-    table = replace(readable, columns=columns, rows=rows, notes=readable.notes[:1])
+    table = replace(readable, columns=columns, rows=rows, notes=(*readable.notes[:1], *_rules(cells)))
     return Published(
         name,
         readable,
@@ -61,12 +61,18 @@ def _details(cell: BuiltCell) -> list[tuple[str, str]]:
     if cell.cell.compared:
         found.append(("network", _network(cell)))
     if cell.cell.convention is not None:
-        found.append(("counted", CONVENTIONS[cell.cell.convention].meaning))
+        found.append(("counted", f"by the convention {cell.cell.convention}"))
     if cell.executed_macs is not None:
         found.append(("executed MACs", f"{cell.executed_macs:,}"))
     if cell.rule_causes:
         found.append(("the rule", rule_note(cell).removeprefix(f"{cell.row.row}: ")))
     return found
+
+
+def _rules(cells: Sequence[BuiltCell]) -> list[str]:
+    """What the conventions of a table count, once each."""
+    used = dict.fromkeys(cell.cell.convention for cell in shown_cells(cells) if cell.cell.convention is not None)
+    return [f"convention {name}: {CONVENTIONS[name].meaning}" for name in used]
 
 
 def _network(cell: BuiltCell) -> str:

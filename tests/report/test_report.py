@@ -14,6 +14,7 @@ from page_sample import figure
 import e4profile.report.content as content
 from e4profile.cards import VERDICTS
 from e4profile.cli.main import main
+from e4profile.conventions import CONVENTIONS
 from e4profile.errors import SettingError
 from e4profile.layers import GroupConv2d
 from e4profile.plans import make_plan
@@ -265,3 +266,14 @@ def test_the_command_writes_checks_and_fails(
     shutil.rmtree(tmp_path / "reports")
     (tmp_path / "reports").write_text("")
     assert _run(monkeypatch, "report", "--out", out) == 2
+
+
+def test_a_published_row_names_its_card_and_a_rule_is_said_once() -> None:
+    page = build_published("separable-mnist").page
+    assert {row["card"] for row in page.table.rows} >= {"z2cnn", "g-p4cnn"}
+    meaning = CONVENTIONS["weights-at-output"].meaning
+    assert [meaning in note for note in page.table.notes].count(True) == 1
+    counted = {dict(details).get("counted") for details in page.details}
+    assert "by the convention weights-at-output" in counted
+    assert not any(meaning in text for details in page.details for _, text in details)
+    assert not any(row["verdict"] == "published" for row in page.table.rows)
