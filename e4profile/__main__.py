@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -25,6 +26,9 @@ def main() -> None:
     listens = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if listens:
         signal.signal(signal.SIGINT, _interrupted)
+        # registered first, so it runs last: behind it the interpreter gives the signal back to the system, whose
+        # default ends the process without an exit code although the result is out
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     from e4profile.cli.main import main as run
 
     try:
@@ -34,6 +38,10 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("\ne4profile: interrupted\n")
         sys.exit(_INTERRUPTED)
+    finally:
+        if listens:
+            # threads that are waited for, and what others do at the end, can still be interrupted
+            signal.signal(signal.SIGINT, _interrupted)
 
 
 if __name__ == "__main__":

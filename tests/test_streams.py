@@ -131,3 +131,21 @@ def test_the_entry_point_imports_next_to_nothing() -> None:
     code = "import sys; import e4profile.__main__; print([m for m in ('torch', 'typer', 'numpy') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signal")
+def test_ctrl_c_while_the_interpreter_ends_does_not_take_the_exit_code() -> None:
+    late = (
+        "import builtins, os, signal, sys\n"
+        "class Late:\n"
+        "    def __del__(self, kill=os.kill, process=os.getpid(), number=signal.SIGINT):\n"
+        "        kill(process, number)\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "builtins.late = Late()\n"
+        "sys.argv = ['e4profile', '--help']\n"
+        "from e4profile.__main__ import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", late], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "guard" in done.stdout
