@@ -263,6 +263,9 @@ def test_the_command_writes_checks_and_fails(
     captured = capsys.readouterr()
     assert captured.out == "tables/2.md: missing\n"
     assert "1 file is not" in captured.err
+    (tmp_path / "reports/tables/2.csv").write_text("one\ntwo\n")
+    assert _run(monkeypatch, "report", "--out", out, "--check") == 1
+    assert capsys.readouterr().out.startswith("tables/2.csv: stale\ntables/2.md: missing\n\n--- tables/2.csv\n")
     shutil.rmtree(tmp_path / "reports")
     (tmp_path / "reports").write_text("")
     assert _run(monkeypatch, "report", "--out", out) == 2
