@@ -21,10 +21,12 @@ docs: $(VENV)/.installed-dev
 	$(BIN)/python docs/refresh_readme.py
 	$(BIN)/python docs/generate_reference.py
 
+# Prints only. On a machine that does nothing else, `make bench OUT=reports/benchmarks` writes the records anew; then
+# `make docs`, whose page of measured times is made from them.
 bench: $(VENV)/.installed-dev
-	$(BIN)/python benchmarks/counting.py
-	$(BIN)/python benchmarks/aggregation.py
-	$(BIN)/python benchmarks/group_convolution.py
+	$(BIN)/python benchmarks/counting.py $(if $(OUT),--out $(OUT))
+	$(BIN)/python benchmarks/aggregation.py $(if $(OUT),--out $(OUT))
+	$(BIN)/python benchmarks/group_convolution.py $(if $(OUT),--out $(OUT))
 
 # A fresh Debian may ship Python without ensurepip; the error of venv then names the package to install.
 $(VENV)/bin/python:

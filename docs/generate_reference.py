@@ -141,7 +141,8 @@ def measured() -> str:
     runs = json.loads((folder / "aggregation.json").read_text(encoding="utf-8"))
     text = [
         "# Measured times of the aggregation\n",
-        "From the records in `reports/benchmarks`; `make bench` measures anew.\n",
+        "From the records in `reports/benchmarks`; `make bench` measures anew and prints, "
+        "`make bench OUT=reports/benchmarks` writes them.\n",
         "## Fused against unfold, multiply and sum\n",
         "Stencil generator and aggregation of one layer at batch 32. *reference* spells the aggregation out, *apart* "
         "fuses it, *together* fuses the generator too. A ratio is the reference's median wall time over the "

@@ -15,7 +15,8 @@ from e4profile.budget import (
     recipe_of,
     training_macs,
 )
-from e4profile.cards import find_card
+from e4profile.cards import all_cards, find_card
+from e4profile.cli.budget import _recipe
 from e4profile.cli.main import main
 from e4profile.counters.counted_step import count_training_step
 from e4profile.errors import SettingError, UnknownNameError
@@ -55,6 +56,19 @@ def test_the_cards_recipe_is_read():
     assert recipe_of("r18", find_card("r18").training, {"momentum": 0, "epochs": 1}) == Recipe(
         1, 128, 50000, "sgd"
     )
+
+
+def test_the_remedy_for_a_card_without_the_whole_recipe_works_as_it_stands():
+    lacking = 0
+    for card in all_cards().values():
+        try:
+            recipe_of(card.name, card.training)
+        except SettingError as error:
+            lacking += 1
+            (option, text) = str(error).partition("for example ")[2].split(" ")
+            assert option == "--recipe"
+            _recipe(card, [text])
+    assert lacking > 1
 
 
 def test_a_recipe_that_lacks_a_value_says_which_and_how_to_give_it():
