@@ -25,9 +25,13 @@ from e4profile.errors import SettingError, positive
 
 if TYPE_CHECKING:
     from e4profile.cards import Card
-    from e4profile.reconcile import Reconciliation, Row
+    from e4profile.reconcile import Reconciled, Reconciliation, Row
     from e4profile.render.tables import Table
     from e4profile.targets import Subject
+
+_SHOWN_VALUES = 4
+_WEAK = 0.05
+_UNITS = (("K", 1e3), ("M", 1e6), ("G", 1e9))
 
 
 def reconcile(
@@ -175,7 +179,7 @@ def reconcile_table(name: str, found: Reconciliation, limit: int, call: str | No
             }
             for match in found.matches[:limit]
         ]
-        title = f"{name}: what gives {'all of ' if found.figures > 1 else ''}{figures}, simplest first"
+        title = f"{name}: what gives {'all ' if found.figures > 1 else 'the '}{figures}, simplest first"
     else:
         columns.append(Column("worst", "worst figure off by %", "percent", "off by", 80))
         columns.append(Column("figure", "worst figure", "text", priority=20))
@@ -194,12 +198,60 @@ def reconcile_table(name: str, found: Reconciliation, limit: int, call: str | No
     if found.matches:
         best = found.matches[0]
         simplest = f"simplest: {changes_text(best.changes)}; {best.rule}; {best.rounding}"
+        notes = [*_values_note(best), *notes, _conclusion(found)]
         same = "; ".join(changes_text(changes) for changes in best.same[:3])
         notes.insert(0, simplest + (f"; the same counts with {same}" if same else ""))
         hidden = len(found.matches) - len(rows)
         if hidden > 0:
             notes.append(f"{hidden:,} more, less simple or as simple; see --limit")
+    else:
+        notes += _unit_hint(found)
     return Table(title, tuple(columns), tuple(rows), tuple(notes))
+
+
+def _values_note(best: Reconciled) -> list[str]:
+    """What the simplest explanation builds beside what is printed, for the rows of a few figures."""
+    from e4profile.reconcile.ranking import values_of
+
+    values = values_of(best.built, best.rule)
+    if len(values) > _SHOWN_VALUES:
+        return []
+    return ["it gives " + ", ".join(f"{one['quantity']} {one['built']:,} for {one['published']}" for one in values)]
+
+
+def _conclusion(found: Reconciliation) -> str:
+    """How much a match says, and what would say more."""
+    from e4profile.reconcile.ranking import changes_text
+
+    named = next((one for one in found.matches if one.rule.name not in (None, "macs")), None)
+    by_name = (
+        f"; a rule with a name among them: {named.rule.name}, with {changes_text(named.changes)}" if named else ""
+    )
+    if found.rows == 1 and found.chance_share > _WEAK:
+        return (
+            f"weak evidence: made-up figures match as well in {100 * found.chance_share:.0f}% of the draws; add "
+            f"published rows of the same table, with --rows-of CARD or --published{by_name}"
+        )
+    return f"chance explains such a match in {100 * found.chance_share:.1f}% of the draws at most{by_name}"
+
+
+def _unit_hint(found: Reconciliation) -> list[str]:
+    """Figures a thousand or more times too small have lost their unit."""
+    from e4profile.reconcile.ranking import values_of
+
+    if not found.nearest:
+        return []
+    near = found.nearest[0]
+    said = []
+    for one in values_of(near.built, near.rule):
+        text = str(one["published"])
+        if text[-1:].isdigit():
+            ratio = one["built"] / float(text.replace(",", ""))
+            unit = next((unit for unit, size in _UNITS if size / 30 < ratio < size * 30), "")
+            if unit and text + unit not in said:
+                said.append(text + unit)
+    return [f"a unit may be missing: did you mean {', '.join(said)}?"] if said else []
+
 
 
 def _space_notes(found: Reconciliation) -> list[str]:

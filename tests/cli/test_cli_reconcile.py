@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from program import Run
 
 FEW = ("--vary", "encoder_norm,reduction")
 
@@ -123,3 +124,18 @@ def test_an_interrupt_shows_what_was_searched(run, monkeypatch):
     code, out, _ = run("reconcile", "e4net", "--params", "18.8K", *FEW)
     assert code == 130
     assert "interrupted: 5 more architectures were not tried" in " ".join(out.split())
+
+
+def test_a_match_shows_what_it_builds_and_how_much_it_says(run: Run) -> None:
+    out = run("reconcile", "e4net", "--params", "18.8K", "--flops", "17M", "--limit", "2").out
+    assert out.startswith("e4net: what gives all 2 figures, simplest first\n")
+    assert "it gives params 18,886 for 18.8K, flops 17,640,160 for 17M" in out
+    assert "weak evidence: made-up figures match as well in 54% of the draws" in out
+    assert "a rule with a name among them: printed, with encoder_norm=True" in out
+
+
+def test_a_forgotten_unit_is_asked_for(run: Run) -> None:
+    out = run("reconcile", "e4net", "--params", "18.8", "--flops", "17", "--changes", "1").out
+    assert "a unit may be missing: did you mean 18.8K, 17M?" in out
+    out = run("reconcile", "e4net", "--params", "99.9K", "--flops", "17M", "--changes", "1").out
+    assert "a unit may be missing" not in out
