@@ -55,3 +55,8 @@ def test_no_error_is_set_beside_the_cost_of_another_row(run: Run, name: str) -> 
     for line, row in zip(lines, costs, strict=True):
         assert row["row"] in line
         assert errors[row["row"]] in line
+
+
+def test_a_caption_does_not_begin_with_another_number(run: Run) -> None:
+    out = run("table", "4", "-f", "latex").out
+    assert r"\caption{Costs of Table 4 of He et al. 2021, rebuilt: CIFAR." in out
