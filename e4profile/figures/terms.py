@@ -9,13 +9,15 @@ from typing import Any
 from torch import nn
 
 from e4profile.cards import Card
-from e4profile.conventions import MAC_KINDS
+from e4profile.conventions import CONVOLUTION, MAC_KINDS
 from e4profile.errors import SettingError
 from e4profile.figures.registry import drawn_name
 from e4profile.layers.base import layer_cost
 from e4profile.layers.containers import trace
 from e4profile.layers.group_conv import GroupConv2d
 from e4profile.layers.lifting import LiftingConv2d
+from e4profile.layers.stock import as_costed
+from e4profile.measure import Measurement
 from e4profile.targets import Subject, Target
 from e4profile.variants import VariantCounter
 
@@ -32,8 +34,9 @@ def default_models() -> tuple[str, ...]:
 def terms_rows(networks: Sequence[Subject]) -> list[dict[str, Any]]:
     """One row per network and named term with ``macs``, those of one image, and ``share`` of the network's.
 
-    A model of one's own is called with its own inputs; without a closed form of the whole its terms are the kinds of
-    what runs: convolution, linear, aggregation, attention.
+    A model of one's own is called with its own inputs. Without a closed form of the whole, layers that have one keep
+    their terms, at the shapes recorded from the run, and all else is named by the kind of what runs: convolution,
+    linear, aggregation, attention.
 
     Raises:
         SettingError: for a card's network with a part that has no closed form, or a network without MACs.
@@ -65,7 +68,25 @@ def _own_terms(target: Target) -> dict[str, int]:
     shape = target.example("meta").single_shape
     if measured.sizes == "topology" and shape is not None:
         return _by_topology(target.build(), shape)
+    if measured.sizes == "recorded" and not measured.differences:
+        return _by_recorded_shapes(target.build(), measured)
     return {kind: macs for kind, macs in measured.dispatch.operations.items() if kind in MAC_KINDS and macs}
+
+
+def _by_recorded_shapes(model: nn.Module, measured: Measurement) -> dict[str, int]:
+    """The terms of the layers that have a closed form, and the kinds of all else that runs."""
+    formed = {layer.path: layer for layer in measured.closed.layers}
+    found: Counter[str] = Counter()
+    seen_by_path = measured.dispatch.rolled_up(formed)
+    for path, seen in sorted(seen_by_path.items(), key=lambda item: item[0] not in formed):
+        module = model.get_submodule(path)
+        form = as_costed(module) if path in formed else None
+        # what no form names has its kind for a name
+        amounts = seen.operations if form is None else formed[path].terms
+        for term, macs in amounts.items():
+            if macs and (term if form is None else form.kinds.get(term, CONVOLUTION)) in MAC_KINDS:
+                found[term if form is None else _name(module, term)] += macs
+    return dict(found)
 
 
 def _by_topology(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, int]:
