@@ -128,7 +128,7 @@ def memory_row(  # noqa: PLR0917 - the options of one command
         notes.append(f"{full_name(card)}: what is saved {less}")
     formula = None
     if card.input is not None:
-        with suppress(SettingError):
+        with suppress(SettingError), card.running():
             formula = predict_saved(model, card.input, dtype=dtype).saved_bytes(step.batch_size)
     return {
         "agrees": None if formula is None else formula == step.saved_bytes,

@@ -213,7 +213,8 @@ def built_whole(target: Target) -> nn.Module:
     from torch.nn.parameter import is_lazy
 
     model = target.build()
-    lazy = [parameter for parameter in model.parameters() if is_lazy(parameter)]
+    with target.running():
+        lazy = [parameter for parameter in model.parameters() if is_lazy(parameter)]
     if lazy:
         example = target.example().map(lambda tensor: tensor.to(lazy[0].device))
         with target.guarded(), torch.no_grad():

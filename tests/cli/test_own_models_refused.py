@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -170,3 +171,19 @@ def test_a_refusal_is_one_line_that_says_what_to_write(own, arguments, message) 
     assert (code, out) == (2, "")
     assert message in err
     assert len([line for line in err.splitlines() if line != "imported"]) == 1
+
+
+@pytest.mark.parametrize("command", ["count", "memory"])
+def test_what_a_network_prints_while_it_is_walked_stays_off_the_data(
+    command: str, run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "loud.py").write_text(
+        "from torch import nn\n\nclass Net(nn.Conv2d):\n"
+        "    def named_modules(self, *args, **kwargs):\n        print('walked')\n"
+        "        return super().named_modules(*args, **kwargs)\n\n"
+        "    def train(self, mode=True):\n        print('switched')\n        super().train(mode)\n\n"
+        "def build():\n    return Net(3, 4, 3)\n"
+    )
+    done = run(command, f"{tmp_path / 'loud.py'}:build", "--input", "1x3x8x8", "--format", "json")
+    json.loads(done.out)
+    assert done.code == 0
