@@ -276,9 +276,10 @@ def test_the_command_sets_cards_and_own_models_side_by_side(command):
     assert rows["z2cnn"]["params"] == 25210
     assert {row["steps"] for row in rows.values()} == {6}
     _, out, _ = command("nets.py:Two", *inputs, *RECIPE, "--device", "cpu", "--max-run-time-s", "0.02")
+    out = " ".join(out.split())
     assert "because there is no closed form: nets.py:Two" in out
     assert "device hours" in out
-    assert "as live storages at 512-byte granularity, without workspaces." in " ".join(out.split())
+    assert "as live storages at 512-byte granularity, without workspaces." in out
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from e4profile.cli.options import Format, Html, Units, check_format, names, whole_numbers
+from e4profile.cli.options import (
+    MODEL,
+    Arguments,
+    Format,
+    Html,
+    Inputs,
+    Units,
+    check_format,
+    names,
+    whole_numbers,
+)
 from e4profile.cli.output import Progress, emit, note, on_interrupt
 
 if TYPE_CHECKING:
@@ -20,6 +30,26 @@ if TYPE_CHECKING:
 
 
 def sweep(
+    network: Annotated[
+        str | None,
+        typer.Argument(
+            help="A card or a model of your own whose arguments --vary names; without it the paper's grid.",
+            metavar=f"[{MODEL}]",
+        ),
+    ] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--vary",
+            help="An argument of that network with its values: width=8..64..8 or act=relu,gelu. Repeatable.",
+            metavar="ARGUMENT=VALUES",
+        ),
+    ] = None,
+    inputs: Inputs = None,
+    arguments: Arguments = None,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="With --vary: also the bytes of a training step at --batch-size.")
+    ] = False,
     group: Annotated[
         list[str] | None,
         typer.Option("--group", help="p4, p4m, z2, C2, D1, D2. Repeatable.", metavar="GROUP"),
@@ -63,10 +93,30 @@ def sweep(
     """Sweep E4 settings over r, s, k, width and group, with the G-CNN of the same topology as baseline.
 
     Without options: the paper's grid of the rot-MNIST network. Each finished setting is stored; the same
-    command again resumes.
+    command again resumes. With a network and --vary: every combination of its arguments' values, with parameters
+    and MACs (closed form for a card, dispatch count for a model of your own), stored nowhere. Naming your own file
+    or package imports it, which runs its code.
     """
     check_format(output_format)
-    from e4profile.errors import positive
+    from e4profile.errors import SettingError, positive
+
+    if network is not None or vary or inputs or arguments or memory:
+        if network is None:
+            raise SettingError("--vary, --input, --arg and --memory need a network: sweep NAME --vary width=8")
+        grid = {
+            "--group": group, "--model": model, "-r": reduction, "-s": slices, "-k": kernel, "--width": width,
+            "--out": out, "--html": html,
+        }  # fmt: skip
+        if unwanted := [option for option, value in grid.items() if value]:
+            raise SettingError(f"sweep {network}: {', '.join(unwanted)} belongs to the grid of cards; use --vary here")
+        positive(**{"--batch-size": batch_size})
+        from e4profile.cli.varied_sweep import sweep_one_network
+
+        sweep_one_network(
+            network, vary or [], inputs, arguments, memory=memory, time=time, batch_size=batch_size, device=device,
+            output_format=output_format, units=units,
+        )  # fmt: skip
+        return
     from e4profile.plans import DEFAULT_MODELS, make_plan
     from e4profile.sweeps import Sweep
     from e4profile.tables.sweep import sweep_table

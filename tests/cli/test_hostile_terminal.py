@@ -37,7 +37,7 @@ def test_an_encoding_without_our_signs_shows_escapes(tmp_path):
     ("arguments", "message"),
     [
         (("models", "deep.toml"), "nested too deeply"),
-        (("count", "e4net", "--set", "encoder_norm=False"), "encoder_norm (='False') must be true or false"),
+        (("count", "e4net", "--set", "encoder_norm=no"), "encoder_norm (='no') must be true or false"),
         (("count", "e4net", "--units", "x"), "unknown units 'x'"),
         (("count", "e4net", "--counter", ","), "names nothing"),
         (("time", ","), "names nothing"),

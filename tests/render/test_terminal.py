@@ -261,10 +261,10 @@ def test_no_line_is_wider_than_asked(table: Table, width: int, units: str, color
     assert text == render(table, "table", width=width, units=units, color=color)
     bare = re.sub(r"\x1b\[[0-9;]*m", "", text)
     assert max(map(cell_len, bare.split("\n"))) <= width
-    # Below the rule every row has at least its line, and no text is cut.
+    # Below the rule every row with text has at least its line, and no text is cut.
     lines = bare.split("\n")
     rule = next(i for i, line in enumerate(lines) if line and set(line) == {"─"})
-    assert all(lines[rule + 1 : rule + 1 + len(table.rows)]) or not any(map(has_text, table.rows))
+    assert len([line for line in lines[rule + 1 :] if line]) >= sum(map(has_text, table.rows))
     assert lines[-1] == ""
 
 
