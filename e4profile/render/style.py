@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from e4profile.conventions import convention
 from e4profile.errors import SettingError
 from e4profile.render.files import replace_file
+from e4profile.render.svg import numbered_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -272,7 +273,8 @@ def _save(plot: Plot, folder: Path, formats: Sequence[str]) -> list[Path]:
     writer = csv.DictWriter(table, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(plot.data)
-    contents = {"svg": svg.getvalue(), "png": png.getvalue(), "csv": table.getvalue().encode()}
+    drawing = numbered_names(svg.getvalue().decode("utf-8")).encode()
+    contents = {"svg": drawing, "png": png.getvalue(), "csv": table.getvalue().encode()}
     chosen = {ending: content for ending, content in contents.items() if ending in formats}
     paths = {folder / f"{plot.name}.{ending}": content for ending, content in chosen.items()}
     for path, content in paths.items():
