@@ -10,6 +10,7 @@ sweep: $(VENV)/.installed
 # two workers on one thread each: their small tensors gain nothing from more threads, which only wait for each other
 test: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q
 

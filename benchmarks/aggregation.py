@@ -28,8 +28,8 @@ import torch.nn.functional as F
 from allocators import ALLOCATORS, run_under, sample_count
 from torch.profiler import ProfilerActivity, profile
 
-from e4profile.environment import environment
 from e4profile.ops import aggregate, aggregate_reference, generate_and_aggregate
+from e4profile.witnesses.environment import environment
 
 # c, A, k, s, r, size: the layers of the published networks that spend most time in the aggregation.
 SIZES = {

@@ -18,14 +18,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from e4profile.cards import find_card
-from e4profile.counters.closed_form import count_closed_form
-from e4profile.counters.dispatch import count_dispatch
-from e4profile.counters.fvcore_counter import count_fvcore
-from e4profile.environment import environment
 from e4profile.layers import E4Conv2d
+from e4profile.layers.terms import compile_expression, total
+from e4profile.networks.cards import find_card
 from e4profile.symbols import A_K, A_V, A, c_in, c_out, h, h_out, k, r, s, w, w_out
-from e4profile.terms import compile_expression, total
+from e4profile.witnesses.counts.closed_form import count_closed_form
+from e4profile.witnesses.counts.dispatch import count_dispatch
+from e4profile.witnesses.counts.fvcore_counter import count_fvcore
+from e4profile.witnesses.environment import environment
 
 REPEATS = 7
 SETTINGS = 1_000_000

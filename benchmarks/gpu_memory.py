@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from e4profile.gpu_records import FILE, cards_with_gpu_memory, measure_gpu_memory
-from e4profile.records import RecordStore
+from e4profile.records.gpu_records import FILE, cards_with_gpu_memory, measure_gpu_memory
+from e4profile.records.store import RecordStore
 
 
 def main() -> None:

@@ -21,8 +21,8 @@ import torch
 from allocators import ALLOCATORS, run_under, sample_count
 from torch import nn
 
-from e4profile.environment import environment
 from e4profile.layers import GroupConv2d
+from e4profile.witnesses.environment import environment
 
 # (fields, group, map size): stages of p4-R18 and of p4m-R18, from the widest maps to the most fields
 SIZES = ((32, "p4", 32), (128, "p4", 8), (256, "p4", 4), (44, "p4m", 16), (176, "p4m", 4))

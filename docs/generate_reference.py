@@ -44,7 +44,7 @@ def commands() -> str:
 
 def cards() -> str:
     """How to write a card, its fields, and every shipped card."""
-    from e4profile.cards import Card, Cell, PublishedRow, all_cards
+    from e4profile.networks.cards import Card, Cell, PublishedRow, all_cards
 
     guide = (DOCS.parent / "models" / "README.md").read_text(encoding="utf-8")
     text = [guide.rstrip() + "\n"]
@@ -60,10 +60,9 @@ def cards() -> str:
 
 def records() -> str:
     """The line of the store, its kinds, and the environment that it keeps."""
-    from e4profile import records as store
-    from e4profile.environment import environment
-    from e4profile.guard import baseline
-    from e4profile.timing import TimeRecord
+    from e4profile.records import baseline, store
+    from e4profile.witnesses.environment import environment
+    from e4profile.witnesses.timing import TimeRecord
 
     kinds = sorted(_record_kinds())
     return "\n".join(
@@ -83,9 +82,9 @@ def records() -> str:
 
 def _record_kinds() -> Iterator[tuple[str, str]]:
     """The modules that declare the kind of a record, and the default kind."""
-    from e4profile.records import Record
+    from e4profile.records.store import Record
 
-    yield str(Record.__dataclass_fields__["kind"].default), "e4profile.sweeps"
+    yield str(Record.__dataclass_fields__["kind"].default), "e4profile.questions.sweep.sweeps"
     package = DOCS.parent / "e4profile"
     for file in package.rglob("*.py"):
         if kind := re.search(r'^KIND = "(\w+)"', file.read_text(encoding="utf-8"), re.MULTILINE):
@@ -116,7 +115,7 @@ def conventions() -> str:
 
 def layers() -> str:
     """Every layer's named terms."""
-    from e4profile.formulas import find_layer, formula_text, layer_names
+    from e4profile.questions.formula.formulas import find_layer, formula_text, layer_names
 
     text = [
         "# Layers and their formulas\n",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor, nn
 
-    from e4profile.measure import Measurement
+    from e4profile.witnesses.counts.measure import Measurement
 
     Model = str | nn.Module
     Inputs = Sequence[Any] | Mapping[str, Any] | Tensor
@@ -53,7 +53,7 @@ def count(
     """
     import pandas as pd
 
-    from e4profile.counts import count_columns, count_rows
+    from e4profile.questions.count.rows import count_columns, count_rows
 
     measured = _measure(model, input_shape, counters, batch_size, arguments)
     frame = pd.DataFrame(count_rows(measured, counters, convention), columns=count_columns(counters))
@@ -89,10 +89,10 @@ def _measure(
     batch_size: int,
     arguments: dict[str, Any],
 ) -> Measurement:
-    from e4profile.cards import find_card
     from e4profile.errors import SettingError
-    from e4profile.measure import measure, measure_module
-    from e4profile.targets import Target, is_own, resolve
+    from e4profile.networks.cards import find_card
+    from e4profile.subjects.subject import Target, is_own, resolve
+    from e4profile.witnesses.counts.measure import measure, measure_module
 
     if isinstance(model, str) and not is_own(model):
         return measure(find_card(model).with_arguments(arguments), counters, batch_size)
@@ -123,7 +123,7 @@ def register_operator(name: str, formula: Callable[..., Mapping[str, int]]) -> N
         SettingError: for a name without a namespace. When the operator runs, UnknownNameError for a kind that no
             convention knows, SettingError for an amount that is not a whole number.
     """
-    from e4profile.counters import ledger
+    from e4profile.witnesses.counts import ledger
 
     ledger.register_operator(name, formula)
 
@@ -134,7 +134,7 @@ def register_free(name: str, family: str = "registered") -> None:
     Raises:
         SettingError: for a name without a namespace.
     """
-    from e4profile.counters import ledger
+    from e4profile.witnesses.counts import ledger
 
     ledger.register_free(name, family)
 
@@ -170,9 +170,9 @@ def sweep(
     """
     import pandas as pd
 
-    from e4profile.plans import make_plan
-    from e4profile.records import RecordStore
-    from e4profile.sweeps import COLUMNS, Sweep
+    from e4profile.questions.sweep.plans import make_plan
+    from e4profile.questions.sweep.sweeps import COLUMNS, Sweep
+    from e4profile.records.store import RecordStore
 
     models, group = ([value] if isinstance(value, str) else value for value in (models, group))
     plan = make_plan(
@@ -218,7 +218,7 @@ def check(
     """
     import pandas as pd
 
-    from e4profile.checks import run_checks
+    from e4profile.questions.check.checks import run_checks
 
     names, inputs = ([value] if isinstance(value, str) else value for value in (names, inputs))
     results = list(run_checks(names, random, seed, inputs, arguments))
@@ -265,11 +265,11 @@ def check_equivariance(
     """
     import pandas as pd
 
-    from e4profile.equivariance_rows import report_rows
     from e4profile.errors import SettingError
-    from e4profile.measure import example_for
-    from e4profile.targets import resolve
-    from e4profile.witness_equivariance import witness
+    from e4profile.questions.equivariance.rows import report_rows
+    from e4profile.subjects.subject import resolve
+    from e4profile.witnesses.counts.measure import example_for
+    from e4profile.witnesses.equivariance.witness import witness
 
     options: dict[str, Any] = {
         "group": group, "dtype": dtype, "train_steps": train_steps, "field_in": field_in, "field_out": field_out,

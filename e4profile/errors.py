@@ -1,10 +1,12 @@
-"""Errors whose text is written for the person at the keyboard: one line, the value, the remedy."""
+"""Errors written for the person at the keyboard: one line, the value, the remedy. And files read as text."""
 
 from __future__ import annotations
 
+import codecs
 import difflib
 from collections.abc import Iterable
 from itertools import islice
+from pathlib import Path
 
 
 class E4ProfileError(Exception):
@@ -57,3 +59,26 @@ def positive(**values: int) -> None:
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise SettingError(f"{name} (={value!r}) must be a positive integer")
+
+
+_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+
+
+def decode(content: bytes) -> str:
+    """Bytes as text, as other programs write it: UTF-8 with or without a byte order mark, or UTF-16 with one.
+
+    Raises:
+        UnicodeDecodeError: for bytes that are neither.
+    """
+    encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
+    return content.decode(encoding)
+
+
+def read_text(file: Path) -> str:
+    """A file's text.
+
+    Raises:
+        OSError: when it cannot be read.
+        UnicodeDecodeError: when it is no text.
+    """
+    return decode(file.read_bytes())

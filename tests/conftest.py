@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import own_model_nets
 import pytest
 from own_nets import NET, write
 from program import Run, caller
@@ -23,3 +26,12 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("COLUMNS", raising=False)
     return caller(capsys, monkeypatch)
+
+
+@pytest.fixture
+def own(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Run]:
+    """The program in a folder with ``net.py``, networks of one's own."""
+    monkeypatch.delitem(sys.modules, "net", raising=False)
+    own_model_nets.write(tmp_path, own_model_nets.NET)
+    yield run
+    sys.modules.pop("net", None)

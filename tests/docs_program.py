@@ -52,9 +52,9 @@ def serve(address: str) -> NoReturn:
     import rich.console  # noqa: F401
 
     import e4profile
-    import e4profile.formulas
-    import e4profile.guard.run
-    import e4profile.witness_equivariance
+    import e4profile.questions.formula.formulas
+    import e4profile.questions.guard.run
+    import e4profile.witnesses.equivariance.witness
     from e4profile.cli.main import main
     from e4profile.layers import E4Conv2d
 

@@ -9,7 +9,7 @@ from torch import nn
 
 import e4profile
 from e4profile import SettingError, UnknownNameError, check, count, sweep
-from e4profile.sweeps import COLUMNS
+from e4profile.questions.sweep.sweeps import COLUMNS
 
 
 def test_count_a_card() -> None:

@@ -21,10 +21,10 @@ def test_the_reference_is_fresh():
 def test_it_is_complete():
     from typer.main import get_command
 
-    from e4profile.cards import all_cards
     from e4profile.cli.main import app
     from e4profile.conventions import CONVENTIONS
-    from e4profile.formulas import layer_names
+    from e4profile.networks.cards import all_cards
+    from e4profile.questions.formula.formulas import layer_names
 
     pages = {file.stem: file.read_text(encoding="utf-8") for file in (ROOT / "docs" / "reference").glob("*.md")}
     for name in get_command(app).commands:

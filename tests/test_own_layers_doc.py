@@ -11,10 +11,10 @@ import pytest
 import torch
 
 import e4profile
-from e4profile.checks import run_checks
 from e4profile.cli.main import main
-from e4profile.counters import ledger
-from e4profile.counters.dispatch import count_dispatch
+from e4profile.questions.check.checks import run_checks
+from e4profile.witnesses.counts import ledger
+from e4profile.witnesses.counts.dispatch import count_dispatch
 
 TEXT = (Path(__file__).resolve().parent.parent / "docs" / "own_layers.md").read_text(encoding="utf-8")
 SWEEP, LAYER, OPERATOR = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)

@@ -46,7 +46,7 @@ def test_the_wheel_holds_the_package_and_every_card_and_nothing_else(wheel: Path
     assert {Path(name).name for name in names if name.startswith("e4profile/models/")} >= cards
     assert {name.split("/")[0].partition("-")[0] for name in names} == {"e4profile"}
     assert "e4profile/py.typed" in names
-    assert not [name for name in names if "__pycache__" in name or name.endswith("models/__init__.py")]
+    assert not [name for name in names if "__pycache__" in name or name == "e4profile/models/__init__.py"]
 
 
 def test_the_sdist_holds_all_that_its_readme_and_its_tests_name(sdist: Path) -> None:

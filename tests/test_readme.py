@@ -29,8 +29,8 @@ def test_python_blocks_run(block):
 def test_shell_lines_name_commands_and_cards_that_exist():
     from typer.main import get_command
 
-    from e4profile.cards import all_cards
     from e4profile.cli.main import app
+    from e4profile.networks.cards import all_cards
 
     commands = get_command(app).commands
     lines = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]

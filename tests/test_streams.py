@@ -62,7 +62,7 @@ def test_what_is_written_past_python_stays_off_stdout(tmp_path: Path, command: t
 def test_stdout_is_given_back() -> None:
     code = """
         import os, sys
-        from e4profile.guest import Guest
+        from e4profile.subjects.guest import Guest
 
         guest = Guest("somebody")
         for error in (None, ValueError, KeyboardInterrupt):
@@ -108,7 +108,7 @@ INTERRUPTED = """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of another system")
-@pytest.mark.parametrize("module", ["e4profile.cli.main", "typer", "e4profile.cli.count"])
+@pytest.mark.parametrize("module", ["e4profile.cli.main", "typer", "e4profile.questions.count.command"])
 def test_an_interrupt_amid_the_imports_is_one_line(module: str) -> None:
     code = dedent(INTERRUPTED).replace("{ignore}", "pass")
     # a shell's background jobs ignore interrupts, and so would what they start

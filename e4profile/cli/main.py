@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-import e4profile.cli
+import e4profile.questions
 from e4profile.errors import E4ProfileError
 
 app = typer.Typer(
@@ -54,11 +54,10 @@ def _program(
         sys.stdout.write(context.get_help() + "\n")
 
 
-# a command is one file: finding the files means that no list needs an entry for a new one
-for _module in iter_modules(e4profile.cli.__path__, "e4profile.cli."):
-    _command = import_module(_module.name)
-    if hasattr(_command, "register"):
-        _command.register(app)
+# a question is one folder: finding the folders means that no list needs an entry for a new one
+for _room in iter_modules(e4profile.questions.__path__, "e4profile.questions."):
+    if _room.ispkg:
+        import_module(f"{_room.name}.command").register(app)
 
 SUMMARY_COLUMNS = 60
 """What the list of commands has room for beside a name, at 80 columns."""

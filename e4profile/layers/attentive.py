@@ -18,8 +18,8 @@ from e4profile.conventions import ATTENTION
 from e4profile.errors import SettingError, positive
 from e4profile.groups import GroupLike, as_group
 from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps, window_size
+from e4profile.layers.terms import Terms
 from e4profile.symbols import A, c_in, c_out, h, h_out, k, k_gate, r, w, w_out
-from e4profile.terms import Terms
 
 
 def _saved(sources: sp.Expr) -> Terms:

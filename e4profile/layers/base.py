@@ -13,7 +13,7 @@ from e4profile.conventions import CONVOLUTION, convention
 from e4profile.errors import SettingError
 from e4profile.layers.constants import ConstantTables
 from e4profile.layers.peak import Timeline
-from e4profile.terms import Terms, evaluate
+from e4profile.layers.terms import Terms, evaluate
 
 Shape: TypeAlias = tuple[int, ...]
 Dimensions: TypeAlias = Mapping[sp.Symbol, int]

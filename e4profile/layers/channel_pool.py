@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from e4profile.errors import SettingError, positive
 from e4profile.layers.base import Dimensions, Shape, check_maps
+from e4profile.layers.terms import Terms
 from e4profile.symbols import is_shared_out, n_in, n_out
-from e4profile.terms import Terms
 
 
 def channel_parts(channels: int, pool_sizes: Sequence[int], ratio: Sequence[int] | None = None) -> list[int]:

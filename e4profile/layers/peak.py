@@ -18,7 +18,7 @@ import sympy as sp
 
 from e4profile.errors import SettingError
 from e4profile.layers.saved import COMPUTE
-from e4profile.terms import Terms
+from e4profile.layers.terms import Terms
 
 
 @dataclass(frozen=True)

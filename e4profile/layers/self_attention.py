@@ -20,8 +20,8 @@ from e4profile.groups import GroupLike, as_group
 from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps
 from e4profile.layers.positions import PositionEmbedding
 from e4profile.layers.saved import FLAG
+from e4profile.layers.terms import Terms
 from e4profile.symbols import A, D, H, P, c_in, c_out, h, k, n_hidden, w
-from e4profile.terms import Terms
 
 RelativeIndex = Literal["published", "equivariant"]
 

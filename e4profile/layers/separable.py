@@ -24,8 +24,8 @@ from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, c
 from e4profile.layers.grid import window_reason
 from e4profile.layers.separable_peak import SEPARABLE
 from e4profile.layers.summary_tool import CountedAgain
+from e4profile.layers.terms import Terms
 from e4profile.symbols import A, c_in, c_out, c_spatial, h, h_out, has_bias, is_dense, k, w, w_out
-from e4profile.terms import Terms
 
 Kind = Literal["g", "gc"]
 Execution = Literal["factored", "naive"]

@@ -26,6 +26,7 @@ from e4profile.layers.steerable_basis import (
     pair_index,
     sampled_basis,
 )
+from e4profile.layers.terms import evaluate
 from e4profile.symbols import (
     A_in,
     A_out,
@@ -41,7 +42,6 @@ from e4profile.symbols import (
     w,
     w_out,
 )
-from e4profile.terms import evaluate
 
 FieldName = Literal["trivial", "regular"]
 

@@ -14,6 +14,7 @@ from e4profile.conventions import BATCH_NORM, CONVOLUTION, GROUP_NORM, LINEAR
 from e4profile.errors import SettingError
 from e4profile.layers.base import Costed, Dimensions, Shape, check_maps, window_size
 from e4profile.layers.saved import INDEX, MASK, STATISTICS
+from e4profile.layers.terms import Terms
 from e4profile.symbols import (
     c_in,
     c_out,
@@ -31,7 +32,6 @@ from e4profile.symbols import (
     w,
     w_out,
 )
-from e4profile.terms import Terms
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from typing import ClassVar
 from e4profile.conventions import BELOW_DEPTH, CONTAINER_WEIGHT, NORM_KINDS, NORM_WEIGHT
 from e4profile.layers.base import Cost, Dimensions, Shape, layer_cost
 from e4profile.layers.containers import Chain, Step
+from e4profile.layers.terms import Terms
 from e4profile.symbols import N_inside, Q_inside, W_inside
-from e4profile.terms import Terms
 
 
 class ChargedChain(Chain):

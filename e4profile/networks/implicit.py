@@ -1,7 +1,7 @@
 """The plain CNNs of Khetan et al. 2021, Implicit Equivariance in Convolutional Networks, section 4.
 
-Nothing in them turns: equivariance is asked for by the training loss (``e4profile.implicit``), which compares
-the maps after the *tapped* modules. In the released networks the last tapped maps also reach the classifier
+Nothing in them turns: equivariance is asked for by the training loss (``witnesses.equivariance.implicit``), which
+compares the maps after the *tapped* modules. In the released networks the last tapped maps also reach the classifier
 through the maximum over channel groups, so the classifier's size depends on the pool sizes.
 """
 

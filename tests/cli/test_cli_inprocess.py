@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from program import Run
 
-from e4profile.sweeps import COLUMNS
+from e4profile.questions.sweep.sweeps import COLUMNS
 
 TINY = ("-r", "1", "-s", "1,2", "-k", "3", "--width", "2", "--no-plots")
 CARD = 'name = "x"\nnetwork = "rot_mnist"\ninput = [1, 28, 28]\n[arguments]\ngroup = "p4"\nwidth = 2\n'

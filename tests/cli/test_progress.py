@@ -8,7 +8,7 @@ import sys
 import pytest
 from program import Run
 
-from e4profile.cli.output import Progress
+from e4profile.questions.output import Progress
 
 
 class Terminal(io.StringIO):

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
-from e4profile.counters.dispatch import count_dispatch
-from e4profile.equivariance import equivariance_errors, randomise
 from e4profile.errors import SettingError
 from e4profile.groups import as_group
 from e4profile.layers.attentive import AttentiveGroupConv2d, AttentiveLiftingConv2d
+from e4profile.witnesses.counts.dispatch import count_dispatch
+from e4profile.witnesses.equivariance.layers import equivariance_errors, randomise
 
 
 def turned(weight, s):

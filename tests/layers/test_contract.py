@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from e4profile.conventions import MAC_KINDS, NORM_KINDS
-from e4profile.counters.dispatch import count_dispatch
-from e4profile.equivariance import equivariance_errors, randomise
 from e4profile.groups import GRID_EXACT
 from e4profile.layers import LAYERS
+from e4profile.witnesses.counts.dispatch import count_dispatch
+from e4profile.witnesses.equivariance.layers import equivariance_errors, randomise
 
 CASES = [
     pytest.param(layer, sample, group, id=f"{name}-{index}-{group.name}")

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from e4profile.conventions import AGGREGATION, MAC_KINDS, NORM_KINDS
-from e4profile.counters.dispatch import count_dispatch
-from e4profile.equivariance import equivariance_errors, randomise
 from e4profile.errors import SettingError
 from e4profile.groups import GRID_EXACT, Group
 from e4profile.layers import E4Conv2d
+from e4profile.witnesses.counts.dispatch import count_dispatch
+from e4profile.witnesses.equivariance.layers import equivariance_errors, randomise
 
 
 def divisors(n: int) -> list[int]:

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from e4profile.counters.dispatch import count_dispatch
 from e4profile.groups import GRID_EXACT, Group
 from e4profile.layers import GroupConv2d, LiftingConv2d
+from e4profile.witnesses.counts.dispatch import count_dispatch
 
 exact = pytest.mark.parametrize("group", GRID_EXACT, ids=str)
 kernels = pytest.mark.parametrize("kernel", [1, 2, 3, 4, 5])

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from e4profile.conventions import ATTENTION_NAIVE, MAC_KINDS, NORM_KINDS
-from e4profile.counters.dispatch import count_dispatch
-from e4profile.equivariance import equivariance_errors, randomise
 from e4profile.errors import SettingError
 from e4profile.groups import Group, as_group
 from e4profile.layers.layer_norm import FieldLayerNorm
 from e4profile.layers.positions import turned_positions
 from e4profile.layers.self_attention import GroupSelfAttention2d, LiftingSelfAttention2d
 from e4profile.layers.space import SpatialCrop, SpatialSum
+from e4profile.witnesses.counts.dispatch import count_dispatch
+from e4profile.witnesses.equivariance.layers import equivariance_errors, randomise
 
 
 def position_features(network, coordinate):

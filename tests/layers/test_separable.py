@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from e4profile.conventions import EXPANSION, MAC_KINDS
-from e4profile.counters.closed_form import count_closed_form
-from e4profile.counters.dispatch import count_dispatch
-from e4profile.equivariance import equivariance_errors, randomise
 from e4profile.errors import SettingError
 from e4profile.groups import GRID_EXACT
 from e4profile.layers import GroupConv2d
 from e4profile.layers.separable import SeparableConv2d, SeparableGroupConv2d
+from e4profile.witnesses.counts.closed_form import count_closed_form
+from e4profile.witnesses.counts.dispatch import count_dispatch
+from e4profile.witnesses.equivariance.layers import equivariance_errors, randomise
 
 SETTINGS = st.fixed_dictionaries(
     {

@@ -14,8 +14,6 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from e4profile.conventions import EXPANSION, EXPANSION_REFERENCE
-from e4profile.counters.dispatch import count_dispatch
-from e4profile.equivariance import randomise
 from e4profile.errors import SettingError, UnknownNameError
 from e4profile.groups import as_group
 from e4profile.layers import SteerableConv2d
@@ -27,6 +25,8 @@ from e4profile.layers.steerable_basis import (
     kernel_functions,
     sampled_basis,
 )
+from e4profile.witnesses.counts.dispatch import count_dispatch
+from e4profile.witnesses.equivariance.layers import randomise
 
 BASIS_SIZES = {1: 1, 3: 6, 5: 11, 7: 18, 9: 31}
 FIELDS = ("regular", "trivial")

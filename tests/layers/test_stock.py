@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from e4profile.conventions import MAC_KINDS, NORM_KINDS
-from e4profile.counters.closed_form import count_closed_form, printed_form
-from e4profile.counters.dispatch import count_dispatch
 from e4profile.errors import SettingError
 from e4profile.layers import Chain, GroupConv2d, Residual, trace
 from e4profile.layers.stock import STOCK, as_costed
+from e4profile.witnesses.counts.closed_form import count_closed_form, printed_form
+from e4profile.witnesses.counts.dispatch import count_dispatch
 
 MAPS, FLAT = (2, 4, 9, 7), (2, 6)
 CASES = [

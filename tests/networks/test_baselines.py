@@ -9,21 +9,21 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from e4profile.cards import find_card
 from e4profile.conventions import ATTENTION, ATTENTION_NAIVE, CONVOLUTION, LINEAR, MAC_KINDS, NORM_KINDS
-from e4profile.counters.closed_form import count_closed_form
-from e4profile.counters.dispatch import count_dispatch
-from e4profile.counters.fvcore_counter import count_fvcore
-from e4profile.equivariance import equivariance_errors, randomise
 from e4profile.errors import SettingError
 from e4profile.groups import as_group
 from e4profile.layers.base import layer_cost
 from e4profile.layers.containers import trace
 from e4profile.networks import NETWORKS
 from e4profile.networks.alpha_p4_cnn import alpha_p4_cnn
+from e4profile.networks.cards import find_card
 from e4profile.networks.p4_cnn import p4_cnn
 from e4profile.networks.p4_sa import p4_sa
-from e4profile.published import agrees_rounded, agrees_truncated
+from e4profile.networks.published import agrees_rounded, agrees_truncated
+from e4profile.witnesses.counts.closed_form import count_closed_form
+from e4profile.witnesses.counts.dispatch import count_dispatch
+from e4profile.witnesses.counts.fvcore_counter import count_fvcore
+from e4profile.witnesses.equivariance.layers import equivariance_errors, randomise
 
 CARDS = ("p4-sa", "p4-cnn", "alpha-p4-cnn")
 IMAGE = (1, 1, 28, 28)

@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch import nn
 
-from e4profile.cards import Card, all_cards
-from e4profile.compare import differences
-from e4profile.counters.closed_form import count_closed_form
-from e4profile.counters.dispatch import count_dispatch
 from e4profile.errors import SettingError
-from e4profile.implicit_table import NETWORKS as IMPLICIT
 from e4profile.layers import trace
 from e4profile.layers.channel_pool import ChannelMaxPool, channel_max_pool, channel_parts
 from e4profile.networks import NETWORKS
+from e4profile.networks.cards import Card, all_cards
 from e4profile.networks.implicit import basic_cnn, implicit_resnet18, implicit_vgg
+from e4profile.questions.table.implicit_rows import NETWORKS as IMPLICIT
+from e4profile.witnesses.counts.closed_form import count_closed_form
+from e4profile.witnesses.counts.differences import differences
+from e4profile.witnesses.counts.dispatch import count_dispatch
 
 CARDS = [card for card in all_cards().values() if card.network in IMPLICIT]
 

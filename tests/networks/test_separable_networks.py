@@ -4,18 +4,19 @@ import pytest
 import torch
 from torch import nn
 
-from e4profile.cards import all_cards
-from e4profile.compare import differences, judge
 from e4profile.conventions import CHARGE_KINDS
-from e4profile.counters.closed_form import count_closed_form
-from e4profile.counters.dispatch import count_dispatch
-from e4profile.equivariance import equivariance_errors, randomise
 from e4profile.errors import SettingError
 from e4profile.groups import as_group
 from e4profile.layers.norm import FieldBatchNorm2d
 from e4profile.layers.summary_tool import CountedAgain
+from e4profile.networks.cards import all_cards
 from e4profile.networks.separable_cifar import separable_cifar
 from e4profile.networks.separable_mnist import separable_mnist
+from e4profile.networks.verdicts import judge
+from e4profile.witnesses.counts.closed_form import count_closed_form
+from e4profile.witnesses.counts.differences import differences
+from e4profile.witnesses.counts.dispatch import count_dispatch
+from e4profile.witnesses.equivariance.layers import equivariance_errors, randomise
 
 # name: parameters, convolution MACs that run, what the card's convention gives
 MNIST = {

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from e4profile.cards import find_card
 from e4profile.conventions import EXPANSION, EXPANSION_REFERENCE
-from e4profile.counters.closed_form import count_closed_form
-from e4profile.counters.dispatch import count_dispatch
-from e4profile.equivariance import randomise
 from e4profile.errors import UnknownNameError
 from e4profile.groups import as_group
 from e4profile.layers.steerable import SteerableConv2d, dense_filter_bytes, expansion_share
 from e4profile.networks import NETWORKS
+from e4profile.networks.cards import find_card
+from e4profile.witnesses.counts.closed_form import count_closed_form
+from e4profile.witnesses.counts.dispatch import count_dispatch
+from e4profile.witnesses.equivariance.layers import randomise
 
 # parameters, inference GMAC, expansion GMAC by the reference library's formula, both to three places
 COSTS = {

@@ -1,0 +1,1 @@
+"""One room per question: its rows, its table, its figure and its command."""

@@ -1,0 +1,339 @@
+"""What a whole training costs: MACs and steps from a recipe, hours and energy from one measured step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import nn
+
+from e4profile.errors import SettingError, UnknownNameError, positive
+from e4profile.layers.e4 import Aggregation
+from e4profile.networks.cards import Card
+from e4profile.subjects.batches import ModelInputs
+from e4profile.subjects.losses import Loss
+from e4profile.subjects.subject import Subject, Target, full_name, guarded
+from e4profile.subjects.variants import VariantCounter, built_whole
+from e4profile.witnesses.counts.counted_step import count_training_step
+from e4profile.witnesses.counts.training import training_step_macs
+from e4profile.witnesses.memory.live import allocator_emulation
+from e4profile.witnesses.memory.predict import StepMemory, predict
+from e4profile.witnesses.memory.states import MOMENTS
+from e4profile.witnesses.timing.energy import energy_per_call_j
+from e4profile.witnesses.timing.measure import clock_for, measure_time
+from e4profile.witnesses.timing.passes import device_named, dtype_named, fixed_threads, prepared
+from e4profile.witnesses.timing.record import TimeRecord
+from e4profile.witnesses.timing.samples import StopRule
+
+_EXAMPLES = {"epochs": 100, "batch_size": 64, "training_images": 50000}
+
+SECONDS_PER_HOUR = 3600.0
+JOULES_PER_KWH = 3.6e6
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The part of a training recipe that its cost follows from.
+
+    Attributes:
+        epochs: passes over the training images.
+        batch_size: images per step; the last step of an epoch takes what is left.
+        training_images: in one epoch.
+        optimiser: ``sgd``, ``momentum`` or ``adam``: what it keeps per parameter.
+
+    Raises:
+        SettingError: for sizes that are not positive.
+        UnknownNameError: for an optimiser whose state is not known.
+    """
+
+    epochs: int
+    batch_size: int
+    training_images: int
+    optimiser: str = "sgd"
+
+    def __post_init__(self) -> None:
+        positive(epochs=self.epochs, batch_size=self.batch_size, training_images=self.training_images)
+        if self.optimiser not in MOMENTS:
+            raise UnknownNameError("optimiser", self.optimiser, MOMENTS)
+
+    @property
+    def full_steps_per_epoch(self) -> int:
+        """Steps of ``batch_size`` images."""
+        return self.training_images // self.batch_size
+
+    @property
+    def last_batch(self) -> int:
+        """Images of the last, smaller step of an epoch; 0 where there is none."""
+        return self.training_images % self.batch_size
+
+    @property
+    def steps(self) -> int:
+        """Forward and backward passes of the whole training."""
+        return self.epochs * math.ceil(self.training_images / self.batch_size)
+
+
+def recipe_of(name: str, training: Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """The recipe in a card's ``[training]`` table.
+
+    Args:
+        name: the card's, for messages.
+        training: the table; what has no influence on the cost is ignored.
+        overrides: of single values.
+
+    Raises:
+        SettingError: when a value is missing or cannot be.
+        UnknownNameError: for an override that a recipe does not have.
+    """
+    known = [field.name for field in fields(Recipe)]
+    for key in overrides or {}:
+        if key not in (*known, "momentum"):
+            raise UnknownNameError("recipe value", key, (*known, "momentum"))
+    values = {**training, **(overrides or {})}
+    missing = [key for key in ("epochs", "batch_size", "training_images") if key not in values]
+    if missing:
+        example = f"--recipe {','.join(f'{key}={_EXAMPLES[key]}' for key in missing)}"
+        raise SettingError(
+            f"the training recipe of {name} lacks {', '.join(missing)}; give it, for example {example}"
+        )
+    optimiser = str(values.get("optimiser", "sgd"))
+    if optimiser == "sgd" and values.get("momentum"):
+        optimiser = "momentum"
+    return Recipe(values["epochs"], values["batch_size"], values["training_images"], optimiser)
+
+
+@dataclass(frozen=True)
+class TrainingMacs:
+    """MACs of a whole training.
+
+    Attributes:
+        forward: of all forward passes.
+        backward: of all backward passes.
+        counted: whether they were counted from what runs, not from a closed form.
+        unknown: operators that were not counted.
+        recomputed: whether ``backward`` holds what the fused aggregation computes again, which no closed form does.
+    """
+
+    forward: int
+    backward: int
+    counted: bool = False
+    unknown: tuple[str, ...] = ()
+    recomputed: bool = False
+
+    @property
+    def total(self) -> int:
+        """Forward and backward."""
+        return self.forward + self.backward
+
+
+def training_macs(model: nn.Module, image_shape: tuple[int, ...], recipe: Recipe) -> TrainingMacs:
+    """MACs of the whole training, the smaller last batch of every epoch counted as it is.
+
+    Raises:
+        SettingError: for a part without a closed form.
+    """
+    forward = backward = 0
+    for batch_size, times in _batches(recipe):
+        step = training_step_macs(model, (batch_size, *image_shape))
+        forward += times * step.forward
+        backward += times * step.backward
+    return TrainingMacs(recipe.epochs * forward, recipe.epochs * backward)
+
+
+def counted_training_macs(
+    model: nn.Module, inputs: ModelInputs, recipe: Recipe, loss: Loss = "auto"
+) -> TrainingMacs:
+    """MACs of the whole training from what runs on the meta device, for a network without a closed form.
+
+    Raises:
+        SettingError: for a loss that does not fit the output.
+        Whatever the model's forward raises.
+    """
+    forward = backward = 0
+    unknown: dict[str, None] = {}
+    for batch_size, times in _batches(recipe):
+        step = count_training_step(model, inputs, batch_size, loss)
+        forward += times * step.forward
+        backward += times * step.backward
+        unknown |= dict.fromkeys(step.unknown)
+    recomputed = any(isinstance(part, Aggregation) and part.implementation != "reference" for part in model.modules())
+    return TrainingMacs(recipe.epochs * forward, recipe.epochs * backward, True, tuple(unknown), recomputed)
+
+
+def _batches(recipe: Recipe) -> list[tuple[int, int]]:
+    """The batch sizes of one epoch, and how often each runs."""
+    pairs = ((recipe.batch_size, recipe.full_steps_per_epoch), (recipe.last_batch, 1))
+    return [(batch_size, times) for batch_size, times in pairs if batch_size and times]
+
+
+@dataclass(frozen=True)
+class MeasuredStep:
+    """One training step on a device: gradients' reset, forward, loss, backward.
+
+    Attributes:
+        record: its time.
+        peak_bytes: that forward and backward held beyond what was there before: on CUDA by the allocator's
+            statistics, on a CPU the live storages of one more step, without workspaces.
+        energy_j: of one step; None where the driver does not count.
+    """
+
+    record: TimeRecord
+    peak_bytes: int | None = None
+    energy_j: float | None = None
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What training one network costs.
+
+    Attributes:
+        name: of the network.
+        params: of the network.
+        recipe: how it is trained.
+        macs: of the whole training.
+        memory: of one step, predicted.
+        step: measured on a device, or None.
+    """
+
+    name: str
+    params: int
+    recipe: Recipe
+    macs: TrainingMacs
+    memory: StepMemory
+    step: MeasuredStep | None = None
+
+    @property
+    def hours(self) -> float | None:
+        """Device hours of all steps; the last batch of an epoch counts as a full one."""
+        return None if self.step is None else self.recipe.steps * self.step.record.median_s / SECONDS_PER_HOUR
+
+    @property
+    def energy_kwh(self) -> float | None:
+        """Energy of all steps on the device, without the host."""
+        if self.step is None or self.step.energy_j is None:
+            return None
+        return self.recipe.steps * self.step.energy_j / JOULES_PER_KWH
+
+
+def measure_budget(
+    subject: Subject,
+    recipe: Recipe | None = None,
+    *,
+    device: str | None = None,
+    dtype: str = "float32",
+    threads: int | None = 1,
+    rule: StopRule | None = None,
+) -> Budget:
+    """The budget of a network: exact counts always, a measured step where a device is given.
+
+    Args:
+        subject: a card with a ``[training]`` table, or any network with a ``recipe``; a model of one's own without a
+            closed form is counted from what runs.
+        recipe: instead of the card's.
+        device: ``cpu`` or ``cuda`` to measure one step there at the recipe's batch size; None measures nothing.
+        dtype: of weights and images.
+        threads: intra-operator threads; None keeps what is set.
+        rule: when to stop sampling the step.
+
+    Raises:
+        SettingError: for a recipe that lacks a value, or inputs whose leading sizes are no batch.
+        UserCodeError: for what a model of one's own raises.
+        MeasurementError: when the step cannot run.
+    """
+    recipe = recipe or recipe_of(subject.name, subject.training if isinstance(subject, Card) else {})
+    if device is not None:
+        device_named(device)
+    kind: torch.dtype = dtype_named(dtype)
+    if isinstance(subject, Card):
+        model = subject.build("meta")
+        params, macs = _params(model), training_macs(model, subject.input, recipe)
+        memory = predict(model, subject.input, recipe.batch_size, optimiser=recipe.optimiser, dtype=kind)
+    else:
+        if subject.own_batch is None:
+            given = " ".join(map(str, subject.specs))
+            raise SettingError(f"{subject.name}: the inputs ({given}) must lead with one batch, which the recipe sets")
+        params, macs, memory = _own_counts(subject, recipe, kind)
+    step = None
+    if device is not None:
+        step = _measure_step(subject, recipe.batch_size, device, dtype, threads, rule or StopRule())
+    return Budget(full_name(subject), params, recipe, macs, memory, step)
+
+
+def _params(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _own_counts(target: Target, recipe: Recipe, kind: torch.dtype) -> tuple[int, TrainingMacs, StepMemory]:
+    def counts(fresh: Target) -> tuple[int, TrainingMacs, StepMemory]:
+        model = built_whole(fresh)
+        with fresh.guarded():
+            macs = _own_macs(model, fresh, recipe)
+            memory = predict(
+                model, fresh.batched, recipe.batch_size, optimiser=recipe.optimiser, dtype=kind, loss="auto"
+            )
+        return _params(model), macs, memory
+
+    found: tuple[int, TrainingMacs, StepMemory] = VariantCounter().model_on_meta(target, counts)
+    return found
+
+
+def _own_macs(model: nn.Module, target: Target, recipe: Recipe) -> TrainingMacs:
+    shape = target.input
+    if shape is not None:
+        try:
+            return training_macs(model, shape, recipe)
+        except SettingError:
+            pass  # no closed form: what runs is counted
+    return counted_training_macs(model, target.batched, recipe)
+
+
+def _measure_step(
+    subject: Subject, batch_size: int, device: str, dtype: str, threads: int | None, rule: StopRule
+) -> MeasuredStep:
+    with guarded(subject):
+        return _measured_step(subject, batch_size, device, dtype, threads, rule)
+
+
+def _measured_step(
+    subject: Subject, batch_size: int, device: str, dtype: str, threads: int | None, rule: StopRule
+) -> MeasuredStep:
+    model, inputs = subject.build("cpu"), subject.batched
+    record = measure_time(
+        model,
+        inputs,
+        pass_="step",
+        mode="train",
+        device=device,
+        dtype=dtype,
+        batch_size=batch_size,
+        min_run_time_s=rule.min_run_time_s,
+        max_run_time_s=rule.max_run_time_s,
+        relative_noise=rule.relative_noise,
+        threads=threads,
+        name=full_name(subject),
+        clock=clock_for(device),
+    )
+    if device_named(device).type != "cuda":
+        live = allocator_emulation(
+            model, inputs, batch_size=batch_size, device=device, dtype=dtype_named(dtype), loss="auto"
+        )
+        return MeasuredStep(record, live.peak_bytes)
+    from e4profile.witnesses.memory.cuda import allocator_peak
+    from e4profile.witnesses.timing.cuda import CudaEvents
+
+    where = device_named(device)
+    peak = allocator_peak(
+        model, inputs, batch_size=batch_size, device=where, dtype=dtype_named(dtype), loss="auto"
+    ).peak_bytes
+    events = CudaEvents(where)
+    with (
+        fixed_threads(threads),
+        prepared(
+            model, inputs, pass_="step", mode="train", device=device, dtype=dtype, batch_size=batch_size
+        ) as taken,
+    ):
+        taken.work.call(taken.work.prepare())
+        energy_j = energy_per_call_j(taken.work, events.nvml.energy_j, events.synchronize)
+    return MeasuredStep(record, peak, energy_j)

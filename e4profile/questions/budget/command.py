@@ -1,0 +1,211 @@
+"""``e4profile budget``: what whole trainings cost, side by side."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from e4profile.questions.options import (
+    MODEL,
+    MODEL_HELP,
+    Arguments,
+    Format,
+    Inputs,
+    Overrides,
+    Units,
+    check_format,
+    names,
+    overrides,
+)
+from e4profile.questions.output import Progress, emit, note
+from e4profile.questions.time.table import threads_text
+
+if TYPE_CHECKING:
+    from e4profile.questions.budget.budget import Budget
+    from e4profile.show.tables import Table
+    from e4profile.subjects.subject import Subject
+
+
+def budget(
+    models: Annotated[list[str], typer.Argument(help=MODEL_HELP, metavar=f"{MODEL}...")],
+    settings: Overrides = None,
+    inputs: Inputs = None,
+    arguments: Arguments = None,
+    recipe: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--recipe",
+            help="Another card's recipe by name, or values: epochs=100,batch_size=64,training_images=50000, "
+            "optimiser=adam. A model of your own needs one. Repeatable.",
+            metavar="NAME|KEY=VALUE,...",
+        ),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device", help="Measure a step on cpu or cuda; without it none runs.", metavar="DEVICE"
+        ),
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option("--dtype", help="float32, bfloat16, ...", metavar="DTYPE")
+    ] = "float32",
+    threads: Annotated[int, typer.Option("--threads", help="Intra-operator threads.", metavar="N")] = 1,
+    max_run_time_s: Annotated[
+        float, typer.Option("--max-run-time-s", help="Sample each step at most this long.", metavar="SECONDS")
+    ] = 10.0,
+    output_format: Format = "table",
+    units: Units = "auto",
+) -> None:
+    """MACs, steps and memory of whole trainings; with a device also hours, peak memory and energy.
+
+    MACs come from the closed form; a model of your own without one is counted from what a training step runs.
+    """
+    check_format(output_format)
+    from e4profile.errors import positive
+    from e4profile.questions.budget.budget import measure_budget
+    from e4profile.questions.named_subjects import several_subjects
+    from e4profile.witnesses.timing.passes import device_named, dtype_named
+    from e4profile.witnesses.timing.samples import StopRule
+
+    positive(**{"--threads": threads})
+    rule = StopRule(min_run_time_s=min(0.5, max_run_time_s), max_run_time_s=max_run_time_s)
+    if device is not None:
+        device_named(device)
+    dtype_named(dtype)
+    _, subjects = several_subjects(names(models), settings, inputs, arguments)
+    recipes = [_recipe(subject, recipe or []) for subject in subjects]
+    found: list[Budget] = []
+    interrupted = False
+    progress = Progress("budget", len(subjects), quiet=True)
+    try:
+        for subject, chosen in zip(subjects, recipes, strict=True):
+            if device is not None:
+                note(f"{subject.name}: a step of {chosen.batch_size} images on {device}")
+            found.append(measure_budget(subject, chosen, device=device, dtype=dtype, threads=threads, rule=rule))
+            progress.step(subject.name)
+    except KeyboardInterrupt:
+        if not found:
+            raise
+        interrupted = True
+    finally:
+        progress.close()
+    emit(_table(found, device, dtype, threads, len(subjects)), output_format, units)
+    if interrupted:
+        raise KeyboardInterrupt
+
+
+def _recipe(subject: Subject, given: list[str]) -> Any:
+    from e4profile.networks.cards import Card, find_card
+    from e4profile.questions.budget.budget import recipe_of
+
+    texts = [part for text in given for part in text.split(",") if part]
+    values = overrides([text for text in texts if "=" in text], "--recipe")
+    others = [find_card(text) for text in texts if "=" not in text]
+    source = others[-1] if others else subject
+    return recipe_of(source.name, source.training if isinstance(source, Card) else {}, values)
+
+
+def _table(found: list[Budget], device: str | None, dtype: str, threads: int, asked: int) -> Table:
+    from e4profile.show.tables import Table
+
+    measured = device is not None
+    missing = [f"interrupted: {len(found)} of {asked} networks"] if len(found) < asked else []
+    return Table(
+        title="Training budgets" + (f" on {device} in {dtype}, {threads_text(threads)}" if measured else ""),
+        columns=tuple(_columns(measured)),
+        rows=tuple(_row(one, measured) for one in found),
+        notes=(*missing, *_notes(found, measured)),
+        convention="macs, forward and backward from the closed form"
+        + (" or counted from what runs" if any(one.macs.counted for one in found) else ""),
+    )
+
+
+def _columns(measured: bool) -> list[Any]:
+    from e4profile.show.tables import Column
+
+    columns = [
+        Column("network", "network", "text", priority=100),
+        Column("params", "params", "integer", priority=60),
+        Column("batch_size", "batch", "integer", priority=40),
+        Column("epochs", "epochs", "integer", priority=40),
+        Column("steps", "steps", "integer", priority=70),
+        Column("forward_macs", "forward MACs", "integer", priority=30),
+        Column("backward_macs", "backward MACs", "integer", priority=30),
+        Column("training_macs", "training MACs", "integer", priority=90),
+        Column("step_bytes", "step memory (predicted)", "bytes", "memory", 80),
+    ]
+    if measured:
+        columns += [
+            Column("step_s", "step", "seconds", priority=85),
+            Column("hours", "device hours", "ratio", "hours", 95),
+            Column("peak_bytes", "peak (measured)", "bytes", "peak", 50),
+            Column("energy_kwh", "energy (kWh)", "ratio", "kWh", 75),
+        ]
+    return columns
+
+
+def _row(found: Budget, measured: bool) -> dict[str, object]:
+    row: dict[str, object] = {
+        "network": found.name,
+        "params": found.params,
+        "batch_size": found.recipe.batch_size,
+        "epochs": found.recipe.epochs,
+        "steps": found.recipe.steps,
+        "forward_macs": found.macs.forward,
+        "backward_macs": found.macs.backward,
+        "training_macs": found.macs.total,
+        "step_bytes": found.memory.step_bytes,
+    }
+    if measured:
+        assert found.step is not None
+        row |= {
+            "step_s": found.step.record.median_s,
+            "hours": found.hours,
+            "peak_bytes": found.step.peak_bytes,
+            "energy_kwh": found.energy_kwh,
+        }
+    return row
+
+
+def _notes(found: list[Budget], measured: bool) -> list[str]:
+    from e4profile.witnesses.timing.passes import PASS_MEANINGS
+
+    counted = ", ".join(one.name for one in found if one.macs.counted)
+    again = ", ".join(one.name for one in found if one.macs.recomputed)
+    unknown = ", ".join(dict.fromkeys(name for one in found for name in one.macs.unknown))
+    notes = [
+        *([f"Counted from what a training step runs, because there is no closed form: {counted}."] if counted else []),
+        *(
+            [f"Backward includes what the fused aggregation computes again, a closed form does not: {again}."]
+            if again
+            else []
+        ),
+        *([f"Not counted, unknown operators: {unknown}."] if unknown else []),
+        "Predicted memory is the most a step holds, with parameters and optimiser state, without workspaces.",
+    ]
+    if not measured:
+        return [
+            *notes,
+            "Nothing ran: --device cpu or cuda measures a step and gives hours, peak memory and energy.",
+        ]
+    notes.append(
+        f"A measured step is: {PASS_MEANINGS['step']}. The last batch of an epoch counts as a full one."
+    )
+    steps = [one.step for one in found if one.step is not None]
+    how = (
+        "by the CUDA caching allocator, workspaces included"
+        if all(step.record.device == "cuda" for step in steps)
+        else "as live storages at 512-byte granularity, without workspaces"
+    )
+    notes.append(f"Peak: what a step that ran held beyond parameters, optimiser state and input, {how}.")
+    if any(step.energy_j is None for step in steps):
+        notes.append("No energy: this device's driver does not count it (NVML).")
+    for step in steps:
+        notes += [f"{step.record.name} is noisy: {reason}." for reason in step.record.samples.noise_reasons]
+    return notes
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("budget")(budget)

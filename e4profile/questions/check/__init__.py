@@ -1,0 +1,1 @@
+"""Do closed form and measured counts agree?"""

@@ -1,0 +1,71 @@
+"""``e4profile check``: closed form = what runs, per layer, and every published cell as recorded."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from e4profile.questions.options import (
+    MODEL,
+    MODEL_HELP,
+    Arguments,
+    Format,
+    Inputs,
+    Units,
+    check_format,
+    overrides,
+)
+from e4profile.questions.output import Progress, emit, note
+
+
+def check(
+    model: Annotated[
+        list[str] | None,
+        typer.Argument(help=f"All cards without names. {MODEL_HELP}", metavar=f"[{MODEL}]..."),
+    ] = None,
+    inputs: Inputs = None,
+    arguments: Arguments = None,
+    random_settings: Annotated[
+        int, typer.Option("--random", help="Also check N random settings.", metavar="N")
+    ] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Of the random settings.", metavar="S")] = 0,
+    output_format: Format = "table",
+    units: Units = "auto",
+) -> None:
+    """Prove that closed form and measured counts agree, layer by layer, with tolerance 0.
+
+    Exit code 0 when everything holds, 1 when not (naming the layers and both numbers), 2 for bad input.
+    A model of your own is checked in the layers that have a closed form; naming its file or package runs its code.
+    """
+    check_format(output_format)
+    from e4profile.errors import SettingError
+    from e4profile.networks.cards import all_cards
+
+    if random_settings < 0:
+        raise SettingError(f"--random (={random_settings}) must not be negative")
+    names = model or []
+    given = overrides(arguments, "--arg")
+    results = []
+    with Progress("check", (len(names) or len(all_cards())) + random_settings + 1, quiet=True) as progress:
+        from e4profile.questions.check.checks import run_checks
+
+        progress.step("PyTorch")
+        for result in run_checks(names, random_settings, seed, inputs or (), given):
+            results.append(result)
+            progress.step(result.model)
+    from e4profile.questions.check.table import check_table
+
+    emit(check_table(results), output_format, units)
+    problems = [problem for result in results for problem in result.problems]
+    if problems:
+        if output_format in ("json", "csv"):
+            for problem in problems:
+                note(problem)
+        sys.exit(1)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("check")(check)

@@ -1,0 +1,116 @@
+"""What each stock counter sees of each network, against the MACs that run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from e4profile.errors import SettingError
+from e4profile.show.axes import around
+from e4profile.show.numbers import MISSING
+from e4profile.show.style import BLUE, VERMILION, Plot, beside, finish, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_STYLES = {"fvcore": (BLUE, "o"), "thop": (VERMILION, "D")}
+_ROW_INCHES = 0.27
+_OFFSET = 0.2
+_POINTS = {"reported": 30, "seen": 68}
+
+
+def counters_plot(name: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
+    """Per network and counter a line from 100% down to the MACs it sees, with what it reports on the way.
+
+    Args:
+        name: of the files.
+        rows: with the keys of ``e4profile.questions.count.counters_rows.counter_rows``.
+
+    Raises:
+        SettingError: when no counter gave a figure.
+    """
+    from matplotlib.lines import Line2D
+
+    shares = [row[key] for row in rows for key in ("reported_share", "seen_share") if row[key] is not None]
+    if not shares:
+        raise SettingError("no stock counter gave a figure")
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    figure = new_figure(0.5 + _ROW_INCHES * len(models))
+    axes = figure.subplots()
+    low, high = around([100 * share for share in [*shares, 1.0]], 2.5)
+    _percent_axis(axes, low, high)
+    axes.axvline(100, color="black", linewidth=0.8, zorder=2)
+    for row in rows:
+        _stem(axes, models.index(row["model"]), row)
+    for column, text in (("reported", "reports"), ("seen", "sees")):
+        beside(axes, _POINTS[column], -0.85, text, "black")
+    axes.set_yticks(range(len(models)), models)
+    axes.tick_params(axis="y", left=False)
+    axes.set_ylim(len(models) - 0.4, -0.6)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("% of the MACs that run (log)")
+    handles = [
+        Line2D([], [], color=colour, marker=marker, markersize=3, label=f"{counter}: MACs it sees")
+        for counter, (colour, marker) in _STYLES.items()
+    ]
+    handles += [
+        Line2D([], [], color=colour, linestyle="none", marker=marker, markersize=4, markerfacecolor="white",
+               label=f"{counter}: what it reports")
+        for counter, (colour, marker) in _STYLES.items()
+    ]  # fmt: skip
+    remarks = [
+        "A counter reports what it sees and, besides, charges for norms and pooling, which are no MACs. 100% are the "
+        "MACs that run, by the dispatch counter."
+    ]
+    if None in [row["reported"] for row in rows]:
+        remarks.append(f"{MISSING}: the counter gave no figure.")
+    finish(figure, "Stock counters", "what they see of each network", handles, remarks)
+    return Plot(name, figure, list(rows))
+
+
+def _percent_axis(axes: Axes, low: float, high: float) -> None:
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    lowest = math.ceil(math.log10(low))
+    # from 100% down, so that the line of the MACs that run always has its number
+    step = 2 if lowest < -2 else 1
+    axes.xaxis.set_major_locator(FixedLocator([10.0**exponent for exponent in range(2, lowest - 1, -step)]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _plain(value)))
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _stem(axes: Axes, place: int, row: Mapping[str, Any]) -> None:
+    colour, marker = _STYLES[row["counter"]]
+    y = place + _OFFSET * (-1 if row["counter"] == "fvcore" else 1)
+    for column, points in _POINTS.items():
+        beside(axes, points, y, _percent(row[f"{column}_share"]), colour)
+    if row["reported"] is None:
+        return
+    # nothing seen lies infinitely far to the left: an arrow at the edge stands for it
+    seen = 100 * row["seen_share"]
+    end, end_marker = (seen, marker) if seen > 0 else (axes.get_xlim()[0], "<")
+    axes.plot([100, end], [y] * 2, color=colour, linewidth=0.8)
+    if row["reported"] > 0:
+        axes.plot(
+            [100 * row["reported_share"]], [y], color=colour, marker=marker, markersize=4, markerfacecolor="white",
+            zorder=3,
+        )  # fmt: skip
+    axes.plot([end], [y], color=colour, marker=end_marker, markersize=3, zorder=4, clip_on=False)
+
+
+def _percent(share: float | None) -> str:
+    if share is None:
+        return MISSING
+    percent = 100 * share
+    if percent == 0:
+        return "0%"
+    places = 1 if percent >= 1 else 1 - math.floor(math.log10(percent))
+    return f"{percent:.{places}f}%"
+
+
+def _plain(value: float) -> str:
+    """Without an exponent: 0.0001, 1, 100."""
+    return f"{value:.10f}".rstrip("0").rstrip(".") if value < 1 else f"{value:g}"

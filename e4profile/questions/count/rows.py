@@ -1,0 +1,134 @@
+"""The per-layer table of one network: every counter side by side, rolled up to the closed form's layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from e4profile.conventions import convention
+from e4profile.witnesses.counts.base import Count, LayerCount
+from e4profile.witnesses.counts.gap import Gap
+from e4profile.witnesses.counts.measure import Measurement
+
+_SHOWN_LAYERS = 5
+_COLUMN = {"closed-form": "closed_form", "dispatch": "dispatch", "fvcore": "fvcore", "thop": "thop"}
+
+
+def count_columns(counters: Sequence[str]) -> list[str]:
+    """The columns of ``count_rows``: agreement first when both exact counters are there."""
+    both = {"closed-form", "dispatch"} <= set(counters)
+    return [*(["agrees"] if both else []), "path", "layer", "params", *(_COLUMN[name] for name in counters)]
+
+
+def count_rows(
+    measured: Measurement, counters: Sequence[str], convention_name: str = "macs"
+) -> list[dict[str, Any]]:
+    """One row per layer, in order of execution, with the keys of ``count_columns``.
+
+    ``closed_form`` and ``dispatch`` hold the layer's cost under the convention; ``fvcore`` and ``thop`` what they
+    report, in their own convention. ``agrees`` compares parameters and every kind of operation.
+
+    Raises:
+        UnknownNameError: for an unknown convention.
+    """
+    convention(convention_name)
+    counts: dict[str, Count] = {"closed-form": measured.closed, "dispatch": measured.dispatch, **measured.raw}
+    paths = [layer.path for layer in measured.closed.layers]
+    rolled = {name: counts[name].rolled_up(paths) for name in counters if name in counts}
+    paths += [path for layers in rolled.values() for path in layers if path not in paths]
+    formed = {layer.path for layer in measured.closed.layers}
+    if measured.sizes != "topology":
+        paths = _as_built(paths, measured)
+    disagreeing = {difference.path for difference in measured.differences}
+    rows = []
+    for path in dict.fromkeys(paths):
+        seen = [layers[path] for layers in rolled.values() if path in layers]
+        if not seen or not any(layer.params or layer.operations for layer in seen):
+            continue
+        row: dict[str, Any] = {
+            "agrees": path not in disagreeing if measured.sizes == "topology" or path in formed else None,
+            "path": path,
+            "layer": seen[0].layer,
+            "params": seen[0].params,
+        }
+        for name in counters:
+            layer = rolled[name].get(path) if name in rolled else None
+            absent = name == "closed-form" and measured.sizes != "topology" and path not in formed
+            unknown = name not in rolled or absent
+            row[_COLUMN[name]] = None if unknown else _amount(layer, counts[name], convention_name)
+        rows.append({key: row[key] for key in count_columns(counters)})
+    return rows
+
+
+def _as_built(paths: Sequence[str], measured: Measurement) -> list[str]:
+    """Paths in the order of the modules, where the closed form names only some of them."""
+    order = [layer.path for layer in measured.dispatch.layers]
+
+    def place(path: str) -> int:
+        inside = f"{path}." if path else ""
+        return next((i for i, one in enumerate(order) if one == path or one.startswith(inside)), len(order))
+
+    return sorted(dict.fromkeys(paths), key=place)
+
+
+def _amount(layer: LayerCount | None, count: Count, convention_name: str) -> int:
+    if layer is None:
+        return 0
+    return sum(layer.operations.values()) if count.raw else layer.total(convention_name)
+
+
+def gap_notes(measured: Measurement, convention_name: str = "macs") -> list[str]:
+    """Each raw counter's deviation from what runs, in words and exact numbers.
+
+    Counters are held against the MACs that run, whatever ``convention_name`` the table is in.
+    """
+    notes = []
+    if measured.gaps and convention_name != "macs":
+        notes.append(f"fvcore and thop are held against the MACs that run, not against the totals by {convention_name}")
+    for name, gap in measured.gaps.items():
+        share = f" ({100 * gap.reported / gap.truth:.4g}%)" if gap.truth else ""
+        causes = ", ".join(f"{cause.name} {cause.amount:+,}" for cause in gap.causes) or "no deviation"
+        rest = f", {_unexplained(gap)}" if gap.unexplained else ""
+        if measured.dispatch.uncounted:
+            rest += "; operators are unknown, so the MACs that run are not all known"
+        notes.append(f"{name} reports {gap.reported:,} where {gap.truth:,} MACs run{share}: {causes}{rest}")
+    notes += [f"{name}: no figure: {reason}" for name, reason in measured.failures.items()]
+    return [*notes, *measured.notes]
+
+
+def _unexplained(gap: Gap) -> str:
+    ordered = sorted(gap.unexplained_in.items(), key=lambda item: -abs(item[1]))
+    shown = ", ".join(f"{path or '(network)'} {amount:+,}" for path, amount in ordered[:_SHOWN_LAYERS])
+    more = f" and {len(ordered) - _SHOWN_LAYERS} more" if len(ordered) > _SHOWN_LAYERS else ""
+    return f"unexplained {gap.unexplained:,} in {shown}{more}"
+
+
+def ledger_notes(measured: Measurement) -> list[str]:
+    """What the dispatch counter executed without charging it, and what it does not know."""
+    from e4profile.witnesses.counts.dispatch import families
+
+    free = families(measured.dispatch)
+    unknown = ", ".join(f"{name} ({times})" for name, times in measured.dispatch.uncounted.items())
+    known = "every operator that ran is known" if not unknown else f"unknown operators: {unknown}"
+    calls = f"{sum(free.values())} {'other' if unknown else 'of the'} calls"
+    said = f"; {calls} cost nothing ({', '.join(free)})" if free else ""
+    notes = [f"coverage: {known}{said}"]
+    if measured.dispatch.uncounted:
+        notes.append(
+            "unknown operators are not in any total; say what one costs: "
+            "e4profile.register_operator('mylib::op', lambda *args, out, **kw: {'convolution': ...}), or "
+            "e4profile.register_free('mylib::op')"
+        )
+    return [*notes, *summed_notes(measured)]
+
+
+def summed_notes(measured: Measurement) -> list[str]:
+    """A warning where element-by-element products are summed: a contraction that no operator shows."""
+    summed = measured.dispatch.summed_products
+    if not summed:
+        return []
+    where = ", ".join(path or "(network)" for path in summed)
+    return [
+        f"warning: products summed: {sum(summed.values()):,} MACs not charged, in {where}; give the module "
+        "operation_kind and counts_products to charge them"
+    ]

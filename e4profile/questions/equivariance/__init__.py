@@ -1,0 +1,1 @@
+"""Is a network equivariant, and where does it stop being so?"""

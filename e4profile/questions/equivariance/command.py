@@ -1,0 +1,106 @@
+"""``e4profile equivariance``: how equivariant a network is, and where it stops being so."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from e4profile.questions.options import (
+    MODEL,
+    MODEL_HELP,
+    Arguments,
+    Format,
+    Inputs,
+    Overrides,
+    Units,
+    check_format,
+    target,
+)
+from e4profile.questions.output import Progress, emit, note
+
+
+def equivariance(
+    model: Annotated[str, typer.Argument(help=MODEL_HELP, metavar=MODEL)],
+    settings: Overrides = None,
+    inputs: Inputs = None,
+    arguments: Arguments = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            "--group",
+            help="The group that acts, e.g. p4m; the network's own, as far as it is exact on the grid, by default.",
+            metavar="GROUP",
+        ),
+    ] = None,
+    dtype: Annotated[str, typer.Option("--dtype", help="float64 or float32.", metavar="DTYPE")] = "float64",
+    train_steps: Annotated[
+        int,
+        typer.Option("--train-steps", help="Adam steps on random data; 0 leaves them out.", metavar="N"),
+    ] = 1,
+    field_in: Annotated[
+        str, typer.Option("--field-in", help="Type of the inputs: trivial (images) or regular.", metavar="FIELD")
+    ] = "trivial",
+    field_out: Annotated[
+        str | None,
+        typer.Option(
+            "--field-out", help="Type of the output: regular, trivial, invariant.", metavar="FIELD"
+        ),
+    ] = None,
+    elements: Annotated[
+        bool, typer.Option("--elements", help="Layers by element too, as JSON and CSV always have them.")
+    ] = False,
+    output_format: Format = "table",
+    units: Units = "auto",
+) -> None:
+    """Measure |f(g x) - g f(x)| / |f(x)| for every group element, per layer and at the output.
+
+    In three states: as built, with every parameter and buffer randomised, and after some optimiser steps. A
+    network that is equivariant at initialisation only is flagged, with the layers where it breaks. A layer is
+    compared on what it receives in the network, so its error is its own. Exit code 0 when all holds, 1 when not,
+    2 for bad input. Naming a file or package of yours runs its code.
+    """
+    check_format(output_format)
+    with Progress("equivariance", 1, quiet=True) as progress:
+        from e4profile.questions.equivariance.rows import report_rows
+        from e4profile.show.tables import Column, Table
+        from e4profile.witnesses.equivariance.witness import EQUIVARIANT, states_of
+
+        progress.total += len(states_of(train_steps))
+        found = target(model, settings, inputs, arguments)
+        progress.step("PyTorch and the network")
+        report = found.witness(
+            group=group, dtype=dtype, train_steps=train_steps, field_in=field_in, field_out=field_out,
+            progress=progress.step,
+        )  # fmt: skip
+    exact = output_format in ("json", "csv")
+    rows = report_rows(report, every_element=elements or exact)
+    columns = [
+        Column("holds", "holds", "boolean", priority=100),
+        Column("path", "path", "text", priority=90),
+        Column("layer", "layer", "text", priority=40),
+        Column("element", "element", "text", priority=60),
+        Column("at_init", "at initialisation", "error", "init", 80),
+        Column("randomised", "randomised", "error", "random", 80),
+        Column("trained", f"after {train_steps} step{'' if train_steps == 1 else 's'}", "error", "trained", 80),
+    ]
+    if exact:
+        columns.append(Column("reason", "reason", "text"))
+    table = Table(
+        title=f"Equivariance of {found.label}, under {group or report.group.alias}",
+        columns=tuple(columns),
+        # for people, the reasons stand below the table, once
+        rows=tuple({column.key: row[column.key] for column in columns} for row in rows),
+        notes=(*report.findings, *found.notes),
+    )
+    emit(table, output_format, units)
+    if exact:
+        note(report.findings[0])
+    if report.verdict != EQUIVARIANT:
+        sys.exit(1)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("equivariance")(equivariance)

@@ -1,0 +1,1 @@
+"""What is a layer's closed form?"""

@@ -1,0 +1,344 @@
+"""A layer's closed form as text and as LaTeX, straight from its tables of named terms, in symbols and in numbers."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sympy as sp
+
+from e4profile.errors import SettingError, UnknownNameError
+from e4profile.layers import LAYERS, EquivariantLayer
+from e4profile.layers.saved import COMPUTE
+from e4profile.layers.terms import Terms, evaluate
+from e4profile.show.notation import (
+    WIDTH,
+    is_indicator,
+    reading_order,
+    summands,
+    wrapped,
+    written,
+    written_sum,
+)
+from e4profile.symbols import MEANING
+
+PAPER = "paper's formula"
+"""What the terms that the layer's source has in its own formula are called, together."""
+
+Values = Mapping[sp.Symbol, int]
+
+
+@dataclass(frozen=True)
+class TermTable:
+    """One of a layer's tables: its key, its heading, its terms, and which of them the paper's formula has.
+
+    Attributes:
+        summed: whether a total of the terms means something.
+    """
+
+    key: str
+    heading: str
+    terms: Terms
+    in_paper: tuple[str, ...] = ()
+    summed: bool = True
+
+
+def find_layer(name: str) -> type[EquivariantLayer]:
+    """A layer class by its name, in any case, with or without ``Conv2d`` or ``2d``; ``e4`` is ``E4Conv2d``.
+
+    Raises:
+        UnknownNameError: with the nearest names.
+    """
+    wanted = name.lower().replace("-", "").replace("_", "")
+    spellings: dict[str, type[EquivariantLayer]] = {}
+    for known, layer in LAYERS.items():
+        if layer.has_closed_form():
+            for suffix in ("", "2d", "conv2d"):
+                if known.lower().endswith(suffix):
+                    spellings.setdefault(known.lower().removesuffix(suffix), layer)
+    if wanted not in spellings:
+        raise UnknownNameError("layer", name, (layer.__name__ for layer in set(spellings.values())))
+    return spellings[wanted]
+
+
+def layer_names() -> list[str]:
+    """Every layer with a closed form."""
+    return sorted(name for name, layer in LAYERS.items() if layer.has_closed_form())
+
+
+def summary(layer: type[EquivariantLayer]) -> str:
+    """What a layer does: the first sentence of its docstring."""
+    return (layer.__doc__ or "").strip().splitlines()[0].replace("``", "")
+
+
+def tables(layer: type[EquivariantLayer], *, memory: bool = True) -> list[TermTable]:
+    """The layer's tables that have terms: parameters, MACs, what conventions charge, what is kept for backward.
+
+    Args:
+        layer: a layer class.
+        memory: whether what is kept for backward is among them.
+    """
+    printed = {key: tuple(layer.printed.get(key, ())) for key in ("params", "macs")}
+    found = (
+        TermTable("params", "parameters", layer.params, printed["params"]),
+        TermTable("macs", "forward MACs of one image", layer.macs, printed["macs"]),
+        TermTable("elements", "charged by some conventions, per image", layer.elements, summed=False),
+        TermTable("saved", "elements kept for backward, per image", layer.saved or {}),
+        TermTable("saved_constant", "elements kept for backward, whatever the batch", layer.saved_constant),
+    )
+    return [table for table in found if table.terms and (memory or not table.key.startswith("saved"))]
+
+
+def layer_symbols(layer: type[EquivariantLayer], *, memory: bool = True) -> list[sp.Symbol]:
+    """Every symbol of the layer's terms, as a reader meets them: indicators last."""
+    shown = tables(layer, memory=memory)
+    return symbols_of(expression for table in shown for expression in table.terms.values())
+
+
+def symbols_of(expressions: Iterable[sp.Expr]) -> list[sp.Symbol]:
+    """Every symbol of some expressions, as a reader meets them: indicators last."""
+    used: set[Any] = set()
+    for expression in expressions:
+        used |= sp.sympify(expression).free_symbols
+    return sorted(used, key=lambda symbol: (is_indicator(symbol), reading_order(symbol)))
+
+
+_FOLLOWS = {
+    "c_out": "c_in", "w": "h", "h_out": "h", "w_out": "w", "h_conv": "h_out", "w_conv": "w_out", "n_out": "n_in",
+    "k_h": "k", "k_w": "k_h", "A_V": "A", "A_K": "A", "A_in": "A", "A_out": "A", "A_rel": "A",
+}  # fmt: skip
+"""The symbol whose value another one usually has."""
+
+_USUAL: Mapping[str, Callable[[Mapping[str, int]], int]] = {
+    "q": lambda _: 1,
+    "alpha": lambda _: 1,
+    "B": lambda _: 1,
+    "delta_affine": lambda values: int(values.get("A", 1) > 1 and values.get("q", 1) == 1),
+    "delta_hidden": lambda values: int(values.get("A", 1) > 1 and values.get("c_in", 1) > values.get("r", 1)),
+}
+"""The value of a symbol where a layer is as it is by default, from the values of those that were given."""
+
+
+_EXAMPLES = {"c_in": 16, "A": 4, "k": 5, "h": 28, "n_in": 64}
+"""What a refusal proposes for a symbol; 1 for any other."""
+
+
+def settings(
+    layer: type[EquivariantLayer], given: Mapping[str, Any], symbols: Iterable[sp.Symbol] | None = None
+) -> tuple[dict[sp.Symbol, int], list[sp.Symbol]]:
+    """The value of every symbol of a layer, and which of them were assumed.
+
+    What is not given follows where it usually does: c_out is c_in, w is h, the output is as large as the input,
+    a part that a layer has not by default is absent.
+
+    Args:
+        layer: a layer class.
+        given: values by the name of a symbol.
+        symbols: those that need a value; by default the symbols of the layer's tables.
+
+    Raises:
+        UnknownNameError: for a symbol that the layer's terms do not have.
+        SettingError: for a value that the symbol cannot have, and for symbols that are left without a value.
+    """
+    known = {str(symbol): symbol for symbol in (layer_symbols(layer) if symbols is None else symbols)}
+    for name, value in given.items():
+        if name not in known:
+            raise UnknownNameError(f"symbol of {layer.__name__}", name, known)
+        least = 0 if is_indicator(known[name]) else 1
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise SettingError(f"--set: {name} (={value}) must be a whole number of at least {least}")
+    values = {known[name]: int(value) for name, value in given.items()}
+    missing, assumed = [], []
+    for name, symbol in known.items():
+        if symbol in values:
+            continue
+        value = _assumed(name, symbol, {str(other): number for other, number in values.items()})
+        if value is None:
+            missing.append(name)
+        else:
+            values[symbol] = value
+            assumed.append(symbol)
+    if missing:
+        missing = [name for name in missing if _FOLLOWS.get(name) not in missing]
+        more = " ".join(f"--set {name}={_EXAMPLES.get(name, 1)}" for name in missing)
+        raise SettingError(
+            f"{layer.__name__}: no value for {', '.join(missing)}; add for example {more}, or --of CARD for the "
+            "values of the first such layer of a card"
+        )
+    return values, assumed
+
+
+def follows(name: str, others: Iterable[str]) -> bool:
+    """Whether a symbol usually has the value of one of several others, directly or through a third."""
+    among = set(others)
+    other = _FOLLOWS.get(name)
+    while other is not None and other not in among:
+        other = _FOLLOWS.get(other)
+    return other is not None
+
+
+def _assumed(name: str, symbol: sp.Symbol, values: Mapping[str, int]) -> int | None:
+    other: str | None = name
+    while other is not None and other not in values:
+        other = _FOLLOWS.get(other)
+    if other is not None:
+        return values[other]
+    if name in _USUAL:
+        return _USUAL[name](values)
+    return 0 if is_indicator(symbol) else None
+
+
+def formula_text(
+    layer: type[EquivariantLayer],
+    values: Values | None = None,
+    assumed: Sequence[sp.Symbol] = (),
+    *,
+    memory: bool = True,
+    origin: str = "",
+) -> str:
+    """The named terms, their sums and the symbols, as plain text of at most 80 columns.
+
+    Args:
+        layer: a layer class.
+        values: of every symbol; the text then has a column with the number of each term.
+        assumed: the symbols whose values nobody gave.
+        memory: whether to show what is kept for backward.
+        origin: where the values come from.
+
+    Raises:
+        SettingError: where a term is no whole number at these values.
+    """
+    used = layer_symbols(layer, memory=memory)
+    shown = None if values is None else {symbol: values[symbol] for symbol in used}
+    lines = heading_lines(layer, shown, assumed, origin)
+    found = tables(layer, memory=memory)
+    for table in found:
+        lines += ["", table.heading, *_table_lines(layer, table, values)]
+    if any(table.in_paper for table in found):
+        lines += ["", f"* in the {PAPER}, the one that the source gives; the rest is not"]
+    lines += meaning_lines(used)
+    if len(found) < len(tables(layer)):
+        lines += ["", "what is kept for backward: --memory; every storage of a training step: --peak"]
+    return "\n".join(lines) + "\n"
+
+
+def heading_lines(
+    layer: type[EquivariantLayer], values: Values | None, assumed: Sequence[sp.Symbol], origin: str = ""
+) -> list[str]:
+    """What the layer is, its source, and the values of its symbols with where they come from."""
+    lines = textwrap.wrap(f"{layer.__name__}: {summary(layer)}", WIDTH)
+    lines += textwrap.wrap(f"source: {layer.source or 'this package'}", WIDTH)
+    lines += textwrap.wrap(f"values: {origin}", WIDTH, subsequent_indent="    ") if origin else []
+    return lines + ([] if values is None else _values_lines(values, assumed))
+
+
+def meaning_lines(symbols: Sequence[sp.Symbol]) -> list[str]:
+    """What each symbol stands for."""
+    lines = ["", "where"]
+    width = max((len(str(symbol)) for symbol in symbols), default=0)
+    for symbol in symbols:
+        indent = " " * (width + 4)
+        text = f"  {symbol!s:<{width}}  {MEANING[symbol]}"
+        lines += textwrap.wrap(text, WIDTH, subsequent_indent=indent, break_long_words=False)
+    return lines
+
+
+def _values_lines(values: Values, assumed: Sequence[sp.Symbol]) -> list[str]:
+    def listed(names: Iterator[sp.Symbol]) -> str:
+        return ", ".join(f"{symbol}={values[symbol]}" for symbol in names)
+
+    order = sorted(values, key=lambda symbol: (is_indicator(symbol), reading_order(symbol)))
+    given = listed(symbol for symbol in order if symbol not in assumed)
+    lines = textwrap.wrap(f"at: {given}", WIDTH, subsequent_indent="    ")
+    if assumed:
+        rest = listed(symbol for symbol in order if symbol in assumed)
+        lines += textwrap.wrap(f"assumed: {rest}", WIDTH, subsequent_indent="    ")
+    return lines
+
+
+def _table_lines(layer: type[EquivariantLayer], table: TermTable, values: Values | None) -> Iterator[str]:
+    numbers = {} if values is None else _numbers(table, values)
+    added = sums(table)
+    name_width = max(len(name) for name in (*table.terms, *added))
+    number_width = max((len(number) for number in numbers.values()), default=0)
+
+    def lead(mark: str, name: str) -> str:
+        return f"{mark} {name:<{name_width}}  " + (f"{numbers[name]:>{number_width}}  " if numbers else "")
+
+    for name, expression in table.terms.items():
+        unit = layer.saved_as.get(name, COMPUTE) if table.key.startswith("saved") else COMPUTE
+        note = "" if unit == COMPUTE else f"  ({unit})"
+        yield from wrapped(lead("*" if name in table.in_paper else " ", name), written(expression) + note)
+    for name, parts in added.items():
+        yield from wrapped(lead("*" if name == PAPER else " ", name), written_sum(list(parts.values())))
+
+
+def sums(table: TermTable) -> dict[str, Terms]:
+    """The sums that say more than the terms: of all, and of those in the paper's formula."""
+    found: dict[str, Terms] = {}
+    if table.summed and len(table.terms) > 1:
+        found["total"] = table.terms
+    if 1 < len(table.in_paper) < len(table.terms):
+        found[PAPER] = {name: table.terms[name] for name in table.in_paper}
+    return found
+
+
+def _numbers(table: TermTable, values: Values) -> dict[str, str]:
+    exact = evaluate(table.terms, values)
+    found = dict(exact)
+    for name, parts in sums(table).items():
+        found[name] = sum(exact[part] for part in parts)
+    return {name: f"{number:,}" for name, number in found.items()}
+
+
+def formula_latex(layer: type[EquivariantLayer], *, memory: bool = True) -> str:
+    """The named terms and their sums as ``align*`` environments; the terms of the paper's formula are underlined."""
+    blocks = [f"% {layer.__name__}: {layer.source}"]
+    for table in tables(layer, memory=memory):
+        rows = []
+        for name, expression in table.terms.items():
+            label = f"\\text{{{name}}}"
+            if name in table.in_paper:
+                label = f"\\underline{{{label}}}"
+            rows.append(f"  {label} &= {written(expression, 'latex')}")
+        for name, parts in sums(table).items():
+            first, *more = _latex_lines(list(parts.values()))
+            rows += [f"  \\text{{{name}}} &= {first}", *(f"  &\\quad {line}" for line in more)]
+        blocks.append("\n".join([f"% {table.heading}", "\\begin{align*}", " \\\\\n".join(rows), "\\end{align*}"]))
+    return "\n".join(blocks) + "\n"
+
+
+def _latex_lines(expressions: list[sp.Expr]) -> list[str]:
+    """A sum in lines that fit the width of a page, as its text would be wrapped."""
+    lines: list[list[str]] = [[]]
+    length = 0
+    for text, latex in zip(summands(expressions), summands(expressions, "latex"), strict=True):
+        if length and length + len(text) > WIDTH:
+            lines.append([])
+            length = 0
+        lines[-1].append(latex)
+        length += len(text) + 1
+    return [" ".join(parts) for parts in lines]
+
+
+def formula_terms(layer: type[EquivariantLayer], values: Values | None = None) -> list[dict[str, object]]:
+    """One object per term: table, name, expression, whether the paper's formula has it (``printed``), its value.
+
+    Raises:
+        SettingError: where a term is no whole number at the values.
+    """
+    found = []
+    for table in tables(layer):
+        numbers = evaluate(table.terms, values) if values is not None else {}
+        for name, expression in table.terms.items():
+            one: dict[str, object] = {
+                "table": table.key,
+                "term": name,
+                "expression": str(expression),
+                "latex": written(expression, "latex"),
+                "printed": name in table.in_paper,
+            }
+            found.append({**one, "value": numbers[name]} if values is not None else one)
+    return found

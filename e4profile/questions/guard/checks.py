@@ -1,0 +1,168 @@
+"""One check per budget and per baseline count, with a message that names expected, actual and the layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from e4profile.questions.guard.changes import UNITS, largest_layers, layer_changes, listed, setting_changes
+from e4profile.questions.guard.config import Budgets
+from e4profile.records.baseline import QUANTITIES, ModelCosts
+
+if TYPE_CHECKING:
+    from e4profile.questions.guard.loading import Loaded
+    from e4profile.witnesses.counts.base import Count
+
+Status = Literal["pass", "deviation", "no baseline"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One budget or one baseline count of one network.
+
+    Attributes:
+        model: the network's name.
+        name: the key of the budget, ``closed_form``, or ``baseline params``, ``baseline macs``, ...
+        expected: the limit or the committed count.
+        actual: what was found.
+        status: ``pass``, ``deviation`` or ``no baseline``.
+        message: expected, actual, the layers responsible and the remedy; empty for a pass.
+    """
+
+    model: str
+    name: str
+    expected: int | float | None
+    actual: int | float | None
+    status: Status = "pass"
+    message: str = ""
+
+
+def _moved(expected: int, actual: int) -> str:
+    if expected == actual:
+        return "the total is the same, its layers are not"
+    percent = 100 * (actual - expected) / expected if expected else 0
+    share = (f", {percent:+.3g}%" if abs(percent) < 1000 else f", {percent:+,.0f}%") if expected else ""
+    return f"{actual - expected:+,}{share}"
+
+
+def check_baseline(name: str, before: ModelCosts | None, after: ModelCosts, command: str) -> Iterator[Check]:
+    """One check per quantity: the total and every layer must be as committed.
+
+    Args:
+        name: the network's, for the checks.
+        before: the committed counts; None where there are none.
+        after: the counts now.
+        command: how to accept a change, for messages.
+    """
+    for quantity, actual in after.costs.items():
+        check = Check(name, f"baseline {quantity}", None, actual)
+        if before is None or quantity not in before.costs:
+            text = f"{UNITS[quantity]}: no baseline, actual {actual:,}; write it with: {command}"
+            yield replace(check, status="no baseline", message=text)
+            continue
+        expected = before.costs[quantity]
+        check = replace(check, expected=expected)
+        changes = layer_changes(before, after, quantity)
+        if expected == actual and not changes:
+            yield check
+            continue
+        asked = ", ".join(setting_changes(before, after))
+        # the committed figure would be wrong from then on
+        why = "; the baseline is exact: an improvement has to be accepted too" if actual < expected else ""
+        message = (
+            f"{UNITS[quantity]}: expected {expected:,} (baseline), actual {actual:,} ({_moved(expected, actual)}); "
+            f"layers: {listed(changes) or 'none'}{f'; asked differently: {asked}' if asked else ''}{why}; "
+            f"if this is meant, accept it with: {command}"
+        )
+        yield replace(check, status="deviation", message=message)
+
+
+def check_budgets(
+    name: str, budgets: Budgets, loaded: Loaded, after: ModelCosts, before: ModelCosts | None = None
+) -> Iterator[Check]:
+    """One check per budget that is set.
+
+    Args:
+        name: the network's, for the checks.
+        budgets: its limits.
+        loaded: the network with its counts.
+        after: its counts per layer.
+        before: the committed counts, so that the layers that grew can be named.
+
+    Raises:
+        SettingError: when the equivariance error cannot be taken.
+    """
+    for quantity in QUANTITIES:
+        limit = getattr(budgets, f"{quantity}_max")
+        if limit is None:
+            continue
+        actual = after.costs[quantity]
+        check = Check(name, f"{quantity}_max", limit, actual)
+        if actual > limit:
+            grown = (
+                [c for c in layer_changes(before, after, quantity) if c.after > c.before] if before else []
+            )
+            largest = "; ".join(largest_layers(after, quantity))
+            message = (
+                f"{UNITS[quantity]}: expected at most {limit:,} (budget), actual {actual:,} "
+                f"({_moved(limit, actual)}); "
+                f"{f'grown layers: {listed(grown)}' if grown else f'largest layers: {largest}'}; "
+                f"if this is meant, raise {quantity}_max"
+            )
+            check = replace(check, status="deviation", message=message)
+        yield check
+    if budgets.closed_form:
+        yield _closed_form(name, loaded)
+    if budgets.equivariance_error_max is not None:
+        yield _equivariance(name, budgets, budgets.equivariance_error_max, loaded)
+
+
+def _closed_form(name: str, loaded: Loaded) -> Check:
+    measured = loaded.measured
+    expected = None if "closed-form" in measured.failures else measured.closed.macs
+    check = Check(name, "closed_form", expected, measured.dispatch.macs)
+    if measured.agrees:
+        return check
+    reasons = [str(difference) for difference in measured.differences]
+    if expected is None:
+        reasons = [measured.failures["closed-form"]]
+    reasons += unknown_operators(measured.dispatch)
+    shown = "; ".join(reasons[:5]) + (f"; and {len(reasons) - 5} more" if len(reasons) > 5 else "")
+    said = "none" if expected is None else f"{expected:,} MACs"
+    message = (
+        f"closed form: expected what runs, {measured.dispatch.macs:,} MACs, actual {said}; layers: {shown}"
+    )
+    return replace(check, status="deviation", message=message)
+
+
+def unknown_operators(counted: Count) -> list[str]:
+    """What ran and could not be counted, and where, a phrase each."""
+    return [
+        f"{', '.join(path or '(network)' for path in counted.uncounted_in.get(name, ('',)))}: unknown operator {name}, "
+        f"executed {times} times"
+        for name, times in counted.uncounted.items()
+    ]
+
+
+def _equivariance(name: str, budgets: Budgets, limit: float, loaded: Loaded) -> Check:
+    from e4profile.questions.guard.witness import equivariance_error
+
+    with loaded.own_errors():
+        found = equivariance_error(loaded, budgets.group, budgets.field_out)
+    check = Check(name, "equivariance_error_max", limit, found.error)
+    if found.constant:
+        message = "equivariance error: the output does not depend on the input, so that an error says nothing"
+        return replace(check, status="deviation", message=message)
+    # written so that an error which is not a number fails
+    if found.error <= limit:
+        return check
+    layers = "; ".join(f"{path or '(network)'} {error:.3g}" for path, error in found.layers.items())
+    # a map of another field type than supposed moves otherwise
+    asked = "" if layers or budgets.field_out else "; where its output is a regular field, say field_out = 'regular'"
+    message = (
+        f"equivariance error under {found.element} of {found.group.alias}: expected at most {limit:g} "
+        f"(budget), actual {found.error:.3g}; layers that break it on their own: "
+        f"{layers or 'none of those that know a group'}{asked}"
+    )
+    return replace(check, status="deviation", message=message)

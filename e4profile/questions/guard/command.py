@@ -1,0 +1,121 @@
+"""``e4profile guard``: budgets and the exact committed baseline of a project's networks."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from e4profile.questions.options import Format, Units, check_format
+from e4profile.questions.output import Progress, emit, note
+
+if TYPE_CHECKING:
+    from e4profile.questions.guard.run import Guard, GuardResult
+
+
+def guard(
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config", help="pyproject.toml or e4profile.toml; the nearest by default.", metavar="FILE"
+        ),
+    ] = None,
+    update: Annotated[
+        bool, typer.Option("--update", help="Write the baseline: accept the counts as they are now.")
+    ] = False,
+    junit: Annotated[
+        Path | None,
+        typer.Option("--junit", help="Write JUnit XML that agrees with the exit code.", metavar="FILE"),
+    ] = None,
+    annotations: Annotated[
+        str | None,
+        typer.Option("--annotations", help="github: one annotation per network.", metavar="PLATFORM"),
+    ] = None,
+    markdown: Annotated[
+        Path | None,
+        typer.Option("--markdown", help="Write a pull-request comment: before, after, why.", metavar="FILE"),
+    ] = None,
+    output_format: Format = "table",
+    units: Units = "auto",
+) -> None:
+    """Check the networks listed in [tool.e4profile] against their budgets and their committed baseline.
+
+    Budgets (params_max, macs_max, saved_bytes_max, equivariance_error_max, closed_form) are upper limits: an
+    improvement passes. Baseline counts are exact: a count that moves either way is a deviation until --update
+    accepts it. Files that the configuration names are run.
+
+    Exit code 0 when all holds, 1 for a deviation, 2 for bad input, 3 when only the baseline is missing.
+    """
+    check_format(output_format)
+    from e4profile.errors import SettingError, UnknownNameError
+    from e4profile.questions.guard.annotations import PLATFORMS
+    from e4profile.questions.guard.junit import junit_error, junit_text, write_report
+    from e4profile.questions.guard.report import guard_table, markdown_comment
+
+    if annotations is not None and annotations not in PLATFORMS:
+        raise UnknownNameError("platform", annotations, PLATFORMS)
+    if markdown is not None and not markdown.parent.is_dir():
+        raise SettingError(f"--markdown {markdown}: the folder {markdown.parent} does not exist")
+    try:
+        result = _run(_guard(config, update=update))
+        if markdown is not None:
+            write_report(markdown, markdown_comment(result))
+    except Exception as error:
+        # whatever ends the run, an older report must not be taken for this one
+        if junit is not None:
+            write_report(junit, junit_error(f"{type(error).__name__}: {error}"))
+        raise
+    if junit is not None:
+        write_report(junit, junit_text(result))
+    for_programs = output_format in ("json", "csv")
+    emit(guard_table(result, for_programs=for_programs), output_format, units)
+    _annotate(result, annotations, to_stderr=output_format != "table")
+    if for_programs:
+        for text in result.notes:
+            note(text)
+    if result.exit_code:
+        sys.exit(result.exit_code)
+
+
+def _guard(config: Path | None, *, update: bool) -> Guard:
+    from e4profile.questions.guard.config import find_config, load_config
+    from e4profile.questions.guard.run import Guard, update_command
+
+    return Guard(load_config(config or find_config(Path.cwd())), update, update_command(config))
+
+
+def _run(running: Guard) -> GuardResult:
+    progress = Progress("guard", len(running.config.models))
+    try:
+        for one in running.run():
+            progress.step(one.name)
+    finally:
+        progress.close()
+    return running.result
+
+
+def _annotate(result: GuardResult, platform: str | None, *, to_stderr: bool) -> None:
+    """The platform reads both streams; data for a program must stay alone on stdout."""
+    from e4profile.questions.guard.annotations import github_annotations
+
+    if platform == "github":
+        for line in github_annotations(result):
+            (sys.stderr if to_stderr else sys.stdout).write(f"{line}\n")
+
+
+EXAMPLE = """\b
+[[tool.e4profile.models]]  # in pyproject.toml; [[models]] in e4profile.toml
+name = "small"             # or a card's name, without build and input
+build = "net.py:build"
+input = "1x3x32x32"
+args = { width = 16 }
+params_max = 25_000        # also macs_max, saved_bytes_max, ...
+"""
+"""A configuration, line by line as it is written (the mark keeps the lines apart)."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("guard", epilog=EXAMPLE)(guard)

@@ -1,0 +1,184 @@
+"""Running the guard: every budget and every baseline count as one check with expected and actual."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from e4profile.errors import E4ProfileError, SettingError
+from e4profile.questions.guard.changes import LayerChange, layer_changes, setting_changes
+from e4profile.questions.guard.checks import Check, check_baseline, check_budgets, unknown_operators
+from e4profile.questions.guard.config import GuardConfig, GuardedModel
+from e4profile.records.baseline import (
+    QUANTITIES,
+    Baseline,
+    ModelCosts,
+    check_writable,
+    read_baseline,
+    torch_version,
+    write_baseline,
+)
+
+PASSED, DEVIATION, USAGE, NO_BASELINE = 0, 1, 2, 3
+"""Exit codes."""
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """Everything the guard found about one network.
+
+    Attributes:
+        name: the network's.
+        checks: budgets first, then the baseline.
+        before: the committed counts; None where there are none.
+        after: the counts now; None for a network that is only in the baseline.
+        changes: every layer that moved, by quantity.
+        asked: what was asked differently from the baseline: builder, input, arguments.
+        notes: what a reader must know, for example operators that nobody counts.
+    """
+
+    name: str
+    checks: tuple[Check, ...]
+    before: ModelCosts | None
+    after: ModelCosts | None
+    changes: tuple[LayerChange, ...] = ()
+    asked: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def problems(self) -> list[Check]:
+        """Checks that did not pass."""
+        return [check for check in self.checks if check.status != "pass"]
+
+
+@dataclass(frozen=True)
+class GuardResult:
+    """What a run of the guard found.
+
+    Attributes:
+        config: what was guarded.
+        models: in the configuration's order, then those that only the baseline has.
+        notes: about the run as a whole.
+    """
+
+    config: GuardConfig
+    models: tuple[ModelResult, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def checks(self) -> list[Check]:
+        """All checks of all networks."""
+        return [check for model in self.models for check in model.checks]
+
+    @property
+    def exit_code(self) -> int:
+        """0 where all holds, 1 for a deviation, else 3 where a baseline is missing."""
+        found = {check.status for check in self.checks}
+        return DEVIATION if "deviation" in found else NO_BASELINE if "no baseline" in found else PASSED
+
+
+@dataclass
+class Guard:
+    """A configuration being checked: iterate over ``run`` for progress, then ask for ``result``.
+
+    Attributes:
+        config: what to guard.
+        update: write the baseline instead of comparing with it; budgets are checked all the same.
+        command: how to accept a change, for messages.
+    """
+
+    config: GuardConfig
+    update: bool = False
+    command: str = "e4profile guard --update"
+    _found: list[ModelResult] = field(default_factory=list)
+    _notes: list[str] = field(default_factory=list)
+
+    def run(self) -> Iterator[ModelResult]:
+        """Check one network after another; with ``update`` the baseline is written after the last.
+
+        Raises:
+            SettingError: for a network that cannot be built or run, naming it; for an unreadable baseline, or one
+                that cannot be written.
+        """
+        committed = self._committed()
+        if self.update and self.config.baseline is not None:
+            check_writable(self.config.baseline)
+        for entry in self.config.models:
+            one = self._check(entry, committed)
+            self._found.append(one)
+            yield one
+        if self.update and self.config.baseline is not None:
+            models = {one.name: one.after for one in self._found if one.after is not None}
+            write_baseline(self.config.baseline, Baseline(torch_version(), models))
+            self._notes.append(f"wrote {len(models)} networks to {self.config.baseline}")
+        elif committed is not None:
+            self._found += [
+                self._stale(name, committed) for name in committed.models if name not in self._names
+            ]
+
+    @property
+    def result(self) -> GuardResult:
+        """What was found so far."""
+        return GuardResult(self.config, tuple(self._found), tuple(self._notes))
+
+    @property
+    def _names(self) -> set[str]:
+        return {entry.name for entry in self.config.models}
+
+    def _committed(self) -> Baseline | None:
+        if self.config.baseline is None:
+            if self.update:
+                raise SettingError(f"{self.config.file}: baseline = false: there is no baseline to update")
+            return None
+        try:
+            committed = read_baseline(self.config.baseline)
+        except SettingError as error:
+            if not self.update:
+                raise
+            self._notes.append(f"replaced: {error}")
+            return None
+        if committed is not None and committed.torch != torch_version() and not self.update:
+            self._notes.append(
+                f"the baseline was counted with torch {committed.torch}, this is {torch_version()}: a count that "
+                "moved may be PyTorch's doing, saved bytes above all"
+            )
+        return committed
+
+    def _check(self, entry: GuardedModel, committed: Baseline | None) -> ModelResult:
+        from e4profile.questions.guard.loading import load
+        from e4profile.questions.guard.witness import model_costs
+
+        try:
+            loaded = load(entry, self.config.folder)
+            budgets = entry.budgets
+            after = model_costs(entry, loaded, saved_bytes=budgets.saved_bytes_max is not None)
+            before = committed.models.get(entry.name) if committed else None
+            checks = list(check_budgets(entry.name, budgets, loaded, after, before))
+        except E4ProfileError as error:
+            named = SettingError(f"model {entry.name!r}: {error}")
+            named.details = error.details
+            raise named from error
+        changes: tuple[LayerChange, ...] = ()
+        asked: tuple[str, ...] = ()
+        if before is not None:
+            changes = tuple(c for name in QUANTITIES for c in layer_changes(before, after, name))
+            asked = tuple(setting_changes(before, after))
+        if self.config.baseline is not None and not self.update:
+            checks += check_baseline(entry.name, before, after, self.command)
+        notes = unknown_operators(loaded.measured.dispatch)
+        return ModelResult(entry.name, tuple(checks), before, after, changes, asked, (*notes, *loaded.notes))
+
+    def _stale(self, name: str, committed: Baseline) -> ModelResult:
+        before = committed.models[name]
+        text = (
+            f"in the baseline but not in {self.config.file.name}; put it back, or drop it from the baseline with: "
+            f"{self.command}"
+        )
+        check = Check(name, "configured", None, None, "deviation", text)
+        return ModelResult(name, (check,), before, None)
+
+
+def update_command(config: Path | None) -> str:
+    """How to accept a change, with the configuration that was asked for."""
+    return "e4profile guard --update" if config is None else f"e4profile guard --config {config} --update"

@@ -1,0 +1,1 @@
+"""Which width costs as much as that network?"""

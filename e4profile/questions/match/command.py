@@ -1,0 +1,285 @@
+"""``e4profile match``: the setting of a network that costs what another one costs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from e4profile.errors import SettingError, positive
+from e4profile.questions.named_subjects import one_subject
+from e4profile.questions.options import (
+    MODEL,
+    MODEL_HELP,
+    Arguments,
+    Convention,
+    Format,
+    Inputs,
+    Overrides,
+    Units,
+    check_format,
+)
+from e4profile.questions.output import emit, note
+from e4profile.questions.waiting import stop_interrupted, waiting
+
+if TYPE_CHECKING:
+    from e4profile.questions.match.matching import Match, Point
+    from e4profile.show.tables import Table
+    from e4profile.subjects.subject import Subject
+
+_NEAR_TIE = 1.05
+
+
+def match(
+    model: Annotated[str, typer.Argument(help=MODEL_HELP, metavar=MODEL)],
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to", help="Another network, of your own too, or a number: 25k, 3G, 12ms, 2GiB.", metavar="MODEL|N"
+        ),
+    ] = None,
+    params: Annotated[
+        str | None, typer.Option("--params", help="The same as --by params --to N.", metavar="N")
+    ] = None,
+    macs: Annotated[
+        str | None, typer.Option("--macs", help="The same as --by macs --to N.", metavar="N")
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option("--by", help="params [default], macs, time or memory.", metavar="QUANTITY")
+    ] = None,
+    vary: Annotated[
+        str,
+        typer.Option(
+            "--vary",
+            help="Of a card width, reduction, slices, channels_per_slice or kernel; of your own builder any whole "
+            "number. With values any argument: width=8..64, width=8..64..8, act=relu,gelu.",
+            metavar="ARGUMENT[=VALUES]",
+        ),
+    ] = "width",
+    settings: Overrides = None,
+    inputs: Inputs = None,
+    arguments: Arguments = None,
+    to_arguments: Annotated[
+        list[str] | None,
+        typer.Option("--to-arg", help="An argument of --to's builder. Repeatable.", metavar="KEY=VALUE"),
+    ] = None,
+    convention_name: Convention = "macs",
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            "--batch-size", help="Images, for time [1] and memory [2]; of your own model as in --input.", metavar="N"
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="For time: cpu or cuda.", metavar="DEVICE")] = "cpu",
+    max_run_time_s: Annotated[
+        float,
+        typer.Option("--max-run-time-s", help="For time: sample each setting at most this long.", metavar="SECONDS"),
+    ] = 2.0,
+    output_format: Format = "table",
+    units: Units = "auto",
+) -> None:
+    """Find the width (or another argument) whose cost is nearest to another network's or to a number.
+
+    Parameters and MACs come from the closed form (of your own model: from what one call runs), memory from the
+    prediction of a training step, time from measurement of a few settings in turn; Ctrl-C shows what was measured
+    until then.
+    """
+    check_format(output_format)
+    from e4profile.subjects.subject import is_own
+
+    if batch_size is not None:
+        positive(**{"--batch-size": batch_size})
+    by, wanted_text, option = _target(to, params, macs, by)
+    own = is_own(model) or is_own(wanted_text)
+    batch, subject = one_subject(model, settings, inputs, arguments, batch_size, inputs_of_own=own)
+    goal = _goal(wanted_text, by, option, inputs, to_arguments, batch_size, inputs_of_own=own)
+    batch_of_goal, other = goal if isinstance(goal, tuple) else (None, goal)
+    counted_batch = batch_size or batch or batch_of_goal
+    with waiting("match") as say:
+        found = _found(subject, other, by, vary, convention_name, counted_batch, device, max_run_time_s, say)
+    if output_format == "json":
+        sys.stdout.write(json.dumps(found.as_object(), indent=2) + "\n")
+        for text in found.notes:
+            note(text)
+    else:
+        meaning = _meaning(by, convention_name, counted_batch, by_form=not own)
+        emit(match_table(found, meaning), output_format, units)
+    if found.interrupted:
+        stop_interrupted()
+
+
+def _target(to: str | None, params: str | None, macs: str | None, by: str | None) -> tuple[str, str, str]:
+    """The quantity, what to come near to, and the option that said so."""
+    given = {"--to": to, "--params": params, "--macs": macs}
+    named = [(option, value) for option, value in given.items() if value is not None]
+    if len(named) != 1:
+        found = " and ".join(option for option, _ in named) or "none"
+        raise SettingError(f"give one target: --to MODEL, --to N, --params N or --macs N (found {found})")
+    ((option, value),) = named
+    from e4profile.questions.match.targets import is_number, quantity_by_unit, wanted
+
+    if option == "--to":
+        by = by or quantity_by_unit(value) or "params"
+    else:
+        quantity = option.removeprefix("--")
+        if by not in (None, quantity):
+            raise SettingError(f"--by {by} contradicts {option} {value}")
+        by = quantity
+        if not is_number(value):
+            raise SettingError(f"{option}: {value!r} is no number such as 25210, 25k, 18.8K or 3G")
+    # a number that cannot be is refused before anything is imported
+    wanted(value, by, option)
+    return by, value, option
+
+
+def _goal(
+    text: str,
+    by: str,
+    option: str,
+    inputs: list[str] | None,
+    arguments: list[str] | None,
+    batch_size: int | None,
+    *,
+    inputs_of_own: bool,
+) -> tuple[int | None, Subject] | int | float:
+    from e4profile.questions.match.targets import wanted
+
+    number = wanted(text, by, option)
+    if number is None:
+        return one_subject(
+            text, None, inputs, arguments, batch_size, inputs_of_own=inputs_of_own, option="--to-arg"
+        )
+    if arguments:
+        raise SettingError(f"--to-arg ({', '.join(arguments)}) is for a network, but {option} is the number {text}")
+    return number
+
+
+def _found(
+    subject: Subject,
+    other: Subject | int | float,
+    by: str,
+    vary: str,
+    convention_name: str,
+    batch_size: int | None,
+    device: str,
+    max_run_time_s: float,
+    say: Callable[[str], None],
+) -> Match:
+    if by != "time":
+        from e4profile.questions.match.matching import match as exact_match
+
+        assert not isinstance(other, float)
+        batch = _step_batch(batch_size) if by == "memory" else batch_size or 1
+        return exact_match(
+            subject, other, by=by, vary=vary, convention_name=convention_name, batch_size=batch, progress=say
+        )
+    from e4profile.questions.match.by_time import match_time
+    from e4profile.witnesses.timing.in_turn import ForwardInTurn
+
+    timer = ForwardInTurn(device, batch_size or 1, max_run_time_s)
+    return match_time(subject, other, timer, vary=vary, progress=lambda text: note(f"time of {text}"))
+
+
+def _step_batch(batch_size: int | None) -> int:
+    """A batch norm over single values refuses one image."""
+    return batch_size if batch_size is not None and batch_size > 1 else 2
+
+
+def _meaning(by: str, convention_name: str, batch_size: int | None, *, by_form: bool) -> str:
+    if by == "macs":
+        from e4profile.conventions import convention
+
+        of = f"; a batch of {batch_size}" if batch_size not in (None, 1) else ""
+        return f"{convention_name}: {convention(convention_name).meaning}{of}"
+    return {
+        "params": "parameters by closed form" if by_form else "parameters",
+        "memory": f"bytes of a training step at batch {_step_batch(batch_size)}, as predicted: parameters, gradients, "
+        "buffers, images and the peak of forward and backward",
+        "time": f"median seconds of a forward pass at batch {batch_size or 1}",
+    }[by]
+
+
+def match_table(found: Match, meaning: str) -> Table:
+    """Three rows: the next cheaper setting, the nearest, the next costlier; of times also those that are alike."""
+    from e4profile.show.tables import Column, Table
+
+    kind: Any = {"time": "seconds", "memory": "bytes"}.get(found.by, "integer")
+    timed = found.by == "time"
+    between = (
+        Column("low", "95% from", kind, priority=70),
+        Column("high", "95% to", kind, priority=70),
+    )
+    columns = (
+        Column("place", "", "text", priority=100),
+        *(Column(name, name.replace("_", " "), "text", priority=95) for name in found.nearest.setting),
+        Column("value", found.by, kind, priority=90),
+        *(between if timed else ()),
+        Column("deviation", "deviation", kind, priority=85),
+        Column("deviation_percent", "deviation %", "percent", "dev. %", 60),
+    )
+    places = [("below", found.below), ("nearest", found.nearest), ("above", found.above)]
+    places[2:2] = [("alike", point) for point in found.alike]
+    rows = [_row(place, point, found.target, timed=timed) for place, point in places if point is not None]
+    whose = f"{found.target_name}'s " if found.target_name else ""
+    title = f"{found.model} nearest to {whose}{_with_unit(found.target, found.by)}"
+    if found.alike or found.noise:
+        words = [word for word, true in (("ambiguous", found.alike), ("noisy", found.noise)) if true]
+        title = f"{' and '.join(words).capitalize()}: {title}"
+    notes = (*found.notes, *_ends(found), *_near_ties(found))
+    return Table(title, columns, tuple(rows), notes, convention=meaning)
+
+
+def _row(place: str, point: Point, target: int | float, *, timed: bool) -> dict[str, object]:
+    low, high = point.interval or (None, None)
+    return {
+        "place": place,
+        **{name: str(value) for name, value in point.setting.items()},
+        "value": point.value,
+        **({"low": low, "high": high} if timed else {}),
+        "deviation": point.deviation,
+        "deviation_percent": 100 * Fraction(point.deviation) / Fraction(target),
+    }
+
+
+def _with_unit(value: int | float, by: str) -> str:
+    from e4profile.questions.match.targets import UNITS
+    from e4profile.show.numbers import si
+
+    return si(value, "s") if by == "time" else f"{value:,} {UNITS[by]}"
+
+
+def _ends(found: Match) -> list[str]:
+    settings = "measured setting" if found.by == "time" else "setting"
+    notes = []
+    if found.by == "time" and (found.alike or found.interrupted):
+        return []
+    if found.out_of_reach and found.by != "time":
+        end = "above" if found.nearest.deviation < 0 else "below"
+        notes.append(f"out of reach: the target lies {end} every {settings} that can be built")
+    else:
+        notes += [f"no {settings} is cheaper"] if found.below is None else []
+        notes += [f"no {settings} is costlier"] if found.above is None else []
+    return notes
+
+
+def _near_ties(found: Match) -> list[str]:
+    """A setting on the target's other side that is nearly as near; two on one side are no tie."""
+    nearest = found.nearest
+    return [
+        f"near tie: {', '.join(f'{name} {value}' for name, value in other.setting.items())} is "
+        f"{abs(other.deviation):,} away, the nearest {abs(nearest.deviation):,}"
+        for other in (found.below, found.above)
+        if other is not None
+        and found.by != "time"
+        and other.deviation * nearest.deviation < 0
+        and abs(other.deviation) <= _NEAR_TIE * abs(nearest.deviation)
+    ]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("match")(match)

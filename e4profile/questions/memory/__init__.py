@@ -1,0 +1,1 @@
+"""How many bytes does a training step need?"""

@@ -1,0 +1,180 @@
+"""The table of peaks: what each layer of a network holds when it holds most, term by term."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from typing import TYPE_CHECKING, Any
+
+from e4profile.errors import SettingError
+from e4profile.questions.memory.rows import check_input, on_meta, torch_dtype
+from e4profile.subjects.subject import guarded
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from e4profile.show.columns import Table
+    from e4profile.subjects.batches import ModelInputs
+    from e4profile.subjects.subject import Target
+
+COLUMNS = ("path", "layer", "pass", "step", "term", "bytes", "peak_bytes")
+
+
+def peak_rows(
+    model: nn.Module, inputs: ModelInputs, batch_size: int | None, dtype_name: str
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Rows with the keys of ``COLUMNS`` by layer and term, largest term first, and why a layer has none.
+
+    Args:
+        model: of layers that state a timeline; a network that is no chain of them runs once on the meta device, which
+            says which layers run and on which shapes.
+        inputs: the shape of one image, (channels, h, w), or other inputs (see ``ModelInputs``).
+        batch_size: B; None leaves the inputs' leading sizes as they are.
+        dtype_name: of parameters and images.
+
+    Raises:
+        SettingError: for a shape that does not fit.
+        Whatever the model's forward raises.
+    """
+    from e4profile.witnesses.memory import moments, no_peak_reason
+
+    dtype = torch_dtype(dtype_name)
+    rows: list[dict[str, Any]] = []
+    paths_by_reason: dict[str, list[str]] = {}
+    layers, whole = _layers(model, inputs, batch_size, dtype)
+    for path, module, shape in layers:
+        reason = no_peak_reason(module, shape)
+        if reason is None:
+            try:
+                known = moments(module, shape[1:], batch_size=shape[0], dtype=dtype)
+            except SettingError as error:  # for example matrices where the closed form takes vectors
+                reason = str(error)
+        if reason is not None:
+            paths_by_reason.setdefault(reason, []).append(path)
+            continue
+        most = max(known, key=lambda moment: moment.live_bytes)
+        rows += [
+            {
+                "path": path,
+                "layer": type(module).__name__,
+                "pass": most.phase,
+                "step": most.step,
+                "term": term,
+                "bytes": amount,
+                "peak_bytes": most.live_bytes,
+            }
+            for term, amount in sorted(most.bytes_by_term.items(), key=lambda item: -item[1])
+        ]
+    reasons = [f"{', '.join(dict.fromkeys(paths))}: {reason}" for reason, paths in paths_by_reason.items()]
+    between = "between the layers: a forward of one's own states no timeline of its storages"
+    return rows, reasons if whole else [*reasons, between]
+
+
+def _layers(
+    model: nn.Module, inputs: ModelInputs, batch_size: int | None, dtype: torch.dtype
+) -> tuple[list[tuple[str, nn.Module, tuple[int, ...]]], bool]:
+    """Path, layer and input shape of every layer in order of execution, and whether there is nothing else.
+
+    From the closed form, which knows all that runs; else from what runs, of which only layers are seen.
+    """
+    from torch import nn
+
+    from e4profile.layers.containers import Chain, Traced, trace
+    from e4profile.subjects.batches import BatchedInputs
+
+    shape = BatchedInputs.of(inputs).at(batch_size, dtype, "meta").single_shape
+    if shape is not None:
+        with suppress(SettingError):
+            found = [
+                (step.path or type(step.module).__name__, step.module, step.input_shape)
+                for step in trace(model, shape)[1]
+                # a container that is charged for holds nothing of its own
+                if not isinstance(step.module, Chain)
+            ]
+            return found, True
+    found = _layers_that_run(model, inputs, batch_size)
+    layers = {part for _, layer in _outermost(model, "") for part in layer.modules()}
+    return found, all(isinstance(one, nn.Sequential | Traced) for one in model.modules() if one not in layers)
+
+
+def _layers_that_run(
+    model: nn.Module, inputs: ModelInputs, batch_size: int | None
+) -> list[tuple[str, nn.Module, tuple[int, ...]]]:
+    import torch
+
+    from e4profile.subjects.borrowed import borrowed
+
+    found: list[tuple[str, nn.Module, tuple[int, ...]]] = []
+
+    def note(path: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+        def hook(module: nn.Module, positional: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+            tensors = (one for one in (*positional, *keywords.values()) if isinstance(one, torch.Tensor))
+            first = next(tensors, None)
+            if first is not None:
+                found.append((path, module, tuple(first.shape)))
+
+        return hook
+
+    with ExitStack() as hooks:
+        for path, module in _outermost(model, ""):
+            handle = module.register_forward_pre_hook(note(path or type(module).__name__), with_kwargs=True)
+            hooks.callback(handle.remove)
+        with borrowed(model, inputs, batch_size=batch_size) as lent, torch.no_grad():
+            lent.forward()
+    return found
+
+
+def _outermost(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
+    """The layers of a network, without what is inside a layer with a closed form."""
+    from e4profile.layers.base import EquivariantLayer
+    from e4profile.layers.containers import join
+    from e4profile.layers.stock import as_costed
+
+    children = dict(module.named_children())
+    closed = isinstance(module, EquivariantLayer) or as_costed(module) is not None
+    # parameters of its own: what its forward does with them is no part's
+    if not children or closed or next(module.parameters(recurse=False), None) is not None:
+        yield path, module
+        return
+    for name, child in children.items():
+        yield from _outermost(child, join(path, name))
+
+
+def peak_table(card: Target, batch_size: int | None, dtype_name: str) -> Table:
+    """The same for a card or a model of one's own.
+
+    Raises:
+        SettingError: for a network none of whose layers states what it holds, with the reasons.
+        UserCodeError: for what a model of one's own raises.
+    """
+    from e4profile.show.columns import Column, Table
+
+    check_input(card, batch_size)
+    model = on_meta(card)
+    with guarded(card, batch_size):
+        rows, reasons = peak_rows(model, card.batched, batch_size or card.own_batch, dtype_name)
+    if not rows:
+        why = "; ".join(reasons) or "it runs no layer"
+        raise SettingError(f"--peaks: nothing in {card.name} states what it holds at its peak: {why}")
+    batch = batch_size or card.own_batch
+    of = "" if batch is None else f", batch of {batch}"
+    known = {
+        "path": Column("path", "path", "text", priority=100),
+        "layer": Column("layer", "layer", "text", priority=50),
+        "pass": Column("pass", "pass", "text", priority=60),
+        "step": Column("step", "while", "text", priority=70),
+        "term": Column("term", "term", "text", priority=90),
+        "bytes": Column("bytes", "bytes", "bytes", priority=95),
+        "peak_bytes": Column("peak_bytes", "the layer's peak", "bytes", "peak", 80),
+    }
+    return Table(
+        title=f"{card.title}: the peak of each layer by term{of}, {dtype_name}",
+        columns=tuple(known[key] for key in COLUMNS),
+        rows=tuple(rows),
+        notes=(
+            "each layer alone, in the middle of a network: its input and its output's gradient are there before and "
+            "do not count; multiples of 512 bytes, no workspaces",
+            *(f"no closed form: {reason}" for reason in reasons),
+        ),
+    )

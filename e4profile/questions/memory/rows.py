@@ -1,0 +1,222 @@
+"""The memory of a training step as rows: predicted by closed form, measured without memory, and per layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from e4profile.errors import SettingError, UnknownNameError
+from e4profile.subjects.subject import Target, full_name, guarded
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from e4profile.subjects.losses import Loss
+
+DTYPES = ("float32", "float64", "bfloat16", "float16")
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
+          "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
+
+COLUMNS = (
+    "agrees", "model", "batch_size", "step_bytes", "parameter_bytes", "gradient_bytes", "optimiser_bytes",
+    "saved_formula_bytes", "saved_measured_bytes", "saved_constant_bytes", "saved_per_image_bytes", "peak_bytes",
+    "input_bytes", "buffer_bytes",
+)  # fmt: skip
+
+
+def parse_bytes(text: str) -> int:
+    """``24GiB``, ``512MB``, ``80 GB`` or plain bytes.
+
+    Raises:
+        SettingError: for anything else.
+    """
+    import re
+
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", text)
+    if not match or match[2].upper() not in _UNITS:
+        raise SettingError(f"{text!r} is not a size such as 24GiB, 512MB or 1073741824")
+    from fractions import Fraction
+
+    size = int(Fraction(match[1]) * _UNITS[match[2].upper()])
+    if size < 1:
+        raise SettingError(f"{text!r} must be at least one byte")
+    return size
+
+
+def binary_bytes(amounts: Sequence[int | None]) -> list[str | None]:
+    """Bytes as people write them, ``23.98 GiB``, with the digits that keep different amounts apart."""
+    for places in range(2, 7):
+        shown = [None if amount is None else _binary(amount, places) for amount in amounts]
+        if len(set(shown)) == len(set(amounts)):
+            break
+    return shown
+
+
+def _binary(amount: int, places: int) -> str:
+    for unit, size in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if amount >= size:
+            return f"{amount / size:.{places}f} {unit}"
+    return f"{amount} B"
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """A floating dtype by name.
+
+    Raises:
+        UnknownNameError: with the nearest names.
+    """
+    import torch
+
+    if name not in DTYPES:
+        raise UnknownNameError("dtype", name, DTYPES)
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
+
+
+def on_meta(card: Target) -> nn.Module:
+    """The network without its values; lazy layers of one's own learn their shapes in a first call.
+
+    Raises:
+        UserCodeError: for what building it or calling it raises.
+    """
+    if card.card is None:
+        from e4profile.subjects.variants import built_whole
+
+        built_whole(card)
+    return card.build("meta")
+
+
+def check_input(card: Target, batch_size: int | None) -> None:
+    """Refuse an ``--input`` that a card's network cannot take, by the closed form: nothing runs.
+
+    Raises:
+        SettingError: naming the layer.
+    """
+    if card.card is None or not card.specs:
+        return
+    from e4profile.layers.containers import trace
+
+    shape = (batch_size or card.batch_size, *card.card.input)
+    try:
+        trace(on_meta(card), shape)
+    except SettingError as error:
+        raise SettingError(f"{card.name} cannot run on an input {shape}: {error}") from None
+
+
+def memory_row(
+    card: Target, batch_size: int | None, optimiser: str, dtype_name: str, loss: Loss, notes: list[str]
+) -> dict[str, Any]:
+    """One network at one batch size, with the keys of ``COLUMNS``; nothing of that size is allocated.
+
+    ``saved_formula_bytes`` is the closed form (None where a layer states none), ``saved_measured_bytes`` what
+    autograd keeps in a run on the meta device. Without a batch size the inputs stay as they are; where they share no
+    leading size, nothing says what grows with the batch.
+    """
+    from e4profile.witnesses.memory import predict, predict_saved
+
+    check_input(card, batch_size)
+    dtype, model, batch = torch_dtype(dtype_name), on_meta(card), batch_size or card.own_batch
+    with guarded(card, batch_size):
+        step = predict(model, card.batched, batch, optimiser=optimiser, dtype=dtype, loss=loss)
+    notes += loss_notes(card, step.loss, loss)
+    grows = batch is not None and step.saved_constant_bytes >= 0
+    if batch is not None and not grows:
+        less = f"grows by less from {batch} to {batch + 1} images than up to {batch}"
+        notes.append(f"{full_name(card)}: what is saved {less}")
+    formula = None
+    if card.input is not None:
+        with suppress(SettingError), card.running():
+            formula = predict_saved(model, card.input, dtype=dtype).saved_bytes(step.batch_size)
+    return {
+        "agrees": None if formula is None else formula == step.saved_bytes,
+        "model": full_name(card),
+        "batch_size": batch,
+        "step_bytes": step.step_bytes,
+        "parameter_bytes": step.state.parameter_bytes,
+        "gradient_bytes": step.state.gradient_bytes,
+        "optimiser_bytes": step.state.optimiser_bytes,
+        "saved_formula_bytes": formula,
+        "saved_measured_bytes": step.saved_bytes,
+        "saved_constant_bytes": step.saved_constant_bytes if grows else None,
+        "saved_per_image_bytes": step.saved_per_image_bytes if grows else None,
+        "peak_bytes": step.peak_bytes,
+        "input_bytes": step.input_bytes,
+        "buffer_bytes": step.buffer_bytes,
+    }
+
+
+def loss_notes(card: Target, name: str, loss: Loss) -> list[str]:
+    """What backward starts from, where nobody asked for it and it is no cross-entropy."""
+    if loss != "auto" or name in ("", "cross_entropy"):
+        return []
+    return [f"{full_name(card)}: the loss is the {name}" + (": --loss says another" if " of " in name else "")]
+
+
+LAYER_COLUMNS = ("path", "layer", "term", "grows_with_batch", "bytes")
+
+
+def layer_rows(card: Target, batch_size: int | None, dtype_name: str) -> list[dict[str, Any]]:
+    """What each layer keeps for backward, term by term, at a batch size.
+
+    Raises:
+        SettingError: for a layer that states no saved terms, or a network of another input than one tensor.
+    """
+    from e4profile.witnesses.memory import predict_saved
+
+    if card.input is None:
+        given = " ".join(map(str, card.specs))
+        raise SettingError(f"--layers: {card.name} takes ({given}), but a closed form one positional input tensor")
+    batch = batch_size or card.own_batch or 1
+    try:
+        predicted = predict_saved(on_meta(card), card.input, dtype=torch_dtype(dtype_name))
+    except SettingError as error:
+        raise SettingError(f"--layers: {card.name} has no closed form of what it saves: {error}") from None
+    return [
+        {"path": layer.path, "layer": layer.layer, "term": term, "grows_with_batch": grows, "bytes": amount * times}
+        for layer in predicted.layers
+        for terms, grows, times in ((layer.per_image_bytes, True, batch), (layer.constant_bytes, False, 1))
+        for term, amount in terms.items()
+    ]
+
+
+def fits_row(
+    card: Target, budget_bytes: int, optimiser: str, dtype_name: str, loss: Loss
+) -> dict[str, Any]:
+    """The largest batch whose training step stays within a budget, and what one image more would need.
+
+    The batch is 0 where not even one image fits.
+
+    Raises:
+        SettingError: for inputs whose leading sizes are no batch.
+    """
+    from e4profile.witnesses.memory import NothingFits, largest_batch
+
+    check_input(card, None)
+
+    model, inputs = on_meta(card), card.batched
+    if inputs.batch_size is None:
+        given = " ".join(map(str, card.specs))
+        raise SettingError(f"--fits: the inputs of {card.name} ({given}) share no leading size that could be the batch")
+    try:
+        with guarded(card):
+            found = largest_batch(
+                model, inputs, budget_bytes, optimiser=optimiser, dtype=torch_dtype(dtype_name), loss=loss
+            )
+    except NothingFits as error:
+        return {
+            "model": full_name(card),
+            "batch_size": 0,
+            "step_bytes": None,
+            "next_step_bytes": error.needed_bytes,
+            "budget_bytes": budget_bytes,
+        }
+    return {
+        "model": full_name(card),
+        "batch_size": found.batch_size,
+        "step_bytes": found.step_bytes,
+        "next_step_bytes": found.next_step_bytes,
+        "budget_bytes": found.budget_bytes,
+    }

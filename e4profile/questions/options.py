@@ -1,0 +1,245 @@
+"""Options that several commands share, and how their values are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from e4profile.errors import SettingError
+
+if TYPE_CHECKING:
+    from e4profile.subjects.losses import Loss as AnyLoss
+    from e4profile.subjects.subject import Target
+
+def check_format(output_format: str) -> str:
+    """The format itself, refused before any work is done when it does not exist."""
+    from e4profile.errors import UnknownNameError
+    from e4profile.show.tables import FORMATS
+
+    if output_format not in FORMATS:
+        raise UnknownNameError("format", output_format, FORMATS)
+    return output_format
+
+
+def check_units(units: str) -> str:
+    """The units themselves, refused before any work is done when they do not exist."""
+    from e4profile.errors import UnknownNameError
+    from e4profile.show.tables import UNITS
+
+    if units not in UNITS:
+        raise UnknownNameError("units", units, UNITS)
+    return units
+
+
+Format = Annotated[
+    str, typer.Option("--format", "-f", help="table, json, csv, markdown, latex or latex-all.", metavar="FORMAT")
+]
+Units = Annotated[
+    str,
+    typer.Option(
+        "--units",
+        help="auto, exact (every digit) or si (4 digits and a prefix).",
+        metavar="UNITS",
+        callback=check_units,
+    ),
+]
+Html = Annotated[
+    Path | None, typer.Option("--html", help="Write the tables, and figures if any, as one page.", metavar="FILE")
+]
+Convention = Annotated[
+    str,
+    typer.Option(
+        "--convention", help="What counts as what: macs, flops, printed, fvcore, ...", metavar="NAME"
+    ),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Override an argument of the card, e.g. --set width=24. Repeatable.",
+        metavar="KEY=VALUE",
+    ),
+]
+
+Inputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        help="An input of your own model, with the batch: 1x3x32x32, image=1x3x32x32, mask=1x1x32x32:bool, "
+        "steps:=4. Repeatable.",
+        metavar="[NAME=]SHAPE[:DTYPE]",
+    ),
+]
+Arguments = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--arg",
+        help="An argument of the builder, e.g. --arg width=64 --arg weights=None --arg bias=False: TOML values, None "
+        "and null, True and False; anything else is text. Repeatable.",
+        metavar="KEY=VALUE",
+    ),
+]
+BatchSizes = Annotated[
+    str | None,
+    typer.Option(
+        "--batch-size",
+        help="Images, e.g. 1,32: the leading size of every input tensor; 1, or what --input says.",
+        metavar="N,...",
+    ),
+]
+Loss = Annotated[
+    str,
+    typer.Option(
+        "--loss",
+        help="What backward starts from: cross_entropy, mean or sum of all outputs, or a function of your own of the "
+        "output, package.module:name or path/to/file.py:name; auto: cross_entropy for one output (B, classes), the "
+        "mean of one other output, the sum of several.",
+        metavar="NAME",
+    ),
+]
+MODEL = "NAME|CARD.toml|MODULE:BUILD|FILE.py:BUILD"
+MODEL_HELP = (
+    "A card's name, a card file, or a model of your own: package.module:build or path/to/file.py:build, where build "
+    "is an nn.Module, its class, or a callable that returns one. Naming your own file or package imports it, "
+    "which runs its code."
+)
+"""What a command that takes models says about its argument."""
+
+
+def whole_numbers(option: str, text: str | None) -> list[int] | None:
+    """``1,2,4`` as numbers; None stays None.
+
+    Raises:
+        SettingError: naming option and value.
+    """
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise SettingError(f"{option}: {text!r} is not a list of whole numbers such as 1,2,4") from None
+
+
+def names(values: list[str] | None) -> list[str]:
+    """Repeated or comma-separated names, in order.
+
+    Raises:
+        SettingError: for values that hold no name.
+    """
+    found = [name for value in values or [] for name in value.split(",") if name]
+    if values and not found:
+        raise SettingError(f"{','.join(values)!r} names nothing: give at least one name")
+    return found
+
+
+def overrides(pairs: list[str] | None, option: str = "--set") -> dict[str, Any]:
+    """``key=value`` pairs; for the values see ``plain_value``. The last of two values of one key holds.
+
+    Raises:
+        SettingError: for a pair without ``=``.
+    """
+    from e4profile.subjects.plain_values import plain_value
+
+    found: dict[str, Any] = {}
+    for pair in pairs or []:
+        key, separator, text = pair.partition("=")
+        if not separator or not key:
+            raise SettingError(f"{option}: {pair!r} must be KEY=VALUE, for example width=24")
+        try:
+            found[key] = plain_value(text)
+        except RecursionError:
+            raise SettingError(f"{option}: the value of {key} is nested too deeply") from None
+    return found
+
+
+def target(
+    name: str,
+    settings: list[str] | None = None,
+    inputs: list[str] | None = None,
+    arguments: list[str] | None = None,
+    batch_size: int | None = None,
+) -> Target:
+    """The card or the model of one's own that a command was given, with ``--set``, ``--arg`` and ``--input``.
+
+    Raises:
+        Whatever ``e4profile.subjects.subject.resolve`` raises.
+    """
+    from e4profile.subjects.subject import resolve
+
+    given = {**overrides(settings), **overrides(arguments, "--arg")}
+    return resolve(name, inputs or (), given, batch_size=batch_size)
+
+
+def targets(
+    given: list[str],
+    settings: list[str] | None = None,
+    inputs: list[str] | None = None,
+    arguments: list[str] | None = None,
+    batch_size: int | None = None,
+) -> list[Target]:
+    """Cards and models of one's own side by side: where there is a model of one's own, inputs and arguments are its.
+
+    Raises:
+        Whatever ``e4profile.subjects.subject.resolve`` raises.
+    """
+    from e4profile.subjects.subject import is_own
+
+    own = any(map(is_own, given))
+    # --set is the cards' where there are any
+    mixed = own and not all(map(is_own, given))
+    return [
+        target(name, settings, None, None, batch_size)
+        if own and not is_own(name)
+        else target(name, None if mixed else settings, inputs, arguments, batch_size)
+        for name in given
+    ]
+
+
+def loss_named(text: str) -> AnyLoss:
+    """A loss by name, or a function of one's own, whose file is imported.
+
+    Raises:
+        UnknownNameError: for a name that is neither, with the nearest names.
+        Whatever ``e4profile.subjects.user_code.OwnLoss`` raises.
+    """
+    from e4profile.errors import UnknownNameError
+    from e4profile.subjects.losses import LOSSES
+    from e4profile.subjects.subject import is_own
+
+    if is_own(text):
+        from e4profile.subjects.user_code import OwnLoss
+
+        return OwnLoss(text)
+    if text not in LOSSES:
+        raise UnknownNameError("loss", text, (*LOSSES, "path/to/file.py:function"))
+    found: AnyLoss = text  # type: ignore[assignment]
+    return found
+
+
+def batch_sizes(text: str | None) -> list[int] | list[None]:
+    """The batches that ``--batch-size`` asks for; a single None where it is not given.
+
+    Raises:
+        SettingError: for anything but positive whole numbers.
+    """
+    from e4profile.errors import positive
+
+    found = whole_numbers("--batch-size", text)
+    for batch in found or []:
+        positive(**{"--batch-size": batch})
+    return [None] if found is None else found
+
+
+@contextmanager
+def own_loss_running(loss: AnyLoss) -> Iterator[None]:
+    """Run a loss of one's own as a guest: what it prints goes to stderr; nothing for any other loss."""
+    guest = getattr(loss, "guest", None)
+    if guest is None:
+        yield
+    else:
+        with guest.running():
+            yield

@@ -1,0 +1,1 @@
+"""Which networks are on the front of error against cost?"""

@@ -1,0 +1,345 @@
+"""Test errors against cost: which networks no other one beats on both.
+
+Errors are carried from publications as printed, or given by whoever asks; they are never measured here. Costs are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+from e4profile.errors import SettingError, UnknownNameError
+from e4profile.networks.cards import UNRESOLVED, Card, Cell, PublishedRow, all_cards
+from e4profile.networks.published import parse_printed
+from e4profile.records.store import Record
+from e4profile.records.times import from_record
+from e4profile.subjects.subject import Subject
+from e4profile.subjects.variants import VariantCounter, peak_bytes
+
+COSTS = ("macs", "params", "time", "memory")
+"""What a published error can be set against."""
+
+GIVEN_QUANTITY = "error"
+
+_COST_CELLS = ("params", "flops", "macs")
+_ERROR = "test_error"
+_ACCURACIES = {"acc1": "100% - published top-1 accuracy", "acc5": "100% - published top-5 accuracy"}
+
+
+PUBLISHED, GIVEN = "published", "given"
+"""Where an error comes from."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network with its error.
+
+    Attributes:
+        label: the row as printed, with the table's other rows of the same network and error.
+        card: the network: a card with the row's arguments, or a model of one's own.
+        table: the table it is printed in; empty for an error that was given.
+        quantity: which error, for example ``test_error`` or ``test_error_cifar10``; ``error`` for a given one.
+        error: in percent, exactly as printed; 100 - accuracy where the table prints accuracies.
+        spread: the printed deviation over runs.
+        origin: ``published``, or ``given`` by whoever asks.
+        unresolved: published costs of the row that the network as built does not have, as printed.
+    """
+
+    label: str
+    card: Subject
+    table: str
+    quantity: str
+    error: Decimal
+    spread: Decimal | None
+    origin: str = PUBLISHED
+    unresolved: tuple[str, ...] = ()
+
+
+def given_error(subject: Subject, text: str) -> Candidate:
+    """A network with an error in percent that its user says: neither published nor measured here.
+
+    Raises:
+        SettingError: for a text that is no percentage from 0 to 100.
+    """
+    try:
+        error = Decimal(text.strip().removesuffix("%").strip())
+    except InvalidOperation:
+        error = Decimal("NaN")
+    if not (error.is_finite() and 0 <= error <= 100):
+        raise SettingError(f"--error {subject.name}={text}: give a percentage from 0 to 100, for example 0.9")
+    return Candidate(subject.name, subject, "", GIVEN_QUANTITY, error, None, GIVEN)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A candidate with its cost, and whether it is on the front.
+
+    Attributes:
+        candidate: the published row.
+        cost: MACs, parameters, bytes or seconds.
+        dominated_by: labels of the members of the front that are no worse in both and better in one; none for
+            a member.
+    """
+
+    candidate: Candidate
+    cost: int | float
+    dominated_by: tuple[str, ...] = ()
+
+    @property
+    def on_front(self) -> bool:
+        """Whether no other network is as good in both and better in one."""
+        return not self.dominated_by
+
+
+def candidates(cards: Sequence[Card] = (), table: str | None = None, y: str = "error") -> list[Candidate]:
+    """The published errors of one table: errors of different tables and data sets are never mixed.
+
+    Args:
+        cards: whose rows; every card's when empty.
+        table: the table; the only one that all the cards have errors in when None.
+        y: ``error``, or one of several errors of a table by name (``cifar10``, ``test_error_cifar100``, ``acc5``).
+
+    Raises:
+        SettingError: when the cards share no table or several, or the table has several errors to choose from.
+        UnknownNameError: for a table without errors, or an error that it does not have.
+    """
+    chosen = cards or list(all_cards().values())
+    printed = [
+        (card, row, cell)
+        for card in chosen
+        for row in card.published
+        for cell in row.cells
+        if _is_error(cell)
+    ]
+    table = _table(cards, printed, table)
+    within = [(card, row, cell) for card, row, cell in printed if row.table == table]
+    quantity = _quantity(table, y, list(dict.fromkeys(cell.quantity for _, _, cell in within)))
+    rows = sorted(
+        ((card, row, cell) for card, row, cell in within if cell.quantity == quantity),
+        key=lambda item: (item[1].order, item[0].name),
+    )
+    return _merged(_candidate(card, row, cell) for card, row, cell in rows)
+
+
+def error_name(quantity: str) -> str:
+    """A published error in words, which always say that it is published."""
+    if quantity in _ACCURACIES:
+        return _ACCURACIES[quantity]
+    _, _, data_set = quantity.partition(f"{_ERROR}_")
+    words = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "cifar10_augmented": "CIFAR-10, augmented"}
+    return f"published test error{', ' + words.get(data_set, data_set) if data_set else ''}"
+
+
+def front(costed: Sequence[tuple[Candidate, int | float]]) -> list[Point]:
+    """Every candidate as a point, the cheapest first; the front by exact comparison of cost and printed error.
+
+    Equal points do not dominate each other.
+    """
+
+    def beats(one: tuple[Candidate, int | float], other: tuple[Candidate, int | float]) -> bool:
+        no_worse = one[1] <= other[1] and one[0].error <= other[0].error
+        return no_worse and (one[1] < other[1] or one[0].error < other[0].error)
+
+    ordered = sorted(costed, key=lambda item: (item[1], item[0].error))
+    members = [item for item in ordered if not any(beats(other, item) for other in ordered)]
+    return [
+        Point(item[0], item[1], tuple(member[0].label for member in members if beats(member, item)))
+        for item in ordered
+    ]
+
+
+def has_published_error(card: Card) -> bool:
+    """Whether some table prints an error of this card."""
+    return any(_is_error(cell) for row in card.published for cell in row.cells)
+
+
+def cost_of(x: str, *, batch_size: int | None = None, call_batch_size: int = 1) -> Callable[[Subject], int]:
+    """How a network's cost is found where nothing has to be timed.
+
+    Args:
+        x: ``macs`` or ``params`` as the dispatch counter sees them run, or ``memory``: the peak bytes of forward
+            and backward by allocator emulation.
+        batch_size: images, for memory: 2 where none are given, one's own inputs' batch for a model of one's own.
+        call_batch_size: images of the call that ``macs`` counts in a card.
+
+    Raises:
+        UnknownNameError: for another cost.
+        SettingError: for ``time``, which needs a device.
+    """
+    if x not in COSTS:
+        raise UnknownNameError("cost", x, COSTS)
+    if x == "time":
+        raise SettingError("time is measured: see e4profile.witnesses.timing.measure_time")
+    counter = VariantCounter()
+
+    def cost(subject: Subject) -> int:
+        if x == "memory":
+            return peak_bytes(subject, batch_size, counter)
+        if isinstance(subject, Card):
+            from e4profile.witnesses.counts.measure import measure
+
+            counted = measure(subject, ("dispatch",), call_batch_size).dispatch
+            return counted.params if x == "params" else counted.macs
+        own = counter(subject)
+        return own.params if x == "params" else own.total()
+
+    return cost
+
+
+def sweep_costs(
+    path: Path, x: str, known: Sequence[Candidate]
+) -> tuple[list[tuple[Candidate, int | float]], list[str]]:
+    """The measured costs in a file of records for the settings that have a published error.
+
+    Returns:
+        The candidates with their costs, and notes on what was left out.
+
+    Raises:
+        SettingError: for a missing file, or when no record is of a published setting.
+    """
+    from e4profile.questions.sweep.plans import Setting
+    from e4profile.records.store import RecordStore
+
+    if not path.exists():
+        raise SettingError(f"--sweep: {path} does not exist")
+    store = RecordStore(path)
+    records = store.load()
+
+    costs: dict[str, int | float] = {}
+    notes: list[str] = []
+    if x == "time":
+        costs, notes = _recorded_times(records)
+    for record in records:
+        cost = record.counts.get(f"{x}_measured") if x in ("macs", "params") else None
+        if cost is not None:
+            costs[_setting_key(record.card, record.arguments)] = cost
+    if not costs:
+        raise SettingError(
+            f"--sweep: {path} holds no {x}; sweep records hold macs and params, time records time"
+        )
+    found: list[tuple[Candidate, int | float]] = []
+    for one in known:
+        if not isinstance(one.card, Card):
+            raise SettingError(f"--sweep: {one.card.name} is a model of your own, which no sweep records")
+        described = Setting(one.card.name, one.card).arguments
+        keys = (_setting_key(one.card.name, described), _setting_key(one.card.name, one.card.arguments))
+        cost = next((costs[key] for key in keys if key in costs), None)
+        if cost is not None:
+            found.append((one, cost))
+    if not found:
+        cards = ", ".join(sorted({record.card for record in records}))
+        raise SettingError(f"--sweep: no setting in {path} ({cards}) has a published error in this table")
+    notes = [*store.notes, *notes]
+    if len(costs) > len(found):
+        notes.append(f"{len(costs) - len(found)} of {len(costs)} settings have no published error here")
+    return found, notes
+
+
+def _recorded_times(records: Iterable[Record]) -> tuple[dict[str, int | float], list[str]]:
+    """Median seconds by setting, and what was timed; only like is compared with like."""
+    from e4profile.records.times import environment_labels
+
+    timed = [from_record(record) for record in records if record.kind == "time"]
+    if not timed:
+        return {}, []
+    environment_labels([one.environment for one in timed], mixed=False)
+    passes = {
+        f"{one.pass_} in {one.mode} mode, batch of {one.batch_size}, {one.device}, {one.dtype}, threads {one.threads}"
+        + (", compiled" if one.compiled else "")
+        + (", CUDA graphs" if one.graphed else "")
+        for one in timed
+    }
+    if len(passes) > 1:
+        raise SettingError(
+            f"--sweep: times of different passes are not compared ({'; '.join(sorted(passes))})"
+        )
+    return {_setting_key(one.name, one.arguments): one.median_s for one in timed}, [f"timed: {passes.pop()}"]
+
+
+def _setting_key(name: str, arguments: Mapping[str, object]) -> str:
+    return repr((name, sorted((key, str(value)) for key, value in arguments.items())))
+
+
+def _is_error(cell: Cell) -> bool:
+    return cell.quantity.startswith(_ERROR) or cell.quantity in _ACCURACIES
+
+
+def _table(
+    cards: Sequence[Card], printed: Iterable[tuple[Card, PublishedRow, Cell]], table: str | None
+) -> str:
+    by_card: dict[str, list[str]] = {card.name: [] for card in cards}
+    known: list[str] = []
+    for card, row, _ in printed:
+        known.append(row.table)
+        by_card.setdefault(card.name, []).append(row.table)
+    if table is not None:
+        if table not in known:
+            rows = (row for card in all_cards().values() for row in card.published)
+            every = {row.table for row in rows if any(map(_is_error, row.cells))}
+            if table not in every:
+                raise UnknownNameError("table with published errors", table, every)
+        without = [card.name for card in cards if table not in by_card[card.name]]
+        if without:
+            having = ", ".join(_cards_with_errors(table))
+            raise SettingError(
+                f"{', '.join(without)}: no published error in table {table!r}; cards that have one: {having}"
+            )
+        return table
+    if not cards:
+        raise SettingError(f"give networks or --table: {', '.join(sorted(set(known)))}")
+    common = set.intersection(*(set(tables) for tables in by_card.values()))
+    if len(common) == 1:
+        return common.pop()
+    if common:
+        raise SettingError(
+            f"tables {', '.join(sorted(common))} have errors of these networks: choose with --table"
+        )
+    listed = "; ".join(
+        f"{name}: {', '.join(dict.fromkeys(tables)) or 'none'}" for name, tables in by_card.items()
+    )
+    raise SettingError(
+        f"these networks share no table, and errors of different data are not compared ({listed})"
+    )
+
+
+def _cards_with_errors(table: str) -> list[str]:
+    return [
+        card.name
+        for card in all_cards().values()
+        if any(row.table == table and any(map(_is_error, row.cells)) for row in card.published)
+    ]
+
+
+def _quantity(table: str, y: str, known: list[str]) -> str:
+    if y == "error":
+        errors = [name for name in known if name.startswith(_ERROR)] or known[:1]
+        if len(errors) > 1:
+            names = ", ".join(name.removeprefix(f"{_ERROR}_") for name in errors)
+            raise SettingError(f"table {table!r} has several errors: choose with --y {names}")
+        return errors[0]
+    for name in (y, f"{_ERROR}_{y}"):
+        if name in known:
+            return name
+    raise UnknownNameError(f"published error of table {table!r}", y, [*known, "error"])
+
+
+def _candidate(card: Card, row: PublishedRow, cell: Cell) -> Candidate:
+    value, _ = parse_printed(cell.value)
+    spread = None if cell.spread is None else parse_printed(cell.spread)[0]
+    if cell.quantity in _ACCURACIES:
+        value = 100 - (value if cell.unit == "%" else 100 * value)
+    unresolved = tuple(f"{one.quantity} {one.value}" for one in row.cells
+                       if one.verdict == UNRESOLVED and one.quantity in _COST_CELLS)  # fmt: skip
+    network = card.with_arguments(row.arguments)
+    return Candidate(row.row, network, row.table, cell.quantity, value, spread, unresolved=unresolved)
+
+
+def _merged(found: Iterable[Candidate]) -> list[Candidate]:
+    """Rows that print the same network with the same error are one network."""
+    kept: dict[str, Candidate] = {}
+    for one in found:
+        key = repr((one.card.name, sorted(one.card.arguments.items()), one.error, one.spread))
+        kept[key] = replace(kept[key], label=f"{kept[key].label} = {one.label}") if key in kept else one
+    return list(kept.values())

@@ -1,0 +1,1 @@
+"""What can be drawn of which networks, and the set of figures of the reports."""

@@ -1,0 +1,1 @@
+"""Which architectures and counting rules give all published figures as printed?"""

@@ -1,0 +1,278 @@
+"""Search the declared space for what gives all published figures at their printed precision."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from e4profile.errors import SettingError
+from e4profile.networks.cards import Card
+from e4profile.questions.reconcile.building import Counter, Counts
+from e4profile.questions.reconcile.ranking import Built, Nearest, Reconciled, Reconciliation, best_first
+from e4profile.questions.reconcile.rows import Figure, Row
+from e4profile.questions.reconcile.space import Change, Rule, architectures, axes_of, rules
+from e4profile.subjects.subject import Subject
+from e4profile.subjects.variants import argument
+
+DRAWS = 1000
+"""Made-up figures that judge chance: as precise as the published ones, and within ``BOX`` of them."""
+
+BOX = 0.1
+
+LARGEST_OWN_SPACE = 20_000
+"""Architectures of a model of one's own: each is built and run on the meta device."""
+
+_NEAREST = 20
+_INT64_SAFE = 2**60
+
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
+Numbers = np.ndarray[Any, np.dtype[Any]]
+
+
+def reconcile(
+    rows: Sequence[Row],
+    *,
+    changes: int = 2,
+    vary: Sequence[str] | None = None,
+    progress: Callable[[int, int], None] = lambda _done, _all: None,
+) -> Reconciliation:
+    """Find every architecture and counting rule in the declared space that give all figures of all rows.
+
+    Every set of at most ``changes`` changed arguments is built for the most selective row. What misses that
+    row's parameters is out; the others are built for the other rows too, and every counting rule is tried on
+    them at once. Ctrl-C while architectures are built ends the building: what was built is searched, and
+    ``left_out`` says how much was not.
+
+    Args:
+        rows: what was published.
+        changes: how many of a network's arguments may differ.
+        vary: the arguments that may (see ``space.axes_of``).
+        progress: told how many architectures of how many are built.
+
+    Raises:
+        SettingError: without rows, for a negative number of changes, a space that is too large for a model of
+            one's own, or when no architecture can be built.
+        UnknownNameError: for an argument in ``vary`` that is not searched.
+        UserCodeError: for a model of one's own that cannot be built as it is given.
+    """
+    if not rows:
+        raise SettingError("nothing to reconcile: give published figures")
+    if changes < 0:
+        raise SettingError(f"changes (={changes}) must not be negative")
+    cards = list({id(row.card): row.card for row in rows}.values())
+    ordered = sorted(rows, key=lambda row: math.prod(figure.selectivity for figure in row.figures))
+    first, others = ordered[0], ordered[1:]
+    count = Counter()
+    axes = axes_of(cards, vary)
+    space = list(architectures(cards, changes, vary))
+    _check_own(cards, axes, space, count)
+    tried: list[tuple[tuple[Change, ...], Counts]] = []
+    done = 0
+    try:
+        for done, changed in enumerate(space, start=1):
+            counts = count(first.changed(changed))
+            if counts is not None:
+                tried.append((changed, counts))
+            progress(done, len(space))
+    except KeyboardInterrupt:
+        if not tried:
+            raise
+        done -= 1
+    if not tried:
+        text = f"no architecture of the space can be built for {first.label}: {count.refused}"
+        error = SettingError(text)
+        error.details = "" if count.refused is None else count.refused.details
+        raise error
+    chance, chance_share = _chance(first, [counts for _, counts in tried])
+    matches: list[Reconciled] = []
+    for changed, counts in tried:
+        built = _build_matching(changed, first, counts, others, count)
+        if built is not None:
+            matches += _matches(changed, built)
+    return Reconciliation(
+        rows=len(rows),
+        figures=sum(len(row.figures) for row in rows),
+        axes={name: len(values) for name, values in axes.items()},
+        architectures=len(tried),
+        refused=done - len(tried),
+        combinations=sum(len(_rules(counts)) for _, counts in tried),
+        chance=chance,
+        chance_share=chance_share,
+        chance_row=first.label,
+        matches=tuple(best_first(matches)),
+        nearest=() if matches else tuple(_nearest(tried, first, others, count)),
+        left_out=len(space) - done,
+    )
+
+
+def _check_own(
+    networks: Sequence[Subject], axes: Mapping[str, list[Any]], space: Sequence[Any], count: Counter
+) -> None:
+    """A model of one's own as it is given says itself what is wrong with it; building it takes its time."""
+    for network in networks:
+        if isinstance(network, Card):
+            continue
+        if len(space) > LARGEST_OWN_SPACE:
+            raise SettingError(
+                f"the space of {network.name} holds {len(space):,} architectures, at most {LARGEST_OWN_SPACE:,} are "
+                "built: search fewer arguments or values (--vary), or fewer at once (--changes 1)"
+            )
+        complete = all(argument(network, name) is not None for name in axes)
+        if complete and count(network) is None and count.refused is not None:
+            raise count.refused
+
+
+@lru_cache(maxsize=256)
+def _weighted(kinds: frozenset[str]) -> tuple[tuple[Rule, ...], tuple[str, ...], Numbers]:
+    found = tuple(rules(kinds))
+    names = tuple(sorted(kinds))
+    weights = np.array([[rule.weights.get(name, 0) for name in names] for rule in found], dtype=np.int64)
+    return found, names, weights.reshape(len(found), len(names))
+
+
+def _kinds(counts: Iterable[Counts]) -> frozenset[str]:
+    return frozenset(kind for one in counts for kind in one.operations)
+
+
+def _rules(counts: Counts) -> tuple[Rule, ...]:
+    return _weighted(_kinds([counts]))[0]
+
+
+def _totals(kinds: frozenset[str], counts: Counts) -> Numbers:
+    """The cost of one network under every rule."""
+    _, names, weights = _weighted(kinds)
+    amounts = [counts.operations.get(name, 0) for name in names]
+    safe = sum(map(abs, amounts)) * 16 < _INT64_SAFE
+    result: Numbers = weights.astype(np.int64 if safe else object) @ np.array(
+        amounts, dtype=np.int64 if safe else object
+    )
+    return result
+
+
+def _within(values: Numbers, window: tuple[int, int]) -> Flags:
+    flags: Flags = (values >= window[0]) & (values <= window[1])
+    return flags
+
+
+def _fits(value: int, figure: Figure) -> bool:
+    return figure.rounded[0] <= value <= figure.truncated[1]
+
+
+def _chance(row: Row, tried: Sequence[Counts]) -> tuple[float, float]:
+    """How many pairs match a made-up row on average, and the share of made-up rows that some pair matches."""
+    generator = np.random.default_rng(0)
+    factors = generator.uniform(1 - BOX, 1 + BOX, size=(len(row.figures), DRAWS))
+    hits = np.zeros(DRAWS, dtype=np.int64)
+    for counts in tried:
+        kinds = _kinds([counts])
+        by_rule = _totals(kinds, counts)
+        left = np.ones(DRAWS, dtype=np.bool_)
+        windows: list[tuple[Numbers, Numbers]] = []
+        for figure, factor in zip(row.figures, factors, strict=True):
+            moved = float(figure.value) * (factor - 1)
+            low, high = figure.rounded[0] + moved, figure.truncated[1] + moved
+            if figure.quantity == "params":
+                left &= (low <= counts.params) & (counts.params <= high)
+            else:
+                windows.append((low, high))
+        drawn = np.flatnonzero(left)
+        if not drawn.size:
+            continue
+        if not windows:
+            hits[drawn] += len(by_rule)
+            continue
+        inside = np.ones((drawn.size, len(by_rule)), dtype=np.bool_)
+        for low, high in windows:
+            inside &= (by_rule >= low[drawn, None]) & (by_rule <= high[drawn, None])
+        hits[drawn] += inside.sum(axis=1)
+    return float(hits.mean()), float((hits > 0).mean())
+
+
+def _build_matching(
+    changed: tuple[Change, ...], first: Row, counts: Counts, others: Sequence[Row], count: Counter
+) -> list[Built] | None:
+    """Every row's network, or None as soon as one misses its row's parameters."""
+    built: list[Built] = []
+    for row in (first, *others):
+        one = counts if row is first else count(row.changed(changed))
+        if one is None or not all(_fits(one.params, figure) for figure in row.params):
+            return None
+        built.append((row, one))
+    return built
+
+
+def _matches(changed: tuple[Change, ...], built: list[Built]) -> list[Reconciled]:
+    kinds = _kinds(counts for _, counts in built)
+    found = _weighted(kinds)[0]
+    alive = np.ones(len(found), dtype=np.bool_)
+    cells = sum(len(row.figures) for row, _ in built)
+    rounded, truncated = np.zeros(len(found), dtype=np.int64), np.zeros(len(found), dtype=np.int64)
+    for row, counts in built:
+        totals = _totals(kinds, counts)
+        for figure in row.figures:
+            values = np.full(len(found), counts.params) if figure.quantity == "params" else totals
+            by_rounding, by_truncation = _within(values, figure.rounded), _within(values, figure.truncated)
+            alive &= by_rounding | by_truncation
+            rounded += by_rounding
+            truncated += by_truncation
+    return [
+        Reconciled(
+            changed,
+            found[index],
+            truncated=0 if rounded[index] == cells else cells - int(rounded[index]),
+            all_truncated=bool(truncated[index] == cells and rounded[index] < cells),
+            built=tuple(built),
+        )
+        for index in np.flatnonzero(alive)
+    ]
+
+
+def _nearest(
+    tried: Sequence[tuple[tuple[Change, ...], Counts]], first: Row, others: Sequence[Row], count: Counter
+) -> list[Nearest]:
+    """The best rule of the architectures that come nearest, by their worst figure."""
+    by_first = sorted(
+        ((_best_rule(changed, [(first, counts)]), changed, counts) for changed, counts in tried),
+        key=lambda item: item[0].order,
+    )
+    found: list[Nearest] = []
+    seen: set[Any] = set()
+    for best, changed, counts in by_first:
+        if counts.key in seen:
+            continue
+        seen.add(counts.key)
+        built: list[Built] = [(first, counts)]
+        for row in others:
+            one = count(row.changed(changed))
+            if one is None:
+                break
+            built.append((row, one))
+        else:
+            found.append(_best_rule(changed, built) if others else best)
+        if len(found) == _NEAREST:
+            break
+    return sorted(found, key=lambda one: one.order)
+
+
+def _best_rule(changed: tuple[Change, ...], built: list[Built]) -> Nearest:
+    kinds = _kinds(counts for _, counts in built)
+    found = _weighted(kinds)[0]
+    worst = np.zeros(len(found))
+    where = np.full(len(found), "", dtype=object)
+    for row, counts in built:
+        totals = _totals(kinds, counts)
+        for figure in row.figures:
+            values = np.full(len(found), counts.params) if figure.quantity == "params" else totals
+            printed = float(figure.value)
+            outside = ~_within(values, (figure.rounded[0], figure.truncated[1]))
+            deviation = np.where(outside, values.astype(np.float64) / printed - 1, 0.0)
+            further = np.abs(deviation) > np.abs(worst)
+            worst = np.where(further, deviation, worst)
+            where = np.where(further, f"{row.label}: {figure.quantity}", where)
+    # the rules are in order of their differences, and argmin takes the first of equals
+    index = int(np.argmin(np.abs(worst)))
+    return Nearest(changed, found[index], float(worst[index]), str(where[index]), tuple(built))

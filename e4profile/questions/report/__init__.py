@@ -1,0 +1,1 @@
+"""The reports folder: every published table, every figure and the page, made from cards and committed records."""

@@ -1,0 +1,110 @@
+"""The published tables as files and as parts of the page, and the tally of their verdicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from e4profile.conventions import CONVENTIONS
+from e4profile.networks.cards import VERDICTS
+from e4profile.networks.verdicts import tally
+from e4profile.questions.table.published import as_table, build, rule_note, shown_cells
+from e4profile.questions.table.rows import IMPLICIT, TITLES, BuiltCell
+from e4profile.show.html.model import PageTable
+from e4profile.show.tables import Column, Table
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published table: for readers, for programs, and for the page.
+
+    Attributes:
+        verdicts: of the compared cells.
+    """
+
+    name: str
+    readable: Table
+    exact: Table
+    page: PageTable
+    verdicts: tuple[str, ...]
+
+
+def build_published(name: str) -> Published:
+    """Build every network of a published table.
+
+    Raises:
+        UnknownNameError: for a table that no card has a row of.
+    """
+    built = build(name)
+    readable, exact = (as_table(name, built, for_programs=asked) for asked in (False, True))
+    if name == IMPLICIT:
+        return Published(name, readable, exact, PageTable(f"table-{name}", readable), ())
+    cells = cast("list[BuiltCell]", built)
+    # what a verdict opens on click needs no column, and of the notes the tally and the rules stay below the rows
+    columns = tuple(column for column in readable.columns if column.key != "executed_macs")
+    rows = tuple({column.key: row[column.key] for column in columns} for row in readable.rows)
+    table = replace(readable, columns=columns, rows=rows, notes=(*readable.notes[:1], *_rules(cells)))
+    return Published(
+        name,
+        readable,
+        exact,
+        PageTable(f"table-{name}", table, [_details(cell) for cell in shown_cells(cells)]),
+        tuple(cell.verdict for cell in cells if cell.judged),
+    )
+
+
+def _details(cell: BuiltCell) -> list[tuple[str, str]]:
+    """What opens behind a verdict: the reason first, then where the figure stands and what was built for it."""
+    found = [] if cell.cell.evidence is None else [("evidence", cell.cell.evidence)]
+    found.append(("source", cell.row.source))
+    if cell.cell.compared:
+        found.append(("network", _network(cell)))
+    if cell.cell.convention is not None:
+        found.append(("counted", f"by the convention {cell.cell.convention}"))
+    if cell.executed_macs is not None:
+        found.append(("executed MACs", f"{cell.executed_macs:,}"))
+    if cell.rule_causes:
+        found.append(("the rule", rule_note(cell).removeprefix(f"{cell.row.row}: ")))
+    return found
+
+
+def _rules(cells: Sequence[BuiltCell]) -> list[str]:
+    """What the conventions of a table count, once each."""
+    used = dict.fromkeys(cell.cell.convention for cell in shown_cells(cells) if cell.cell.convention is not None)
+    return [f"convention {name}: {CONVENTIONS[name].meaning}" for name in used]
+
+
+def _network(cell: BuiltCell) -> str:
+    arguments: Mapping[str, Any] = cell.card.arguments
+    given = ", ".join(f"{name} = {_plain(value)}" for name, value in arguments.items() if value is not None)
+    return f"card {cell.card.name}: {given}" if given else f"card {cell.card.name}"
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-".join(map(str, cast("list[object]", value))) if isinstance(value, list) else str(value)
+
+
+def verdict_table(published: Sequence[Published]) -> Table:
+    """How many cells of each table have each verdict, and of all together."""
+    compared = [one for one in published if one.verdicts]
+    every = [verdict for one in compared for verdict in one.verdicts]
+    rows = [_tally_row(TITLES.get(one.name, f"Table {one.name}"), one.verdicts) for one in compared]
+    columns = (
+        Column("table", "table", "text", priority=100),
+        Column("cells", "cost cells", "integer", priority=90),
+        *(Column(verdict, verdict, "integer", priority=80) for verdict in VERDICTS),
+    )
+    return Table(
+        "Verdicts by published table",
+        columns,
+        (*rows, _tally_row("every table", every)),
+        ("a cell is one published number of parameters, operations or bytes",),
+    )
+
+
+def _tally_row(label: str, verdicts: Sequence[str]) -> dict[str, object]:
+    counts = tally(list(verdicts))
+    return {"table": label, "cells": len(verdicts), **{name: counts.get(name, 0) for name in VERDICTS}}

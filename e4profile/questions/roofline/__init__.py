@@ -1,0 +1,1 @@
+"""What bounds the time of every layer?"""

@@ -1,0 +1,246 @@
+"""``e4profile roofline``: each layer's ideal time under the device's measured roof, next to what it takes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from e4profile.questions.options import (
+    MODEL,
+    MODEL_HELP,
+    Arguments,
+    Format,
+    Inputs,
+    Overrides,
+    Units,
+    check_format,
+    target,
+)
+from e4profile.questions.output import emit, note
+from e4profile.questions.time.runs import Steps
+from e4profile.questions.time.table import WITNESSES, threads_text
+
+if TYPE_CHECKING:
+    from e4profile.questions.roofline.roofline import Roofline
+
+
+def roofline(
+    model: Annotated[str, typer.Argument(help=MODEL_HELP, metavar=MODEL)],
+    settings: Overrides = None,
+    inputs: Inputs = None,
+    arguments: Arguments = None,
+    device: Annotated[str, typer.Option("--device", help="cpu or cuda.", metavar="DEVICE")] = "cpu",
+    dtype: Annotated[
+        str, typer.Option("--dtype", help="float32, bfloat16, ...", metavar="DTYPE")
+    ] = "float32",
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            "--batch-size",
+            help="Images per pass: the leading size of every input tensor; 1, or what --input says.",
+            metavar="N",
+        ),
+    ] = None,
+    threads: Annotated[int, typer.Option("--threads", help="Intra-operator threads.", metavar="N")] = 1,
+    reference: Annotated[
+        bool, typer.Option("--reference", help="Also with the aggregation as unfold, multiply and sum.")
+    ] = False,
+    max_run_time_s: Annotated[
+        float, typer.Option("--max-run-time-s", help="Sample at most this long.", metavar="SECONDS")
+    ] = 10.0,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Measure the peaks anew.")] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", help="Write the figure (SVG, PNG, CSV) into a folder.", metavar="FOLDER"),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Append a record per network to this file.", metavar="FILE")
+    ] = None,
+    output_format: Format = "table",
+    units: Units = "auto",
+) -> None:
+    """Arithmetic intensity, bound, ideal and measured time of every layer of a forward pass.
+
+    A model of your own without a closed form has its MACs from the dispatch counter, and its bytes from what its
+    modules hand on. Naming a file or package of yours runs its code.
+    """
+    check_format(output_format)
+    from e4profile.errors import positive
+    from e4profile.questions.roofline.roofline import measure_roofline, with_implementation
+    from e4profile.records.store import RecordStore
+    from e4profile.show.style import check_folder
+    from e4profile.show.tables import Table
+    from e4profile.subjects.subject import full_name, guarded
+    from e4profile.witnesses.timing.peaks import cached_peaks
+    from e4profile.witnesses.timing.samples import StopRule
+
+    positive(**{"--threads": threads})
+    if batch_size is not None:
+        positive(**{"--batch-size": batch_size})
+    rule = StopRule(min_run_time_s=min(0.5, max_run_time_s), max_run_time_s=max_run_time_s)
+    store = None if out is None else RecordStore(out)
+    if store is not None:
+        store.check_writable()
+    if plot is not None:
+        check_folder(plot)
+    card = target(model, settings, inputs, arguments)
+    network, batch = card.build("cpu"), batch_size or card.own_batch
+    name = full_name(card)
+    networks = {name: network}
+    if reference:
+        networks[f"{name}, reference"] = with_implementation(network, "reference")
+    found = []
+    with Steps("roofline", len(networks) + 1) as steps:
+        peaks = cached_peaks(device, dtype, threads=threads, refresh=refresh)
+        steps.end("peaks")
+        for one, built in networks.items():
+            with guarded(card, batch_size):
+                found.append(
+                    measure_roofline(
+                        built, card.batched, name=one, batch_size=batch, device=device, dtype=dtype, threads=threads,
+                        peaks=peaks, rule=rule,
+                    )
+                )  # fmt: skip
+            steps.end(one)
+    for text in peaks.notes:
+        note(text)
+    of = "" if batch is None else f", batch of {batch}"
+    table = Table(
+        title=f"{card.title}: roofline on {peaks.device} in {dtype}{of}, {threads_text(threads)}",
+        columns=tuple(_columns()),
+        rows=tuple(row for one in found for row in _rows(one)),
+        notes=(*_notes(found), *card.notes),
+    )
+    if store is not None:
+        from e4profile.questions.roofline.figure_rows import roofline_record
+
+        for record in map(roofline_record, found):
+            store.append(record)
+    emit(table, output_format, units)
+    if plot is not None:
+        from e4profile.questions.roofline.time_plots import save_roofline
+
+        roof, points = _figure(found)
+        stem = re.sub(r"[^\w.-]+", "-", name).strip("-.")
+        for path in save_roofline(f"roofline-{stem}-{peaks.device}-{dtype}", card.title, roof, points, plot):
+            note(f"wrote {path}")
+
+
+def _columns() -> list[Any]:
+    from e4profile.show.tables import Column
+
+    return [
+        Column("network", "network", "text", priority=20),
+        Column("path", "path", "text", priority=95),
+        Column("layer", "layer", "text", priority=30),
+        Column("macs", "MACs", "integer", priority=60),
+        Column("bytes", "bytes", "bytes", priority=50),
+        Column("intensity", "MACs per byte", "ratio", "MACs/B", 70),
+        Column("bound", "bound", "text", priority=80),
+        Column("ideal_s", "ideal", "seconds", priority=75),
+        Column("measured_s", "measured", "seconds", priority=90),
+        Column("achieved_percent", "achieved %", "percent", "ach. %", 92),
+    ]
+
+
+def _rows(found: Roofline) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = [
+        {
+            "network": found.name,
+            "path": layer.traffic.path or "the network itself",
+            "layer": layer.traffic.layer,
+            "macs": layer.traffic.macs,
+            "bytes": layer.traffic.bytes,
+            "intensity": layer.traffic.intensity,
+            "bound": layer.bound,
+            "ideal_s": layer.ideal_s,
+            "measured_s": layer.measured_s,
+            "achieved_percent": 100 * layer.achieved,
+        }
+        for layer in found.layers
+    ]
+    macs = sum(layer.traffic.macs for layer in found.layers) + found.other_macs
+    moved = sum(layer.traffic.bytes for layer in found.layers)
+    whole_s = found.whole.median_s
+    rows.append(
+        {
+            "network": found.name,
+            "path": "whole pass",
+            "layer": None,
+            "macs": macs,
+            "bytes": moved,
+            "intensity": macs / moved,
+            "bound": None,
+            "ideal_s": found.ideal_s,
+            "measured_s": whole_s,
+            "achieved_percent": 100 * found.ideal_s / whole_s,
+        }
+    )
+    return rows
+
+
+def _notes(found: list[Roofline]) -> list[str]:
+    from e4profile.show.numbers import si
+
+    peaks = found[0].peaks
+    notes = [
+        f"Roof: {si(peaks.macs_per_s, 'MACs/s')} in a matrix product, {si(peaks.bytes_per_s, 'B/s')} in a copy.",
+        "Bytes are each input, output and weight once, filters as expanded.",
+        *_above_the_roof(found),
+    ]
+    for one in found:
+        between_s = one.whole.median_s - one.layers_s
+        summed = f"{one.name}: the layers' times add up to {si(one.layers_s, 's')}"
+        if between_s >= 0:
+            rest = f"; the other {si(between_s, 's')} of the whole pass lie between them, or are noise."
+        else:
+            rest = (
+                f", {si(-between_s, 's')} more than the whole pass takes: looking at the clock around each layer costs "
+                "time of its own, which weighs on small layers."
+            )
+        notes.append(summed + rest)
+        notes += one.notes
+        notes += [f"{one.name} is noisy: {reason}" for reason in one.whole.noise_reasons]
+    notes += [f"MACs by {WITNESSES[witness]}." for witness in dict.fromkeys(one.witness for one in found)]
+    return notes
+
+
+def _above_the_roof(found: list[Roofline]) -> list[str]:
+    """Why a layer can be faster than its ideal time; a cache only helps what memory bounds."""
+    notes = []
+    above = [layer for one in found for layer in one.layers if layer.achieved > 1]
+    for bound, meaning in (
+        ("memory", "found their data in a cache, which the copy did not"),
+        (
+            "compute",
+            "are no faster than arithmetic can be: the peak was measured too low, for example on a busy machine "
+            "(--refresh measures it anew), or their convolution runs with fewer products (Winograd)",
+        ),
+    ):
+        paths = dict.fromkeys(layer.traffic.path for layer in above if layer.bound == bound)
+        if paths:
+            named = ", ".join(list(paths)[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+            notes.append(f"Above 100% and bound by {bound} ({named}): these layers {meaning}.")
+    return notes
+
+
+def _figure(found: list[Roofline]) -> tuple[Any, list[Any]]:
+    from e4profile.questions.roofline.time_plots import Roof, RoofPoint
+
+    peaks = found[0].peaks
+    label = f"{peaks.environment.get('device', peaks.device)}, {peaks.dtype}, {threads_text(peaks.threads)}"
+    points = [
+        RoofPoint(one.name, t.path, t.layer, t.macs, t.bytes, layer.measured_s)
+        for one in found
+        for layer in one.layers
+        for t in (layer.traffic,)
+    ]
+    return Roof(peaks.macs_per_s, peaks.bytes_per_s, label), points
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("roofline")(roofline)

@@ -1,0 +1,1 @@
+"""What do the settings of a network cost, side by side?"""

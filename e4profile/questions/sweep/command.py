@@ -1,0 +1,216 @@
+"""``e4profile sweep``: the grid of E4 settings against the G-CNN of the same topology."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from e4profile.questions.options import (
+    MODEL,
+    Arguments,
+    Format,
+    Html,
+    Inputs,
+    Units,
+    check_format,
+    names,
+    whole_numbers,
+)
+from e4profile.questions.output import Progress, emit, note, on_interrupt
+
+if TYPE_CHECKING:
+    from e4profile.questions.sweep.sweeps import Sweep
+    from e4profile.records.store import RecordStore
+    from e4profile.show.tables import Table
+
+
+def sweep(
+    network: Annotated[
+        str | None,
+        typer.Argument(
+            help="A card or a model of your own whose arguments --vary names; without it the paper's grid.",
+            metavar=f"[{MODEL}]",
+        ),
+    ] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--vary",
+            help="An argument of that network with its values: width=8..64..8 or act=relu,gelu. Repeatable.",
+            metavar="ARGUMENT=VALUES",
+        ),
+    ] = None,
+    inputs: Inputs = None,
+    arguments: Arguments = None,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="With --vary: also the bytes of a training step at --batch-size.")
+    ] = False,
+    group: Annotated[
+        list[str] | None,
+        typer.Option("--group", help="p4, p4m, z2, C2, D1, D2. Repeatable.", metavar="GROUP"),
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", help="A card's name. Repeatable.", metavar="NAME")
+    ] = None,
+    reduction: Annotated[
+        str | None, typer.Option("-r", "--reduction", help="Reduction ratios, e.g. 1,2,4.", metavar="LIST")
+    ] = None,
+    slices: Annotated[
+        str | None, typer.Option("-s", "--slices", help="Numbers of slices, e.g. 1,2,4.", metavar="LIST")
+    ] = None,
+    kernel: Annotated[
+        str | None, typer.Option("-k", "--kernel", help="Odd kernel sizes, e.g. 3,5,7.", metavar="LIST")
+    ] = None,
+    width: Annotated[
+        str | None,
+        typer.Option("--width", help="Widths in fields; the card's own by default.", metavar="LIST"),
+    ] = None,
+    output_format: Format = "table",
+    units: Units = "auto",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Folder of records and plots [reports/sweep-GROUP, with the options given behind it].",
+            metavar="DIR",
+        ),
+    ] = None,
+    plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Draw the figures into --out.")] = True,
+    html: Html = None,
+    time: Annotated[
+        bool, typer.Option("--time", help="Also time forward pass and training step of each setting.")
+    ] = False,
+    batch_size: Annotated[
+        int, typer.Option("--batch-size", help="Images per timed pass.", metavar="N")
+    ] = 1,
+    device: Annotated[str, typer.Option("--device", help="cpu or cuda, for --time.", metavar="DEVICE")] = "cpu",
+) -> None:
+    """Sweep E4 settings over r, s, k, width and group, with the G-CNN of the same topology as baseline.
+
+    Without options: the paper's grid of the rot-MNIST network. Each finished setting is stored; the same
+    command again resumes. With a network and --vary: every combination of its arguments' values, with parameters
+    and MACs (closed form for a card, dispatch count for a model of your own), stored nowhere. Naming your own file
+    or package imports it, which runs its code.
+    """
+    check_format(output_format)
+    from e4profile.errors import SettingError, positive
+
+    if network is not None or vary or inputs or arguments or memory:
+        if network is None:
+            raise SettingError("--vary, --input, --arg and --memory need a network: sweep NAME --vary width=8")
+        grid = {
+            "--group": group, "--model": model, "-r": reduction, "-s": slices, "-k": kernel, "--width": width,
+            "--out": out, "--html": html,
+        }  # fmt: skip
+        if unwanted := [option for option, value in grid.items() if value]:
+            raise SettingError(f"sweep {network}: {', '.join(unwanted)} belongs to the grid of cards; use --vary here")
+        positive(**{"--batch-size": batch_size})
+        from e4profile.questions.sweep.varied import sweep_one_network
+
+        sweep_one_network(
+            network, vary or [], inputs, arguments, memory=memory, time=time, batch_size=batch_size, device=device,
+            output_format=output_format, units=units,
+        )  # fmt: skip
+        return
+    from e4profile.questions.sweep.plans import DEFAULT_MODELS, make_plan
+    from e4profile.questions.sweep.sweeps import Sweep
+    from e4profile.questions.sweep.table import sweep_table
+
+    positive(**{"--batch-size": batch_size})
+
+    plan = make_plan(
+        names(model) or list(DEFAULT_MODELS),
+        names(group),
+        reductions=whole_numbers("-r", reduction),
+        slices=whole_numbers("-s", slices),
+        kernels=whole_numbers("-k", kernel),
+        widths=whole_numbers("--width", width),
+    )
+    groups = list(dict.fromkeys(setting.group for setting in plan.settings))
+    chosen = {"": ",".join(names(model)), "r": reduction, "s": slices, "k": kernel, "width": width}
+    folder = out or Path("reports") / _folder_name(groups, chosen)
+    from e4profile.records.store import RecordStore
+
+    store = RecordStore(folder / "records.jsonl")
+    store.check_writable()
+    if html is not None:
+        from e4profile.show.html.page import check_writable
+
+        check_writable(html)
+    running = Sweep(plan, store)
+    with on_interrupt(f"what was finished is saved in {folder}; the same command goes on from there"):
+        _measure(running, store)
+        table = _timed(running, folder, batch_size, device) if time else sweep_table(running)
+    figures = _write_reports(table, running, folder) if plots else []
+    if html is not None:
+        from e4profile.show.html.page import write_page
+
+        write_page(html, table.title, [table], figures)
+        note(f"wrote {html}")
+    emit(table, output_format, units)
+    if output_format in ("json", "csv"):
+        for text in table.notes:
+            note(text)
+    if not all(row["agrees"] for row in running.rows()):
+        note("closed form and measured counts disagree; run: e4profile check")
+        sys.exit(1)
+
+
+def _folder_name(groups: Sequence[str], chosen: Mapping[str, str | None]) -> str:
+    """A name of its own for every choice, so that no sweep writes over the figures of another."""
+    parts = ["sweep", *groups, *(f"{key}{text.replace(' ', '')}" for key, text in chosen.items() if text)]
+    return re.sub(r"[^\w.,-]", "_", "-".join(parts))
+
+
+def _timed(running: Sweep, folder: Path, batch_size: int, device: str) -> Table:
+    """The table with the times of every setting; raw samples go to ``times.jsonl`` in the folder."""
+    from e4profile.questions.sweep.sweep_times import SweepTimes, time_rows
+    from e4profile.questions.sweep.table import timed_sweep_table
+    from e4profile.records.store import RecordStore
+
+    settings = running.plan.settings
+    store = RecordStore(folder / "times.jsonl")
+    times = {}
+    with Progress("time", len(settings)) as progress:
+        for index, (setting, records) in enumerate(SweepTimes(store, batch_size, device).measure(settings)):
+            times[index] = records
+            progress.step(setting.describe())
+    return timed_sweep_table(running, time_rows(running.rows(), settings, times), batch_size, device)
+
+
+def _measure(running: Sweep, store: RecordStore) -> None:
+    progress = Progress("sweep", len(running.plan.settings))
+    try:
+        for outcome in running.run():
+            progress.step(outcome.setting.describe())
+    finally:
+        progress.close()
+        for text in store.notes:
+            note(f"{store.path}: {text}")
+    resumed = sum(outcome.resumed for outcome in running.outcomes)
+    if resumed:
+        total = len(running.outcomes)
+        rest = "none counted anew" if resumed == total else f"{total - resumed} counted now"
+        note(f"of the {total}, {resumed} were read back from {store.path}, {rest}")
+
+
+def _write_reports(table: Table, running: Sweep, folder: Path) -> list[Path]:
+    from e4profile.questions.sweep.plots import plot_sweep
+    from e4profile.show.tables import render
+
+    rows = running.rows_for_plots()
+    written = plot_sweep(rows, folder)
+    for name, output_format in (("table.md", "markdown"), ("table.csv", "csv")):
+        (folder / name).write_text(render(table, output_format), encoding="utf-8")
+    note(f"wrote {len(written)} plot files, table.md and table.csv to {folder}")
+    return written
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("sweep")(sweep)

@@ -1,0 +1,212 @@
+"""Sweeps: a plan (see ``e4profile.questions.sweep.plans``), an executor that measures it, a store that remembers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from importlib.metadata import version
+from typing import Any, Protocol
+
+from e4profile.questions.sweep.plans import Plan, Setting
+from e4profile.records.store import Record, RecordStore
+from e4profile.witnesses.counts import COUNTERS, NOT_RUN
+
+COLUMNS = (
+    "model", "group", "width", "kernel", "reduction", "slices", "params_formula", "params_measured",
+    "macs_formula", "macs_measured", "macs_printed_form", "fvcore", "thop", "agrees", "params_ratio",
+    "macs_ratio",
+)  # fmt: skip
+"""The columns of a sweep, in order."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A measured setting: its record, and whether it was measured now or read back."""
+
+    setting: Setting
+    record: Record
+    resumed: bool
+
+
+class Executor(Protocol):
+    """Runs the measurement over settings; other executors may use processes or machines."""
+
+    def run(
+        self, settings: Sequence[Setting], task: Callable[[Setting], Record]
+    ) -> Iterable[tuple[Setting, Record]]:
+        """Yield each setting with its record as it finishes."""
+
+
+class InProcess:
+    """Measures one setting after another in this process."""
+
+    def run(
+        self, settings: Sequence[Setting], task: Callable[[Setting], Record]
+    ) -> Iterable[tuple[Setting, Record]]:
+        """Yield each setting with its record as it finishes."""
+        for setting in settings:
+            yield setting, task(setting)
+
+
+def counter_versions() -> dict[str, str]:
+    """The versions that a sweep's records are made with, without running a counter."""
+    import torch
+
+    versions = {"closed-form": version("e4profile"), "dispatch": torch.__version__}
+    for name in ("fvcore", "thop"):
+        try:
+            versions[name] = version(name)
+        except ImportError:
+            versions[name] = "missing"
+    return versions
+
+
+def measure_setting(setting: Setting) -> Record:
+    """Measure one setting with every counter."""
+    from e4profile.witnesses.counts.measure import measure
+    from e4profile.witnesses.environment import environment
+
+    measured = measure(setting.card, COUNTERS)
+    counts: dict[str, Any] = {
+        "params_formula": measured.closed.params,
+        "params_measured": measured.dispatch.params,
+        "macs_formula": measured.closed.macs,
+        "macs_measured": measured.dispatch.macs,
+        "params_printed_form": measured.printed_params,
+        "macs_printed_form": measured.printed_macs,
+        "agrees": measured.agrees,
+        "differences": [str(difference) for difference in measured.differences],
+        "unknown": dict(measured.dispatch.uncounted),
+        "terms": _terms(measured.closed.layers),
+        "failures": dict(measured.failures),
+    }
+    for name in ("fvcore", "thop"):
+        counts[name] = measured.raw[name].macs if name in measured.raw else None
+    counts["gaps"] = {
+        name: {**{cause.name: cause.amount for cause in gap.causes}, "unexplained": gap.unexplained}
+        for name, gap in measured.gaps.items()
+    }
+    return Record(
+        card=setting.model,
+        arguments=setting.arguments,
+        counts=counts,
+        counters=counter_versions(),
+        environment=environment(),
+    )
+
+
+_TERM_NAMES = {
+    ("LiftingConv2d", "convolution"): "lifting",
+    ("GroupConv2d", "convolution"): "group convolution",
+    ("Conv2d", "convolution"): "convolution",
+}
+
+
+def _terms(layers: Iterable[Any]) -> dict[str, int]:
+    from e4profile.conventions import MAC_KINDS
+
+    gathered: Counter[str] = Counter()
+    for layer in layers:
+        for term, amount in layer.terms.items():
+            if "norm" not in term and amount and set(layer.operations) & set(MAC_KINDS):
+                gathered[_TERM_NAMES.get((layer.layer, term), term)] += amount
+    return dict(gathered)
+
+
+@dataclass
+class Sweep:
+    """A plan being measured: iterate over ``run`` for the outcomes, then ask for ``rows``."""
+
+    plan: Plan
+    store: RecordStore | None = None
+    executor: Executor = field(default_factory=InProcess)
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    def run(self) -> Iterator[Outcome]:
+        """Measure what the store does not hold yet; every finished setting is stored before it is yielded.
+
+        A setting in which a third-party counter failed is measured again; its later record replaces the earlier one.
+        """
+        known: dict[str, Record] = {}
+        if self.store is not None:
+            self.store.check_writable()
+            known = {record.key: record for record in self.store.load()}
+        versions = counter_versions()
+        pending: list[Setting] = []
+        for setting in self.plan.settings:
+            key = Record(card=setting.model, arguments=setting.arguments, counts={}, counters=versions).key
+            if key in known and not _may_succeed_now(known[key]):
+                outcome = Outcome(setting, known[key], resumed=True)
+                self.outcomes.append(outcome)
+                yield outcome
+            else:
+                pending.append(setting)
+        for setting, record in self.executor.run(pending, measure_setting):
+            if self.store is not None:
+                self.store.append(record)
+            outcome = Outcome(setting, record, resumed=False)
+            self.outcomes.append(outcome)
+            yield outcome
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row per finished setting in the plan's order, with the keys of ``COLUMNS``."""
+        finished = self._finished()
+        baselines = {
+            _baseline_key(outcome.setting): outcome.record.counts
+            for outcome in finished
+            if outcome.setting.baseline
+        }
+        return [_row(outcome, baselines.get(_baseline_key(outcome.setting))) for outcome in finished]
+
+    def rows_for_plots(self) -> list[dict[str, Any]]:
+        """The rows with two more keys: ``params_printed_form`` and ``terms``, the MACs by named term."""
+        more = ("params_printed_form", "terms")
+        return [
+            {**row, **{name: outcome.record.counts[name] for name in more}}
+            for row, outcome in zip(self.rows(), self._finished(), strict=True)
+        ]
+
+    def _finished(self) -> list[Outcome]:
+        order = {id(setting): index for index, setting in enumerate(self.plan.settings)}
+        return sorted(self.outcomes, key=lambda outcome: order[id(outcome.setting)])
+
+
+def _may_succeed_now(record: Record) -> bool:
+    """Whether a counter failed for a reason that may be gone: it is there, and it was tried."""
+    failures: Mapping[str, str] = record.counts.get("failures", {})
+    return any(
+        record.counters.get(name) != "missing" and not reason.startswith(NOT_RUN)
+        for name, reason in failures.items()
+        if name in ("fvcore", "thop")
+    )
+
+
+def _baseline_key(setting: Setting) -> tuple[Any, ...]:
+    arguments = setting.card.arguments
+    return (
+        setting.model.removesuffix("-gcnn"),
+        arguments.get("group"),
+        arguments.get("width"),
+        arguments.get("kernel"),
+    )
+
+
+def _row(outcome: Outcome, baseline: Mapping[str, Any] | None) -> dict[str, Any]:
+    arguments, counts = outcome.setting.card.arguments, outcome.record.counts
+    row = {
+        "model": outcome.setting.model,
+        "group": outcome.setting.group,
+        "width": arguments.get("width"),
+        "kernel": arguments.get("kernel"),
+        "reduction": None if outcome.setting.baseline else arguments.get("reduction"),
+        "slices": None if outcome.setting.baseline else arguments.get("slices"),
+        **{name: counts[name] for name in COLUMNS if name in counts},
+        "params_ratio": None,
+        "macs_ratio": None,
+    }
+    if baseline is not None:
+        row["params_ratio"] = Fraction(counts["params_measured"], baseline["params_measured"])
+        row["macs_ratio"] = Fraction(counts["macs_measured"], baseline["macs_measured"])
+    return {name: row[name] for name in COLUMNS}

@@ -1,0 +1,174 @@
+"""Every combination of some arguments of a network, with what each one costs: for cards and models of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from e4profile.conventions import convention
+from e4profile.errors import SettingError, positive
+from e4profile.networks.cards import Card
+from e4profile.subjects.guest import UserCodeError
+from e4profile.subjects.subject import Subject
+from e4profile.subjects.variants import VariantCounter, changed, check_accepts, described, step_bytes
+from e4profile.subjects.varied import Varied, parse_varied
+
+if TYPE_CHECKING:
+    from e4profile.questions.match.by_time import Timer
+    from e4profile.witnesses.timing.samples import Samples
+
+MOST = 10_000
+"""The most combinations that are built."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One combination of arguments and its costs.
+
+    Attributes:
+        setting: the arguments that are varied.
+        params: parameters.
+        macs: under the convention that was asked for.
+        step_bytes: of a predicted training step; None where it was not asked for.
+        median_s: of a forward pass; None where no timer was given.
+        noise: why the time should not be trusted.
+    """
+
+    setting: Mapping[str, Any]
+    params: int
+    macs: int
+    step_bytes: int | None = None
+    median_s: float | None = None
+    noise: tuple[str, ...] = ()
+
+    def as_object(self) -> dict[str, Any]:
+        """For JSON: the arguments under ``setting``, exact integers, seconds as measured."""
+        return {
+            "setting": dict(self.setting), "params": self.params, "macs": self.macs, "step_bytes": self.step_bytes,
+            "median_s": self.median_s, "noise": list(self.noise),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class VariantSweep:
+    """What was found.
+
+    Attributes:
+        model: the network whose arguments were varied.
+        variants: what could be built, in the order of the values given, the last argument fastest.
+        refused: what could not, as ``(setting, reason)``.
+        notes: what a reader must know, a sentence each.
+        interrupted: whether Ctrl-C ended it, so that the rest was not counted or nothing was timed.
+    """
+
+    model: str
+    variants: tuple[Variant, ...]
+    refused: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+    interrupted: bool = False
+
+
+def sweep_variants(
+    subject: Subject,
+    vary: Sequence[str],
+    *,
+    convention_name: str = "macs",
+    batch_size: int = 1,
+    memory_batch_size: int | None = None,
+    optimiser: str = "sgd",
+    timer: Timer | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> VariantSweep:
+    """Count every combination of some arguments' values.
+
+    Args:
+        subject: a card, counted by its closed form, or a model of one's own, counted from what one call of it runs.
+        vary: arguments with their values: ``width=8..64..8``, ``norm=None,batch`` (see ``parse_varied``).
+        convention_name: what ``macs`` counts.
+        batch_size: images of the call that is counted in a card; a model of one's own is called with its inputs.
+        memory_batch_size: images of the training step whose bytes are predicted; None leaves it out.
+        optimiser: of that step: sgd, momentum or adam.
+        timer: samples forward passes of all variants in turn, for example ``ForwardInTurn``, which holds all of them
+            at once; None leaves time out.
+        progress: told how many combinations are done, of how many, and which comes next.
+
+    Raises:
+        SettingError: for an argument without values or twice, too many combinations, or when none can be built.
+        UnknownNameError: for an argument that the network does not take, or an unknown convention.
+        UserCodeError: when no variant of a model of one's own can be built, with the last error's traceback.
+    """
+    positive(batch_size=batch_size, **({} if memory_batch_size is None else {"memory_batch_size": memory_batch_size}))
+    convention(convention_name)
+    axes = _axes(subject, vary)
+    total = prod(len(axis.given or ()) for axis in axes)
+    counter = VariantCounter()
+    say = progress or (lambda *_: None)
+    found: list[Variant] = []
+    subjects: list[Subject] = []
+    refused: list[tuple[str, str]] = []
+    notes: list[str] = []
+    last: SettingError | UserCodeError | None = None
+    interrupted = False
+    try:
+        for done, setting in enumerate(_settings(axes)):
+            say(done, total, described(setting))
+            try:
+                one = changed(subject, setting)
+                counted = counter(one, batch_size)
+                step = None if memory_batch_size is None else step_bytes(one, memory_batch_size, optimiser, counter)
+            except (SettingError, UserCodeError) as error:
+                last = error
+                refused.append((described(setting), str(error)))
+                continue
+            found.append(Variant(setting, counted.params, counted.total(convention_name), step))
+            subjects.append(one)
+            notes = list(dict.fromkeys((*notes, *counted.notes)))
+        if timer is not None and found:
+            say(total, total, f"{len(found)} variants timed in turn")
+            found = [_timed(one, samples) for one, samples in zip(found, timer(subjects), strict=True)]
+    except KeyboardInterrupt:
+        if not found:
+            raise
+        interrupted = True
+        left = total - len(found) - len(refused)
+        notes.insert(0, f"interrupted: {left:,} of {total:,} combinations left, nothing timed")
+    if not found:
+        assert last is not None
+        raise _none(subject, last)
+    return VariantSweep(subject.name, tuple(found), tuple(refused), tuple(notes), interrupted)
+
+
+def _axes(subject: Subject, vary: Sequence[str]) -> list[Varied]:
+    axes = [parse_varied(text) for text in vary]
+    if not axes:
+        raise SettingError("--vary: give at least one argument with its values, for example width=8..64..8")
+    names = [axis.name for axis in axes]
+    for axis in axes:
+        if axis.given is None:
+            raise SettingError(f"--vary {axis.name}: give its values, for example {axis.name}=8..64..8")
+        if names.count(axis.name) > 1:
+            raise SettingError(f"--vary: {axis.name} is given {names.count(axis.name)} times")
+        check_accepts(subject, axis.name)
+    total = prod(len(axis.given or ()) for axis in axes)
+    if total > MOST:
+        raise SettingError(f"--vary: {total:,} combinations; at most {MOST:,} are counted")
+    return axes
+
+
+def _settings(axes: Sequence[Varied]) -> Iterator[dict[str, Any]]:
+    for values in product(*(axis.given or () for axis in axes)):
+        yield dict(zip((axis.name for axis in axes), values, strict=True))
+
+
+def _timed(one: Variant, samples: Samples) -> Variant:
+    return replace(one, median_s=samples.median_s, noise=tuple(samples.noise_reasons))
+
+
+def _none(subject: Subject, last: SettingError | UserCodeError) -> SettingError | UserCodeError:
+    what = "card" if isinstance(subject, Card) else "network"
+    error = type(last)(f"no combination builds the {what} {subject.name}: {last}")
+    error.details = last.details
+    return error

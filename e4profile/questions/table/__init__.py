@@ -1,0 +1,1 @@
+"""Does a published table hold?"""

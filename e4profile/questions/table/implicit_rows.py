@@ -1,0 +1,165 @@
+"""Implicitly equivariant networks next to group-convolutional ones of the nearest number of parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from fractions import Fraction
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from e4profile.errors import positive
+from e4profile.groups import Group
+from e4profile.layers import trace
+from e4profile.networks.basic_resnet import basic_resnet
+from e4profile.networks.cards import Card, all_cards
+from e4profile.witnesses.counts.closed_form import count_closed_form
+from e4profile.witnesses.counts.training import training_step_macs
+from e4profile.witnesses.counts.training_step import measured_training_macs
+from e4profile.witnesses.equivariance.implicit import implicit_equivariance_loss, sampling_group
+
+NETWORKS = ("basic_cnn", "implicit_resnet18", "implicit_vgg")
+"""The topologies of Khetan et al. 2021, in the order of their tables."""
+
+IMAGES_PER_SAMPLE = 2
+"""Every image and one transformed copy, whatever the group."""
+
+_MEASURED_BATCH = 2
+
+
+def objective_name(arguments: Mapping[str, Any]) -> str:
+    """What a card's arguments ask of the training: R4, R8, R4+reflection, R8-4-2-1, ..."""
+    mode = str(arguments.get("mode", "R4"))
+    if arguments.get("ratio") is not None:
+        mode = "-".join([mode, *(str(size) for size in arguments["pool_sizes"][1:])])
+    return f"{mode}+reflection" if arguments.get("reflection") else mode
+
+
+def comparable_group(arguments: Mapping[str, Any]) -> Group:
+    """The group on the pixel grid with as many elements as the loss pools over: C4, or D4 for eight.
+
+    Rotations by 45 degrees do not map the grid onto itself, so R8 is set against the other group of order 8.
+    """
+    order = max(arguments.get("pool_sizes") or (4,))
+    eight = order >= 8 or arguments.get("mode") == "R8" or bool(arguments.get("reflection"))
+    return Group(4, mirrors=eight)
+
+
+def g_cnn(group: Group, width: int, channels: int, classes: int) -> nn.Module:
+    """A group-convolutional ResNet18 with true strides, on the meta device."""
+    with torch.device("meta"):
+        built: nn.Module = basic_resnet(
+            group=group, width=width, stride_by="conv", channels=channels, classes=classes
+        )
+    return built
+
+
+@cache
+def g_cnn_params(group: Group, width: int, channels: int, classes: int) -> int:
+    """Parameters of ``g_cnn`` by closed form, which need no particular image size."""
+    return count_closed_form(g_cnn(group, width, channels, classes), (1, channels, 32, 32)).params
+
+
+def nearest_width(group: Group, channels: int, classes: int, params: int) -> int:
+    """The width at which the G-CNN's parameters, by closed form, come nearest to ``params``.
+
+    Parameters grow with the width, about with its square: that gives a first guess, and steps of one from there
+    find the two widths around ``params``. Of two equally near ones the narrower is taken.
+
+    Raises:
+        SettingError: when ``params`` is not positive.
+    """
+    positive(params=params)
+
+    def at(width: int) -> int:
+        return g_cnn_params(group, width, channels, classes)
+
+    width = 16
+    for _ in range(2):
+        width = max(1, round(width * math.sqrt(params / at(width))))
+    while at(width) < params:
+        width += 1
+    while width > 1 and at(width - 1) >= params:
+        width -= 1
+    return min({max(1, width - 1), width}, key=lambda near: (abs(at(near) - params), near))
+
+
+def _meta_batch(card: Card) -> tuple[torch.Tensor, torch.Tensor]:
+    shape = card.input_shape(_MEASURED_BATCH)
+    return torch.empty(shape, device="meta"), torch.empty(shape[:1], dtype=torch.long, device="meta")
+
+
+def measured_step(card: Card) -> int:
+    """MACs that run in a training step of two samples with the card's objective, on the meta device."""
+    model, (images, labels) = card.build(), _meta_batch(card)
+    mode, reflection = _objective(card)
+
+    def loss() -> torch.Tensor:
+        return implicit_equivariance_loss(model, images, labels, group=mode, reflection=reflection, beta=1.0)
+
+    return measured_training_macs(model, loss)
+
+
+def measured_plain_step(card: Card) -> int:
+    """MACs that run in a training step of the plain network on two images, on the meta device."""
+    model, (images, labels) = card.build(), _meta_batch(card)
+    return measured_training_macs(model, lambda: F.cross_entropy(model(images), labels))
+
+
+def _objective(card: Card) -> tuple[str, bool]:
+    return str(card.arguments.get("mode", "R4")), bool(card.arguments.get("reflection", False))
+
+
+def comparison_row(card: Card) -> dict[str, Any]:
+    """One row of the comparison; see ``implicit_comparison``."""
+    model, shape = card.build(), card.input_shape()
+    count = count_closed_form(model, shape)
+    (_, classes), _ = trace(model, shape)
+    objective, plain = measured_step(card), measured_plain_step(card)
+    group = comparable_group(card.arguments)
+    width = nearest_width(group, card.input[0], classes, count.params)
+    other = g_cnn(group, width, card.input[0], classes)
+    other_count = count_closed_form(other, shape)
+    return {
+        "model": card.name,
+        "network": card.network,
+        "objective": objective_name(card.arguments),
+        "group": sampling_group(*_objective(card)).name,
+        "width": int(card.arguments["width"]),
+        "params": count.params,
+        "inference_macs": count.macs,
+        "step_macs": training_step_macs(model, shape, IMAGES_PER_SAMPLE).total,
+        "measured_step_macs": objective // _MEASURED_BATCH,
+        "measured_plain_step_macs": plain // _MEASURED_BATCH,
+        "step_ratio": Fraction(objective, plain),
+        "gcnn_group": group.alias,
+        "gcnn_width": width,
+        "gcnn_params": other_count.params,
+        "gcnn_inference_macs": other_count.macs,
+        "gcnn_step_macs": training_step_macs(other, shape).total,
+    }
+
+
+def implicit_comparison() -> list[dict[str, Any]]:
+    """Every card of an implicitly equivariant network beside a G-CNN of the nearest number of parameters.
+
+    Per sample, exact integers: ``params``; ``inference_macs``, those of the plain network; ``step_macs``,
+    forward and backward of one image and its copy by closed form; ``measured_step_macs`` and
+    ``measured_plain_step_macs``, what PyTorch's counter sees with and without the objective, and their quotient
+    ``step_ratio``. The G-CNN (``gcnn_*``) is a ResNet18 for the same images and classes, with true strides,
+    trained on the image alone.
+    """
+    cards = [card for card in all_cards().values() if card.network in NETWORKS]
+    cards.sort(key=lambda card: (NETWORKS.index(card.network), _reading_order(card)))
+    return [comparison_row(card) for card in cards]
+
+
+def _reading_order(card: Card) -> tuple[Any, ...]:
+    arguments = card.arguments
+    shared_out = arguments.get("ratio") is not None
+    mode = str(arguments.get("mode", "R4"))
+    return (shared_out, bool(arguments.get("reflection")), mode, card.name)

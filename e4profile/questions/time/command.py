@@ -1,0 +1,248 @@
+"""``e4profile time``: how long a pass takes, against another network, or term by term."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from e4profile.questions.options import (
+    MODEL,
+    MODEL_HELP,
+    Arguments,
+    BatchSizes,
+    Format,
+    Html,
+    Inputs,
+    Loss,
+    Overrides,
+    Units,
+    batch_sizes,
+    check_format,
+    loss_named,
+    names,
+    own_loss_running,
+    targets,
+)
+from e4profile.questions.output import emit, note, on_interrupt
+from e4profile.questions.time.runs import break_down_networks, compare_networks, stored, time_networks
+
+if TYPE_CHECKING:
+    from e4profile.show.tables import Table
+    from e4profile.subjects.subject import Target
+    from e4profile.witnesses.timing import Setting, StopRule
+
+
+def time(
+    models: Annotated[
+        list[str], typer.Argument(help=MODEL_HELP, metavar=f"{MODEL}...")
+    ],
+    settings: Overrides = None,
+    inputs: Inputs = None,
+    arguments: Arguments = None,
+    device: Annotated[str, typer.Option("--device", help="cpu or cuda.", metavar="DEVICE")] = "cpu",
+    batch_size: BatchSizes = None,
+    passes: Annotated[
+        str, typer.Option("--pass", help="forward, backward, step; several with commas.", metavar="PASS,...")
+    ] = "forward",
+    mode: Annotated[
+        str | None,
+        typer.Option(
+            "--mode", help="eval or train; by default eval for forward, train otherwise.", metavar="MODE"
+        ),
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option("--dtype", help="float32, bfloat16, ...", metavar="DTYPE")
+    ] = "float32",
+    loss: Loss = "auto",
+    compile: Annotated[bool, typer.Option("--compile", help="Apply torch.compile first.")] = False,
+    graphs: Annotated[bool, typer.Option("--cuda-graphs", help="Replay CUDA graphs.")] = False,
+    threads: Annotated[int, typer.Option("--threads", help="Intra-operator threads.", metavar="N")] = 1,
+    min_run_time_s: Annotated[
+        float | None,
+        typer.Option(
+            "--min-run-time-s", help="Sample at least this long; 0.5, or 0.1 with --fits.", metavar="SECONDS"
+        ),
+    ] = None,
+    max_run_time_s: Annotated[
+        float, typer.Option("--max-run-time-s", help="Sample at most this long.", metavar="SECONDS")
+    ] = 10.0,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            help="Sample in turn with this network as its card says (no --set, no --arg), and compare.",
+            metavar="NAME",
+        ),
+    ] = None,
+    fits: Annotated[
+        str | None,
+        typer.Option("--fits", help="The largest batch whose pass takes at most this long, e.g. 30ms.", metavar="TIME"),
+    ] = None,
+    breakdown: Annotated[bool, typer.Option("--breakdown", help="Share of time per named term.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Append the records, raw samples included.", metavar="FILE")
+    ] = None,
+    join: Annotated[
+        Path | None,
+        typer.Option("--join", help="Show the records of a file in the same table.", metavar="FILE"),
+    ] = None,
+    mixed: Annotated[
+        bool, typer.Option("--mixed", help="Allow records of different environments, labelled.")
+    ] = False,
+    html: Html = None,
+    output_format: Format = "table",
+    units: Units = "auto",
+) -> None:
+    """Time forward, backward or the whole training step: median and interquartile range of raw samples.
+
+    A model of your own may take several inputs and give several outputs. With --fits the batch is looked for: the
+    largest whose median stays within the time; exit code 1 when nothing fits. Naming a file or package of yours
+    runs its code.
+    """
+    check_format(output_format)
+    # the profiler's library writes its own progress to stderr unless told not to before it is loaded
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    from e4profile.errors import positive
+    from e4profile.subjects.subject import is_own
+    from e4profile.witnesses.timing import Setting, StopRule
+    from e4profile.witnesses.timing.fits import parse_seconds
+
+    positive(**{"--threads": threads})
+    given = {"--against": against, "--compile": compile, "--cuda-graphs": graphs, "--join": join, "--fits": fits}
+    limit_s = None if fits is None else parse_seconds(fits)
+    _check_together(breakdown, limit_s, {**given, "--batch-size": batch_size})
+    batches = batch_sizes(batch_size)
+    scalar = loss_named(loss)
+    # while a batch is searched, a clear answer needs few samples
+    shortest_s = min(0.5 if limit_s is None else 0.1, max_run_time_s) if min_run_time_s is None else min_run_time_s
+    rule = StopRule(min_run_time_s=shortest_s, max_run_time_s=max_run_time_s)
+    choices = [
+        Setting(
+            one, mode or ("eval" if one == "forward" else "train"), device, dtype, size,
+            compile, graphs, threads, scalar,
+        )
+        for size in batches
+        for one in _passes(passes)
+    ]  # fmt: skip
+    cards = targets(names(models), settings, inputs, arguments)
+    other = None if against is None else targets([against], None, inputs if is_own(against) else None, None)[0]
+    _check_files(out, html)
+    failed = unfit = False
+    # a breakdown writes its tables one by one, outside of what the loss prints
+    loss_runs = nullcontext() if breakdown else own_loss_running(scalar)
+    with loss_runs, on_interrupt(None if out is None else _finished(out)):
+        if breakdown:
+            tables = break_down_networks(cards, choices, rule, output_format, units, out)
+        elif limit_s is not None:
+            from e4profile.questions.time.fits import fits_networks
+
+            tables = [fits_networks(cards, choices, rule, limit_s, out)]
+        elif other is not None:
+            tables = [compare_networks(cards, other, choices, rule, out)]
+        else:
+            table, failed = _time(cards, choices, rule, out, join, mixed)
+            tables = [table]
+    if not breakdown:
+        emit(tables[0], output_format, units)
+    if limit_s is not None and not any(row["batch_size"] for row in tables[0].rows):
+        note(f"nothing fits: no batch of any network stays within {fits}")
+        unfit = True
+    if failed:
+        note("not every network could be timed")
+        sys.exit(1)
+    if html is not None:
+        from e4profile.show.html.page import write_page
+        from e4profile.witnesses.environment import described, environment
+        from e4profile.witnesses.timing.passes import fixed_threads
+
+        with fixed_threads(threads):  # as while it was measured
+            where = described(environment())
+        write_page(html, tables[0].title, tables, notes=[where])
+        note(f"wrote {html}")
+    if unfit:
+        sys.exit(1)
+
+
+def _check_together(breakdown: bool, limit_s: float | None, given: dict[str, object]) -> None:
+    """Refuse options that exclude each other."""
+    from e4profile.errors import SettingError
+
+    if breakdown and any(value for option, value in given.items() if option != "--batch-size"):
+        raise SettingError("--breakdown profiles one network as it is: leave --against, --compile, --cuda-graphs, "
+                           "--fits and --join away")  # fmt: skip
+    for option in ("--against", "--join", "--batch-size"):
+        if limit_s is not None and given[option] is not None:
+            raise SettingError(f"--fits looks for the batch of each network: leave {option} {given[option]} away")
+
+
+def _passes(text: str) -> list[str]:
+    """The passes that were asked for.
+
+    Raises:
+        UnknownNameError: for another name.
+    """
+    from e4profile.errors import UnknownNameError
+    from e4profile.witnesses.timing import PASSES
+
+    wanted = names([text])
+    for one in wanted:
+        if one not in PASSES:
+            raise UnknownNameError("pass", one, PASSES)
+    return wanted
+
+
+def _finished(out: Path) -> Callable[[], str]:
+    """What an interrupted command left in a file, from now on."""
+    before = _bytes_in(out)
+
+    def said() -> str:
+        if _bytes_in(out) > before:
+            return f"the records of what was finished are in {out}"
+        return f"nothing was finished yet: no record was written to {out}"
+
+    return said
+
+
+def _bytes_in(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _check_files(out: Path | None, html: Path | None) -> None:
+    """Refuse what could not be written before any time is spent."""
+    if out is not None:
+        from e4profile.records.store import RecordStore
+
+        RecordStore(out).check_writable()
+    if html is not None:
+        from e4profile.show.html.page import check_writable
+
+        check_writable(html)
+
+
+def _time(
+    cards: list[Target], choices: list[Setting], rule: StopRule, out: Path | None, join: Path | None, mixed: bool
+) -> tuple[Table, bool]:
+    """The table, and whether a network is missing from it."""
+    from e4profile.questions.time.table import time_table
+    from e4profile.records.times import environment_labels
+    from e4profile.witnesses.environment import environment
+    from e4profile.witnesses.timing.passes import fixed_threads
+
+    earlier = stored(join) if join is not None else []
+    if earlier:
+        # records that do not fit are refused before any time is spent
+        with fixed_threads(choices[0].threads):
+            environment_labels([*(record.environment for record in earlier), environment()], mixed=mixed)
+    records, failures = time_networks(cards, choices, rule, out)
+    return time_table([*earlier, *records], mixed=mixed), bool(failures)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("time")(time)

@@ -1,0 +1,254 @@
+"""What ``e4profile time`` measures: networks one by one, in turn, term by term, or for the batch that fits a time."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from e4profile.questions.output import Progress, emit, note
+
+if TYPE_CHECKING:
+    from e4profile.errors import E4ProfileError
+    from e4profile.show.tables import Table
+    from e4profile.subjects.subject import Target
+    from e4profile.witnesses.timing import Setting, StopRule, TimeRecord
+
+
+class Steps:
+    """Measurements as they come: a bar with an estimate on a terminal, else a line of stderr before each."""
+
+    def __init__(self, what: str, total: int) -> None:
+        self._live = sys.stderr.isatty()
+        self._progress = Progress(what, total, quiet=True)
+
+    def begin(self, text: str) -> None:
+        """Say what is measured now."""
+        if not self._live:
+            note(text)
+
+    def end(self, text: str) -> None:
+        """One more is done."""
+        self._progress.step(text)
+
+    def __enter__(self) -> Steps:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.close()
+
+
+def at_own_batch(choice: Setting, card: Target) -> Setting:
+    """The setting with the batch of the network's own inputs, where none is asked for."""
+    return choice if choice.batch_size is not None else replace(choice, batch_size=card.own_batch)
+
+
+def described(name: str, choice: Setting) -> str:
+    """A measurement in words."""
+    batch = "inputs as given" if choice.batch_size is None else f"batch of {choice.batch_size}"
+    return f"{name}: {choice.pass_}, {choice.mode}, {batch}"
+
+
+def time_networks(
+    cards: Sequence[Target], choices: Sequence[Setting], rule: StopRule, out: Path | None
+) -> tuple[list[TimeRecord], list[E4ProfileError]]:
+    """Time each network at each setting; what could not be timed is told at once, and the others go on.
+
+    Raises:
+        E4ProfileError: when nothing could be timed.
+    """
+    from e4profile.subjects.guest import UserCodeError
+    from e4profile.subjects.subject import full_name
+    from e4profile.witnesses.timing import MeasurementError
+
+    records: list[TimeRecord] = []
+    failures: list[E4ProfileError] = []
+    with Steps("time", len(cards) * len(choices)) as steps:
+        for card in cards:
+            for choice in choices:
+                chosen = at_own_batch(choice, card)
+                steps.begin(described(full_name(card), chosen))
+                try:
+                    records.append(kept(timed(card, chosen, rule), card, out))
+                except UserCodeError as error:
+                    failures.append(error)
+                except MeasurementError as error:
+                    failures.append(MeasurementError(f"{full_name(card)}: {error}"))
+                steps.end(described(full_name(card), chosen))
+    if not records:
+        raise _together(failures)
+    told: set[str] = set()
+    for failure in failures:
+        # one traceback serves every setting in which it came
+        details = "" if failure.details in told else failure.details
+        told.add(failure.details)
+        note(f"{failure}\n{details}".rstrip("\n"))
+    return records, failures
+
+
+def _together(failures: Sequence[E4ProfileError]) -> E4ProfileError:
+    from e4profile.errors import E4ProfileError
+
+    if len(failures) == 1:
+        return failures[0]
+    found = E4ProfileError("; ".join(dict.fromkeys(map(str, failures))))
+    found.details = "".join(dict.fromkeys(failure.details for failure in failures))
+    return found
+
+
+def timed(card: Target, choice: Setting, rule: StopRule, limit_s: float | None = None) -> TimeRecord:
+    """One timing of one network.
+
+    Raises:
+        UserCodeError: for what a model of one's own raises.
+        MeasurementError: when the pass cannot run.
+    """
+    from e4profile.subjects.subject import guarded
+    from e4profile.witnesses.timing import measure_time
+
+    network = card.build("cpu")
+    with guarded(card, choice.batch_size):
+        return measure_time(
+            network, card.batched, pass_=choice.pass_, mode=choice.mode, device=choice.device, dtype=choice.dtype,
+            batch_size=choice.batch_size, compile=choice.compile, graphs=choice.graphs,
+            min_run_time_s=rule.min_run_time_s, max_run_time_s=rule.max_run_time_s, threads=choice.threads,
+            name=card.name, loss=choice.loss, limit_s=limit_s,
+        )  # fmt: skip
+
+
+def compare_networks(
+    cards: Sequence[Target], other: Target, choices: Sequence[Setting], rule: StopRule, out: Path | None
+) -> Table:
+    """Time each network in turn with another one."""
+    from e4profile.questions.time.table import comparison_table
+    from e4profile.subjects.subject import full_name, guarded
+    from e4profile.witnesses.timing import Timed, compare_interleaved
+
+    second = Timed(other.name, other.build("cpu"), other.batched)
+    found = []
+    with Steps("time", len(cards) * len(choices)) as steps:
+        for card in cards:
+            first = Timed(card.name, card.build("cpu"), card.batched)
+            for choice in choices:
+                chosen = at_own_batch(choice, card)
+                text = described(f"{full_name(card)} against {full_name(other)}", chosen)
+                steps.begin(text)
+                for one in (card, other):
+                    _run_once(one, chosen)
+                with guarded(card, chosen.batch_size), other.running():
+                    comparison = compare_interleaved(first, second, chosen, rule)
+                found.append(
+                    replace(
+                        comparison,
+                        first=kept(comparison.first, card, out),
+                        second=kept(comparison.second, other, out),
+                    )
+                )
+                steps.end(text)
+    return comparison_table(found)
+
+
+def _run_once(card: Target, choice: Setting) -> None:
+    """Meet the errors of each network where its name is known, before both run in turn."""
+    from e4profile.subjects.subject import guarded
+    from e4profile.witnesses.timing.passes import fixed_threads, prepared
+
+    if card.card is not None:
+        return
+    with (
+        guarded(card, choice.batch_size),
+        fixed_threads(choice.threads),
+        prepared(
+            card.build("cpu"), card.batched, pass_=choice.pass_, mode=choice.mode, device=choice.device,
+            dtype=choice.dtype, batch_size=choice.batch_size, loss=choice.loss,
+        ) as taken,
+    ):  # fmt: skip
+        taken.work.call(taken.work.prepare())
+
+
+def break_down_networks(
+    cards: Sequence[Target],
+    choices: Sequence[Setting],
+    rule: StopRule,
+    output_format: str,
+    units: str,
+    out: Path | None,
+) -> list[Table]:
+    """Profile each network at each setting, write a table for each and return them; ``out`` keeps the records.
+
+    Raises:
+        SettingError: for several tables in a format that holds one.
+    """
+    from e4profile.errors import SettingError
+    from e4profile.questions.options import own_loss_running
+    from e4profile.questions.time.share_rows import breakdown_record
+    from e4profile.questions.time.table import breakdown_table
+    from e4profile.records.store import RecordStore
+    from e4profile.subjects.subject import full_name, guarded
+    from e4profile.witnesses.environment import environment
+    from e4profile.witnesses.timing.breakdown import measure_breakdown
+    from e4profile.witnesses.timing.passes import fixed_threads
+
+    if len(cards) * len(choices) > 1 and output_format in ("json", "csv"):
+        raise SettingError(
+            f"--breakdown gives a table per network and setting, and {output_format} holds one: ask for one"
+        )
+    tables = []
+    for card in cards:
+        network = card.build("cpu")
+        for choice in choices:
+            chosen = at_own_batch(choice, card)
+            text = described(full_name(card), chosen)
+            with (
+                Steps("time --breakdown", 1) as steps,
+                own_loss_running(chosen.loss),
+                guarded(card, chosen.batch_size),
+            ):
+                steps.begin(text)
+                found = measure_breakdown(
+                    network, card.batched, name=full_name(card), pass_=chosen.pass_, mode=chosen.mode,
+                    batch_size=chosen.batch_size, device=chosen.device, dtype=chosen.dtype,
+                    threads=chosen.threads, rule=rule, loss=chosen.loss,
+                )  # fmt: skip
+                steps.end(text)
+            if out is not None:
+                with fixed_threads(chosen.threads) as used:  # as while it was measured
+                    record = breakdown_record(found, chosen.device, chosen.dtype, used, environment())
+                RecordStore(out).append(record)
+            tables.append(breakdown_table(found))
+            emit(tables[-1], output_format, units)
+    return tables
+
+
+def kept(record: TimeRecord, card: Target, out: Path | None) -> TimeRecord:
+    """The record with the network's arguments, appended to a file where there is one."""
+    from e4profile.records.store import RecordStore
+    from e4profile.records.times import to_record
+    from e4profile.subjects.subject import full_name
+
+    label = full_name(card)
+    record = replace(record, arguments=dict(card.arguments), label="" if label == record.name else label)
+    if out is not None:
+        RecordStore(out).append(to_record(record))
+    return record
+
+
+def stored(path: Path) -> list[TimeRecord]:
+    """The timings of a file.
+
+    Raises:
+        SettingError: for a file that does not exist, or a record that lacks a value.
+    """
+    from e4profile.errors import SettingError
+    from e4profile.records.store import RecordStore
+    from e4profile.records.times import KIND, from_record
+
+    if not path.exists():
+        raise SettingError(f"--join: {path} does not exist")
+    store = RecordStore(path)
+    found = [from_record(record) for record in store.load() if record.kind == KIND]
+    for text in store.notes:
+        note(text)
+    return found

@@ -1,0 +1,198 @@
+"""Timings, comparisons and breakdowns as tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from e4profile.show.numbers import si
+from e4profile.show.tables import Column, Table
+
+if TYPE_CHECKING:
+    from e4profile.witnesses.timing import Comparison, TimeRecord
+    from e4profile.witnesses.timing.breakdown import Breakdown
+
+_SETTING = (
+    Column("pass", "pass", "text", priority=85),
+    Column("mode", "mode", "text", priority=60),
+    Column("batch_size", "batch", "integer", priority=85),
+    Column("device", "device", "text", priority=30),
+    Column("dtype", "dtype", "text", priority=30),
+    Column("execution", "execution", "text", priority=10),
+    Column("threads", "threads", "integer", priority=20),
+)
+
+
+WITNESSES = {
+    "closed form": "the closed form",
+    "dispatch": "the dispatch counter, module by module: this network as a whole has no closed form",
+}
+"""What gave the MACs of a breakdown or a roofline."""
+
+
+def threads_text(threads: int) -> str:
+    """``1 thread``, ``2 threads``."""
+    return f"{threads} thread" + ("s" if threads != 1 else "")
+
+
+def time_table(records: Sequence[TimeRecord], *, mixed: bool = False) -> Table:
+    """One row per timing.
+
+    Raises:
+        SettingError: for records of different environments, unless mixing is asked for.
+    """
+    from e4profile.records.times import environment_labels
+
+    labels = environment_labels([record.environment for record in records], mixed=mixed)
+    labelled = any(labels)
+    columns = [
+        Column("network", "network", "text", priority=100),
+        *_SETTING,
+        Column("median_s", "median", "seconds", priority=98),
+        Column("iqr_s", "interquartile range", "seconds", "IQR", 80),
+        Column("per_image_s", "per image", "seconds", priority=40),
+        Column("samples", "samples", "integer", priority=50),
+        Column("dropped", "dropped", "integer", priority=5),
+        Column("noisy", "noisy", "boolean", priority=70),
+        Column("stopped_by", "stopped by", "text", priority=15),
+    ]
+    if labelled:
+        columns.insert(1, Column("environment", "environment", "text", "env.", 99))
+    rows = []
+    for record, label in zip(records, labels, strict=True):
+        row: dict[str, object] = {
+            "network": record.title,
+            **_setting(record),
+            "median_s": record.median_s,
+            "iqr_s": record.iqr_s,
+            "per_image_s": record.median_s / record.batch_size,
+            "samples": len(record.samples.seconds),
+            "dropped": record.samples.dropped,
+            "noisy": record.noisy,
+            "stopped_by": record.samples.stopped_by,
+        }
+        rows.append({**row, "environment": label} if labelled else row)
+    return Table("Time of one pass", tuple(columns), tuple(rows), tuple(_notes(records, labels)))
+
+
+def comparison_table(found: Sequence[Comparison]) -> Table:
+    """One row per comparison; the verdict is on the first network."""
+    columns = (
+        Column("network", "network", "text", priority=95),
+        Column("against", "against", "text", priority=90),
+        *_SETTING,
+        Column("median_s", "median", "seconds", priority=70),
+        Column("against_s", "against's median", "seconds", "other", 60),
+        Column("ratio", "ratio", "ratio", priority=98),
+        Column("low", "from", "ratio", priority=80),
+        Column("high", "to", "ratio", priority=80),
+        Column("pairs", "pairs", "integer", priority=40),
+        Column("verdict", "verdict", "verdict", priority=100),
+    )
+    rows = tuple(
+        {
+            "network": one.first.title,
+            "against": one.second.title,
+            **_setting(one.first),
+            "median_s": one.first.median_s,
+            "against_s": one.second.median_s,
+            "ratio": one.estimate.ratio,
+            "low": one.estimate.low,
+            "high": one.estimate.high if math.isfinite(one.estimate.high) else None,
+            "pairs": len(one.first.samples.seconds),
+            "verdict": one.estimate.verdict,
+        }
+        for one in found
+    )
+    records = [record for one in found for record in (one.first, one.second)]
+    confidence = found[0].estimate.confidence
+    notes = [
+        f"Sampled in turn; the ratio is the median of the pairs' ratios with its {confidence:.0%} interval.",
+        *_notes(records, [""] * len(records), "timings"),
+    ]
+    return Table("Time of one pass, compared", columns, rows, tuple(notes))
+
+
+def breakdown_table(found: Breakdown) -> Table:
+    """One row per term, the unattributed rest, and the total."""
+    columns = (
+        Column("term", "term", "text", priority=100),
+        Column("seconds", "time", "seconds", priority=80),
+        Column("time_percent", "time %", "percent", priority=95),
+        Column("macs", "forward MACs", "integer", priority=60),
+        Column("mac_percent", "MACs %", "percent", priority=90),
+    )
+    any_macs = any(one.macs for one in found.terms)
+    rows: list[dict[str, object]] = [
+        {
+            "term": one.term,
+            "seconds": one.seconds,
+            "time_percent": 100 * one.time_share,
+            "macs": one.macs,
+            "mac_percent": 100 * one.mac_share if any_macs else None,
+        }
+        for one in found.terms
+    ]
+    rest = {"seconds": found.unattributed_s, "time_percent": 100 * found.unattributed_share}
+    rows.append({"term": "unattributed", **rest, "macs": None, "mac_percent": None})
+    macs = sum(one.macs for one in found.terms)
+    all_macs = {"macs": macs, "mac_percent": 100.0 if macs else None}
+    rows.append({"term": "total", "seconds": found.total_s, "time_percent": 100.0, **all_macs})
+    notes = [
+        f"Mean of {found.passes} passes under the profiler, which slows small operators down; "
+        f"without it the median is {si(found.whole.median_s, 's')}.",
+        "Unattributed is the time between operators: Python and the profiler's own marks, on a device also idling.",
+        f"MACs by {WITNESSES[found.witness]}.",
+        *found.notes,
+        *(f"noisy: {reason}" for reason in found.whole.noise_reasons),
+    ]
+    title = f"{found.name}: {found.pass_}, {found.mode}, batch of {found.input_shape[0]}"
+    return Table(
+        title, columns, tuple(rows), tuple(notes), convention="macs; the shares are of a forward pass"
+    )
+
+
+def _setting(record: TimeRecord) -> dict[str, object]:
+    return {
+        "pass": record.pass_,
+        "mode": record.mode,
+        "batch_size": record.batch_size,
+        "device": record.device,
+        "dtype": record.dtype,
+        "execution": _execution(record),
+        "threads": record.threads,
+    }
+
+
+def _execution(record: TimeRecord) -> str:
+    means = [name for name, used in (("compiled", record.compiled), ("CUDA graphs", record.graphed)) if used]
+    return ", ".join(means) or "eager"
+
+
+def _notes(records: Sequence[TimeRecord], labels: Sequence[str], what: str = "rows") -> list[str]:
+    from e4profile.records.times import difference
+    from e4profile.witnesses.timing import PASS_MEANINGS
+    from e4profile.witnesses.timing.samples import noise_notes
+
+    notes = [
+        f"{pass_}: {PASS_MEANINGS[pass_]}." for pass_ in dict.fromkeys(record.pass_ for record in records)
+    ]
+    seen: set[str] = set()
+    for record, label in zip(records, labels, strict=True):
+        if label not in seen:
+            seen.add(label)
+            where = record.environment
+            device = where.get("device" if record.device == "cuda" else "cpu", record.device)
+            apart = difference(records[0].environment, where) if label else ""
+            unlike = f"; unlike {labels[0]} in {apart}" if apart else ""
+            notes.append(
+                f"{label + ': ' if label else ''}{device}, torch {where.get('torch')}, "
+                f"{threads_text(record.threads)}{unlike}."
+            )
+    for record in {(one.title, one.inputs, one.loss): one for one in records}.values():
+        if record.inputs:
+            notes.append(f"{record.title} is called with {record.inputs}.")
+        if " of " in record.loss:
+            notes.append(f"{record.title}: the loss is the {record.loss}; --loss says another.")
+    return notes + noise_notes([record.samples for record in records], what)

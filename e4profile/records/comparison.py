@@ -1,0 +1,255 @@
+"""The comparison of two files: every count with tolerance 0, every timing with its verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from e4profile.errors import SettingError
+from e4profile.records.files import Key, Results, read_results
+from e4profile.records.independent import compare_independent
+from e4profile.records.times import difference, environment_labels
+from e4profile.witnesses.environment import same_environment
+from e4profile.witnesses.timing.statistics import RatioEstimate
+
+EQUAL, DIFFERS, ONLY_BEFORE, ONLY_AFTER = "equal", "differs", "only before", "only after"
+
+
+@dataclass(frozen=True)
+class CountComparison:
+    """One quantity of one layer, or of a whole model, in both files.
+
+    ``before`` and ``after`` are None where the file has no figure; the verdict then says which has one.
+    """
+
+    key: Key
+    quantity: str
+    before: int | None
+    after: int | None
+
+    @property
+    def verdict(self) -> str:
+        """``equal``, ``differs``, ``only before`` or ``only after``."""
+        if self.before == self.after and isinstance(self.before, bool) == isinstance(self.after, bool):
+            return EQUAL
+        if self.before is None or self.after is None:
+            return ONLY_AFTER if self.before is None else ONLY_BEFORE
+        return DIFFERS
+
+
+@dataclass(frozen=True)
+class TimeComparison:
+    """One setting timed in both files, or in one of them.
+
+    Attributes:
+        name: of the setting.
+        before_s: median in seconds; None where the first file has no such timing.
+        after_s: median in seconds; None where the second file has no such timing.
+        estimate: the ratio after over before; None where there is none.
+        environments: labels of the two environments, empty where all are alike.
+        notes: why a median should not be trusted to its digits.
+    """
+
+    name: str
+    before_s: float | None
+    after_s: float | None
+    estimate: RatioEstimate | None
+    environments: tuple[str, str] = ("", "")
+    notes: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """``faster``, ``slower`` or ``ambiguous``, said of the second file; else which file has the timing."""
+        if self.estimate is not None:
+            return self.estimate.verdict
+        return ONLY_AFTER if self.before_s is None else ONLY_BEFORE
+
+
+@dataclass(frozen=True)
+class FileComparison:
+    """Two files held against each other.
+
+    Attributes:
+        before: the first file.
+        after: the second file.
+        counts: every quantity of either file.
+        times: every timing of either file.
+        notes: what was left out.
+        convention: of the counts of one network each.
+        unrelated: why the layers of two networks are not the same layers; empty where they are.
+    """
+
+    before: Path
+    after: Path
+    counts: tuple[CountComparison, ...]
+    times: tuple[TimeComparison, ...]
+    notes: tuple[str, ...] = ()
+    convention: str = "macs"
+    unrelated: str = ""
+
+    @property
+    def different(self) -> list[CountComparison]:
+        """The counts that are not equal."""
+        return [one for one in self.counts if one.verdict != EQUAL]
+
+    @property
+    def holds(self) -> bool:
+        """No count differs or is missing on one side, and no timing is slower."""
+        return not self.different and all(one.verdict != "slower" for one in self.times)
+
+
+def compare_files(before: Path, after: Path, *, allow_mixed: bool = False) -> FileComparison:
+    """Compare two files of results.
+
+    Args:
+        before: the file that the verdicts are held against.
+        after: the file that the verdicts are about.
+        allow_mixed: compare timings of different environments, labelled.
+
+    Raises:
+        SettingError: for a file that cannot be read, files that have nothing in common, or timings of different
+            environments without ``allow_mixed``.
+    """
+    first, second = read_results(before), read_results(after)
+    if first.rows != second.rows and first.counts and second.counts:
+        first, second = _by_axes(first, second)
+    first, second, about = _one_network(first, second)
+    counts = tuple(_counts(first, second))
+    times = tuple(_times(first, second, allow_mixed=allow_mixed))
+    shared = {*first.counts} & {*second.counts} or {*first.times} & {*second.times}
+    if not shared:
+        held = [_kinds(one) for one in (first, second)]
+        if held[0] != held[1]:
+            raise SettingError(f"{before} holds {held[0]} and {after} holds {held[1]}: compare like with like")
+        examples = f"{_example(first)} against {_example(second)}"
+        raise SettingError(f"{before} and {after} have no setting in common: {examples}")
+    skipped = sorted(first.skipped | second.skipped)
+    notes = [*about, *first.notes, *second.notes, *_count_environments(first, second)]
+    if skipped:
+        notes.append(f"not compared, because they are no counts: {', '.join(skipped)}")
+    convention = first.counted.convention if first.counted else "macs"
+    return FileComparison(before, after, counts, times, tuple(notes), convention, _unrelated(first, second))
+
+
+def _kinds(results: Results) -> str:
+    return " and ".join(word for word, held in (("counts", results.counts), ("times", results.times)) if held)
+
+
+def _unrelated(first: Results, second: Results) -> str:
+    """Why two networks are no versions of one: less than half of their layers have one path and one class."""
+    before, after = first.counted, second.counted
+    if before is None or after is None or before.model == after.model:
+        return ""
+    alike = first.classes.items() & second.classes.items()
+    either = first.classes.items() | second.classes.items()
+    if 2 * len(alike) >= len(either):
+        return ""
+    return (
+        f"{before.model} and {after.model} are different networks: {len(alike)} of {len(either)} layers are in both, "
+        "so totals only are shown; every layer with --all"
+    )
+
+
+def _example(results: Results) -> str:
+    named = [" ".join((key.model, key.layer)).strip() for key in results.counts] or list(results.times)
+    # the total of a file of one network has no name
+    return repr(named[0]) if named[0] else "one network without a name"
+
+
+def _by_axes(first: Results, second: Results) -> tuple[Results, Results]:
+    """Records beside a table of rows: named as the table names them, and by the quantities that it shows."""
+    read = [one if one.rows else read_results(one.file, by_axes=True) for one in (first, second)]
+    shown = {name for one in read if one.rows for counts in one.counts.values() for name in counts}
+    limited = []
+    for one in read:
+        kept = {key: {n: v for n, v in counts.items() if n in shown} for key, counts in one.counts.items()}
+        limited.append(replace(one, counts=kept))
+    return limited[0], limited[1]
+
+
+def _one_network(first: Results, second: Results) -> tuple[Results, Results, list[str]]:
+    """The counts of one network each: layers pair by path, whatever the networks; what differs is said."""
+    before, after = first.counted, second.counted
+    if before is None or after is None:
+        # rows of layers have no totals
+        dropped = [
+            replace(one, counts={key: value for key, value in one.counts.items() if key.layer})
+            if one.counted and other.rows
+            else one
+            for one, other in ((first, second), (second, first))
+        ]
+        return dropped[0], dropped[1], []
+    if before.convention != after.convention:
+        raise SettingError(
+            f"{first.file} counts by {before.convention!r} and {second.file} by {after.convention!r}: "
+            "count both by one --convention"
+        )
+    notes = [] if before == after else [
+        f"{first.file.name}: {before.beside(after)}",
+        f"{second.file.name}: {after.beside(before)}",
+    ]
+    name = before.model if before.model == after.model else ""
+    named = [
+        replace(one, counts={Key(name, key.layer): value for key, value in one.counts.items()})
+        for one in (first, second)
+    ]
+    return named[0], named[1], notes
+
+
+def _count_environments(first: Results, second: Results) -> list[str]:
+    """Counts do not depend on the machine, but a library may have changed: said, not refused."""
+    found = [one.environments[-1] if one.environments else {} for one in (first, second)]
+    if not all(found) or not same_environment(*found):
+        return []
+    return [f"the counts were taken in different environments: {difference(*found)}"]
+
+
+def _counts(first: Results, second: Results) -> list[CountComparison]:
+    found = []
+    for key in dict.fromkeys((*first.counts, *second.counts)):
+        before: Mapping[str, Any] = first.counts.get(key, {})
+        after: Mapping[str, Any] = second.counts.get(key, {})
+        found += [
+            CountComparison(key, name, before.get(name), after.get(name))
+            for name in dict.fromkeys((*before, *after))
+        ]
+    return found
+
+
+def _times(first: Results, second: Results, *, allow_mixed: bool) -> list[TimeComparison]:
+    records = [*first.times.values(), *second.times.values()]
+    environments = [one.environment for one in records]
+    try:
+        labels = environment_labels(environments, mixed=allow_mixed) if records else []
+    except SettingError:
+        other = next(one for one in environments if same_environment(environments[0], one))
+        raise SettingError(
+            f"times from different environments are not compared: {difference(environments[0], other)}; "
+            "compare them all the same, labelled, with --allow-mixed"
+        ) from None
+    label = {id(one): text for one, text in zip(records, labels, strict=True)}
+    found = []
+    for name in dict.fromkeys((*first.times, *second.times)):
+        before, after = first.times.get(name), second.times.get(name)
+        estimate = None
+        if before is not None and after is not None:
+            estimate = compare_independent(after.samples.seconds, before.samples.seconds)
+        notes = [
+            f"{name} is noisy {when}: {reason}"
+            for one, when in ((before, "before"), (after, "after"))
+            if one is not None
+            for reason in one.samples.noise_reasons
+        ]
+        found.append(
+            TimeComparison(
+                name,
+                before.median_s if before else None,
+                after.median_s if after else None,
+                estimate,
+                (label[id(before)] if before else "", label[id(after)] if after else ""),
+                tuple(notes),
+            )
+        )
+    return found

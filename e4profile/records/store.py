@@ -1,0 +1,285 @@
+"""The store of finished settings: one self-describing JSON line each, only ever appended.
+
+Schema history:
+    1: ``schema, kind, card, arguments, counts, counters, environment``.
+"""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from e4profile.errors import SettingError
+
+try:
+    import fcntl
+except ImportError:  # pragma: no cover - no such module on Windows
+    fcntl = None  # type: ignore[assignment]
+
+SCHEMA_VERSION = 1
+
+_CUT_SHORT = "the last line was cut short by a killed run and is dropped"
+_SCALARS = (str, int, float, bool, type(None))
+
+
+def record_key(kind: str, card: str, arguments: Mapping[str, object], counters: Mapping[str, str]) -> str:
+    """What makes two records the same work: equal for the same kind, card, arguments and counter versions.
+
+    The order of the arguments does not matter; the key is the same on every machine and Python.
+    """
+    work = json.dumps([kind, card, dict(arguments), dict(counters)], sort_keys=True, allow_nan=False)
+    return hashlib.sha256(work.encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """One finished setting.
+
+    Attributes:
+        card: the name of the network's card.
+        arguments: every argument of the setting; JSON scalars.
+        counts: what was counted; JSON values, integers exact at any size.
+        counters: the version of each counter, by name.
+        environment: where it was counted (see `e4profile.witnesses.environment`).
+        kind: the job that wrote it.
+        schema: the version of the line's layout.
+
+    Raises:
+        SettingError: for a value that a line of JSON would not give back as it was.
+    """
+
+    card: str
+    arguments: dict[str, Any]
+    counts: dict[str, Any]
+    counters: dict[str, str]
+    environment: dict[str, Any] = field(default_factory=dict)
+    kind: str = "sweep"
+    schema: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        if type(self.schema) is not int or self.schema != SCHEMA_VERSION:
+            raise SettingError(
+                f"schema (={self.schema!r}) must be {SCHEMA_VERSION}, the one this version writes"
+            )
+        for name in ("kind", "card"):
+            if not isinstance(getattr(self, name), str):
+                raise SettingError(f"{name} (={getattr(self, name)!r}) must be a text")
+        for name in ("arguments", "counts", "counters", "environment"):
+            if not isinstance(getattr(self, name), dict):
+                raise SettingError(f"{name} (={getattr(self, name)!r}) must be a dict")
+        for name, value in self.arguments.items():
+            if not isinstance(value, _SCALARS):
+                raise SettingError(
+                    f"arguments[{name!r}] (={value!r}) must be a number, a text, a boolean or None"
+                )
+        for name, version in self.counters.items():
+            if not isinstance(version, str):
+                raise SettingError(f"counters[{name!r}] (={version!r}) must be a version as text")
+
+    @property
+    def key(self) -> str:
+        """The same for the same work, see `record_key`; a run resumes by it."""
+        return record_key(self.kind, self.card, self.arguments, self.counters)
+
+    def to_line(self) -> str:
+        """The record as one line of JSON, without the line end.
+
+        Raises:
+            SettingError: for a value that JSON does not keep: a tuple, a NaN, a key that is not text, ...
+        """
+        values = {name: getattr(self, name) for name in _LINE_ORDER}
+        try:
+            line = json.dumps(values, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise SettingError(f"record of card {self.card!r} cannot be written as JSON: {error}") from error
+        kept = json.loads(line)
+        for name, value in values.items():
+            if kept[name] != value:
+                raise SettingError(
+                    f"{name} (={value!r}) of card {self.card!r} holds a value that JSON does not keep"
+                )
+        return line
+
+
+_LINE_ORDER = ("schema", "kind", "card", "arguments", "counts", "counters", "environment")
+
+
+class RecordStore:
+    """Records in one append-only file, safe against killed runs and against several writers at once.
+
+    Attributes:
+        path: the file; its folder is made when the first record is written.
+        notes: what `load` had to leave out, one sentence each, with line number and reason.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.notes: list[str] = []
+
+    def load(self) -> list[Record]:
+        """Every readable record in the order written; a missing file has none.
+
+        A last line that a killed run cut short is dropped, a line that is corrupt or of another schema is
+        skipped; `notes` then says which and why.
+
+        Raises:
+            SettingError: when the file is there but cannot be read.
+        """
+        self.notes = []
+        try:
+            with self._opened(os.O_RDONLY, exclusive=False) as (descriptor, _):
+                content = _read_all(descriptor)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise SettingError(f"cannot read records from {self.path}: {error.strerror}") from error
+        records = []
+        # some editors put a mark before the first line
+        *lines, last = content.removeprefix(codecs.BOM_UTF8).split(b"\n")
+        for number, line in enumerate(lines, start=1):
+            try:
+                records.append(_parse(line))
+            except SettingError as error:
+                self._note(f"line {number} is skipped: {error}")
+        if last and (_is_whole(last) or not last.startswith(b"{")):
+            try:
+                records.append(_parse(last))
+            except SettingError as error:
+                self._note(f"line {len(lines) + 1} is skipped: {error}")
+        elif last:
+            self._note(_CUT_SHORT)
+        return records
+
+    def append(self, record: Record) -> None:
+        """Add one line, whole or not at all.
+
+        Raises:
+            SettingError: when the record cannot be written as JSON, or the file cannot be written.
+        """
+        line = record.to_line().encode() + b"\n"
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self._opened(os.O_RDWR | os.O_CREAT | os.O_APPEND, exclusive=True) as (descriptor, locked):
+                if _end_is_ragged(descriptor):
+                    line = self._mend(descriptor, locked) + line
+                size = os.fstat(descriptor).st_size
+                written = os.write(descriptor, line)
+                if written != len(line):
+                    if locked:
+                        os.ftruncate(descriptor, size)
+                    raise SettingError(
+                        f"cannot write records to {self.path}: the disk is full; free some space"
+                    )
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    def check_writable(self) -> None:
+        """Find out before the work begins, rather than after, that records cannot be written here.
+
+        Makes the folder and, when it is missing, the empty file.
+
+        Raises:
+            SettingError: naming the path and what to do.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self._opened(os.O_RDWR | os.O_CREAT | os.O_APPEND, exclusive=True):
+                pass
+        except OSError as error:
+            raise self._unwritable(error) from error
+
+    @contextmanager
+    def _opened(self, flags: int, *, exclusive: bool) -> Iterator[tuple[int, bool]]:
+        """The open file, and whether a lock keeps other writers out."""
+        descriptor = os.open(
+            self.path, flags | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0), 0o666
+        )
+        try:
+            yield descriptor, _lock(descriptor, exclusive)
+        finally:
+            os.close(descriptor)
+
+    def _mend(self, descriptor: int, locked: bool) -> bytes:
+        """Cut off a last line that a killed run left; gives what must precede the next line."""
+        content = _read_all(descriptor)
+        start = content.rfind(b"\n") + 1
+        # Without a lock the ragged end may be another writer's line in the making: it is left alone.
+        if _is_whole(content[start:]) or not locked:
+            return b"\n"
+        os.ftruncate(descriptor, start)
+        self._note(_CUT_SHORT)
+        return b""
+
+    def _note(self, note: str) -> None:
+        sentence = f"{self.path.name}: {note}"
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+
+    def _unwritable(self, error: OSError) -> SettingError:
+        return SettingError(
+            f"cannot write records to {self.path}: {error.strerror}; choose another folder with --out"
+        )
+
+
+def _lock(descriptor: int, exclusive: bool) -> bool:
+    if fcntl is None:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+    except OSError:
+        # Some network file systems have no locks; O_APPEND still keeps whole lines apart.
+        return False
+    return True
+
+
+def _read_all(descriptor: int) -> bytes:
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    chunks = []
+    while chunk := os.read(descriptor, 1 << 20):
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _end_is_ragged(descriptor: int) -> bool:
+    if os.fstat(descriptor).st_size == 0:
+        return False
+    os.lseek(descriptor, -1, os.SEEK_END)
+    return os.read(descriptor, 1) != b"\n"
+
+
+def _is_whole(line: bytes) -> bool:
+    """Whether a line without an end is complete: no beginning of a JSON object is itself one."""
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _parse(line: bytes) -> Record:
+    """Raises SettingError with the reason why a line is no record."""
+    try:
+        values = json.loads(line.decode(), parse_constant=_refuse_constant)
+    except UnicodeDecodeError:
+        raise SettingError("it is not UTF-8") from None
+    except (ValueError, RecursionError) as error:
+        raise SettingError(f"it is not JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise SettingError("it is not a JSON object")
+    if values.get("schema") != SCHEMA_VERSION:
+        raise SettingError(f"its schema is {values.get('schema')!r}, this version reads {SCHEMA_VERSION}")
+    names = {f.name for f in fields(Record)}
+    odd = sorted(names.symmetric_difference(values))
+    if odd:
+        raise SettingError(f"missing or unknown: {', '.join(odd)}")
+    return Record(**values)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")

@@ -1,0 +1,128 @@
+"""Timings in the store, and what may go into a table together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from e4profile.errors import SettingError
+from e4profile.records.store import Record
+from e4profile.witnesses.environment import same_environment
+from e4profile.witnesses.timing.record import TimeRecord
+from e4profile.witnesses.timing.samples import Samples
+
+KIND = "time"
+
+
+def to_record(timing: TimeRecord) -> Record:
+    """The line of the store."""
+    samples = timing.samples
+    arguments: dict[str, Any] = {
+        name: value if isinstance(value, str | int | float | bool | None) else str(value)
+        for name, value in timing.arguments.items()
+    }
+    return Record(
+        kind=KIND,
+        card=timing.name,
+        arguments=arguments,
+        counts={
+            "pass": timing.pass_,
+            "mode": timing.mode,
+            "loss": timing.loss,
+            "device": timing.device,
+            "dtype": timing.dtype,
+            "input_shape": list(timing.input_shape),
+            **({"inputs": timing.inputs} if timing.inputs else {}),
+            **({"label": timing.label} if timing.label else {}),
+            "compiled": timing.compiled,
+            "graphed": timing.graphed,
+            "threads": timing.threads,
+            "seconds": list(samples.seconds),
+            "dropped": samples.dropped,
+            "first_call_s": samples.first_call_s,
+            "warm_up_calls": samples.warm_up_calls,
+            "warm_up_stable": samples.warm_up_stable,
+            "stopped_by": samples.stopped_by,
+            "stopped_because": samples.stopped_because,
+        },
+        counters={"clock": timing.clock},
+        environment=dict(timing.environment),
+    )
+
+
+def from_record(record: Record) -> TimeRecord:
+    """The timing in a line of the store.
+
+    Raises:
+        SettingError: for a record of another kind, or one that lacks a value.
+    """
+    if record.kind != KIND:
+        raise SettingError(f"a record of kind {record.kind!r} holds no timing")
+    counts = record.counts
+    try:
+        samples = Samples(
+            seconds=tuple(float(value) for value in counts["seconds"]),
+            dropped=counts["dropped"],
+            first_call_s=counts["first_call_s"],
+            warm_up_calls=counts["warm_up_calls"],
+            warm_up_stable=counts["warm_up_stable"],
+            stopped_by=counts["stopped_by"],
+            stopped_because=counts["stopped_because"],
+        )
+        return TimeRecord(
+            name=record.card,
+            pass_=counts["pass"],
+            mode=counts["mode"],
+            loss=counts["loss"],
+            device=counts["device"],
+            dtype=counts["dtype"],
+            input_shape=tuple(counts["input_shape"]),
+            compiled=counts["compiled"],
+            graphed=counts["graphed"],
+            threads=counts["threads"],
+            clock=record.counters["clock"],
+            samples=samples,
+            environment=record.environment,
+            arguments=record.arguments,
+            inputs=counts.get("inputs", ""),
+            label=counts.get("label", ""),
+        )
+    except KeyError as error:
+        raise SettingError(f"the timing of {record.card!r} lacks {error}") from error
+
+
+def environment_labels(environments: Sequence[Mapping[str, Any]], *, mixed: bool = False) -> list[str]:
+    """A label per environment: all empty where they agree; ``A``, ``B``, ... where mixing was asked for.
+
+    Raises:
+        SettingError: when they differ in something that changes timings and ``mixed`` is not given.
+    """
+    distinct: list[Mapping[str, Any]] = []
+    positions = []
+    for environment in environments:
+        alike = [p for p, other in enumerate(distinct) if not same_environment(other, environment)]
+        positions.append(alike[0] if alike else len(distinct))
+        if not alike:
+            distinct.append(environment)
+    if len(distinct) < 2:
+        return [""] * len(positions)
+    if not mixed:
+        raise SettingError(
+            f"timings from different environments do not go into one table: {difference(distinct[0], distinct[1])}; "
+            "ask for a mixed table to have them labelled"
+        )
+    return [_letters(position) for position in positions]
+
+
+def difference(a: Mapping[str, Any], b: Mapping[str, Any]) -> str:
+    """In what two environments differ, with both values."""
+    return "; ".join(f"{key}: {a.get(key)!r} against {b.get(key)!r}" for key in same_environment(a, b))
+
+
+def _letters(position: int) -> str:
+    letters = ""
+    position += 1
+    while position:
+        position, rest = divmod(position - 1, 26)
+        letters = chr(ord("A") + rest) + letters
+    return letters

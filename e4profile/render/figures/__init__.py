@@ -1,1 +1,0 @@
-"""One file per kind of figure: rows in, a finished figure out."""

@@ -1,0 +1,251 @@
+"""A table as LaTeX, ready to paste: the booktabs package is all it needs."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from e4profile.show.cells import broken, cell, one_line
+from e4profile.show.columns import Column, Table, constant, hiding_order, telling
+
+_ESCAPES = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "_": r"\_",
+    "%": r"\%",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"$<$",
+    ">": r"$>$",
+    "|": r"$|$",
+    '"': "''",
+    "–": "--",
+    "—": "---",
+    "‘": "`",
+    "’": "'",
+    "“": "``",
+    "”": "''",
+    "…": r"\ldots{}",
+    "−": "$-$",
+    "×": r"$\times$",
+    "·": r"$\cdot$",
+    "±": r"$\pm$",
+    "≤": r"$\le$",
+    "≥": r"$\ge$",
+    "≠": r"$\ne$",
+    "≈": r"$\approx$",
+    "→": r"$\to$",
+    "²": "$^2$",
+    "³": "$^3$",
+    "⁻": "$^-$",
+    "¹": "$^1$",
+    "ℤ": "$Z$",
+    "µ": r"$\mu$",
+}
+_GREEK = {
+    **{"α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "ζ": "zeta", "η": "eta"},
+    **{"θ": "theta", "ι": "iota", "κ": "kappa", "λ": "lambda", "μ": "mu", "ν": "nu", "ξ": "xi", "π": "pi"},
+    **{"ρ": "rho", "σ": "sigma", "τ": "tau", "φ": "phi", "χ": "chi", "ψ": "psi", "ω": "omega"},
+    **{"Γ": "Gamma", "Δ": "Delta", "Θ": "Theta", "Λ": "Lambda", "Ξ": "Xi", "Π": "Pi", "Σ": "Sigma"},
+    **{"Φ": "Phi", "Ψ": "Psi", "Ω": "Omega"},
+}
+
+
+def render_latex(table: Table, units: str, *, every_column: bool = False) -> str:
+    """A table environment: title and convention as the caption, the notes below the rows, numbers right-aligned.
+
+    Headers are broken at their blanks. A table that would be wider than the text of an article is set in a smaller
+    type. Where that is not enough, columns of one value move into the caption, long text is folded, and at last the
+    least important columns are left out, which a comment says.
+
+    Args:
+        table: what to show.
+        units: for counts and bytes.
+        every_column: whether a table that is wider than the text in the smaller type keeps all of its columns and is
+            scaled to the text.
+    """
+    page = _fit(table, units, every_column)
+    first = table.rows[0] if table.rows else {}
+    shared = [f"{one_line(c.header)} {_text(first, c, units)}" for c in page.lifted if first[c.key] is not None]
+    caption = _sentences(
+        [
+            table.title,
+            *([f"Every row: {', '.join(shared)}"] if shared else []),
+            *table.remarks[: len(table.remarks) - len(table.notes)],
+        ]
+    )
+    notes = _sentences(table.notes_beside(page.hidden))
+    left_out = ", ".join(one_line(column.key) for column in page.hidden)
+    return "\n".join(
+        [
+            rf"% needs \usepackage{{booktabs{',graphicx' if page.size is _SCALED else ''}}}",
+            *([f"% left out to fit the text: {left_out}; all of it: --format latex-all"] if left_out else []),
+            r"\begin{table}[htbp]",
+            r"\centering",
+            rf"\caption{{{caption}}}",
+            *page.size.before,
+            rf"\begin{{tabular}}{{{''.join('r' if c.is_number else 'l' for c in page.columns)}}}",
+            r"\toprule",
+            _line([_header(_header_lines(table, column, units, page.short), column) for column in page.columns]),
+            r"\midrule",
+            *(_line([_cell(row[c.key], c, units, page.fold) for c in page.columns]) for row in table.rows),
+            r"\bottomrule",
+            rf"\end{{tabular}}{page.size.behind}",
+            *([r"\par\smallskip", rf"\parbox{{\linewidth}}{{\footnotesize {notes}}}"] if notes else []),
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _text(row: Mapping[str, object], column: Column, units: str) -> str:
+    return cell(row[column.key], column, si_units=units == "si")
+
+
+def _header_lines(table: Table, column: Column, units: str, short: bool) -> list[str]:
+    """A header's lines; of the short header where that makes the column narrower."""
+    longest = max((len(_text(row, column, units)) for row in table.rows), default=1)
+    lines = broken(one_line(column.header), longest).split("\n")
+    if short and max(map(len, lines)) > longest:
+        return broken(one_line(column.short), longest).split("\n")
+    return lines
+
+
+def _header(lines: Sequence[str], column: Column) -> str:
+    escaped = r" \\ ".join(escape(line) for line in lines)
+    side = "r" if column.is_number else "l"
+    return escaped if len(lines) == 1 else rf"\shortstack[{side}]{{{escaped}}}"
+
+
+def _sentences(parts: Sequence[str]) -> str:
+    sentences = [escape(one_line(part)).rstrip(". ") for part in parts]
+    return " ".join(f"{sentence}." for sentence in sentences if sentence)
+
+
+class _Size(NamedTuple):
+    """A type's width of a character and of the space around a column, in points, and the commands that set it."""
+
+    character: float
+    column: float
+    before: tuple[str, ...] = ()
+    behind: str = ""
+
+
+_TEXT_WIDTH = 345
+"""Points across the text of LaTeX's article."""
+
+_SIZES = (
+    _Size(5.2, 12),
+    _Size(4.7, 12, (r"\small",)),
+    _Size(4.3, 6, (r"\footnotesize", r"\setlength{\tabcolsep}{3pt}")),
+)
+_SCALED = _Size(0, 0, (r"\resizebox{\linewidth}{!}{%",), "}")
+
+
+_FOLDS = (None, 24, 16)
+"""Characters of a line of text in a cell, tried in order."""
+
+
+@dataclass(frozen=True)
+class _Page:
+    """What of a table is set, and how.
+
+    Attributes:
+        size: the type.
+        columns: those that are set, in the table's order.
+        lifted: those of one value, which the caption has.
+        hidden: those left out.
+        fold: the characters of a line of text, None where no text is folded.
+        short: whether headers that are wider than their column are the short ones.
+    """
+
+    size: _Size
+    columns: tuple[Column, ...]
+    lifted: tuple[Column, ...] = ()
+    hidden: tuple[Column, ...] = ()
+    fold: int | None = None
+    short: bool = False
+
+
+def _fit(table: Table, units: str, every_column: bool) -> _Page:
+    """The page with the most columns, and then in the largest type; beyond the smallest one, scaled."""
+    full = _page(table, table.columns, units, (None,), short=False)
+    if full.size is not _SCALED or every_column:
+        return full
+    lifted = tuple(constant(table, table.columns))
+    rest = tuple(column for column in table.columns if column not in lifted)
+    expendable = hiding_order(table, rest)
+    for count in range(len(rest)):
+        gone = expendable[:count]
+        page = _page(table, [column for column in rest if column not in gone], units, _FOLDS, short=True)
+        if page.size is not _SCALED:
+            told = telling(lifted, gone)
+            hidden = (column for column in table.columns if column in (*gone, *lifted) and column not in told)
+            return replace(page, lifted=tuple(told), hidden=tuple(hidden))
+    return full
+
+
+def _page(
+    table: Table, columns: Sequence[Column], units: str, folds: Sequence[int | None], *, short: bool
+) -> _Page:
+    """These columns in the largest type in which they stand beside each other, or else scaled."""
+    for fold in folds:
+        widths = []
+        for column in columns:
+            texts = (_text(row, column, units) for row in table.rows)
+            lines = (line for text in texts for line in _lines(text, column, fold))
+            widths.append(max(map(len, (*_header_lines(table, column, units, short), *lines)), default=0))
+        for size in _SIZES:
+            if size.character * sum(widths) + size.column * len(columns) <= _TEXT_WIDTH:
+                return _Page(size, tuple(columns), fold=fold, short=short)
+    return _Page(_SCALED, tuple(columns))
+
+
+def _lines(text: str, column: Column, fold: int | None) -> list[str]:
+    """A cell's lines; a word is broken at hyphens only."""
+    if fold is None or column.is_number:
+        return [text]
+    return textwrap.wrap(text, fold, break_long_words=False) or [text]
+
+
+def escape(text: str) -> str:
+    """Text that LaTeX sets as it reads; a character that needs a package is named by its code point."""
+    return "".join(_character(character) for character in text)
+
+
+def _character(character: str) -> str:
+    if character in _ESCAPES:
+        return _ESCAPES[character]
+    if character in _GREEK:
+        return rf"$\{_GREEK[character]}$"
+    # These Latin-1 letters are set by every engine and font encoding; what lies beyond is not.
+    if character.isascii() or (character.isalpha() and ord(character) < 0x100 and character not in "ªºÐðÞþ"):
+        return character
+    return rf"\texttt{{U+{ord(character):04X}}}"
+
+
+def _cell(value: object, column: Column, units: str, fold: int | None = None) -> str:
+    text = cell(value, column, si_units=units == "si")
+    if column.is_number:
+        # A thin space between number and unit, and a minus rather than a hyphen.
+        return escape(text).replace("-", "$-$", 1).replace(" ", r"\,") if value is not None else escape(text)
+    lines = [escape(line) for line in _lines(text, column, fold)]
+    if len(lines) == 1:
+        return lines[0]
+    inside = r" \\ ".join(map(_guarded, lines))
+    return rf"\begin{{tabular}}[t]{{@{{}}l@{{}}}}{inside}\end{{tabular}}"
+
+
+def _guarded(text: str) -> str:
+    # A bracket that opens a row would be read as the optional argument of the line end before it.
+    return f"{{}}{text}" if text.startswith(("[", "*")) else text
+
+
+def _line(cells: list[str]) -> str:
+    return " & ".join([_guarded(cells[0]), *cells[1:]]) + r" \\"

@@ -1,0 +1,282 @@
+"""One look for every figure: readable at 8.5 cm, apart for every colour vision, the same bytes each time.
+
+Figures draw on matplotlib's own canvas objects; pyplot and its global state are never touched.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from e4profile.conventions import convention
+from e4profile.errors import SettingError
+from e4profile.show.files import replace_file
+from e4profile.show.svg import numbered_names
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLUMN_CM = 8.5
+CM_PER_INCH = 2.54
+PNG_DPI = 300
+CAPTION_CHARACTERS = 80
+TITLE_CHARACTERS = 56
+_TITLE_INCHES = 0.2
+_LEGEND_ROW_INCHES = 0.15
+_LEGEND_KEY_INCHES = 0.3
+_CHARACTER_INCHES = 0.05
+_LINE_INCHES = 0.1
+_PAD_INCHES = 0.04
+
+# Okabe and Ito's palette: told apart under protanopia, deuteranopia and tritanopia, and by lightness in grey.
+BLACK = "#000000"
+ORANGE = "#E69F00"
+SKY_BLUE = "#56B4E9"
+GREEN = "#009E73"
+YELLOW = "#F0E442"
+BLUE = "#0072B2"
+VERMILION = "#D55E00"
+PURPLE = "#CC79A7"
+GREY = "#6E6E6E"
+LIGHT_GREY = "#C8C8C8"
+
+E4_COLOUR = BLUE
+GCNN_COLOUR = VERMILION
+
+TERM_COLOURS: dict[str, str] = {
+    "lifting": BLACK,
+    "encoder": BLUE,
+    "squeeze": SKY_BLUE,
+    "generator": GREEN,
+    "aggregation": ORANGE,
+    "group convolution": VERMILION,
+    "convolution": PURPLE,
+    "linear": GREY,
+}
+"""A named term has one colour in every figure."""
+
+SPARE_COLOURS = (YELLOW, "#8C510A", "#35978F", "#762A83", LIGHT_GREY)
+"""For terms without a colour of their own, in the order in which they appear."""
+
+RC: dict[str, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "mathtext.fontset": "dejavusans",
+    "font.size": 6.5,
+    "axes.titlesize": 6.5,
+    "axes.labelsize": 6.5,
+    "xtick.labelsize": 6,
+    "ytick.labelsize": 6,
+    "legend.fontsize": 6,
+    "figure.titlesize": 7,
+    "figure.facecolor": "white",
+    "axes.linewidth": 0.5,
+    "axes.edgecolor": GREY,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#E2E2E2",
+    "grid.linewidth": 0.4,
+    "xtick.major.size": 2,
+    "ytick.major.size": 2,
+    "xtick.major.width": 0.5,
+    "ytick.major.width": 0.5,
+    "lines.linewidth": 1.0,
+    "lines.markersize": 3.5,
+    "legend.frameon": False,
+    "legend.handlelength": 1.6,
+    "legend.columnspacing": 1.2,
+    "legend.handletextpad": 0.5,
+    "figure.constrained_layout.h_pad": 0.03,
+    "figure.constrained_layout.w_pad": 0.03,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "e4profile",
+}
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A finished figure and the numbers it shows, one mapping per drawn item."""
+
+    name: str
+    figure: Figure
+    data: Sequence[Mapping[str, object]]
+
+
+@contextmanager
+def paper_style() -> Iterator[None]:
+    """Matplotlib's defaults with this style on top, whatever the reader's own configuration says."""
+    import matplotlib.style
+
+    with matplotlib.style.context(["default", RC]):
+        yield
+
+
+def new_figure(panel_inches: float) -> Figure:
+    """An empty figure, one column (8.5 cm) wide, that lays itself out; ``finish`` adds to its height."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(COLUMN_CM / CM_PER_INCH, panel_inches), dpi=PNG_DPI, layout="constrained")
+
+
+def finish(
+    figure: Figure,
+    subject: str,
+    title: str,
+    handles: Sequence[Any],
+    remarks: Sequence[str] = (),
+    *,
+    convention_name: str | None = "macs",
+) -> None:
+    """Add the title above and, under the panels, the legend, the convention in full and further remarks.
+
+    The figure grows by what is added, so the panels keep their height and nothing lies on the data. Without a
+    convention (a figure that shows no operations) the remarks stand alone.
+    """
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    sentences = list(remarks)
+    if convention_name is not None:
+        sentences.insert(0, f"{convention_name}: {convention(convention_name).meaning}; one image.")
+    lines = [line for sentence in sentences for line in textwrap.wrap(sentence, CAPTION_CHARACTERS)]
+    footnote = _LINE_INCHES * len(lines) + 2 * _PAD_INCHES
+    columns = _legend_columns([str(handle.get_label()) for handle in handles])
+    below = footnote + _LEGEND_ROW_INCHES * math.ceil(len(handles) / columns)
+    one_line = len(f"{subject}: {title}") <= TITLE_CHARACTERS
+    width, height = figure.get_size_inches()
+    height += below + _TITLE_INCHES * (1 if one_line else 2)
+    figure.set_size_inches(width, height)
+    figure.suptitle(f"{subject}: {title}" if one_line else f"{subject}:\n{title}", fontweight="bold")
+    left, bottom = _PAD_INCHES / width, _PAD_INCHES / height
+    note = figure.text(left, bottom, "\n".join(lines), va="bottom", fontsize=5.5, color=GREY, linespacing=1.2)
+    legend = figure.legend(
+        handles=list(handles),
+        loc="lower center",
+        ncols=columns,
+        bbox_to_anchor=(0.5, footnote / height),
+        borderpad=0,
+        borderaxespad=0,
+    )
+    for placed in (note, legend):
+        placed.set_in_layout(False)
+    engine = figure.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)
+    engine.set(rect=(0, below / height, 1, 1 - below / height))
+    # The layout is found once, not again for every file format.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+
+
+def _legend_columns(labels: Sequence[str]) -> int:
+    """As many columns as fit the width, at most four; matplotlib fills them from top to bottom."""
+    for columns in range(min(4, len(labels)), 1, -1):
+        # Full columns come first: with seven entries in four columns, three hold two and one holds one.
+        rows, longer = divmod(len(labels), columns)
+        heights = [rows + (column < longer) for column in range(columns)]
+        starts = [sum(heights[:column]) for column in range(columns)]
+        widest = [max(map(len, labels[start : start + n])) for start, n in zip(starts, heights, strict=True)]
+        if sum(_LEGEND_KEY_INCHES + _CHARACTER_INCHES * width for width in widest) < COLUMN_CM / CM_PER_INCH:
+            return columns
+    return 1
+
+
+def plain_log_ticks(axes: Axes) -> None:
+    """A logarithmic x axis with a few plain numbers (0.1, 1, 10) as far apart as the axis is long."""
+    from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullLocator
+
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    locator: Locator
+    if high / low < 3:
+        locator = MaxNLocator(3)
+    elif high / low < 10:
+        locator = LogLocator(subs=(1, 2, 5))
+    elif high / low < 100:
+        locator = LogLocator(subs=(1, 3))
+    else:
+        locator = LogLocator(subs=(1,))
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def beside(axes: Axes, points: float, row: float, text: str, colour: str) -> None:
+    """A right-aligned entry of a column to the right of the panel, so many points from its edge."""
+    axes.annotate(
+        text,
+        (1, row),
+        xycoords=axes.get_yaxis_transform(),
+        xytext=(points, 0),
+        textcoords="offset points",
+        ha="right",
+        va="center",
+        fontsize=5.5,
+        color=colour,
+        annotation_clip=False,
+    )
+
+
+FORMATS = ("svg", "png", "csv")
+"""What a figure is written as: drawing, picture, and its numbers."""
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder of figures that could not be made or written, before anything is drawn.
+
+    Raises:
+        SettingError: naming what is in the way.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise SettingError(f"cannot write figures to {folder}: {there} is a file; name another folder")
+    if not os.access(there, os.W_OK):
+        raise SettingError(f"cannot write figures to {folder}: no permission in {there}; name another folder")
+
+
+def save(plot: Plot, folder: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
+    """Write the figure as SVG and PNG and its numbers as CSV; each file appears whole or not at all.
+
+    Returns the paths. The same plot gives the same bytes.
+
+    Raises:
+        SettingError: when the folder or a file in it cannot be written.
+    """
+    try:
+        return _save(plot, folder, formats)
+    except OSError as error:
+        reason = error.strerror or error
+        raise SettingError(f"cannot write figures to {folder}: {reason}; name another folder") from error
+
+
+def _save(plot: Plot, folder: Path, formats: Sequence[str]) -> list[Path]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    folder.mkdir(parents=True, exist_ok=True)
+    svg, png, table = io.BytesIO(), io.BytesIO(), io.StringIO()
+    # The canvases are asked directly: savefig would draw everything once more per format, to find the layout.
+    raster: Any = FigureCanvasAgg(plot.figure)
+    raster.print_png(png, metadata={"Software": None})
+    vector: Any = FigureCanvasSVG(plot.figure)
+    vector.print_svg(svg, metadata={"Date": None, "Creator": "e4profile"})
+    columns = list(dict.fromkeys(key for item in plot.data for key in item))
+    writer = csv.DictWriter(table, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(plot.data)
+    drawing = numbered_names(svg.getvalue().decode("utf-8")).encode()
+    contents = {"svg": drawing, "png": png.getvalue(), "csv": table.getvalue().encode()}
+    chosen = {ending: content for ending, content in contents.items() if ending in formats}
+    paths = {folder / f"{plot.name}.{ending}": content for ending, content in chosen.items()}
+    for path, content in paths.items():
+        replace_file(path, content)
+    return list(paths)

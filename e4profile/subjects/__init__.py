@@ -1,0 +1,1 @@
+"""What is profiled: one type, whatever it came from."""

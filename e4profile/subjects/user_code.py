@@ -1,0 +1,210 @@
+"""Finding a model in somebody's package or file: ``package.module:build`` and ``path/to/file.py:build``.
+
+Importing a file runs it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Mapping
+from inspect import Parameter, signature
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from e4profile.errors import SettingError, UnknownNameError
+from e4profile.subjects.guest import STOPPED, Guest, UserCodeError, first_line, text_of
+
+
+def load(reference: str, guest: Guest) -> Any:
+    """The object that a reference names; its module is imported, which runs it.
+
+    The folder of a file, or the working directory for a package, can be imported from meanwhile.
+
+    Raises:
+        SettingError: for a file that does not exist, or a reference without a name behind the colon.
+        UserCodeError: for a module that does not import; ``details`` holds its own traceback.
+        UnknownNameError: for a name that the module does not have, with the nearest names.
+    """
+    source, _, attribute = reference.rpartition(":")
+    if not source or not attribute:
+        raise SettingError(
+            f"{reference!r} must name a builder behind a colon, for example {source or 'net.py'}:{attribute or 'build'}"
+        )
+    guest.folder = str(Path(source).resolve().parent if source.endswith(".py") else Path.cwd())
+    with guest.running():
+        try:
+            module = _import_file(Path(source)) if source.endswith(".py") else importlib.import_module(source)
+        except (SettingError, *STOPPED):
+            raise
+        except BaseException as error:
+            hint = _as_package(source, attribute) if "relative import" in text_of(error) else ""
+            raise UserCodeError(f"{source} does not import: {first_line(error)}{hint}", error) from error
+    found: Any = module
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            known = [name for name in vars(found) if not name.startswith("_")] if hasattr(found, "__dict__") else []
+            if not known:
+                holder = attribute.rpartition(f".{part}")[0] or source
+                raise SettingError(f"unknown name in {source} {attribute!r}: {holder} holds no {part}")
+            raise UnknownNameError(f"name in {source}", attribute, known)
+        found = getattr(found, part)
+    return found
+
+
+def _as_package(source: str, attribute: str) -> str:
+    """How a file that imports its neighbours by dots is named: as a part of its package."""
+    file = Path(source).resolve()
+    root = file.parent
+    while (root / "__init__.py").is_file() and root != root.parent:
+        root = root.parent
+    if root == file.parent:
+        root = root.parent
+    dotted = ".".join(file.relative_to(root).with_suffix("").parts)
+    where = "" if root == Path.cwd() else f", in {root}"
+    return f"; a file with relative imports is named as part of its package: {dotted}:{attribute}{where}"
+
+
+def _import_file(path: Path) -> Any:
+    if not path.is_file():
+        near = sorted(one.name for one in path.parent.glob("*.py")) if path.parent.is_dir() else []
+        near = difflib.get_close_matches(path.name, near, cutoff=0.0, n=1)
+        raise SettingError(f"{path}: no such file{f'; did you mean {path.parent / near[0]}?' if near else ''}")
+    # a name of its own: a file called random.py must not become the random of everybody else
+    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
+    name = f"e4profile_user_{path.stem}_{digest}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise SettingError(f"{path}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    return module
+
+
+def build_model(reference: str, builder: Any, arguments: Mapping[str, Any], guest: Guest) -> nn.Module:
+    """The module that a builder gives: a module itself, its class, or a callable that returns one.
+
+    Raises:
+        SettingError: for arguments to a finished module, missing arguments, or something that is no module.
+        UnknownNameError: for an argument that the builder does not take.
+        UserCodeError: when the builder raises.
+    """
+    if isinstance(builder, nn.Module):
+        if arguments:
+            raise SettingError(f"{reference} is a finished module: it takes no arguments ({', '.join(arguments)})")
+        return builder
+    if not callable(builder):
+        raise SettingError(
+            f"{reference} is of type {type(builder).__name__}: neither a torch.nn.Module nor a callable that builds one"
+        )
+    _check_arguments(reference, builder, arguments)
+    with guest.running():
+        torch.manual_seed(0)
+        try:
+            model = builder(**arguments)
+        except STOPPED:
+            raise
+        except BaseException as error:
+            given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+            raise UserCodeError(f"{reference} cannot build with ({given}): {first_line(error)}", error) from error
+    if not isinstance(model, nn.Module):
+        raise SettingError(f"{reference} returned {type(model).__name__}, not a torch.nn.Module")
+    check_module(reference, model)
+    return model
+
+
+def check_module(name: str, model: nn.Module) -> None:
+    """Refuse what is a module by its class alone, or cannot be followed module by module.
+
+    Raises:
+        SettingError: for a module whose ``__init__`` did not call ``super().__init__()``, one that contains itself,
+            and a ``ScriptModule``; naming it.
+    """
+    _check_inside(name, model, "", {}, set())
+
+
+def _check_inside(name: str, module: Any, path: str, outer: dict[int, str], done: set[int]) -> None:
+    what = f"{name}: {f'{path} ({type(module).__name__})' if path else type(module).__name__}"
+    if isinstance(module, torch.jit.ScriptModule):
+        raise SettingError(f"{what} is a ScriptModule, which is not supported: give the module before torch.jit")
+    # read past the class's own attributes, which may be anybody's code
+    inside = vars(module).get("_modules")
+    if inside is None:
+        raise SettingError(f"{what} is not set up: its __init__ must call super().__init__()")
+    if id(module) in done:
+        return
+    outer = {**outer, id(module): path or "the network itself"}
+    for part, child in inside.items():
+        if child is None:
+            continue
+        below = f"{path}.{part}" if path else part
+        if id(child) in outer:
+            raise SettingError(f"{name}: {below} is {outer[id(child)]} again: a module must not contain itself")
+        _check_inside(name, child, below, outer, done)
+    done.add(id(module))
+
+
+def _check_arguments(reference: str, builder: Any, arguments: Mapping[str, Any]) -> None:
+    try:
+        parameters = signature(builder).parameters
+    except (TypeError, ValueError):
+        return  # a builtin without a signature says itself what it misses
+    takes_any = any(one.kind is Parameter.VAR_KEYWORD for one in parameters.values())
+    named = {
+        name: one
+        for name, one in parameters.items()
+        if one.kind in (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+    }
+    for name in arguments:
+        if name not in named and not takes_any:
+            if not named:
+                raise SettingError(f"{reference} takes no arguments, so not {name}")
+            raise UnknownNameError(f"argument of {reference}", name, named)
+    missing = [
+        name for name, one in named.items() if one.default is Parameter.empty and name not in arguments
+    ]
+    if missing:
+        wanted = " ".join(f"--arg {name}=VALUE" for name in missing)
+        raise SettingError(f"{reference} needs {', '.join(missing)}: give {wanted}")
+
+
+class OwnLoss:
+    """A function of one's own from a network's output to the number that backward starts from.
+
+    Raises:
+        SettingError: for a reference that is no function.
+        Whatever ``load`` raises.
+    """
+
+    def __init__(self, reference: str) -> None:
+        self.__name__ = reference
+        self.guest = Guest(reference)
+        self._function = load(reference, self.guest)
+        if isinstance(self._function, type) or not callable(self._function):
+            kind = type(self._function).__name__
+            raise SettingError(f"--loss {reference} is a {kind}: name a function of the output")
+
+    def __call__(self, output: Any) -> Any:
+        """The loss.
+
+        Raises:
+            UserCodeError: for what the function raises.
+        """
+        try:
+            return self._function(output)
+        except STOPPED:
+            raise
+        except BaseException as error:
+            text = f"--loss {self.__name__} cannot take the output: {first_line(error)}"
+            raise UserCodeError(text, error) from error

@@ -1,0 +1,1 @@
+"""Witnesses of a number: counts, memory, timing, equivariance. Each takes a model and gives plain data."""

@@ -1,0 +1,1 @@
+"""Equivariance as a measured error."""

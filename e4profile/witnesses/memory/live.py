@@ -1,0 +1,149 @@
+"""Peak memory of forward and backward: live storages at the allocator's granularity, on CPU or meta."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from e4profile.subjects.batches import ModelInputs
+from e4profile.subjects.borrowed import borrowed
+from e4profile.subjects.losses import Loss, loss_of
+
+GRANULARITY_BYTES = 512
+"""The CUDA caching allocator hands out multiples of this many bytes."""
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class PeakMemory:
+    """The most memory that a forward and backward pass held at once, beyond what was there before it.
+
+    Attributes:
+        peak_bytes: at the peak; parameters, buffers, input and target excluded, gradients included.
+        after_forward_bytes: when the loss was computed and backward had not begun.
+        after_backward_bytes: at the end: the gradients, the output and the loss.
+        peak_operator: the operator whose output made the peak.
+        batch_size: images.
+        device: where it ran.
+        method: how it was measured.
+        loss: what backward started from.
+    """
+
+    peak_bytes: int
+    after_forward_bytes: int
+    after_backward_bytes: int
+    peak_operator: str
+    batch_size: int
+    device: str
+    method: str
+    loss: str = ""
+
+    @property
+    def peak_mib(self) -> float:
+        """The peak in units of 2**20 bytes."""
+        return self.peak_bytes / MIB
+
+
+class LiveStorages(TorchDispatchMode):
+    """Follow every storage that an operator returns, from then until it is freed.
+
+    What an operator allocates inside itself (a convolution's workspace, the blocks of the aggregation) is not
+    seen; a view shares its storage and adds nothing.
+
+    Args:
+        before: tensors that were there before: their storages are not counted.
+        granularity_bytes: each storage is rounded up to a multiple of this.
+    """
+
+    def __init__(self, before: Iterable[Tensor] = (), granularity_bytes: int = GRANULARITY_BYTES) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.granularity_bytes = granularity_bytes
+        self.live_bytes = 0
+        self.peak_bytes = 0
+        self.peak_operator = ""
+        self._storages: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+        for tensor in before:
+            self._follow(tensor.untyped_storage(), 0)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run the operator, then follow what it returned."""
+        del types
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                storage = leaf.untyped_storage()
+                self._follow(storage, -(-storage.nbytes() // self.granularity_bytes) * self.granularity_bytes)
+        if self.live_bytes > self.peak_bytes:
+            self.peak_bytes, self.peak_operator = self.live_bytes, str(func)
+        return result
+
+    def _follow(self, storage: torch.UntypedStorage, size_bytes: int) -> None:
+        key = storage._cdata
+        if key in self._storages:
+            return
+
+        def freed(_: weakref.ref[torch.UntypedStorage]) -> None:
+            del self._storages[key]
+            self.live_bytes -= size_bytes
+
+        # the storage's Python object lives as long as the storage itself, also when only autograd holds it
+        self._storages[key] = weakref.ref(storage, freed)
+        self.live_bytes += size_bytes
+
+
+def allocator_emulation(
+    model: nn.Module,
+    input_shape: ModelInputs,
+    *,
+    batch_size: int | None = 2,
+    loss: Loss = "cross_entropy",
+    train: bool = True,
+    device: str | torch.device = "meta",
+    dtype: torch.dtype | None = None,
+) -> PeakMemory:
+    """Peak of the live storages during one forward and backward pass.
+
+    Every storage that an operator returns counts from then until it is freed, rounded up to 512 bytes;
+    workspaces do not count. Parameters, buffers, input and target are excluded, gradients are included. The
+    model is left as found.
+
+    Args:
+        model: on any device; with ``device="meta"`` nothing is computed and no memory is needed.
+        input_shape: of one image, (channels, h, w), or other inputs (see ``ModelInputs``).
+        batch_size: B; None leaves the inputs' leading sizes as they are.
+        loss: "cross_entropy" against class 0, "mean" or "sum" of all outputs, "auto", or a function of the output
+            (see ``e4profile.subjects.losses``).
+        train: training or evaluation mode.
+        device: "cpu" or "meta".
+        dtype: of parameters, buffers and images; the model's own when None.
+
+    Raises:
+        SettingError: when the model, the device and the loss do not fit together.
+    """
+    with borrowed(model, input_shape, batch_size=batch_size, train=train, device=device, dtype=dtype) as lent:
+        with LiveStorages(lent.tensors) as live:
+            output = lent.forward()
+            value, loss_name = loss_of(output, loss, lent.target)
+            after_forward_bytes = live.live_bytes
+            value.backward()
+            after_backward_bytes = live.live_bytes
+        return PeakMemory(
+            live.peak_bytes,
+            after_forward_bytes,
+            after_backward_bytes,
+            live.peak_operator,
+            lent.batch_size,
+            str(device),
+            f"live storages, multiples of {live.granularity_bytes} bytes, no workspace",
+            loss_name,
+        )

@@ -1,0 +1,220 @@
+"""A training step's memory on the meta device: for networks that would not fit, and the batch that would."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from e4profile.errors import SettingError, positive
+from e4profile.subjects.batches import BatchedInputs, ModelInputs
+from e4profile.subjects.losses import Loss
+from e4profile.witnesses.memory.live import allocator_emulation
+from e4profile.witnesses.memory.saved import saved_for_backward
+from e4profile.witnesses.memory.states import TrainingState, training_state_of
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """The memory of one training step, without the optimiser's own temporaries and without workspaces.
+
+    Attributes:
+        batch_size: images.
+        dtype: of parameters, activations and images.
+        state: parameters, gradients and optimiser state.
+        buffer_bytes: buffers, for example gather indices and running statistics.
+        input_bytes: the images.
+        saved_bytes: kept between forward and backward, parameters and input apart.
+        saved_constant_bytes: the part of it that does not grow with the batch.
+        saved_per_image_bytes: the part that every image adds.
+        peak_bytes: the most that forward and backward hold at once beyond what was there before; the gradients
+            are part of it.
+        loss: what backward starts from.
+    """
+
+    batch_size: int
+    dtype: torch.dtype
+    state: TrainingState
+    buffer_bytes: int
+    input_bytes: int
+    saved_bytes: int
+    saved_constant_bytes: int
+    saved_per_image_bytes: int
+    peak_bytes: int
+    loss: str = ""
+
+    @property
+    def step_bytes(self) -> int:
+        """The most that a training step holds: state without gradients, buffers, input, and the peak."""
+        resident = self.state.parameter_bytes + self.state.optimiser_bytes + self.buffer_bytes
+        return resident + self.input_bytes + self.peak_bytes
+
+
+class NothingFits(SettingError):
+    """A budget below what one image needs.
+
+    Attributes:
+        needed_bytes: of the training step with one image.
+    """
+
+    def __init__(self, budget_bytes: int, needed_bytes: int) -> None:
+        super().__init__(f"budget (={budget_bytes} bytes) is below what one image needs (={needed_bytes} bytes)")
+        self.needed_bytes = needed_bytes
+
+
+@dataclass(frozen=True)
+class LargestBatch:
+    """The largest batch whose training step stays within a budget.
+
+    Attributes:
+        batch_size: the largest that fits.
+        step_bytes: of that batch, at most the budget.
+        next_step_bytes: of one image more, above the budget.
+        budget_bytes: what there is.
+    """
+
+    batch_size: int
+    step_bytes: int
+    next_step_bytes: int
+    budget_bytes: int
+
+
+def predict(
+    builder: Callable[[], nn.Module] | nn.Module,
+    input_shape: ModelInputs,
+    batch_size: int | None,
+    *,
+    optimiser: str = "sgd",
+    dtype: torch.dtype | None = None,
+    loss: Loss = "cross_entropy",
+) -> StepMemory:
+    """Predict a training step's memory without allocating any.
+
+    Args:
+        builder: a network, or a function that builds one (it is called under the meta device).
+        input_shape: of one image, (channels, h, w), or other inputs (see ``ModelInputs``).
+        batch_size: B; None leaves the inputs' leading sizes as they are.
+        optimiser: "sgd", "momentum" or "adam".
+        dtype: of parameters and images; the model's own when None.
+        loss: as in ``allocator_emulation``.
+
+    Raises:
+        SettingError: for a batch size that is not positive, or a loss that does not fit the output.
+        UnknownNameError: for an optimiser or a loss that does not exist.
+    """
+    if batch_size is not None:
+        positive(batch_size=batch_size)
+    model = _built(builder)
+    wanted = dtype or _dtype_of(model)
+    inputs = BatchedInputs.of(input_shape)
+    saved = saved_for_backward(model, inputs, batch_size=batch_size, dtype=wanted)
+    peak = allocator_emulation(model, inputs, batch_size=batch_size, loss=loss, dtype=wanted)
+    return StepMemory(
+        batch_size=saved.batch_size,
+        dtype=wanted,
+        state=training_state_of(model, optimiser, wanted),
+        buffer_bytes=_buffer_bytes(model, wanted),
+        input_bytes=_input_bytes(inputs, batch_size, wanted),
+        saved_bytes=saved.saved_bytes,
+        saved_constant_bytes=saved.constant_bytes,
+        saved_per_image_bytes=saved.per_image_bytes,
+        peak_bytes=peak.peak_bytes,
+        loss=peak.loss,
+    )
+
+
+def largest_batch(
+    builder: Callable[[], nn.Module] | nn.Module,
+    input_shape: ModelInputs,
+    budget_bytes: int,
+    *,
+    optimiser: str = "sgd",
+    dtype: torch.dtype | None = None,
+    loss: Loss = "cross_entropy",
+) -> LargestBatch:
+    """The largest batch whose training step needs at most a budget; one image more needs more than that.
+
+    The peak is the maximum over time of sums that are affine in the batch (up to the allocator's rounding), so
+    chords point close to the answer; it is then bracketed with the emulation itself.
+
+    Args:
+        builder: a network, or a function that builds one (it is called under the meta device).
+        input_shape: of one image, (channels, h, w), or other inputs (see ``ModelInputs``).
+        budget_bytes: what there is.
+        optimiser: "sgd", "momentum" or "adam".
+        dtype: of parameters and images; the model's own when None.
+        loss: as in ``allocator_emulation``.
+
+    Raises:
+        NothingFits: when not even one image fits, naming what it needs.
+    """
+    model = _built(builder)
+    wanted = dtype or _dtype_of(model)
+    state = training_state_of(model, optimiser, wanted)
+    resident = state.parameter_bytes + state.optimiser_bytes + _buffer_bytes(model, wanted)
+    inputs = BatchedInputs.of(input_shape)
+    known: dict[int, int] = {}
+
+    def step_bytes(batch_size: int) -> int:
+        if batch_size not in known:
+            peak = allocator_emulation(model, inputs, batch_size=batch_size, loss=loss, dtype=wanted)
+            known[batch_size] = resident + _input_bytes(inputs, batch_size, wanted) + peak.peak_bytes
+        return known[batch_size]
+
+    # a batch norm over single values refuses one image, so one image is asked about only where two do not fit
+    smallest = 2 if step_bytes(2) <= budget_bytes else 1
+    if step_bytes(smallest) > budget_bytes:
+        raise NothingFits(budget_bytes, step_bytes(1))
+    fits = _largest_that_fits(step_bytes, budget_bytes, smallest)
+    return LargestBatch(fits, step_bytes(fits), step_bytes(fits + 1), budget_bytes)
+
+
+def _largest_that_fits(step_bytes: Callable[[int], int], budget_bytes: int, smallest: int) -> int:
+    """The largest argument whose value is at most the budget, for a growing function; the smallest fits."""
+
+    def fits(batch_size: int) -> bool:
+        return step_bytes(batch_size) <= budget_bytes
+
+    # three chords of an affine law, whose rounding matters less the longer they are
+    first, second = smallest, smallest + 1
+    for _ in range(3):
+        slope = (step_bytes(second) - step_bytes(first)) / (second - first)
+        aim = max(smallest, second + int((budget_bytes - step_bytes(second)) / max(1.0, slope)))
+        if aim == second:
+            break
+        first, second = second, aim
+    # outwards from there in doubling strides, then inwards by halves
+    lower, upper, stride = second, second + 1, 1
+    while fits(upper):
+        lower, upper, stride = upper, upper + 2 * stride, 2 * stride
+    stride = 1
+    while not fits(lower):
+        lower, upper, stride = max(smallest, lower - stride), lower, 2 * stride
+    while upper - lower > 1:
+        middle = (lower + upper) // 2
+        lower, upper = (middle, upper) if fits(middle) else (lower, middle)
+    return lower
+
+
+def _built(builder: Callable[[], nn.Module] | nn.Module) -> nn.Module:
+    if isinstance(builder, nn.Module):
+        return builder
+    with torch.device("meta"):
+        return builder()
+
+
+def _dtype_of(model: nn.Module) -> torch.dtype:
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+
+
+def _input_bytes(inputs: BatchedInputs, batch_size: int | None, dtype: torch.dtype) -> int:
+    tensors = inputs.at(batch_size, dtype, "meta").tensors
+    return sum(tensor.numel() * tensor.dtype.itemsize for tensor in tensors)
+
+
+def _buffer_bytes(model: nn.Module, dtype: torch.dtype) -> int:
+    return sum(
+        b.numel() * (dtype.itemsize if b.is_floating_point() else b.dtype.itemsize) for b in model.buffers()
+    )

@@ -1,0 +1,231 @@
+"""What is timed: one pass of a network, on a copy, so that the network itself stays as it was found."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from e4profile.errors import E4ProfileError, SettingError, UnknownNameError, positive
+from e4profile.subjects.as_found import random_state_kept, refuse_unrun
+from e4profile.subjects.batches import BatchedInputs, ModelInputs
+from e4profile.subjects.guest import text_of
+from e4profile.subjects.inputs import Example
+from e4profile.subjects.losses import LOSSES, Loss, loss_of
+from e4profile.witnesses.timing.clock import MeasurementError, Work
+
+Pass = Literal["forward", "backward", "step"]
+PASSES: tuple[str, ...] = get_args(Pass)
+Mode = Literal["eval", "train"]
+MODES: tuple[str, ...] = get_args(Mode)
+
+PASS_MEANINGS = {
+    "forward": "forward alone; in evaluation mode without gradients, in training mode with the graph for backward",
+    "backward": "backward of the loss alone; forward and the gradients' reset are not on the clock",
+    "step": "gradients reset to None, forward, loss and backward; no optimiser update, no data loading",
+}
+
+DTYPES = {name: getattr(torch, name) for name in ("float32", "float64", "bfloat16", "float16")}
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A pass ready to be timed.
+
+    Attributes:
+        work: what the clock takes.
+        network: the copy that runs.
+        example: the inputs of one call, on the device.
+        losses: what backward starts from, by name; known after the first call, empty for a forward pass.
+    """
+
+    work: Work
+    network: nn.Module
+    example: Example
+    losses: dict[str, None]
+
+    @property
+    def loss(self) -> str:
+        """What backward starts from (see ``e4profile.subjects.losses.loss_of``); empty for a forward pass."""
+        return next(iter(self.losses), "")
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of the first tensor among the inputs; (1,) where they share no leading size that could be the batch."""
+        shapes = [tuple(tensor.shape) for tensor in self.example.tensors if tensor.dim()]
+        return shapes[0] if len({shape[0] for shape in shapes}) == 1 else (1,)
+
+
+def dtype_named(name: str | torch.dtype) -> torch.dtype:
+    """A floating-point dtype by name.
+
+    Raises:
+        UnknownNameError: with the nearest names.
+    """
+    if isinstance(name, torch.dtype):
+        name = str(name).removeprefix("torch.")
+    if name not in DTYPES:
+        raise UnknownNameError("dtype", name, DTYPES)
+    dtype: torch.dtype = DTYPES[name]
+    return dtype
+
+
+def device_named(device: str | torch.device) -> torch.device:
+    """A device that a clock exists for.
+
+    Raises:
+        SettingError: for another device, or CUDA where there is none.
+    """
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        raise SettingError(f"device (={str(device)!r}) must be 'cpu' or 'cuda'") from None
+    if found.type not in ("cpu", "cuda"):
+        raise SettingError(f"device (={str(device)!r}) has no clock here; use 'cpu' or 'cuda'")
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise SettingError(f"device (={str(device)!r}) is not available: this torch finds no CUDA device")
+    if found.type == "cuda" and found.index is not None and found.index >= torch.cuda.device_count():
+        most = torch.cuda.device_count() - 1
+        raise SettingError(f"device (={str(device)!r}) is not available: this torch finds cuda:0 to cuda:{most}")
+    return found
+
+
+@contextmanager
+def fixed_threads(threads: int | None) -> Iterator[int]:
+    """Run with a number of intra-operator threads and give the old number back; None keeps what is set.
+
+    Raises:
+        SettingError: for a number that is not positive, or more than this machine has processors.
+    """
+    before = torch.get_num_threads()
+    if threads is not None:
+        positive(threads=threads)
+        # what is set already may exceed the processors, and may stay
+        most = max(os.cpu_count() or 1, before)
+        if threads > most:
+            raise SettingError(f"threads (={threads}) must be at most {most}: this machine has no more processors")
+    try:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        yield torch.get_num_threads()
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def prepared(
+    model: nn.Module,
+    input: ModelInputs,
+    *,
+    pass_: str = "forward",
+    mode: str = "eval",
+    device: str | torch.device = "cpu",
+    dtype: str | torch.dtype = "float32",
+    batch_size: int | None = None,
+    compile: bool = False,
+    loss: Loss = "auto",
+) -> Iterator[Prepared]:
+    """A pass of a copy of the network, ready to be timed; the random state is kept.
+
+    Raises:
+        UnknownNameError: for an unknown pass, mode, dtype or loss.
+        SettingError: for a network without values, without anything to differentiate, or a missing device; for a
+            batch size that the inputs cannot have, an output that has not run, or a loss that does not fit it.
+        MeasurementError: when torch cannot run the pass: a batch that does not fit, a dtype without a kernel.
+    """
+    if pass_ not in PASSES:
+        raise UnknownNameError("pass", pass_, PASSES)
+    if mode not in MODES:
+        raise UnknownNameError("mode", mode, MODES)
+    if not callable(loss) and loss not in LOSSES:
+        raise UnknownNameError("loss", loss, LOSSES)
+    where, kind = device_named(device), dtype_named(dtype)
+    tensors = (*model.parameters(), *model.buffers())
+    if any(tensor.is_meta for tensor in tensors):
+        raise SettingError("a network on the meta device has no values to run: build it with build('cpu')")
+    if pass_ != "forward" and not any(parameter.requires_grad for parameter in model.parameters()):
+        raise SettingError(f"pass (={pass_!r}) needs a parameter that requires a gradient")
+    inputs = _inputs(input, batch_size)
+    try:
+        with random_state_kept():
+            torch.manual_seed(0)
+            network = copy.deepcopy(model).to(where, kind)
+            network.zero_grad(set_to_none=True)
+            network.train(mode == "train")
+            example = inputs.at(batch_size, kind, where)
+            runs: Callable[..., Any] = torch.compile(network) if compile else network
+            batch = batch_size or inputs.batch_size or 1
+            yield _ready(runs, network, example, batch, pass_, mode, loss)
+    except E4ProfileError:
+        raise
+    except (RuntimeError, ValueError, MemoryError) as error:
+        # what torch cannot run here (a dtype without a kernel, a batch that does not fit) is an answer, not a crash
+        what = f"{pass_} at batch size {batch_size or inputs.batch_size or 1} in {kind} on {where}"
+        raise MeasurementError(f"{what} cannot run: {(text_of(error).splitlines() or [''])[0]}") from error
+
+
+def _inputs(input: ModelInputs, batch_size: int | None) -> BatchedInputs:
+    """The inputs for any batch: a shape without a batch size is one image, given images keep theirs.
+
+    Raises:
+        SettingError: when a batch size contradicts the given images.
+    """
+    if batch_size is not None:
+        positive(batch_size=batch_size)
+    if isinstance(input, Tensor) and batch_size not in (None, input.shape[0]):
+        raise SettingError(f"batch_size (={batch_size}) contradicts images of shape {tuple(input.shape)}")
+    return BatchedInputs.of(input)
+
+
+def _ready(  # noqa: PLR0917 - one caller
+    runs: Callable[..., Any], network: nn.Module, example: Example, batch: int, pass_: str, mode: str, loss: Loss
+) -> Prepared:
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    looked_at: list[bool] = []
+
+    def output_of(inputs: Example) -> Any:
+        output = runs(*inputs.positional, **inputs.keywords)
+        if not looked_at:
+            refuse_unrun(output)
+            looked_at.append(True)
+        return output
+
+    if pass_ == "forward":
+
+        def forward(inputs: Example) -> Any:
+            with torch.set_grad_enabled(mode == "train"):
+                return output_of(inputs)
+
+        return Prepared(Work(forward, example.fresh), network, example, {})
+
+    losses: dict[str, None] = {}
+    device = next(network.parameters()).device
+    target = torch.zeros(batch, dtype=torch.int64, device=device)
+
+    def loss_at(inputs: Example) -> Tensor:
+        with torch.enable_grad():
+            value, name = loss_of(output_of(inputs), loss, target)
+        losses.setdefault(name)
+        return value
+
+    def reset() -> Example:
+        for parameter in parameters:
+            parameter.grad = None
+        return example.fresh()
+
+    def backward(value: Tensor) -> Tensor:
+        value.backward()
+        return value
+
+    def step(inputs: Example) -> Tensor:
+        reset()
+        return backward(loss_at(inputs))
+
+    work = Work(backward, lambda: loss_at(reset())) if pass_ == "backward" else Work(step, example.fresh)
+    return Prepared(work, network, example, losses)

@@ -1,0 +1,159 @@
+"""A device's measured peaks: arithmetic from a matrix product, bandwidth from a copy. Williams et al. 2009."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from e4profile.errors import positive
+from e4profile.witnesses.environment import environment
+from e4profile.witnesses.timing.cache import cache_folder, read_json, write_json
+from e4profile.witnesses.timing.clock import Clock, Work
+from e4profile.witnesses.timing.measure import clock_for
+from e4profile.witnesses.timing.passes import device_named, dtype_named, fixed_threads
+from e4profile.witnesses.timing.samples import StopRule, collect
+
+SCHEMA_VERSION = 1
+PRODUCT_SIZE = {"cpu": 1024, "cuda": 8192}
+COPY_BYTES = {"cpu": 256 << 20, "cuda": 1 << 30}
+_RULE = StopRule(relative_noise=0.02, min_run_time_s=0.3, max_run_time_s=3.0)
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """What a device was seen to reach.
+
+    Attributes:
+        macs_per_s: in the fastest square matrix product.
+        bytes_per_s: in the fastest copy, reads and writes added; a cache line fetched only to be overwritten
+            is not counted.
+        device: ``cpu`` or ``cuda``.
+        dtype: of both.
+        threads: intra-operator threads.
+        environment: where it was measured.
+        notes: what a reader should know, for example that nothing could be cached.
+    """
+
+    macs_per_s: float
+    bytes_per_s: float
+    device: str
+    dtype: str
+    threads: int
+    environment: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ridge(self) -> float:
+        """The arithmetic intensity, in MACs per byte, above which arithmetic is the bound."""
+        return self.macs_per_s / self.bytes_per_s
+
+
+def measure_peaks(
+    device: str = "cpu",
+    dtype: str = "float32",
+    *,
+    threads: int | None = 1,
+    product_size: int | None = None,
+    copy_bytes: int | None = None,
+    clock: Clock | None = None,
+    rule: StopRule = _RULE,
+) -> Peaks:
+    """Measure both peaks; the fastest sample counts, because a peak is what was reached.
+
+    Args:
+        device: ``cpu`` or ``cuda``.
+        dtype: of the matrices and of the copied elements.
+        threads: intra-operator threads; None keeps what is set.
+        product_size: n of the n x n matrices.
+        copy_bytes: of the copied tensor: several times the last-level cache.
+        clock: instead of the device's own.
+        rule: when to stop sampling.
+
+    Raises:
+        SettingError: for a device or a size that does not exist.
+        MeasurementError: when nothing could be measured.
+    """
+    where, kind = device_named(device), dtype_named(dtype)
+    size = PRODUCT_SIZE[where.type] if product_size is None else product_size
+    copied = COPY_BYTES[where.type] if copy_bytes is None else copy_bytes
+    positive(product_size=size, copy_bytes=copied)
+    with fixed_threads(threads) as used, torch.no_grad():
+        clock = clock or clock_for(where)
+        square = torch.ones((size, size), device=where, dtype=kind)
+        product = torch.empty_like(square)
+        multiply = collect([Work(lambda _: torch.mm(square, square, out=product))], clock, rule)[0]
+        elements = -(-copied // kind.itemsize)
+        source = torch.ones(elements, device=where, dtype=kind)
+        target = torch.zeros_like(source)
+        copy = collect([Work(lambda _: target.copy_(source))], clock, rule)[0]
+        return Peaks(
+            macs_per_s=size**3 / min(multiply.seconds),
+            bytes_per_s=2 * elements * kind.itemsize / min(copy.seconds),
+            device=where.type,
+            dtype=str(kind).removeprefix("torch."),
+            threads=used,
+            environment=environment(),
+        )
+
+
+def cached_peaks(
+    device: str = "cpu",
+    dtype: str = "float32",
+    *,
+    threads: int | None = 1,
+    refresh: bool = False,
+    folder: Path | None = None,
+    **measuring: Any,
+) -> Peaks:
+    """The peaks from the user's cache, or measured and put there.
+
+    One file per device, dtype, thread count and environment. A folder that cannot be written is no error:
+    the peaks carry a note that they were not cached.
+
+    Args:
+        device: ``cpu`` or ``cuda``.
+        dtype: of the matrices and of the copied elements.
+        threads: intra-operator threads; None keeps what is set.
+        refresh: measure even when there is a cached value.
+        folder: instead of the user's cache folder.
+        **measuring: further arguments of ``measure_peaks``.
+
+    Raises:
+        SettingError: as ``measure_peaks``.
+    """
+    where, kind = device_named(device), str(dtype_named(dtype)).removeprefix("torch.")
+    with fixed_threads(threads) as used:
+        here = environment()
+    key = {"device": where.type, "dtype": kind, "threads": used, "environment": _for_timing(here)}
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    path = (folder or cache_folder()) / "peaks" / f"{where.type}-{kind}-{used}-{digest}.json"
+    found, note = (None, "") if refresh else read_json(path)
+    if found is not None and found.get("schema") == SCHEMA_VERSION and found.get("key") == key and _usable(found):
+        return Peaks(found["macs_per_s"], found["bytes_per_s"], where.type, kind, used, here)
+    peaks = measure_peaks(device, kind, threads=threads, **measuring)
+    written = write_json(
+        path,
+        {
+            "schema": SCHEMA_VERSION,
+            "key": key,
+            "macs_per_s": peaks.macs_per_s,
+            "bytes_per_s": peaks.bytes_per_s,
+        },
+    )
+    notes = tuple(text for text in (note, written) if text)
+    return Peaks(peaks.macs_per_s, peaks.bytes_per_s, where.type, kind, used, here, notes)
+
+
+def _usable(found: Mapping[str, Any]) -> bool:
+    values = (found.get("macs_per_s"), found.get("bytes_per_s"))
+    return all(isinstance(value, float) and value > 0 for value in values)
+
+
+def _for_timing(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name != "e4profile"}

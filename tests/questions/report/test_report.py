@@ -1,0 +1,282 @@
+"""The reports folder: what is committed is current; what is stale, missing or superfluous is found."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from html_document import Document
+from page_sample import figure
+
+import e4profile.questions.report.content as content
+from e4profile.cli.main import main
+from e4profile.conventions import CONVENTIONS
+from e4profile.errors import SettingError
+from e4profile.layers import GroupConv2d
+from e4profile.networks.cards import VERDICTS
+from e4profile.questions.report.closed_forms import closed_form
+from e4profile.questions.report.files import check_report, write_report
+from e4profile.questions.report.published import build_published, verdict_table
+from e4profile.questions.sweep.plans import make_plan
+from e4profile.questions.table.rows import TITLES, build_table, table_names
+
+COMMITTED = Path(__file__).resolve().parents[3] / "reports"
+
+
+def _silent(_: str) -> None:
+    pass
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report of one table, one short sweep and one figure."""
+    monkeypatch.setattr(content, "table_names", lambda: ["2"])
+    monkeypatch.setattr(content, "SWEPT_GROUPS", ("p4",))
+    monkeypatch.setattr(
+        content, "make_plan", lambda groups: make_plan(groups=groups, reductions=[1], slices=[1, 2], kernels=[3])
+    )
+    monkeypatch.setattr(content, "draw_all", lambda folder, records: figure(folder))
+    monkeypatch.setattr(content, "closed_forms", lambda: [closed_form(GroupConv2d)])
+
+
+@pytest.fixture
+def written(small: None, tmp_path: Path) -> Path:
+    write_report(tmp_path / "reports", _silent)
+    return tmp_path / "reports"
+
+
+def _bytes(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_committed_report_is_current() -> None:
+    """The whole report made anew, byte for byte; the page small enough to open anywhere."""
+    stale = check_report(COMMITTED, _silent)
+    assert stale.differences == []
+    assert (COMMITTED / "index.html").stat().st_size < 2_000_000
+    document = Document((COMMITTED / "index.html").read_text("utf-8"))
+    assert document.problems == []
+    assert len(document.values("id")) == len(set(document.values("id")))
+    text = "".join(document.text)
+    assert all(TITLES[name] in text for name in table_names())
+    names = {f"{name}.{ending}" for name in table_names() for ending in ("md", "csv", "tex")}
+    assert names <= {path.name for path in (COMMITTED / "tables").iterdir()}
+
+
+def test_a_report_holds_every_kind_of_file(written: Path) -> None:
+    assert set(_bytes(written)) == {
+        *(f"tables/{name}.{ending}" for name in ("2", "sweep-p4") for ending in ("md", "csv", "tex")),
+        *(f"figures/a-figure.{ending}" for ending in ("svg", "png", "csv")),
+        "versions.json",
+        "index.html",
+    }
+    assert r"\toprule" in (written / "tables/2.tex").read_text("utf-8")
+    assert (written / "tables/2.csv").read_text("utf-8").startswith("row,quantity,published,built")
+
+
+def test_the_same_cards_give_the_same_bytes(written: Path, tmp_path: Path) -> None:
+    write_report(tmp_path / "again", _silent)
+    assert _bytes(tmp_path / "again") == _bytes(written)
+    assert check_report(written, _silent).differences == []
+
+
+def test_the_page_shows_every_cell_with_its_verdict(written: Path) -> None:
+    document = Document((written / "index.html").read_text("utf-8"))
+    text = "".join(document.text)
+    for cell in build_table("2"):
+        assert cell.verdict in text
+        assert cell.built is None or f"{cell.built:,}" in text
+        assert cell.executed_macs is None or f"{cell.executed_macs:,}" in text
+
+
+def test_the_tally_adds_up() -> None:
+    published = [build_published(name) for name in ("2", "3")]
+    *tables, every = verdict_table(published).rows
+    assert [row["cells"] for row in tables] == [len(one.verdicts) for one in published]
+    for row in (*tables, every):
+        assert sum(row[name] for name in VERDICTS) == row["cells"]
+    for key in ("cells", *VERDICTS):
+        assert every[key] == sum(row[key] for row in tables)
+    compared = [cell for cell in build_table("2") if cell.judged]
+    assert tables[0]["reproduced"] == sum(cell.verdict == "reproduced" for cell in compared) > 0
+
+
+def test_what_is_stale_missing_or_superfluous_is_found(written: Path) -> None:
+    (written / "tables/2.md").write_text((written / "tables/2.md").read_text("utf-8").replace("9,862", "9,863"))
+    (written / "tables/2.csv").write_bytes((written / "tables/2.csv").read_bytes().replace(b"\n", b"\r\n"))
+    (written / "tables/2.tex").unlink()
+    (written / "tables/old.csv").write_text("")
+    (written / "figures/a-figure.png").write_bytes(b"")
+    (written / "notes.txt").write_text("not of the report")
+    stale = check_report(written, _silent)
+    found = {text.split(":")[0].split("\n")[0]: text for text in stale.differences}
+    assert len(stale.names) == len(stale.differences)
+    assert all(name in text for name, text in zip(stale.names, stale.differences, strict=True))
+    assert set(found) == {
+        "--- tables/2.md", "tables/2.csv", "tables/2.tex", "tables/old.csv", "figures/a-figure.png"
+    }  # fmt: skip
+    diff = found["--- tables/2.md"].splitlines()
+    assert any(line.startswith("-") and "9,863" in line for line in diff)
+    assert any(line.startswith("+") and "9,862" in line for line in diff)
+    assert found["tables/2.csv"].endswith("line ends")
+    assert found["tables/2.tex"].endswith("missing")
+    assert found["tables/old.csv"].endswith("superfluous")
+    assert "stale" in found["figures/a-figure.png"]
+
+
+def test_a_diff_is_short(written: Path) -> None:
+    (written / "index.html").write_text("x" * 10_000 + "\n" * 5_000)
+    (text,) = check_report(written, _silent).differences
+    assert len(text.splitlines()) <= 25
+    assert max(map(len, text.splitlines())) <= 201
+    assert "more lines of index.html" in text
+
+
+def _with_version(folder: Path, name: str) -> None:
+    recorded = json.loads((folder / "versions.json").read_text("utf-8"))
+    (folder / "versions.json").write_text(json.dumps({**recorded, name: "0.1"}))
+
+
+def _redraw(folder: Path) -> None:
+    for ending in ("svg", "png"):
+        (folder / f"figures/a-figure.{ending}").write_text("drawn otherwise")
+    page = folder / "index.html"
+    page.write_text(page.read_text("utf-8").replace('src="data:image/svg+xml,', 'src="data:image/svg+xml,other'))
+
+
+def test_with_another_matplotlib_figures_are_compared_by_their_numbers(written: Path) -> None:
+    _redraw(written)
+    assert len(check_report(written, _silent).differences) == 3
+    _with_version(written, "matplotlib")
+    stale = check_report(written, _silent)
+    assert stale.differences == []
+    assert ["CSV only" in note for note in stale.notes] == [True]
+    (written / "figures/a-figure.csv").write_text("x,y\n1,1\n2,5\n")
+    (text,) = check_report(written, _silent).differences
+    assert "figures/a-figure.csv" in text
+    (written / "figures/a-figure.svg").unlink()
+    assert "figures/a-figure.svg: missing" in check_report(written, _silent).differences
+
+
+def test_with_another_pillow_png_files_alone_are_not_compared(written: Path) -> None:
+    picture = written / "figures/a-figure.png"
+    picture.write_bytes(picture.read_bytes() + b"x")
+    assert ["a-figure.png: stale" in text for text in check_report(written, _silent).differences] == [True]
+    _with_version(written, "pillow")
+    stale = check_report(written, _silent)
+    assert stale.differences == []
+    assert ["PNG files are not compared" in note for note in stale.notes] == [True]
+    drawing = written / "figures/a-figure.svg"
+    drawing.write_bytes(drawing.read_bytes() + b" ")
+    assert ["a-figure.svg: stale" in text for text in check_report(written, _silent).differences] == [True]
+
+
+def test_with_another_sympy_the_page_is_compared_without_its_formulas(written: Path) -> None:
+    page = written / "index.html"
+    page.write_text(page.read_text("utf-8").replace("<mi>A</mi>", "<mi>B</mi>"))
+    assert len(check_report(written, _silent).differences) == 1
+    _with_version(written, "sympy")
+    assert check_report(written, _silent).differences == []
+    page.write_text(page.read_text("utf-8").replace("9,862", "9,863"))
+    assert len(check_report(written, _silent).differences) == 1
+
+
+def test_another_counter_version_excuses_nothing(written: Path) -> None:
+    _with_version(written, "fvcore")
+    (written / "tables/2.tex").unlink()
+    stale = check_report(written, _silent)
+    assert stale.differences == ["tables/2.tex: missing"]
+    assert "made with fvcore 0.1" in stale.notes[0]
+
+
+def test_regenerating_removes_what_is_no_longer_made_and_nothing_else(written: Path) -> None:
+    before = _bytes(written)
+    (written / "tables/old.csv").write_text("")
+    kept = {"tables/notes.txt": b"mine", "benchmarks/read.me": b"records"}
+    for name, text in kept.items():
+        (written / name).parent.mkdir(exist_ok=True)
+        (written / name).write_bytes(text)
+    write_report(written, _silent)
+    assert _bytes(written) == before | kept
+
+
+def _interrupt_at(wanted: str) -> Callable[[str], None]:
+    def done(step: str) -> None:
+        if step == wanted:
+            raise KeyboardInterrupt
+
+    return done
+
+
+@pytest.mark.parametrize("step", ["table 2", "figures", "page"])
+def test_an_interrupted_report_leaves_the_old_one_whole(written: Path, step: str) -> None:
+    (written / "index.html").write_text("old")
+    before = _bytes(written)
+    with pytest.raises(KeyboardInterrupt):
+        write_report(written, _interrupt_at(step))
+    assert _bytes(written) == before
+
+
+def test_every_step_is_announced_once(small: None, tmp_path: Path) -> None:
+    steps: list[str] = []
+    write_report(tmp_path / "reports", steps.append)
+    assert steps == content.steps()
+
+
+def test_folders_that_cannot_be_used_are_one_error(small: None, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingError, match="is a file"):
+        write_report(tmp_path / "file", _silent)
+    with pytest.raises(SettingError, match="cannot write"):
+        write_report(tmp_path / "file" / "below", _silent)
+    with pytest.raises(SettingError, match="holds no report"):
+        check_report(tmp_path, _silent)
+    (tmp_path / "versions.json").write_text("[")
+    with pytest.raises(SettingError, match=r"versions\.json: cannot be read"):
+        check_report(tmp_path, _silent)
+
+
+def _run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr("sys.argv", ["e4profile", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert isinstance(stopped.value.code, int)
+    return stopped.value.code
+
+
+def test_the_command_writes_checks_and_fails(
+    small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "reports")
+    assert _run(monkeypatch, "report", "--out", out, "--check") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "run e4profile report" in error
+    assert _run(monkeypatch, "report", "--out", out) == 0
+    assert _run(monkeypatch, "report", "--out", out, "--check") == 0
+    assert capsys.readouterr().out == ""
+    (tmp_path / "reports/tables/2.md").unlink()
+    assert _run(monkeypatch, "report", "--out", out, "--check") == 1
+    captured = capsys.readouterr()
+    assert captured.out == "tables/2.md: missing\n"
+    assert "1 file is not" in captured.err
+    (tmp_path / "reports/tables/2.csv").write_text("one\ntwo\n")
+    assert _run(monkeypatch, "report", "--out", out, "--check") == 1
+    assert capsys.readouterr().out.startswith("tables/2.csv: stale\ntables/2.md: missing\n\n--- tables/2.csv\n")
+    shutil.rmtree(tmp_path / "reports")
+    (tmp_path / "reports").write_text("")
+    assert _run(monkeypatch, "report", "--out", out) == 2
+
+
+def test_a_published_row_names_its_card_and_a_rule_is_said_once() -> None:
+    page = build_published("separable-mnist").page
+    assert {row["card"] for row in page.table.rows} >= {"z2cnn", "g-p4cnn"}
+    meaning = CONVENTIONS["weights-at-output"].meaning
+    assert [meaning in note for note in page.table.notes].count(True) == 1
+    counted = {dict(details).get("counted") for details in page.details}
+    assert "by the convention weights-at-output" in counted
+    assert not any(meaning in text for details in page.details for _, text in details)
+    assert not any(row["verdict"] == "published" for row in page.table.rows)

@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import e4profile.questions.sweep.sweeps as sweeps
+from e4profile.errors import SettingError, UnknownNameError
+from e4profile.networks.cards import all_cards
+from e4profile.questions.sweep.plans import Plan, Setting, make_plan
+from e4profile.questions.sweep.sweeps import COLUMNS, Sweep
+from e4profile.records.store import Record, RecordStore
+
+SMALL: dict[str, Any] = {"reductions": [1, 2], "slices": [1, 2], "kernels": [3], "widths": [2]}
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Settings that were really measured, in order."""
+    seen: list[str] = []
+    real = sweeps.measure_setting
+
+    def counting(setting: Setting) -> Record:
+        seen.append(setting.describe())
+        return real(setting)
+
+    monkeypatch.setattr(sweeps, "measure_setting", counting)
+    return seen
+
+
+def finish(plan: Plan, store: RecordStore | None = None) -> Sweep:
+    running = Sweep(plan, store)
+    for _ in running.run():
+        pass
+    return running
+
+
+def test_the_default_plan_is_the_papers_grid_with_its_baselines() -> None:
+    plan = make_plan(groups=["p4"])
+    assert len(plan.settings) == 3 * (1 + 9)
+    assert sum(setting.baseline for setting in plan.settings) == 3
+    assert plan.skipped == ()
+    assert {s.card.arguments["width"] for s in plan.settings} == {16}
+
+
+def test_what_cannot_exist_is_skipped_with_its_reason() -> None:
+    plan = make_plan(reductions=[1, 3], slices=[1, 5], kernels=[3])
+    assert len(plan.settings) == 2
+    assert [(s.setting.card.arguments["reduction"], s.setting.card.arguments["slices"]) for s in plan.skipped] == [
+        (1, 5), (3, 1), (3, 5),
+    ]  # fmt: skip
+    assert plan.skipped[0].reason == "slices (=5) must divide c_out (=16): 1, 2, 4, 8, 16"
+    assert plan.skipped[1].reason == "reduction (=3) must divide c_in (=16): 1, 2, 4, 8, 16"
+
+
+def test_a_value_given_twice_is_measured_once() -> None:
+    plan = make_plan(["e4net", "e4net"], ["p4", "C4"], reductions=[1, 1], slices=[1, 1], kernels=[3, 3], widths=[2, 2])
+    assert len(plan.settings) == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"reductions": [3]}, r"no setting of this sweep can exist: reduction \(=3\) must divide c_in \(=16\)"),
+        ({"kernels": [4]}, r"kernel \(=4\) must be odd"),
+        ({"kernels": [0]}, r"kernel \(=0\)"),
+        ({"reductions": [-1]}, r"reduction \(=-1\)"),
+        ({"widths": [0]}, r"width \(=0\)"),
+        ({"slices": []}, "slices: give at least one value"),
+        ({"models": ["r18"], "slices": [2]}, r"r18 has no E4 layers, so it takes no slices \(=2\)"),
+    ],
+)
+def test_bad_axes(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingError, match=message):
+        make_plan(**values)
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(UnknownNameError, match="did you mean e4net"):
+        make_plan(["e4nt"])
+    with pytest.raises(UnknownNameError, match="unknown group"):
+        make_plan(groups=["p5"])
+
+
+def test_rows_hold_exact_numbers_and_ratios_to_the_right_baseline() -> None:
+    rows = finish(make_plan(groups=["p4", "z2"], **{**SMALL, "kernels": [3, 5]})).rows()
+    assert all(tuple(row) == COLUMNS for row in rows)
+    assert len(rows) == 2 * 2 * 5
+    for row in rows:
+        assert row["agrees"] is True
+        assert row["params_formula"] == row["params_measured"]
+        assert row["macs_formula"] == row["macs_measured"]
+        (base,) = [
+            b for b in rows
+            if b["model"] == "e4net-gcnn" and (b["group"], b["kernel"]) == (row["group"], row["kernel"])
+        ]  # fmt: skip
+        assert row["macs_ratio"] == Fraction(row["macs_measured"], base["macs_measured"])
+        assert row["params_ratio"] == Fraction(row["params_measured"], base["params_measured"])
+        assert (row["reduction"] is None) == (row is base)
+
+
+def test_a_sweep_resumes(tmp_path: Path, measured: list[str]) -> None:
+    plan, store = make_plan(**SMALL), RecordStore(tmp_path / "records.jsonl")
+    first = finish(plan, store).rows()
+    assert len(measured) == 5
+    again = finish(plan, RecordStore(store.path))
+    assert len(measured) == 5
+    assert all(outcome.resumed for outcome in again.outcomes)
+    assert again.rows() == first
+    wider = finish(make_plan(**{**SMALL, "reductions": [1, 2], "widths": [2, 4]}), RecordStore(store.path))
+    assert len(measured) == 10
+    assert [row for row in wider.rows() if row["width"] == 2] == first
+
+
+def test_an_interrupted_sweep_keeps_what_was_finished(tmp_path: Path, measured: list[str]) -> None:
+    plan, store = make_plan(**SMALL), RecordStore(tmp_path / "records.jsonl")
+    run = Sweep(plan, store).run()
+    next(run)
+    next(run)
+    run.close()  # type: ignore[attr-defined]
+    finish(plan, RecordStore(store.path))
+    assert len(measured) == 5
+    assert len(store.load()) == 5
+
+
+def test_a_line_cut_short_is_dropped_with_a_note_and_measured_again(tmp_path: Path, measured: list[str]) -> None:
+    plan, store = make_plan(**SMALL), RecordStore(tmp_path / "records.jsonl")
+    rows = finish(plan, store).rows()
+    text = store.path.read_text()
+    store.path.write_text(text[:-40])
+    store = RecordStore(store.path)
+    assert finish(plan, store).rows() == rows
+    assert len(measured) == 6
+    assert any("cut short" in note for note in store.notes)
+    assert len(RecordStore(store.path).load()) == 5
+
+
+def test_every_line_describes_itself(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path / "records.jsonl")
+    finish(make_plan(**SMALL), store)
+    for line in store.path.read_text().splitlines():
+        record = json.loads(line)
+        assert record["schema"] == 1
+        assert record["arguments"]["input"] == "1x28x28"
+        assert record["arguments"]["network"] == "rot_mnist"
+        assert set(record["counters"]) == {"closed-form", "dispatch", "fvcore", "thop"}
+        assert record["environment"]
+        assert record["counts"]["unknown"] == {}
+        for gap in record["counts"]["gaps"].values():
+            assert gap["unexplained"] == 0
+        assert sum(record["counts"]["terms"].values()) == record["counts"]["macs_measured"]
+
+
+def test_an_edited_card_of_the_same_name_is_other_work(tmp_path: Path, measured: list[str]) -> None:
+    text = 'name = "mine"\nnetwork = "rot_mnist"\ninput = [1, 28, 28]\n[arguments]\ngroup = "p4"\nwidth = 2\n'
+    path, store = tmp_path / "mine.toml", tmp_path / "records.jsonl"
+    macs = []
+    for size in (28, 32, 28):
+        path.write_text(text.replace("28, 28", f"{size}, {size}"))
+        plan = make_plan([str(path)], **{**SMALL, "widths": None})
+        macs.append([row["macs_measured"] for row in finish(plan, RecordStore(store)).rows()])
+    assert macs[0] == macs[2]
+    assert all(small < large for small, large in zip(macs[0], macs[1], strict=True))
+    assert len(measured) == 10
+
+
+def test_another_counter_version_is_other_work(
+    tmp_path: Path, measured: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, path = make_plan(**{**SMALL, "reductions": [1], "slices": [1]}), tmp_path / "records.jsonl"
+    finish(plan, RecordStore(path))
+    versions = {**sweeps.counter_versions(), "thop": "missing"}
+    monkeypatch.setattr(sweeps, "counter_versions", lambda: versions)
+    finish(plan, RecordStore(path))
+    assert len(measured) == 4
+
+
+def test_two_sweeps_at_once_into_one_folder(tmp_path: Path) -> None:
+    plan, path = make_plan(**SMALL), tmp_path / "records.jsonl"
+    runs = [Sweep(plan, RecordStore(path)) for _ in range(2)]
+    # interleaved line by line; tests of the store do the same with processes
+    iterators = [run.run() for run in runs]
+    for _ in plan.settings:
+        for iterator in iterators:
+            next(iterator)
+    assert runs[0].rows() == runs[1].rows()
+    again = finish(plan, RecordStore(path))
+    assert all(outcome.resumed for outcome in again.outcomes)
+    assert again.rows() == runs[0].rows()
+
+
+@pytest.mark.parametrize("name", all_cards())
+def test_every_card_can_be_planned_and_its_settings_recorded(name: str) -> None:
+    arguments = all_cards()[name].arguments
+    dynamic = name.startswith("e4net") or "e4r18" in name
+    plan = make_plan([name], **({"reductions": [1], "slices": [1], "kernels": [3]} if dynamic else {}))
+    for setting in plan.settings:
+        record = Record(card=setting.model, arguments=setting.arguments, counts={}, counters={})
+        assert json.loads(record.to_line())["card"] == setting.model
+        assert setting.group in ("z2", "p4", "p4m", "C8", "D8", "D1", "C2", "D2") or "group" in arguments
+    assert len(plan.settings) == (2 if dynamic else 1)
+
+
+def test_a_counter_that_failed_is_tried_again(
+    measured: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import e4profile.witnesses.counts.thop_counter as thop_counter
+
+    def out_of_memory(*_: Any) -> Any:
+        raise MemoryError("not now")
+
+    plan = make_plan(reductions=[1], slices=[1], kernels=[3], widths=[2])
+    store = RecordStore(tmp_path / "records.jsonl")
+    with monkeypatch.context() as patch:
+        patch.setattr(thop_counter, "count_thop", out_of_memory)
+        first = finish(plan, store)
+    assert [outcome.record.counts["failures"] for outcome in first.outcomes] == [{"thop": "MemoryError: not now"}] * 2
+    again = finish(plan, store)
+    assert len(measured) == 4
+    assert [outcome.record.counts["failures"] for outcome in again.outcomes] == [{}, {}]
+    assert all(row["thop"] for row in again.rows())
+    third = finish(plan, store)
+    assert len(measured) == 4
+    assert all(outcome.resumed for outcome in third.outcomes)
+    assert third.rows() == again.rows()
+
+
+@pytest.mark.parametrize("failure", ["missing", "too large"])
+def test_a_failure_that_stays_is_not_tried_again(
+    measured: list[str], failure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if failure == "missing":
+        versions = {**sweeps.counter_versions(), "thop": "missing"}
+        monkeypatch.setattr(sweeps, "counter_versions", lambda: versions)
+        import e4profile.witnesses.counts.thop_counter as thop_counter
+
+        def absent(*_: Any) -> Any:
+            raise ModuleNotFoundError("No module named 'thop'")
+
+        monkeypatch.setattr(thop_counter, "count_thop", absent)
+    else:
+        monkeypatch.setattr("e4profile.witnesses.counts.measure._REAL_RUN_MACS", 1)
+    plan = make_plan(reductions=[1], slices=[1], kernels=[3], widths=[2])
+    store = RecordStore(tmp_path / "records.jsonl")
+    assert all(outcome.record.counts["failures"] for outcome in finish(plan, store).outcomes)
+    assert all(outcome.resumed for outcome in finish(plan, store).outcomes)
+    assert len(measured) == 2

@@ -1,0 +1,316 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import e4profile.records.store as records_module
+from e4profile.errors import SettingError
+from e4profile.records.store import SCHEMA_VERSION, Record, RecordStore, record_key
+
+
+def record(number: int = 0, **changes: Any) -> Record:
+    return replace(
+        Record(
+            card="e4net",
+            arguments={"group": "p4", "reduction": number, "out": None, "bias": False, "scale": 0.1},
+            counts={"macs": 2**70 + number, "layers": {"stages.0": [1, 2]}, "α": "漢\u2028\n"},
+            counters={"closed_form": "1", "fvcore": "0.1.5"},
+            environment={"torch": "2.13.0", "threads": 2},
+        ),
+        **changes,
+    )
+
+
+def test_records_come_back_exactly_and_in_order(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path / "deep" / "er" / "records.jsonl")
+    assert store.load() == []
+    written = [record(n) for n in range(3)]
+    for each in written:
+        store.append(each)
+    assert store.load() == written
+    assert store.notes == []
+    lines = store.path.read_text(encoding="utf-8").split("\n")
+    assert len(lines) == 4
+    assert lines[3] == ""
+    assert list(json.loads(lines[0]))[:3] == ["schema", "kind", "card"]
+    assert list(store.load()[0].arguments) == list(written[0].arguments)
+
+
+scalars = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+)
+json_values = st.recursive(
+    scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8
+)
+
+
+@given(st.dictionaries(st.text(), scalars), st.dictionaries(st.text(), json_values), st.text())
+def test_any_json_value_round_trips(arguments: dict[str, Any], counts: dict[str, Any], card: str) -> None:
+    original = record(arguments=arguments, counts=counts, card=card)
+    line = original.to_line()
+    assert "\n" not in line
+    read = records_module._parse(line.encode())
+    assert read == original
+    assert repr(read) == repr(original)  # == alone takes 1, 1.0 and True for the same
+    assert read.key == original.key
+
+
+def test_the_key_is_the_work_and_nothing_else() -> None:
+    base = record()
+    assert base.key == record_key("sweep", "e4net", base.arguments, base.counters)
+    assert base.key == replace(base, arguments=dict(reversed(base.arguments.items()))).key
+    assert base.key == replace(base, counts={}, environment={}).key
+    others = [
+        replace(base, card="x"),
+        replace(base, kind="time"),
+        replace(base, arguments=base.arguments | {"reduction": 1}),
+        replace(base, arguments=base.arguments | {"reduction": False}),
+        replace(base, arguments=base.arguments | {"reduction": "0"}),
+        replace(base, counters=base.counters | {"fvcore": "0.1.6"}),
+        replace(base, counters={}),
+    ]
+    assert len({base.key, *(other.key for other in others)}) == len(others) + 1
+
+
+def test_the_key_is_the_same_on_every_machine() -> None:
+    key = record_key("sweep", "α", {"b": 1, "a": None}, {"closed_form": "1"})
+    assert key == "101c422c87273a8f7c1053fb282f66c2e9922edd1eee8665acd9ae3d97785906"
+
+
+@pytest.mark.parametrize("keep", [1, 40, -2, -1])
+def test_a_line_cut_short_is_dropped_with_a_note_and_then_repaired(tmp_path: Path, keep: int) -> None:
+    store = RecordStore(tmp_path / "records.jsonl")
+    store.append(record(1))
+    whole = store.path.read_bytes()
+    store.path.write_bytes(whole + whole[:-1][:keep])
+    assert store.load() == [record(1)]
+    assert store.notes == ["records.jsonl: the last line was cut short by a killed run and is dropped"]
+    store.append(record(2))
+    assert store.path.read_bytes() == whole + record(2).to_line().encode() + b"\n"
+    assert store.load() == [record(1), record(2)]
+    assert store.notes == []
+
+
+def test_appending_without_loading_notes_the_repair(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path / "records.jsonl")
+    store.path.write_bytes(b'{"schema": 1, "ki')
+    store.append(record())
+    assert store.notes == ["records.jsonl: the last line was cut short by a killed run and is dropped"]
+    assert store.load() == [record()]
+
+
+def test_a_whole_last_line_without_its_line_end_is_kept(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path / "records.jsonl")
+    store.path.write_text(record(1).to_line(), encoding="utf-8")
+    assert store.load() == [record(1)]
+    store.append(record(2))
+    assert store.load() == [record(1), record(2)]
+    assert store.notes == []
+
+
+def altered(**changes: object) -> str:
+    return json.dumps(json.loads(record().to_line()) | changes)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"{oops", "not JSON"),
+        (b"", "not JSON"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b"[1]", "not a JSON object"),
+        (b"[" * 100_000, "not JSON"),
+        (b"9" * 5000, "not JSON"),
+        (altered(schema=2).encode(), "its schema is 2, this version reads 1"),
+        (altered(schema=None).encode(), "its schema is None"),
+        (altered(schema=True).encode(), "schema"),
+        (altered(extra=1).encode(), "missing or unknown: extra"),
+        (altered(card=3).encode(), r"card (=3) must be a text"),
+        (altered(counts=[]).encode(), r"counts (=[]) must be a dict"),
+        (altered(arguments={"a": [1]}).encode(), r"arguments['a'] (=[1])"),
+        (altered(counters={"a": 1}).encode(), r"counters['a'] (=1)"),
+        (altered(counts={"a": float("nan")}).encode(), "NaN is not a JSON number"),
+    ],
+)
+def test_a_bad_line_in_the_middle_is_skipped_with_its_number_and_reason(
+    tmp_path: Path, line: bytes, reason: str
+) -> None:
+    store = RecordStore(tmp_path / "records.jsonl")
+    lines = [record(1).to_line().encode(), line, record(2).to_line().encode(), b""]
+    store.path.write_bytes(b"\n".join(lines))
+    assert store.load() == [record(1), record(2)]
+    (note,) = store.notes
+    assert note.startswith("records.jsonl: line 2 is skipped: ")
+    assert reason in note
+    store.append(record(3))
+    assert store.path.read_bytes().startswith(b"\n".join(lines))
+
+
+@pytest.mark.parametrize(
+    "counts", [{"a": (1, 2)}, {"a": float("nan")}, {"a": float("inf")}, {1: "a"}, {"a": {1}}, {"a": b"x"}]
+)
+def test_a_value_that_json_does_not_keep_is_refused_and_nothing_is_written(
+    tmp_path: Path, counts: Any
+) -> None:
+    store = RecordStore(tmp_path / "records.jsonl")
+    with pytest.raises(SettingError, match="'e4net'"):
+        store.append(record(counts=counts))
+    assert not store.path.exists()
+
+
+def test_a_path_that_cannot_be_written_is_named_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    for path in (
+        tmp_path / "file" / "records.jsonl",
+        tmp_path / "file" / "sub" / "r.jsonl",
+        tmp_path / "folder",
+    ):
+        store = RecordStore(path)
+        for attempt in (store.check_writable, lambda store=store: store.append(record())):
+            with pytest.raises(SettingError, match="choose another folder with --out") as error:
+                attempt()
+            assert str(path) in str(error.value)
+            assert "\n" not in str(error.value)
+    with pytest.raises(SettingError, match="cannot read records from"):
+        RecordStore(tmp_path / "folder").load()
+
+
+def test_check_writable_changes_no_record(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path / "new" / "records.jsonl")
+    store.check_writable()
+    assert store.path.read_bytes() == b""
+    store.append(record())
+    before = store.path.read_bytes()
+    store.check_writable()
+    assert store.path.read_bytes() == before
+
+
+def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = RecordStore(tmp_path / "records.jsonl")
+    store.append(record(1))
+    before = store.path.read_bytes()
+    write = os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:10]))
+        with pytest.raises(SettingError, match="disk is full"):
+            store.append(record(2))
+    assert store.path.read_bytes() == before
+
+
+def test_one_line_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writes: list[bytes] = []
+    write = os.write
+
+    def recording_write(descriptor: int, data: bytes) -> int:
+        writes.append(data)
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", recording_write)
+    RecordStore(tmp_path / "records.jsonl").append(record())
+    assert writes == [record().to_line().encode() + b"\n"]
+
+
+def test_without_locks_another_writers_line_is_never_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records_module, "fcntl", None)
+    store = RecordStore(tmp_path / "records.jsonl")
+    store.path.write_bytes(b'{"schema"')
+    store.append(record())
+    assert store.path.read_bytes().startswith(b'{"schema"\n')
+    assert store.load() == [record()]
+    assert "line 1 is skipped" in store.notes[0]
+
+
+WRITER = """
+import sys
+from e4profile.records.store import Record, RecordStore
+path, writer, count, size = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+store = RecordStore(path)
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(count):
+    arguments = {"writer": writer, "n": number}
+    store.append(Record(card="c", arguments=arguments, counts={"x": "x" * size}, counters={}))
+"""
+
+
+def start_writer(path: Path, writer: int, count: int, size: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", WRITER, str(path), str(writer), str(count), str(size)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def go(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.write("go\n")
+    process.stdin.flush()
+
+
+def finish(process: subprocess.Popen[str]) -> int:
+    with process:
+        return process.wait(timeout=60)
+
+
+def test_several_processes_append_at_once_without_losing_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    path.write_bytes(b'{"schema": 1, "cut')  # whoever comes first repairs it, once
+    writers = [start_writer(path, writer, 60, 30_000) for writer in range(4)]
+    for process in writers:
+        go(process)
+    seen_while_writing = RecordStore(path)
+    for _ in range(5):
+        seen_while_writing.load()
+        assert [n for n in seen_while_writing.notes if "cut short" not in n] == []
+    assert [finish(process) for process in writers] == [0] * 4
+    store = RecordStore(path)
+    loaded = store.load()
+    assert store.notes == []
+    for writer in range(4):
+        assert [r.arguments["n"] for r in loaded if r.arguments["writer"] == writer] == list(range(60))
+    assert {len(r.counts["x"]) for r in loaded} == {30_000}
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
+def test_a_killed_run_leaves_a_store_that_the_next_run_can_use(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    process = start_writer(path, 0, 10**6, 200_000)
+    go(process)
+    deadline = time.monotonic() + 30
+    while not path.exists() or path.stat().st_size < 1_000_000:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    finish(process)
+    store = RecordStore(path)
+    survivors = store.load()
+    assert [r.arguments["n"] for r in survivors] == list(range(len(survivors)))
+    store.append(record(7))
+    assert RecordStore(path).load() == [*survivors, record(7)]
+
+
+def test_a_record_cannot_be_changed_and_refuses_another_schema() -> None:
+    with pytest.raises(FrozenInstanceError):
+        record().card = "x"  # type: ignore[misc]
+    with pytest.raises(SettingError, match=r"schema \(=2\) must be 1"):
+        record(schema=2)
+    assert record().schema == SCHEMA_VERSION == 1
+
+
+def test_torch_stays_out() -> None:
+    code = "import sys, e4profile.records.store; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

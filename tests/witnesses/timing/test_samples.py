@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import gc
+from itertools import chain, repeat
+
+import pytest
+from stub_clocks import ScriptedClock
+
+from e4profile.errors import SettingError
+from e4profile.witnesses.timing import (
+    MeasurementError,
+    Reading,
+    Samples,
+    StopRule,
+    Work,
+    collect,
+    compare_works,
+)
+
+IDLE = Work(lambda _: None)
+
+
+def take(script, rule=None, overhead_s=0.0):
+    clock = ScriptedClock(script, overhead_s)
+    return clock, collect([IDLE], clock, rule, now=clock.now)[0]
+
+
+def test_quiet_samples_stop_at_the_noise_target_after_the_minimum():
+    _, samples = take(repeat(0.001), StopRule(min_run_time_s=0.0))
+    assert samples.seconds == (0.001,) * 10
+    assert samples.stopped_by == "noise target"
+    assert "0.00%" in samples.stopped_because
+    assert not samples.noisy
+
+
+def test_the_minimum_run_time_is_reached_before_stopping():
+    _, samples = take(repeat(0.001), StopRule(min_run_time_s=0.1))
+    assert 100 <= len(samples.seconds) <= 112
+
+
+def test_wall_time_between_samples_counts():
+    _, samples = take(repeat(0.001), StopRule(min_run_time_s=0.1), overhead_s=0.009)
+    assert len(samples.seconds) == 10
+
+
+def test_noise_goes_on_to_the_cap_and_says_so():
+    _, samples = take(
+        chain.from_iterable(repeat((0.01, 0.02))), StopRule(min_run_time_s=0.0, max_run_time_s=1.5)
+    )
+    assert samples.stopped_by == "max run time"
+    assert "max_run_time_s (=1.5)" in samples.stopped_because
+    assert len(samples.seconds) == 100
+    assert samples.noisy
+    assert "interquartile range" in samples.noise_reasons[0]
+
+
+def test_the_cap_cuts_even_below_the_minimum_and_the_result_is_noisy():
+    _, samples = take(repeat(4.0), StopRule(max_run_time_s=10.0))
+    assert "with the median not known, target 1.00%" in samples.stopped_because
+    assert samples.seconds == (4.0, 4.0, 4.0)
+    assert any("3 samples is not known" in reason for reason in samples.noise_reasons)
+
+
+def test_the_number_of_samples_is_capped():
+    rule = StopRule(min_run_time_s=1.0, max_run_time_s=2.0, max_samples=50)
+    _, samples = take(repeat(1e-9), rule)
+    assert (len(samples.seconds), samples.stopped_by) == (50, "max samples")
+
+
+def test_warm_up_waits_until_the_calls_settle_and_keeps_them_out():
+    falling = [9.0, 0.8, 0.4, 0.2, 0.1, 0.05]
+    _, samples = take(chain(falling, repeat(0.01)), StopRule(min_run_time_s=0.0, max_run_time_s=60.0))
+    assert samples.first_call_s == 9.0
+    assert samples.warm_up_calls == 11
+    assert samples.warm_up_stable
+    assert set(samples.seconds) == {0.01}
+
+
+def test_warm_up_that_never_settles_ends_and_is_named():
+    growing = (0.001 * 1.1**index for index in range(1000))
+    _, samples = take(growing, StopRule(min_run_time_s=0.0, max_run_time_s=0.4))
+    assert not samples.warm_up_stable
+    assert any("had not settled" in reason for reason in samples.noise_reasons)
+
+
+def test_dropped_samples_are_discarded_and_counted():
+    script = chain(repeat(Reading(0.01), 7), [Reading(0.05, dropped=True)] * 3, repeat(Reading(0.01)))
+    _, samples = take(script, StopRule(min_run_time_s=0.0))
+    assert (samples.dropped, set(samples.seconds), len(samples.seconds)) == (3, {0.01}, 10)
+
+
+def test_nothing_but_dropped_samples_is_an_error():
+    script = chain(repeat(Reading(0.1), 7), repeat(Reading(0.1, dropped=True)))
+    with pytest.raises(MeasurementError, match=r"all \d+ samples were discarded"):
+        take(script, StopRule(max_run_time_s=10.0))
+
+
+def test_two_programs_take_turns_and_every_other_round_is_reversed():
+    order: list[str] = []
+    works = [Work(lambda _: order.append("a")), Work(lambda _: order.append("b"))]
+    clock = ScriptedClock(repeat(0.01))
+    collect(works, clock, StopRule(min_run_time_s=0.0), now=clock.now)
+    assert "".join(order) == "a" * 7 + "b" * 7 + "abba" * 5
+
+
+def test_a_round_with_a_dropped_sample_is_discarded_whole():
+    warm = repeat(Reading(0.01), 14)
+    script = chain(warm, [Reading(0.01), Reading(0.09, dropped=True)], repeat(Reading(0.01)))
+    clock = ScriptedClock(script)
+    a, b = collect([IDLE, IDLE], clock, StopRule(min_run_time_s=0.0), now=clock.now)
+    assert (a.dropped, b.dropped, len(a.seconds), len(b.seconds)) == (1, 1, 10, 10)
+    assert 0.09 not in b.seconds
+
+
+class _ByWork:
+    """One duration per work: reversed rounds must not exchange the two programs' samples."""
+
+    name = "by work"
+
+    def read(self, work):
+        return Reading(work.call(work.prepare()))
+
+
+def test_compared_samples_belong_to_their_program():
+    (a, b), estimate = compare_works(
+        Work(lambda _: 0.002), Work(lambda _: 0.001), _ByWork(), StopRule(min_run_time_s=0.0)
+    )
+    assert (set(a.seconds), set(b.seconds)) == ({0.002}, {0.001})
+    assert (estimate.ratio, estimate.verdict) == (2.0, "slower")
+
+
+def test_the_call_gets_what_was_prepared_and_only_then():
+    seen = []
+    work = Work(seen.append, iter(range(100)).__next__)
+    clock = ScriptedClock(repeat(0.01))
+    collect([work], clock, StopRule(min_run_time_s=0.0), now=clock.now)
+    assert seen == list(range(17))
+
+
+@pytest.mark.parametrize("was_on", [True, False])
+def test_garbage_collection_is_off_meanwhile_and_then_as_it_was(was_on):
+    states = []
+    (gc.enable if was_on else gc.disable)()
+    try:
+        clock = ScriptedClock(repeat(0.01))
+        collect(
+            [Work(lambda _: states.append(gc.isenabled()))],
+            clock,
+            StopRule(min_run_time_s=0.0),
+            now=clock.now,
+        )
+        assert not any(states)
+        assert gc.isenabled() is was_on
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"relative_noise": 0.0}, r"relative_noise \(=0.0\)"),
+        ({"min_samples": 0}, r"min_samples \(=0\)"),
+        ({"min_run_time_s": 3.0, "max_run_time_s": 2.0}, r"min_run_time_s \(=3\)"),
+        ({"min_run_time_s": -1.0}, r"min_run_time_s \(=-1\)"),
+        ({"min_samples": 10, "max_samples": 9}, r"exceeds max_samples \(=9\)"),
+    ],
+)
+def test_a_rule_that_cannot_be_met_is_refused(values, message):
+    with pytest.raises(SettingError, match=message):
+        StopRule(**values)
+
+
+def test_statistics_are_derived_from_the_raw_samples():
+    samples = Samples((0.1, 0.2, 0.3, 0.4, 0.5), 0, 1.0, 7, True, "noise target", "")
+    assert samples.median_s == 0.3
+    assert samples.iqr_s == pytest.approx(0.2)
+    assert samples.noisy
