@@ -61,12 +61,7 @@ CANDIDATES = {"reference": reference, "apart": apart, "together": generate_and_a
 def make_inputs(size, batch_size):
     c, A, k, s, r, n = size
     generator = torch.Generator().manual_seed(0)
-    shapes = (
-        (batch_size, A, c // r, n, n),
-        (A, s * k * k, c // r),
-        (A, s * k * k),
-        (batch_size, s, c // s, A, n, n),
-    )
+    shapes = ((batch_size, A, c // r, n, n), (A, s * k * k, c // r), (A, s * k * k), (batch_size, s, c // s, A, n, n))
     return [torch.randn(shape, generator=generator).requires_grad_() for shape in shapes], k
 
 
@@ -140,9 +135,7 @@ def measure(samples, batch_size):
 
 def child(arguments) -> None:
     torch.set_num_threads(arguments.threads)
-    json.dump(
-        {"environment": environment(), "rows": measure(arguments.samples, arguments.batch_size)}, sys.stdout
-    )
+    json.dump({"environment": environment(), "rows": measure(arguments.samples, arguments.batch_size)}, sys.stdout)
 
 
 def run_children(arguments) -> dict[str, dict[str, object]]:
@@ -215,9 +208,7 @@ def main() -> None:
     print(text)
     if arguments.out is not None:
         arguments.out.mkdir(parents=True, exist_ok=True)
-        (arguments.out / "aggregation.json").write_text(
-            json.dumps(results, indent=1) + "\n", encoding="utf-8"
-        )
+        (arguments.out / "aggregation.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         (arguments.out / "aggregation.md").write_text(text, encoding="utf-8")
 
 

@@ -8,11 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-PAGE_RETAINING = {
-    "MALLOC_MMAP_MAX_": "0",
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 40),
-    "MALLOC_TOP_PAD_": str(1 << 26),
-}
+PAGE_RETAINING = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_TOP_PAD_": str(1 << 26)}
 ALLOCATORS = {"system": {}, "page-retaining": PAGE_RETAINING}
 """glibc's settings: as it is, and never giving pages back."""
 
@@ -30,7 +26,5 @@ def run_under(allocator: str, command: Sequence[str], threads: int) -> bytes:
     clean = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")}
     # the profiler's library writes its own progress to stderr unless told not to
     settings = {**ALLOCATORS[allocator], "OMP_NUM_THREADS": str(threads), "KINETO_LOG_LEVEL": "99"}
-    run = subprocess.run(
-        [sys.executable, *command], env={**clean, **settings}, stdout=subprocess.PIPE, check=True
-    )
+    run = subprocess.run([sys.executable, *command], env={**clean, **settings}, stdout=subprocess.PIPE, check=True)
     return run.stdout

@@ -64,9 +64,7 @@ def count(
     counts = {"closed_form": measured.closed, "dispatch": measured.dispatch, **measured.raw}
     frame.attrs = {
         "totals": {
-            name: {"params": one.params, "macs": one.total(convention)}
-            for name, one in counts.items()
-            if one.layers
+            name: {"params": one.params, "macs": one.total(convention)} for name, one in counts.items() if one.layers
         },
         "gaps": {
             name: {**{cause.name: cause.amount for cause in gap.causes}, "unexplained": gap.unexplained}
@@ -83,11 +81,7 @@ def count(
 
 
 def _measure(
-    model: Model,
-    input_shape: Inputs | None,
-    counters: Sequence[str],
-    batch_size: int,
-    arguments: dict[str, Any],
+    model: Model, input_shape: Inputs | None, counters: Sequence[str], batch_size: int, arguments: dict[str, Any]
 ) -> Measurement:
     from e4profile.errors import SettingError
     from e4profile.networks.cards import find_card
@@ -104,9 +98,7 @@ def _measure(
         found: Target = resolve(model, arguments=arguments, example=input_shape)
         return found.measure(counters)
     if arguments:
-        raise SettingError(
-            f"{', '.join(arguments)}: only a card's arguments can be overridden, not a module's"
-        )
+        raise SettingError(f"{', '.join(arguments)}: only a card's arguments can be overridden, not a module's")
     return measure_module(model, input_shape, counters)
 
 
@@ -175,9 +167,7 @@ def sweep(
     from e4profile.records.store import RecordStore
 
     models, group = ([value] if isinstance(value, str) else value for value in (models, group))
-    plan = make_plan(
-        models, group, reductions=reduction, slices=slices, kernels=kernel, widths=width
-    )
+    plan = make_plan(models, group, reductions=reduction, slices=slices, kernels=kernel, widths=width)
     running = Sweep(plan, None if out is None else RecordStore(Path(out) / "records.jsonl"))
     for _ in running.run():
         pass

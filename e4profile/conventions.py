@@ -72,11 +72,7 @@ CONVENTIONS: dict[str, Convention] = {
             "multiply-accumulates of convolutions, linear maps, aggregation and attention",
             dict.fromkeys(MAC_KINDS, 1),
         ),
-        Convention(
-            "flops",
-            "2 x macs",
-            dict.fromkeys(MAC_KINDS, 2),
-        ),
+        Convention("flops", "2 x macs", dict.fromkeys(MAC_KINDS, 2)),
         Convention(
             "printed",
             "convolution and linear MACs plus 5 per normalised element; aggregation, ReLU, bias and pooling 0; "
@@ -90,11 +86,7 @@ CONVENTIONS: dict[str, Convention] = {
             "5 per group-norm element; aggregation 0; self-attention as its published einsums, gates 0",
             {CONVOLUTION: 1, LINEAR: 1, ATTENTION_NAIVE: 1, BATCH_NORM: 2, GROUP_NORM: 5},
         ),
-        Convention(
-            "convolution",
-            "convolution MACs that run, nothing else",
-            {CONVOLUTION: 1},
-        ),
+        Convention("convolution", "convolution MACs that run, nothing else", {CONVOLUTION: 1}),
         Convention(
             "weights-at-output",
             "convolutions, each charged weight elements x group order x output positions: the pointwise "

@@ -171,9 +171,7 @@ class Group:
         taps = kernel * kernel
         return tuple(
             tuple(
-                tuple(
-                    self.product(self.inverse(a), b) * taps + j for j in self.stencil_permutation(a, kernel)
-                )
+                tuple(self.product(self.inverse(a), b) * taps + j for j in self.stencil_permutation(a, kernel))
                 for b in self.elements
             )
             for a in self.elements

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
-SHIM = '''#!{python} -IS
+SHIM = """#!{python} -IS
 import json, os, socket, sys
 with socket.socket(socket.AF_UNIX) as program:
     program.connect({socket!r})
@@ -27,7 +27,7 @@ with socket.socket(socket.AF_UNIX) as program:
     program.sendall(json.dumps(request).encode())
     program.shutdown(socket.SHUT_WR)
     sys.exit(int(program.recv(16) or 70))
-'''
+"""
 
 
 def write_shim(folder: Path, address: str) -> None:

@@ -56,9 +56,7 @@ def blocks_of(page: str) -> list[Block]:
             assert gone, f"{page}:{line}: no line is {part!r}"
             left_out = "".join(gone)
             text = "".join(one for one in text.splitlines(keepends=True) if one not in gone)
-        found.append(
-            Block(page, line, fence["language"], fence["title"] or "", text, left_out, fence["reason"] or "")
-        )
+        found.append(Block(page, line, fence["language"], fence["title"] or "", text, left_out, fence["reason"] or ""))
     return found
 
 

@@ -48,9 +48,7 @@ def test_its_network_is_equivariant(executed: Any) -> None:
 
 
 def test_no_warning_and_nothing_on_stderr(executed: Any) -> None:
-    kinds = {
-        output.output_type for cell in executed.cells if cell.cell_type == "code" for output in cell.outputs
-    }
+    kinds = {output.output_type for cell in executed.cells if cell.cell_type == "code" for output in cell.outputs}
     assert kinds == {"execute_result", "display_data"}
 
 

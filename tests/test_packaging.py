@@ -98,7 +98,5 @@ def test_the_version_is_said_once_and_the_same_everywhere(sdist: Path) -> None:
     version = sdist.name.removeprefix("e4profile-").removesuffix(".tar.gz")
     assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"\n## {version}\n" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-m", "e4profile", "--version"], text=True, capture_output=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-m", "e4profile", "--version"], text=True, capture_output=True, check=True)
     assert re.fullmatch(rf"e4profile {re.escape(version)} \(torch \d+\.\d+\.\S+, .+\)\n", done.stdout)

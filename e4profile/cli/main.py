@@ -45,8 +45,7 @@ def _show_version(asked: bool) -> None:
 def _program(
     context: typer.Context,
     version: Annotated[
-        bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Show versions and device."),
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show versions and device.")
     ] = False,
 ) -> None:
     del version

@@ -224,9 +224,7 @@ class AttentiveLiftingConv2d(_AttentiveConv2d):
     def samples(cls) -> Iterator[Sample]:
         """Settings for the contract tests."""
         yield Sample({"c_in": 1, "c_out": 2, "kernel": 3, "gate_kernel": 5}, (6, 5))
-        yield Sample(
-            {"c_in": 4, "c_out": 3, "kernel": 2, "padding": 1, "reduction": 2, "gate_kernel": 3}, (4, 4)
-        )
+        yield Sample({"c_in": 4, "c_out": 3, "kernel": 2, "padding": 1, "reduction": 2, "gate_kernel": 3}, (4, 4))
 
 
 class AttentiveGroupConv2d(_AttentiveConv2d):
@@ -270,9 +268,7 @@ class AttentiveGroupConv2d(_AttentiveConv2d):
     def samples(cls) -> Iterator[Sample]:
         """Settings for the contract tests."""
         yield Sample({"c_in": 2, "c_out": 3, "kernel": 3, "gate_kernel": 5}, (6, 5))
-        yield Sample(
-            {"c_in": 4, "c_out": 2, "kernel": 4, "padding": 1, "reduction": 2, "gate_kernel": 3}, (4, 4)
-        )
+        yield Sample({"c_in": 4, "c_out": 2, "kernel": 4, "padding": 1, "reduction": 2, "gate_kernel": 3}, (4, 4))
 
 
 def _uniform(shape: tuple[int, ...], fan_in: int) -> nn.Parameter:

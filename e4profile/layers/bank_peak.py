@@ -4,16 +4,7 @@ from __future__ import annotations
 
 import sympy as sp
 
-from e4profile.layers.peak import (
-    BIAS_ROWS,
-    Step,
-    Timeline,
-    bias_gradient,
-    bias_sum,
-    expanded_bias,
-    folded,
-    gathered,
-)
+from e4profile.layers.peak import BIAS_ROWS, Step, Timeline, bias_gradient, bias_sum, expanded_bias, folded, gathered
 from e4profile.layers.saved import CONVERTED, INDEX
 from e4profile.symbols import (
     A_in,

@@ -46,9 +46,7 @@ def pooled_channels(channels: int, pool_sizes: Sequence[int], ratio: Sequence[in
     return sum(part // size for part, size in zip(parts, pool_sizes, strict=True))
 
 
-def channel_max_pool(
-    features: Tensor, pool_sizes: Sequence[int], ratio: Sequence[int] | None = None
-) -> Tensor:
+def channel_max_pool(features: Tensor, pool_sizes: Sequence[int], ratio: Sequence[int] | None = None) -> Tensor:
     """The maximum over groups of consecutive channels.
 
     Shapes: (B, c, ...) -> (B, sum of part / size, ...), where the c channels are split in the given ratio and

@@ -115,10 +115,7 @@ class E4Conv2d(EquivariantLayer):
         "generator": (c_in / r) * s * k**2 * A * h_out * w_out,
         "aggregation": c_out * A * k**2 * h_out * w_out,
     }
-    elements = {
-        "encoder norm": has_encoder_norm * c_out * A * h * w,
-        "squeeze norm": (c_in / r) * A * h_out * w_out,
-    }
+    elements = {"encoder norm": has_encoder_norm * c_out * A * h * w, "squeeze norm": (c_in / r) * A * h_out * w_out}
     entry_terms = frozenset({"encoder", "squeeze"})
     kinds = {"aggregation": AGGREGATION, "encoder norm": BATCH_NORM, "squeeze norm": GROUP_NORM}
     saved = {
@@ -178,9 +175,7 @@ class E4Conv2d(EquivariantLayer):
         if c_in % reduction:
             raise SettingError(f"reduction (={reduction}) must divide c_in (={c_in}): {divisors(c_in)}")
         if concatenate not in ("both", "kernel", "encoder", "none"):
-            raise SettingError(
-                f"concatenate (={concatenate!r}) must be 'both', 'kernel', 'encoder' or 'none'"
-            )
+            raise SettingError(f"concatenate (={concatenate!r}) must be 'both', 'kernel', 'encoder' or 'none'")
         self.group = as_group(group)
         self.group.require_exact_on_grid(type(self).__name__)
         self.c_in, self.c_out, self.kernel, self.stride = c_in, c_out, kernel, stride

@@ -53,10 +53,7 @@ def _unsliced(gradient: str) -> tuple[Step, Step]:
 
 
 POINTWISE = Timeline(
-    forward=(
-        Step("sample", {"sampled": _SAMPLED}, when=is_sampled),
-        Step("convolve", {"output": _OUTPUT}),
-    ),
+    forward=(Step("sample", {"sampled": _SAMPLED}, when=is_sampled), Step("convolve", {"output": _OUTPUT})),
     backward=(
         Step(
             "convolve, backward",
@@ -103,26 +100,16 @@ _FORWARD = (
         {"values": _VALUES, "encoder norm means": c_out, "encoder norm deviations": c_out},
         when=has_encoder_norm,
     ),
-    Step(
-        "act on generator",
-        {"generator filters": _ROWS * _C_MID, "generator bias rows": _ROWS},
-        when=_FUSED,
-    ),
+    Step("act on generator", {"generator filters": _ROWS * _C_MID, "generator bias rows": _ROWS}, when=_FUSED),
     Step("sample", {"sampled": _SAMPLED}, when=is_sampled),
     Step("expand squeeze filters", {"squeeze filters": _SQUEEZE * A**2}, when=_BANK_K),
     Step("squeeze", {"squeezed": _HIDDEN}),
     Step(
-        "expand affine pairs",
-        {"squeeze norm weights": _C_MID * A, "squeeze norm biases": _C_MID * A},
-        when=is_expanded,
+        "expand affine pairs", {"squeeze norm weights": _C_MID * A, "squeeze norm biases": _C_MID * A}, when=is_expanded
     ),
     Step(
         "squeeze norm",
-        {
-            "normalised": _HIDDEN,
-            "squeeze norm means": B * _C_MID,
-            "squeeze norm deviations": B * _C_MID,
-        },
+        {"normalised": _HIDDEN, "squeeze norm means": B * _C_MID, "squeeze norm deviations": B * _C_MID},
         ("squeeze norm biases",),
     ),
     Step("relu", {"hidden": _HIDDEN}, ("normalised",)),
@@ -130,11 +117,7 @@ _FORWARD = (
 )
 
 _REFERENCE_FORWARD = (
-    Step(
-        "act on generator",
-        {"generator filters": _ROWS * _C_MID, "generator bias rows": _ROWS},
-        when=is_reference,
-    ),
+    Step("act on generator", {"generator filters": _ROWS * _C_MID, "generator bias rows": _ROWS}, when=is_reference),
     Step("regroup hidden", {"hidden by element": _HIDDEN}, when=is_reference * is_regrouped),
     Step("generate", {"stencils": _STENCILS}, ("generator bias rows",), when=is_reference),
     Step("widen stencils", {"wide stencils": _STENCILS}, when=is_reference, halves=True),
@@ -230,13 +213,7 @@ _BACKWARD = (
             "gradient of squeeze norm weight": (1 - is_expanded) * _C_MID * affine_pairs,
             "gradient of squeeze norm bias": (1 - is_expanded) * _C_MID * affine_pairs,
         },
-        (
-            "gradient of normalised",
-            "squeezed",
-            "squeeze norm weights",
-            "squeeze norm means",
-            "squeeze norm deviations",
-        ),
+        ("gradient of normalised", "squeezed", "squeeze norm weights", "squeeze norm means", "squeeze norm deviations"),
     ),
     Step(
         "add up squeeze norm bias",
@@ -272,13 +249,7 @@ _BACKWARD = (
             "gradient of encoder norm weight": c_out,
             "gradient of encoder norm bias": c_out,
         },
-        (
-            "gradient of values",
-            "wide gradient of values",
-            "encoded",
-            "encoder norm means",
-            "encoder norm deviations",
-        ),
+        ("gradient of values", "wide gradient of values", "encoded", "encoder norm means", "encoder norm deviations"),
         when=has_encoder_norm,
     ),
     Step(

@@ -18,21 +18,7 @@ from e4profile.layers.grid import window_reason
 from e4profile.layers.saved import INDEX
 from e4profile.ops import turned_maps
 from e4profile.ops.filter_bank import Bank, convolve, stand_alone
-from e4profile.symbols import (
-    A,
-    c_in,
-    c_out,
-    h,
-    h_conv,
-    h_out,
-    has_bias,
-    is_large,
-    is_pooled,
-    k,
-    w,
-    w_conv,
-    w_out,
-)
+from e4profile.symbols import A, c_in, c_out, h, h_conv, h_out, has_bias, is_large, is_pooled, k, w, w_conv, w_out
 
 
 class GroupConv2d(FilterBankLayer):
@@ -48,13 +34,8 @@ class GroupConv2d(FilterBankLayer):
     """
 
     source = "He et al. 2021, eq. 5 and section 4.2; Cohen & Welling 2016"
-    params = {
-        "weight": c_in * c_out * A * k**2,
-        "bias": has_bias * c_out,
-    }
-    macs = {
-        "convolution": k**2 * c_in * c_out * A**2 * h_conv * w_conv,
-    }
+    params = {"weight": c_in * c_out * A * k**2, "bias": has_bias * c_out}
+    macs = {"convolution": k**2 * c_in * c_out * A**2 * h_conv * w_conv}
     printed = {"params": ("weight",), "macs": ("convolution",)}
     saved = {
         "input": c_in * A * h * w,
@@ -91,9 +72,7 @@ class GroupConv2d(FilterBankLayer):
         per_pair = torch.tensor(self.group.filter_bank_index(kernel))
         index = per_pair[:, None] + order * taps * torch.arange(c_in)[None, :, None, None]
         self._set_filters(
-            (c_out, c_in, order, kernel, kernel),
-            index.flatten(),
-            (c_out * order, c_in * order, kernel, kernel),
+            (c_out, c_in, order, kernel, kernel), index.flatten(), (c_out * order, c_in * order, kernel, kernel)
         )
         self.bias = nn.Parameter(torch.zeros(c_out)) if bias else None
 
@@ -179,7 +158,5 @@ class GroupConv2d(FilterBankLayer):
         yield Sample({"c_in": 2, "c_out": 3, "kernel": 3, "padding": 1}, (5, 6))
         yield Sample({"c_in": 3, "c_out": 2, "kernel": 1, "bias": True}, (4, 4))
         yield Sample({"c_in": 2, "c_out": 2, "kernel": 3, "padding": 1, "stride": 2}, (7, 5))
-        yield Sample(
-            {"c_in": 1, "c_out": 2, "kernel": 3, "padding": 1, "stride": 2, "stride_by": "max_pool"}, (6, 8)
-        )
+        yield Sample({"c_in": 1, "c_out": 2, "kernel": 3, "padding": 1, "stride": 2, "stride_by": "max_pool"}, (6, 8))
         yield Sample({"c_in": 1, "c_out": 2, "kernel": 4, "bias": True}, (6, 6))

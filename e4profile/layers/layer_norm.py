@@ -36,11 +36,7 @@ class FieldLayerNorm(EquivariantLayer):
         backward=(
             Step(
                 "normalise, backward",
-                {
-                    "gradient of input": B * c_in * A * h * w,
-                    "gradient of weight": c_in,
-                    "gradient of bias": c_in,
-                },
+                {"gradient of input": B * c_in * A * h * w, "gradient of weight": c_in, "gradient of bias": c_in},
                 ("means", "deviations"),
             ),
         ),

@@ -29,13 +29,8 @@ class LiftingConv2d(FilterBankLayer):
 
     source = "He et al. 2021, section 4.2; Cohen & Welling 2016"
     field_in = "trivial"
-    params = {
-        "weight": c_in * c_out * k**2,
-        "bias": has_bias * c_out,
-    }
-    macs = {
-        "convolution": k**2 * c_in * c_out * A * h_out * w_out,
-    }
+    params = {"weight": c_in * c_out * k**2, "bias": has_bias * c_out}
+    macs = {"convolution": k**2 * c_in * c_out * A * h_out * w_out}
     printed = {"params": ("weight",), "macs": ("convolution",)}
     saved = {"input": c_in * h * w}
     saved_constant = {"filters": c_in * c_out * A * k**2}
@@ -63,9 +58,7 @@ class LiftingConv2d(FilterBankLayer):
         order, taps = self.group.order, kernel * kernel
         per_element = torch.tensor(self.group.lifting_index(kernel))
         index = per_element[:, None, :] + taps * torch.arange(c_in)[None, :, None]
-        self._set_filters(
-            (c_out, c_in, kernel, kernel), index.flatten(), (c_out * order, c_in, kernel, kernel)
-        )
+        self._set_filters((c_out, c_in, kernel, kernel), index.flatten(), (c_out * order, c_in, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(c_out)) if bias else None
 
     def forward(self, images: Tensor) -> Tensor:
@@ -85,9 +78,7 @@ class LiftingConv2d(FilterBankLayer):
     def output_shape(self, input_shape: Shape) -> Shape:
         """(B, c_in, h, w) -> (B, c_out * A, h_out, w_out)."""
         sizes = check_maps(self, input_shape, self.c_in)
-        windows = (
-            window_size(size, self.kernel, self.stride, self.padding, "lifting convolution") for size in sizes
-        )
+        windows = (window_size(size, self.kernel, self.stride, self.padding, "lifting convolution") for size in sizes)
         return (input_shape[0], self.c_out * self.group.order, *windows)
 
     def inexact_on(self, input_shape: Shape) -> str | None:

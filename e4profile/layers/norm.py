@@ -40,11 +40,7 @@ class FieldBatchNorm2d(EquivariantLayer):
         backward=(
             Step(
                 "normalise, backward",
-                {
-                    "gradient of input": B * c_in * A * h * w,
-                    "gradient of weight": c_in,
-                    "gradient of bias": c_in,
-                },
+                {"gradient of input": B * c_in * A * h * w, "gradient of weight": c_in, "gradient of bias": c_in},
                 ("means", "deviations"),
             ),
         ),
@@ -117,28 +113,15 @@ class FieldGroupNorm(EquivariantLayer):
                 },
                 ("weight of each element", "means", "deviations"),
             ),
+            Step("add up bias", {"gradient of bias": c_in}, ("gradient of bias of each element",), when=is_expanded),
             Step(
-                "add up bias",
-                {"gradient of bias": c_in},
-                ("gradient of bias of each element",),
-                when=is_expanded,
-            ),
-            Step(
-                "add up weight",
-                {"gradient of weight": c_in},
-                ("gradient of weight of each element",),
-                when=is_expanded,
+                "add up weight", {"gradient of weight": c_in}, ("gradient of weight of each element",), when=is_expanded
             ),
         ),
     )
 
     def __init__(
-        self,
-        fields: int,
-        *,
-        group: GroupLike,
-        affine: Literal["field", "channel"] = "field",
-        eps: float = 1e-5,
+        self, fields: int, *, group: GroupLike, affine: Literal["field", "channel"] = "field", eps: float = 1e-5
     ) -> None:
         super().__init__()
         positive(fields=fields)

@@ -104,9 +104,7 @@ def several(number: sp.Expr) -> sp.Expr:
     return sp.Min(1, number - 1)
 
 
-def gathered(
-    what: str, elements: sp.Expr, gradients: tuple[str, ...], when: sp.Expr = sp.S.One
-) -> tuple[Step, Step]:
+def gathered(what: str, elements: sp.Expr, gradients: tuple[str, ...], when: sp.Expr = sp.S.One) -> tuple[Step, Step]:
     """The backward of a gather: the gradient's rows are added up into zeros, and then freed."""
     zeros = f"zeros for {what}"
     return (

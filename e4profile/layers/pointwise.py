@@ -26,22 +26,12 @@ class PointwiseConv2d(EquivariantLayer):
     """
 
     source = "He et al. 2021, Table 2"
-    params = {
-        "weight": c_in * c_out,
-        "bias": has_bias * c_out,
-    }
-    macs = {
-        "convolution": c_in * c_out * A * h_out * w_out,
-    }
-    saved = {
-        "input": (1 - is_sampled) * c_in * A * h * w,
-        "sampled": is_sampled * c_in * A * h_out * w_out,
-    }
+    params = {"weight": c_in * c_out, "bias": has_bias * c_out}
+    macs = {"convolution": c_in * c_out * A * h_out * w_out}
+    saved = {"input": (1 - is_sampled) * c_in * A * h * w, "sampled": is_sampled * c_in * A * h_out * w_out}
     peak = POINTWISE
 
-    def __init__(
-        self, c_in: int, c_out: int, *, group: GroupLike, stride: int = 1, bias: bool = True
-    ) -> None:
+    def __init__(self, c_in: int, c_out: int, *, group: GroupLike, stride: int = 1, bias: bool = True) -> None:
         super().__init__()
         positive(c_in=c_in, c_out=c_out, stride=stride)
         self.group = as_group(group)

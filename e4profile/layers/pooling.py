@@ -32,11 +32,7 @@ class GroupMaxPool(EquivariantLayer):
             Step("where the maximum is", {"is maximum": B * c_in * A * h * w}),
             Step("how often it is", {"maxima": B * c_in * h * w}),
             Step("share the gradient", {"shares": B * c_in * h * w}),
-            Step(
-                "maximum, backward",
-                {"gradient of input": B * c_in * A * h * w},
-                ("is maximum", "maxima", "shares"),
-            ),
+            Step("maximum, backward", {"gradient of input": B * c_in * A * h * w}, ("is maximum", "maxima", "shares")),
         ),
         units={"is maximum": FLAG, "maxima": INDEX},
     )

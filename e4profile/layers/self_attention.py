@@ -91,9 +91,7 @@ class _SelfAttention2d(EquivariantLayer):
         self.key = nn.Conv2d(c_in, heads * head_channels, 1)
         self.value = nn.Conv2d(c_in, heads * head_channels, 1)
         self.output = nn.Conv2d(heads * head_channels, c_out, 1)
-        self.embedding = PositionEmbedding(
-            kernel, position_features, group=self.group, hidden=position_hidden
-        )
+        self.embedding = PositionEmbedding(kernel, position_features, group=self.group, hidden=position_hidden)
         self.group_table = None
 
     @property
@@ -215,10 +213,7 @@ class LiftingSelfAttention2d(_SelfAttention2d):
         "output": D * H * c_out * A * h * w,
         "position networks": _POSITION_MACS,
     }
-    elements = {
-        "position norms": _POSITION_NORMS,
-        "naive attention": (D + 2 * P * A + D * A) * H * k**2 * h * w,
-    }
+    elements = {"position norms": _POSITION_NORMS, "naive attention": (D + 2 * P * A + D * A) * H * k**2 * h * w}
     saved = _saved(sp.S.One)
     saved_constant = _SAVED_CONSTANT
     saved_as = _SAVED_AS

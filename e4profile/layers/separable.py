@@ -59,9 +59,7 @@ class SeparableGroupConv2d(EquivariantLayer):
     }
     elements: ClassVar[Terms] = {
         "filter pre-multiplication": is_dense * c_in * c_out * A * k**2,
-        "pointwise charged at output positions": (1 - is_dense)
-        * (c_in * c_out * A**2)
-        * (h_out * w_out - h * w),
+        "pointwise charged at output positions": (1 - is_dense) * (c_in * c_out * A**2) * (h_out * w_out - h * w),
         "dense filters charged as factors": is_dense
         * (c_in * c_out * A**2 + c_spatial * c_out * A * k**2 - c_in * c_out * A**2 * k**2)
         * (h_out * w_out),
@@ -72,10 +70,7 @@ class SeparableGroupConv2d(EquivariantLayer):
         "dense filters charged as factors": DENSE_AS_FACTORS,
     }
     per_forward = frozenset({"filter pre-multiplication"})
-    saved = {
-        "input": c_in * A * h * w,
-        "mapped": (1 - is_dense) * c_spatial * c_out * A * h * w,
-    }
+    saved = {"input": c_in * A * h * w, "mapped": (1 - is_dense) * c_spatial * c_out * A * h * w}
     saved_constant = {
         "pointwise filters": (1 - is_dense) * c_in * c_out * A**2,
         "spatial filters": (1 - is_dense) * c_spatial * c_out * A * k**2,

@@ -2,16 +2,7 @@
 
 from __future__ import annotations
 
-from e4profile.layers.peak import (
-    BIAS_ROWS,
-    Step,
-    Timeline,
-    bias_gradient,
-    bias_sum,
-    expanded_bias,
-    gathered,
-    several,
-)
+from e4profile.layers.peak import BIAS_ROWS, Step, Timeline, bias_gradient, bias_sum, expanded_bias, gathered, several
 from e4profile.symbols import A, B, c_in, c_out, c_spatial, h, h_out, has_bias, is_dense, k, w, w_out
 
 _FACTORED = 1 - is_dense
@@ -38,12 +29,7 @@ SEPARABLE = Timeline(
     forward=(
         expanded_bias(has_bias, c_out, A),
         Step("act on pointwise weight", {"pointwise rows": _POINTWISE}, when=_FACTORED),
-        Step(
-            "permute pointwise rows",
-            {"pointwise filters": _POINTWISE},
-            ("pointwise rows",),
-            when=_POINTWISE_COPY,
-        ),
+        Step("permute pointwise rows", {"pointwise filters": _POINTWISE}, ("pointwise rows",), when=_POINTWISE_COPY),
         Step("map", {"mapped": _MAPPED}, when=_FACTORED),
         Step("permute mapped", {"mapped, permuted": _MAPPED}, when=_MAPPED_COPY),
         Step("act on stencils", {"spatial rows": _SPATIAL}, when=_FACTORED),

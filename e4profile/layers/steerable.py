@@ -19,29 +19,9 @@ from e4profile.layers.base import Dimensions, Sample, Shape, check_maps, window_
 from e4profile.layers.filter_bank import FilterBankLayer
 from e4profile.layers.grid import window_reason
 from e4profile.layers.saved import CONVERTED
-from e4profile.layers.steerable_basis import (
-    acted,
-    evaluate_functions,
-    kernel_functions,
-    pair_index,
-    sampled_basis,
-)
+from e4profile.layers.steerable_basis import acted, evaluate_functions, kernel_functions, pair_index, sampled_basis
 from e4profile.layers.terms import evaluate
-from e4profile.symbols import (
-    A_in,
-    A_out,
-    A_rel,
-    c_in,
-    c_out,
-    h,
-    h_out,
-    has_bias,
-    k,
-    n_grids,
-    n_k,
-    w,
-    w_out,
-)
+from e4profile.symbols import A_in, A_out, A_rel, c_in, c_out, h, h_out, has_bias, k, n_grids, n_k, w, w_out
 
 FieldName = Literal["trivial", "regular"]
 
@@ -67,28 +47,17 @@ class SteerableConv2d(FilterBankLayer):
 
     source = "Weiler & Cesa 2019, section 2; Cesa, Lang & Weiler 2022 (the reference library)"
     operation_kind = EXPANSION
-    params = {
-        "weight": c_in * c_out * A_rel * n_k,
-        "bias": has_bias * c_out,
-    }
-    macs = {
-        "convolution": c_in * A_in * c_out * A_out * k**2 * h_out * w_out,
-    }
+    params = {"weight": c_in * c_out * A_rel * n_k, "bias": has_bias * c_out}
+    macs = {"convolution": c_in * A_in * c_out * A_out * k**2 * h_out * w_out}
     elements = {
         "expansion": c_in * A_in * c_out * A_out * k**2 * n_k,
         "expansion by the reference library": c_in * A_in * c_out * A_out * k**2 * A_rel * n_k,
     }
-    kinds = {
-        "expansion": EXPANSION,
-        "expansion by the reference library": EXPANSION_REFERENCE,
-    }
+    kinds = {"expansion": EXPANSION, "expansion by the reference library": EXPANSION_REFERENCE}
     per_forward = frozenset(elements)
     printed = {"params": ("weight",), "macs": ("convolution",)}
     saved = {"input": c_in * A_in * h * w}
-    saved_constant = {
-        "filters": c_in * A_in * c_out * A_out * k**2,
-        "sampled basis": n_k * n_grids * k**2,
-    }
+    saved_constant = {"filters": c_in * A_in * c_out * A_out * k**2, "sampled basis": n_k * n_grids * k**2}
     saved_as = {"sampled basis": CONVERTED}
     peak = STEERABLE
     kept = {"dense filters": c_in * A_in * c_out * A_out * k**2}

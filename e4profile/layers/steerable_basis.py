@@ -68,9 +68,7 @@ def kernel_functions(kernel: int, invariant_under: Group | None = None) -> tuple
     if invariant_under is None:
         return tuple(functions)
     group = invariant_under
-    return tuple(
-        one for one in functions if one.frequency % group.rotations == 0 and not (one.odd and group.mirrors)
-    )
+    return tuple(one for one in functions if one.frequency % group.rotations == 0 and not (one.odd and group.mirrors))
 
 
 def evaluate_functions(functions: tuple[KernelFunction, ...], points: Tensor) -> Tensor:

@@ -225,9 +225,7 @@ _MAX_POOL_SAVED = {"input": n_in, "indices": n_out}
 
 def _not_in_place(module: nn.SiLU) -> bool:
     if module.inplace:
-        raise SettingError(
-            f"no closed form for what {module} saves: it copies its input before writing to it"
-        )
+        raise SettingError(f"no closed form for what {module} saves: it copies its input before writing to it")
     return False
 
 
@@ -290,13 +288,9 @@ STOCK: dict[type[nn.Module], StockForm] = {
         kinds={"norm": GROUP_NORM},
         saved={"input": c_in * h * w, "statistics": 2 * n_groups},
     ),
-    nn.MaxPool2d: StockForm(
-        _pooled_dimensions, _pooled_shape, saved=_MAX_POOL_SAVED, saved_as={"indices": INDEX}
-    ),
+    nn.MaxPool2d: StockForm(_pooled_dimensions, _pooled_shape, saved=_MAX_POOL_SAVED, saved_as={"indices": INDEX}),
     nn.AvgPool2d: StockForm(_pooled_dimensions, _pooled_shape, saved={"input": n_in}),
-    nn.AdaptiveAvgPool2d: StockForm(
-        _adaptive_dimensions, _adaptive_shape, saved={"input": keeps_input * n_in}
-    ),
+    nn.AdaptiveAvgPool2d: StockForm(_adaptive_dimensions, _adaptive_shape, saved={"input": keeps_input * n_in}),
     nn.AdaptiveMaxPool2d: StockForm(
         _adaptive_dimensions, _adaptive_shape, saved=_MAX_POOL_SAVED, saved_as={"indices": INDEX}
     ),

@@ -7,22 +7,7 @@ from torch import nn
 
 from e4profile.layers.peak import Step, Timeline
 from e4profile.layers.saved import INDEX, STATISTICS
-from e4profile.symbols import (
-    B,
-    c_in,
-    c_out,
-    h,
-    h_out,
-    has_affine,
-    has_bias,
-    k_h,
-    k_w,
-    n_groups,
-    n_in,
-    n_out,
-    w,
-    w_out,
-)
+from e4profile.symbols import B, c_in, c_out, h, h_out, has_affine, has_bias, k_h, k_w, n_groups, n_in, n_out, w, w_out
 
 _INPUT = {"gradient of input": B * n_in}
 
@@ -34,11 +19,7 @@ def _weighted(output: sp.Expr, features: sp.Expr, weight: sp.Expr) -> Timeline:
         backward=(
             Step(
                 "apply weight, backward",
-                {
-                    "gradient of input": B * features,
-                    "gradient of weight": weight,
-                    "gradient of bias": has_bias * c_out,
-                },
+                {"gradient of input": B * features, "gradient of weight": weight, "gradient of bias": has_bias * c_out},
             ),
         ),
     )
@@ -78,9 +59,7 @@ def _dropout(mask: sp.Expr) -> Timeline:
     )
 
 
-_ELEMENTWISE = Timeline(
-    forward=(Step("apply", {"output": B * n_in}),), backward=(Step("apply, backward", _INPUT),)
-)
+_ELEMENTWISE = Timeline(forward=(Step("apply", {"output": B * n_in}),), backward=(Step("apply, backward", _INPUT),))
 _VIEW = Timeline((), ())
 
 STOCK_PEAK: dict[type[nn.Module], Timeline] = {

@@ -35,9 +35,7 @@ class Polynomial:
         arguments = [int(values[symbol]) for symbol in self.symbols]
         whole, rest = divmod(int(self.numerator(*arguments)), int(self.denominator(*arguments)))
         if rest:
-            setting = ", ".join(
-                f"{symbol}={value}" for symbol, value in zip(self.symbols, arguments, strict=True)
-            )
+            setting = ", ".join(f"{symbol}={value}" for symbol, value in zip(self.symbols, arguments, strict=True))
             raise SettingError(f"{self.expression} is not a whole number at {setting}")
         return whole
 

@@ -38,9 +38,7 @@ def alpha_p4_cnn(
         return Chain(conv=conv, norm=FieldBatchNorm2d(width, group=group, eps=2e-5), relu=nn.ReLU(), **after)
 
     def attentive(c_out: int, kernel: int) -> nn.Module:
-        return AttentiveGroupConv2d(
-            width, c_out, kernel, group=group, reduction=reduction, gate_kernel=gate_kernel
-        )
+        return AttentiveGroupConv2d(width, c_out, kernel, group=group, reduction=reduction, gate_kernel=gate_kernel)
 
     return Chain(
         layer1=stage(AttentiveLiftingConv2d(channels, width, 3, group=group, gate_kernel=gate_kernel)),

@@ -24,9 +24,7 @@ def convolution(
     """
     if group.order == 1:
         return nn.Conv2d(c_in, c_out, kernel, stride, padding, bias=bias)
-    return GroupConv2d(
-        c_in, c_out, kernel, group=group, stride=stride, padding=padding, bias=bias, stride_by=stride_by
-    )
+    return GroupConv2d(c_in, c_out, kernel, group=group, stride=stride, padding=padding, bias=bias, stride_by=stride_by)
 
 
 def lifting(
@@ -40,11 +38,7 @@ def lifting(
 
 def batch_norm(fields: int, *, group: Group, eps: float = 1e-5) -> nn.Module:
     """A batch norm with one affine pair per field; ``nn.BatchNorm2d`` for the trivial group."""
-    return (
-        nn.BatchNorm2d(fields, eps=eps)
-        if group.order == 1
-        else FieldBatchNorm2d(fields, group=group, eps=eps)
-    )
+    return nn.BatchNorm2d(fields, eps=eps) if group.order == 1 else FieldBatchNorm2d(fields, group=group, eps=eps)
 
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {}

@@ -38,9 +38,7 @@ def parse_card(text: str, file: str) -> Card:
     reader.known(data, _CARD_KEYS, "")
     input_shape = reader.need(data, "input", list, "")
     if len(input_shape) != 3 or not all(type(size) is int and size > 0 for size in input_shape):
-        raise CardError(
-            f"{file}: input: {input_shape!r} must be three positive integers, channels, height, width"
-        )
+        raise CardError(f"{file}: input: {input_shape!r} must be three positive integers, channels, height, width")
     notes = reader.get(data, "notes", list, [], "")
     return Card(
         name=reader.need(data, "name", str, ""),
@@ -83,9 +81,7 @@ class _Reader:
             where = f"published[{index}]."
             if not isinstance(table, dict):
                 raise CardError(f"{self.file}: {where.rstrip('.')}: must be a table")
-            cells = {
-                key: value for key, value in table.items() if isinstance(value, dict) and key != "arguments"
-            }
+            cells = {key: value for key, value in table.items() if isinstance(value, dict) and key != "arguments"}
             self.known({key: 0 for key in table if key not in cells}, _ROW_KEYS, where)
             yield PublishedRow(
                 table=self.need(table, "table", str, where),
@@ -100,21 +96,14 @@ class _Reader:
         self.known(table, _CELL_KEYS, where)
         for key in _CELL_KEYS - {"arguments"}:
             self.get(table, key, str, None, where)
-        cell = Cell(
-            quantity=quantity,
-            **{**table, "value": self.need(table, "value", str, where)},
-        )
+        cell = Cell(quantity=quantity, **{**table, "value": self.need(table, "value", str, where)})
         self.get(table, "arguments", dict, {}, where)
         if cell.rounding not in _ROUNDINGS:
-            raise CardError(
-                f"{self.file}: {where}rounding: {cell.rounding!r} must be one of {', '.join(_ROUNDINGS)}"
-            )
+            raise CardError(f"{self.file}: {where}rounding: {cell.rounding!r} must be one of {', '.join(_ROUNDINGS)}")
         if not cell.compared:
             return cell
         if cell.verdict not in VERDICTS:
-            raise CardError(
-                f"{self.file}: {where}verdict: {cell.verdict!r} must be one of {', '.join(VERDICTS)}"
-            )
+            raise CardError(f"{self.file}: {where}verdict: {cell.verdict!r} must be one of {', '.join(VERDICTS)}")
         if cell.verdict == UNRESOLVED and not cell.evidence:
             raise CardError(f"{self.file}: {where}evidence: missing; an unresolved cell must say why")
         key = "value"

@@ -49,11 +49,7 @@ def default_pool_sizes(mode: str, reflection: bool) -> tuple[int]:
 
 
 def _channel_pool(
-    widths: Sequence[int],
-    mode: str,
-    reflection: bool,
-    pool_sizes: Sequence[int] | None,
-    ratio: Sequence[int] | None,
+    widths: Sequence[int], mode: str, reflection: bool, pool_sizes: Sequence[int] | None, ratio: Sequence[int] | None
 ) -> ChannelMaxPool:
     """The pool before the classifier, on the last of the tapped widths; it must fit all of them.
 
@@ -68,10 +64,7 @@ def _channel_pool(
 
 def _unit(conv: nn.Conv2d, pool: bool) -> Chain:
     return Chain(
-        conv=conv,
-        norm=nn.BatchNorm2d(conv.out_channels),
-        elu=nn.ELU(),
-        pool=nn.MaxPool2d(2) if pool else None,
+        conv=conv, norm=nn.BatchNorm2d(conv.out_channels), elu=nn.ELU(), pool=nn.MaxPool2d(2) if pool else None
     )
 
 
@@ -121,10 +114,7 @@ def basic_cnn(
     widths = (channels, width, 3 * width // 2, 2 * width, 2 * width, 3 * width, 4 * width)
     paddings, pooled = (1, 2, 2, 2, 2, 0), (2, 4)
     units = [
-        _unit(
-            nn.Conv2d(widths[i - 1], widths[i], 7 if i == 1 else 5, padding=paddings[i - 1], bias=False),
-            i in pooled,
-        )
+        _unit(nn.Conv2d(widths[i - 1], widths[i], 7 if i == 1 else 5, padding=paddings[i - 1], bias=False), i in pooled)
         for i in range(1, 7)
     ]
     pool = _channel_pool(widths[1:], mode, reflection, pool_sizes, ratio)

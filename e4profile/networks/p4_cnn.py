@@ -11,9 +11,7 @@ from e4profile.networks.blocks import batch_norm, convolution, lifting, network
 
 
 @network
-def p4_cnn(
-    *, group: GroupLike = "p4", width: int, dropout: float = 0.3, channels: int = 1, classes: int = 10
-) -> Chain:
+def p4_cnn(*, group: GroupLike = "p4", width: int, dropout: float = 0.3, channels: int = 1, classes: int = 10) -> Chain:
     """Six unpadded 3x3 convolutions and a 4x4 one to the classes, without biases; the first one lifts.
 
     Batch norm and ReLU follow the first six, a 2x2 max-pool the second, dropout the others; the logits are

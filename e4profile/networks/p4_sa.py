@@ -52,9 +52,7 @@ def p4_sa(
         attention = Chain(
             norm1=FieldLayerNorm(width, group=group),
             swish1=nn.SiLU(),
-            attention=GroupSelfAttention2d(
-                width, width, kernel, group=group, relative_index=relative_index, **sizes
-            ),
+            attention=GroupSelfAttention2d(width, width, kernel, group=group, relative_index=relative_index, **sizes),
             norm2=FieldLayerNorm(width, group=group),
             swish2=nn.SiLU(),
             crop=SpatialCrop(width, crop, group=group),

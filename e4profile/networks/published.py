@@ -115,9 +115,7 @@ def _parts(text: str) -> tuple[int, int, str, str]:
     """All digits as one integer, the number of decimals, the suffix, the space before it."""
     match = _PRINTED.fullmatch(text) if isinstance(text, str) else None
     if match is None:
-        raise SettingError(
-            f"printed figure (={text!r}) must be digits with an optional K, M or G, for example '18.8K'"
-        )
+        raise SettingError(f"printed figure (={text!r}) must be digits with an optional K, M or G, for example '18.8K'")
     decimals = match["decimals"] or ""
     whole = match["whole"].replace(",", "")
     return int(whole + decimals), len(decimals), match["suffix"], match["space"] if match["suffix"] else ""

@@ -56,10 +56,7 @@ def rot_mnist(
 
     def stage(conv: nn.Module, pool: bool) -> Chain:
         return Chain(
-            conv=conv,
-            norm=batch_norm(width, group=group),
-            relu=nn.ReLU(),
-            pool=nn.MaxPool2d(2) if pool else None,
+            conv=conv, norm=batch_norm(width, group=group), relu=nn.ReLU(), pool=nn.MaxPool2d(2) if pool else None
         )
 
     stages = {f"layer{i}": stage(body_layer(), pool=i in (2, 4)) for i in range(2, 8)}

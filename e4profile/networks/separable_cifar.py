@@ -61,8 +61,7 @@ def separable_cifar(
         shortcut = None
         if stride != 1 or c_in != c_out:
             shortcut = BelowDepth(
-                conv=convolution(c_in, c_out, 1, group=group, stride=stride),
-                norm=batch_norm(c_out, group=group),
+                conv=convolution(c_in, c_out, 1, group=group, stride=stride), norm=batch_norm(c_out, group=group)
             )
         return CountedAgain(residual=Residual(body, shortcut))
 

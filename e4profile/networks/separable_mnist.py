@@ -44,16 +44,11 @@ def separable_mnist(
             return convolution(width, width, kernel, group=group, bias=True)
         if kind == "c":
             return SeparableConv2d(width, width, kernel, bias=True)
-        return SeparableGroupConv2d(
-            width, width, kernel, group=group, kind=kind, bias=True, execution=execution
-        )
+        return SeparableGroupConv2d(width, width, kernel, group=group, kind=kind, bias=True, execution=execution)
 
     def stage(conv: nn.Module, pool: bool) -> Chain:
         return Chain(
-            conv=conv,
-            norm=batch_norm(width, group=group),
-            relu=nn.ReLU(),
-            pool=nn.MaxPool2d(2) if pool else None,
+            conv=conv, norm=batch_norm(width, group=group), relu=nn.ReLU(), pool=nn.MaxPool2d(2) if pool else None
         )
 
     hidden_layers = {f"layer{i}": stage(hidden(4 if i == 7 else 3), pool=i == 2) for i in range(2, 8)}

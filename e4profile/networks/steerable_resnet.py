@@ -19,12 +19,7 @@ _BOTTLENECK_EXPANSION = 4
 
 @network
 def steerable_resnet(
-    *,
-    group: GroupLike,
-    width: int,
-    depth: Literal[18, 50, 101] = 18,
-    channels: int = 3,
-    classes: int = 1000,
+    *, group: GroupLike, width: int, depth: Literal[18, 50, 101] = 18, channels: int = 3, classes: int = 1000
 ) -> Chain:
     """Stem 7x7 stride 2 and max-pool, four stages of widths w, 2w, 4w, 8w, average pool, group max-pool.
 
@@ -41,15 +36,11 @@ def steerable_resnet(
     if depth not in _BLOCKS:
         raise UnknownNameError("depth", str(depth), map(str, _BLOCKS))
 
-    def convolution(
-        c_in: int, c_out: int, kernel: int, stride: int = 1, field_in: FieldName = "regular"
-    ) -> nn.Module:
+    def convolution(c_in: int, c_out: int, kernel: int, stride: int = 1, field_in: FieldName = "regular") -> nn.Module:
         padding = kernel // 2
         if group.order == 1:
             return nn.Conv2d(c_in, c_out, kernel, stride, padding, bias=False)
-        return SteerableConv2d(
-            c_in, c_out, kernel, group=group, stride=stride, padding=padding, field_in=field_in
-        )
+        return SteerableConv2d(c_in, c_out, kernel, group=group, stride=stride, padding=padding, field_in=field_in)
 
     def basic(c_in: int, c_out: int, stride: int) -> Chain:
         return Chain(

@@ -37,8 +37,4 @@ def judge(built: int | Fraction, cell: Cell) -> Verdict:
 
 def tally(verdicts: list[str]) -> Mapping[str, int]:
     """How many cells have each verdict, the best verdict first."""
-    return {
-        name: verdicts.count(name)
-        for name in (REPRODUCED, TRUNCATED, BY_RULE, UNRESOLVED)
-        if name in verdicts
-    }
+    return {name: verdicts.count(name) for name in (REPRODUCED, TRUNCATED, BY_RULE, UNRESOLVED) if name in verdicts}

@@ -16,18 +16,12 @@ from e4profile.ops.shapes import check_aggregate
 
 # Asked once: PyTorch 2.4 cannot ask while compiling. Elsewhere, as on the meta device, there is no autocast.
 _AUTOCAST_DEVICES = frozenset(
-    device
-    for device in ("cpu", "cuda", "hpu", "mps", "mtia", "xla", "xpu")
-    if torch.amp.is_autocast_available(device)
+    device for device in ("cpu", "cuda", "hpu", "mps", "mtia", "xla", "xpu") if torch.amp.is_autocast_available(device)
 )
 
 
 def aggregate(
-    stencils: torch.Tensor,
-    values: torch.Tensor,
-    kernel: int,
-    stride: int = 1,
-    implementation: str = "auto",
+    stencils: torch.Tensor, values: torch.Tensor, kernel: int, stride: int = 1, implementation: str = "auto"
 ) -> torch.Tensor:
     """Apply to every value's neighbourhood the stencil of its position, slice and group element.
 

@@ -23,9 +23,7 @@ class Kernels(Protocol):
         """(B, A, s, k·k, h_out, w_out), (B, s, c, A, h, w) -> (B, s, c, A, h_out, w_out)."""
         ...
 
-    def stencil_gradient(
-        self, grad: torch.Tensor, values: torch.Tensor, kernel: int, stride: int
-    ) -> torch.Tensor:
+    def stencil_gradient(self, grad: torch.Tensor, values: torch.Tensor, kernel: int, stride: int) -> torch.Tensor:
         """(B, s, c, A, h_out, w_out), (B, s, c, A, h, w) -> (B, A, s, k·k, h_out, w_out)."""
         ...
 
@@ -34,7 +32,6 @@ class Kernels(Protocol):
     ) -> torch.Tensor:
         """(B, s, c, A, h_out, w_out), (B, A, s, k·k, h_out, w_out) -> (B, s, c, A, h, w)."""
         ...
-
 
     def backward(
         self, grad: torch.Tensor, stencils: torch.Tensor, values: torch.Tensor, kernel: int, stride: int

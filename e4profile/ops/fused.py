@@ -26,9 +26,7 @@ from e4profile.ops.shapes import (
 Four = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
 
 
-def generate_stencils(
-    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, kernel: int
-) -> torch.Tensor:
+def generate_stencils(hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, kernel: int) -> torch.Tensor:
     """All the stencils at once: weight · hidden + bias.
 
     Shapes: (B, A, c_mid, h, w), (A, s·k², c_mid), (A, s·k²) -> (B, A, s, k·k, h, w).
@@ -75,9 +73,7 @@ def generate_and_aggregate(  # noqa: PLR0917
     if implementation == "reference":
         check_generate_aggregate(hidden, weight, bias, values, kernel, stride)
         return aggregate_reference(generate_stencils(hidden, weight, bias, kernel), values, kernel, stride)
-    result: torch.Tensor = generate_aggregate_operator(
-        hidden, weight, bias, values, kernel, stride, implementation
-    )
+    result: torch.Tensor = generate_aggregate_operator(hidden, weight, bias, values, kernel, stride, implementation)
     return result
 
 

@@ -52,12 +52,7 @@ def _blocks(
 
 
 def forward(  # noqa: PLR0917
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor,
-    values: torch.Tensor,
-    kernel: int,
-    stride: int,
+    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, values: torch.Tensor, kernel: int, stride: int
 ) -> torch.Tensor:
     """Aggregate with the stencils weight · hidden + bias.
 
@@ -94,9 +89,7 @@ def backward(
     grad_values = torch.zeros_like(values, memory_format=torch.contiguous_format) if needs[3] else None
     grad_weight = torch.zeros_like(generator.weight) if needs[1] or needs[2] else None
     if grad.numel() == 0:
-        return _finished(
-            None if grad_hidden is None else grad_hidden.zero_(), grad_weight, grad_values, weight, needs
-        )
+        return _finished(None if grad_hidden is None else grad_hidden.zero_(), grad_weight, grad_values, weight, needs)
     for block, samples, elements in _blocks(hidden, values, kernel, stride):
         generator.load(block, hidden[samples, elements])
         block.load_output(grad[samples, :, :, elements])

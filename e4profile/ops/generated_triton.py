@@ -40,12 +40,7 @@ def _as_stencils(rows: torch.Tensor, hidden: torch.Tensor, taps: int) -> torch.T
 
 
 def forward(  # noqa: PLR0917
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor,
-    values: torch.Tensor,
-    kernel: int,
-    stride: int,
+    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, values: torch.Tensor, kernel: int, stride: int
 ) -> torch.Tensor:
     """Aggregate with the stencils weight · hidden + bias; shapes as in `generated.forward`."""
     out = values.new_empty((*values.shape[:4], *hidden.shape[3:]))

@@ -68,10 +68,7 @@ class FlatLayout:
         found = []
         for y in range(min(self.stride, self.kernel)):
             for x in range(min(self.stride, self.kernel)):
-                (qy, phase_y), (qx, phase_x) = (
-                    divmod(y - padding, self.stride),
-                    divmod(x - padding, self.stride),
-                )
+                (qy, phase_y), (qx, phase_x) = (divmod(y - padding, self.stride), divmod(x - padding, self.stride))
                 phase = padded[phase_y * self.stride + phase_x]
                 size = [output_size(self.kernel - first, self.stride) for first in (y, x)]
                 view = phase.as_strided(

@@ -73,37 +73,26 @@ def value_gradient_operator(  # noqa: PLR0917
     "str implementation) -> (Tensor, Tensor)",
 )
 def backward_operator(  # noqa: PLR0917
-    grad: torch.Tensor,
-    stencils: torch.Tensor,
-    values: torch.Tensor,
-    kernel: int,
-    stride: int,
-    implementation: str,
+    grad: torch.Tensor, stencils: torch.Tensor, values: torch.Tensor, kernel: int, stride: int, implementation: str
 ) -> Two:
     """Both gradients at once: grad (B, s, c, A, h_out, w_out) -> as stencils, as values."""
     _check_backward(grad, stencils, values, kernel, stride)
     return kernels_for(implementation, values).backward(grad, stencils, values, kernel, stride)
 
 
-def _check_backward(
-    grad: torch.Tensor, stencils: torch.Tensor, values: torch.Tensor, kernel: int, stride: int
-) -> None:
+def _check_backward(grad: torch.Tensor, stencils: torch.Tensor, values: torch.Tensor, kernel: int, stride: int) -> None:
     check_aggregate(stencils, values, kernel, stride)
     check_stencil_gradient(grad, values, kernel, stride)
 
 
 @aggregate_operator.register_fake
-def _(
-    stencils: torch.Tensor, values: torch.Tensor, kernel: int, stride: int, _implementation: str
-) -> torch.Tensor:
+def _(stencils: torch.Tensor, values: torch.Tensor, kernel: int, stride: int, _implementation: str) -> torch.Tensor:
     check_aggregate(stencils, values, kernel, stride)
     return values.new_empty(output_shape(values.shape, stride))
 
 
 @stencil_gradient_operator.register_fake
-def _(
-    grad: torch.Tensor, values: torch.Tensor, kernel: int, stride: int, _implementation: str
-) -> torch.Tensor:
+def _(grad: torch.Tensor, values: torch.Tensor, kernel: int, stride: int, _implementation: str) -> torch.Tensor:
     check_stencil_gradient(grad, values, kernel, stride)
     return values.new_empty(stencils_shape(grad.shape, kernel))
 
@@ -118,12 +107,7 @@ def _(  # noqa: PLR0917
 
 @backward_operator.register_fake
 def _(
-    grad: torch.Tensor,
-    stencils: torch.Tensor,
-    values: torch.Tensor,
-    kernel: int,
-    stride: int,
-    _implementation: str,
+    grad: torch.Tensor, stencils: torch.Tensor, values: torch.Tensor, kernel: int, stride: int, _implementation: str
 ) -> Two:
     _check_backward(grad, stencils, values, kernel, stride)
     return stencils.new_empty(stencils.shape), values.new_empty(values.shape)
@@ -175,9 +159,7 @@ def _setup_backward(ctx: Any, inputs: tuple[Any, ...], output: Two) -> None:  # 
     ctx.save_for_backward(*tensors)
 
 
-def _double_backward(
-    ctx: Any, of_stencils: torch.Tensor, of_values: torch.Tensor
-) -> tuple[torch.Tensor | None, ...]:
+def _double_backward(ctx: Any, of_stencils: torch.Tensor, of_values: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     grad, stencils, values = ctx.saved_tensors
     of_grad = None
     if ctx.needs_input_grad[0]:
@@ -200,9 +182,7 @@ def _aggregate_flop(
 
 
 @flop_formula(torch.ops.e4profile.aggregate_stencil_gradient)
-def _stencil_gradient_flop(
-    grad: Sequence[int], _values: Sequence[int], kernel: int, *_: Any, **__: Any
-) -> int:
+def _stencil_gradient_flop(grad: Sequence[int], _values: Sequence[int], kernel: int, *_: Any, **__: Any) -> int:
     return 2 * math.prod(grad) * kernel * kernel
 
 

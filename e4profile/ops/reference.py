@@ -9,9 +9,7 @@ import torch
 import torch.nn.functional as F
 
 
-def aggregate_reference(
-    stencils: torch.Tensor, values: torch.Tensor, kernel: int, stride: int = 1
-) -> torch.Tensor:
+def aggregate_reference(stencils: torch.Tensor, values: torch.Tensor, kernel: int, stride: int = 1) -> torch.Tensor:
     """Unfold the values, multiply by the stencils, sum over the k² taps.
 
     The halves are accumulated in float32, as the operators do.

@@ -86,12 +86,7 @@ def check_value_gradient(  # noqa: PLR0917
 
 
 def check_generate_aggregate(  # noqa: PLR0917
-    hidden: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor,
-    values: torch.Tensor,
-    kernel: int,
-    stride: int,
+    hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, values: torch.Tensor, kernel: int, stride: int
 ) -> None:
     """Refuse a generator's input, weight and bias that do not fit together or do not fit the values.
 

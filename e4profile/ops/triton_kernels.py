@@ -19,16 +19,7 @@ import torch
 import triton
 import triton.language as tl
 
-from e4profile.ops.triton_tiles import (
-    load_tap,
-    load_tile,
-    owner,
-    places_of,
-    read_by,
-    reader_of,
-    store_tile,
-    tap_of,
-)
+from e4profile.ops.triton_tiles import load_tap, load_tile, owner, places_of, read_by, reader_of, store_tile, tap_of
 
 # Triton decides when a kernel is defined whether it is compiled or interpreted.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"

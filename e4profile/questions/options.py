@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from e4profile.subjects.losses import Loss as AnyLoss
     from e4profile.subjects.subject import Target
 
+
 def check_format(output_format: str) -> str:
     """The format itself, refused before any work is done when it does not exist."""
     from e4profile.errors import UnknownNameError
@@ -51,17 +52,12 @@ Html = Annotated[
     Path | None, typer.Option("--html", help="Write the tables, and figures if any, as one page.", metavar="FILE")
 ]
 Convention = Annotated[
-    str,
-    typer.Option(
-        "--convention", help="What counts as what: macs, flops, printed, fvcore, ...", metavar="NAME"
-    ),
+    str, typer.Option("--convention", help="What counts as what: macs, flops, printed, fvcore, ...", metavar="NAME")
 ]
 Overrides = Annotated[
     list[str] | None,
     typer.Option(
-        "--set",
-        help="Override an argument of the card, e.g. --set width=24. Repeatable.",
-        metavar="KEY=VALUE",
+        "--set", help="Override an argument of the card, e.g. --set width=24. Repeatable.", metavar="KEY=VALUE"
     ),
 ]
 

@@ -161,21 +161,13 @@ def read_baseline(file: Path) -> Baseline | None:
         models = {name: _model(model) for name, model in data["models"].items()}
         return Baseline(_typed(data["torch"], str), models)
     except (AttributeError, KeyError, TypeError) as error:
-        raise SettingError(
-            f"the baseline {file} is damaged ({type(error).__name__}: {error}); {anew}"
-        ) from error
+        raise SettingError(f"the baseline {file} is damaged ({type(error).__name__}: {error}); {anew}") from error
 
 
 def _model(data: Mapping[str, Any]) -> ModelCosts:
-    layers = {
-        path: LayerCosts(_typed(layer["layer"], str), _costs(layer)) for path, layer in data["layers"].items()
-    }
+    layers = {path: LayerCosts(_typed(layer["layer"], str), _costs(layer)) for path, layer in data["layers"].items()}
     return ModelCosts(
-        _typed(data["build"], str),
-        _typed(data["input"], str),
-        _typed(data["arguments"], dict),
-        _costs(data),
-        layers,
+        _typed(data["build"], str), _typed(data["input"], str), _typed(data["arguments"], dict), _costs(data), layers
     )
 
 

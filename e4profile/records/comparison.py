@@ -186,10 +186,11 @@ def _one_network(first: Results, second: Results) -> tuple[Results, Results, lis
             f"{first.file} counts by {before.convention!r} and {second.file} by {after.convention!r}: "
             "count both by one --convention"
         )
-    notes = [] if before == after else [
-        f"{first.file.name}: {before.beside(after)}",
-        f"{second.file.name}: {after.beside(before)}",
-    ]
+    notes = (
+        []
+        if before == after
+        else [f"{first.file.name}: {before.beside(after)}", f"{second.file.name}: {after.beside(before)}"]
+    )
     name = before.model if before.model == after.model else ""
     named = [
         replace(one, counts={Key(name, key.layer): value for key, value in one.counts.items()})
@@ -212,8 +213,7 @@ def _counts(first: Results, second: Results) -> list[CountComparison]:
         before: Mapping[str, Any] = first.counts.get(key, {})
         after: Mapping[str, Any] = second.counts.get(key, {})
         found += [
-            CountComparison(key, name, before.get(name), after.get(name))
-            for name in dict.fromkeys((*before, *after))
+            CountComparison(key, name, before.get(name), after.get(name)) for name in dict.fromkeys((*before, *after))
         ]
     return found
 

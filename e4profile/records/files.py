@@ -267,9 +267,7 @@ def _read_records(found: Results, *, by_axes: bool) -> None:
         found.environments.append(record.environment)
         _add(found, key, record.counts)
     if replaced:
-        found.notes.append(
-            f"{found.file.name}: {replaced} records are replaced by later ones of the same setting"
-        )
+        found.notes.append(f"{found.file.name}: {replaced} records are replaced by later ones of the same setting")
 
 
 def _record_name(card: str, arguments: Mapping[str, Any], *, by_axes: bool) -> str:

@@ -65,9 +65,7 @@ class Record:
 
     def __post_init__(self) -> None:
         if type(self.schema) is not int or self.schema != SCHEMA_VERSION:
-            raise SettingError(
-                f"schema (={self.schema!r}) must be {SCHEMA_VERSION}, the one this version writes"
-            )
+            raise SettingError(f"schema (={self.schema!r}) must be {SCHEMA_VERSION}, the one this version writes")
         for name in ("kind", "card"):
             if not isinstance(getattr(self, name), str):
                 raise SettingError(f"{name} (={getattr(self, name)!r}) must be a text")
@@ -76,9 +74,7 @@ class Record:
                 raise SettingError(f"{name} (={getattr(self, name)!r}) must be a dict")
         for name, value in self.arguments.items():
             if not isinstance(value, _SCALARS):
-                raise SettingError(
-                    f"arguments[{name!r}] (={value!r}) must be a number, a text, a boolean or None"
-                )
+                raise SettingError(f"arguments[{name!r}] (={value!r}) must be a number, a text, a boolean or None")
         for name, version in self.counters.items():
             if not isinstance(version, str):
                 raise SettingError(f"counters[{name!r}] (={version!r}) must be a version as text")
@@ -102,9 +98,7 @@ class Record:
         kept = json.loads(line)
         for name, value in values.items():
             if kept[name] != value:
-                raise SettingError(
-                    f"{name} (={value!r}) of card {self.card!r} holds a value that JSON does not keep"
-                )
+                raise SettingError(f"{name} (={value!r}) of card {self.card!r} holds a value that JSON does not keep")
         return line
 
 
@@ -174,9 +168,7 @@ class RecordStore:
                 if written != len(line):
                     if locked:
                         os.ftruncate(descriptor, size)
-                    raise SettingError(
-                        f"cannot write records to {self.path}: the disk is full; free some space"
-                    )
+                    raise SettingError(f"cannot write records to {self.path}: the disk is full; free some space")
         except OSError as error:
             raise self._unwritable(error) from error
 
@@ -198,9 +190,7 @@ class RecordStore:
     @contextmanager
     def _opened(self, flags: int, *, exclusive: bool) -> Iterator[tuple[int, bool]]:
         """The open file, and whether a lock keeps other writers out."""
-        descriptor = os.open(
-            self.path, flags | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0), 0o666
-        )
+        descriptor = os.open(self.path, flags | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0), 0o666)
         try:
             yield descriptor, _lock(descriptor, exclusive)
         finally:
@@ -223,9 +213,7 @@ class RecordStore:
             self.notes.append(sentence)
 
     def _unwritable(self, error: OSError) -> SettingError:
-        return SettingError(
-            f"cannot write records to {self.path}: {error.strerror}; choose another folder with --out"
-        )
+        return SettingError(f"cannot write records to {self.path}: {error.strerror}; choose another folder with --out")
 
 
 def _lock(descriptor: int, exclusive: bool) -> bool:

@@ -191,9 +191,7 @@ def _fit(table: Table, units: str, every_column: bool) -> _Page:
     return full
 
 
-def _page(
-    table: Table, columns: Sequence[Column], units: str, folds: Sequence[int | None], *, short: bool
-) -> _Page:
+def _page(table: Table, columns: Sequence[Column], units: str, folds: Sequence[int | None], *, short: bool) -> _Page:
     """These columns in the largest type in which they stand beside each other, or else scaled."""
     for fold in folds:
         widths = []

@@ -15,9 +15,7 @@ _LOOSE_UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
 def render_markdown(table: Table, units: str) -> str:
     """Title in bold, the table, then the convention and the notes as paragraphs."""
     header = [_escape(one_line(column.header)) for column in table.columns]
-    rows = [
-        [_escape(cell(row[c.key], c, si_units=units == "si")) for c in table.columns] for row in table.rows
-    ]
+    rows = [[_escape(cell(row[c.key], c, si_units=units == "si")) for c in table.columns] for row in table.rows]
     widths = [max(3, *(len(line[i]) for line in [header, *rows])) for i in range(len(header))]
     rule = [
         "-" * (width - 1) + ":" if column.is_number else "-" * width

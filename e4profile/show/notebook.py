@@ -13,9 +13,7 @@ def render_notebook(table: Table) -> str:
 
     Every text is escaped; there is no style sheet and no script, so that the notebook's own style applies.
     """
-    head = "".join(
-        f'<th scope="col"{_side(column.is_number)}>{_text(column.header)}</th>' for column in table.columns
-    )
+    head = "".join(f'<th scope="col"{_side(column.is_number)}>{_text(column.header)}</th>' for column in table.columns)
     rows = "".join(
         "<tr>"
         + "".join(

@@ -12,20 +12,7 @@ from fractions import Fraction
 Number = int | float | Fraction | Decimal
 MISSING = "–"
 
-_PREFIXES = {
-    -9: "n",
-    -6: "µ",
-    -3: "m",
-    0: "",
-    3: "k",
-    6: "M",
-    9: "G",
-    12: "T",
-    15: "P",
-    18: "E",
-    21: "Z",
-    24: "Y",
-}
+_PREFIXES = {-9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T", 15: "P", 18: "E", 21: "Z", 24: "Y"}
 
 
 def grouped(value: int) -> str:

@@ -14,9 +14,7 @@ UNITS: tuple[str, ...] = get_args(Units)
 FORMATS = ("table", "json", "csv", "markdown", "latex", "latex-all")
 
 
-def render(
-    table: Table, format: str, *, width: int | None = None, color: bool = False, units: str = "auto"
-) -> str:
+def render(table: Table, format: str, *, width: int | None = None, color: bool = False, units: str = "auto") -> str:
     """Render a table as text that ends with a newline; the same table gives the same bytes.
 
     Args:

@@ -31,9 +31,7 @@ def render_terminal(table: Table, *, width: int | None, color: bool, units: str)
     from e4profile.show.layout import GAP, fit
 
     layout = fit(table, width, units)
-    grid = Grid(
-        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0), header_style="bold"
-    )
+    grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0), header_style="bold")
     height = max(header.count("\n") for header in layout.headers)
     for column, header in zip(layout.columns, layout.headers, strict=True):
         side = "right" if column.is_number else "left"
@@ -42,10 +40,7 @@ def render_terminal(table: Table, *, width: int | None, color: bool, units: str)
         grid.add_column(Text(low), justify=side, vertical="top", no_wrap=True)  # type: ignore[arg-type]
     for row in layout.cells:
         grid.add_row(
-            *(
-                Text(text, style=_style(text, column))
-                for text, column in zip(row, layout.columns, strict=True)
-            )
+            *(Text(text, style=_style(text, column)) for text, column in zip(row, layout.columns, strict=True))
         )
     stream = io.StringIO()
     # Everything that rich would otherwise guess from the environment is fixed here: same table, same bytes.

@@ -50,9 +50,7 @@ class BatchedInputs:
             return [tuple(tensor.shape) for tensor in self.given.tensors]
         return [spec.shape for spec in self.specs if spec.shape is not None]
 
-    def at(
-        self, batch_size: int | None, dtype: torch.dtype, device: torch.device | str = "cpu"
-    ) -> Example:
+    def at(self, batch_size: int | None, dtype: torch.dtype, device: torch.device | str = "cpu") -> Example:
         """The inputs of one call; on the meta device nothing is allocated.
 
         Args:

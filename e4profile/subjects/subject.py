@@ -14,14 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from e4profile.errors import E4ProfileError, SettingError, UnknownNameError
 from e4profile.networks.cards import Card, find_card
-from e4profile.subjects.inputs import (
-    Example,
-    InputSpec,
-    as_example,
-    example_from_specs,
-    parse_input,
-    with_batch,
-)
+from e4profile.subjects.inputs import Example, InputSpec, as_example, example_from_specs, parse_input, with_batch
 
 if TYPE_CHECKING:
     import torch
@@ -327,9 +320,7 @@ def resolve(
     return Target(name, label, dict(arguments or {}), None, tuple(specs), batch, example, source)
 
 
-def _card_target(
-    name: str, specs: Sequence[InputSpec], arguments: Mapping[str, Any], batch_size: int | None
-) -> Target:
+def _card_target(name: str, specs: Sequence[InputSpec], arguments: Mapping[str, Any], batch_size: int | None) -> Target:
     from dataclasses import replace
 
     try:
@@ -361,4 +352,3 @@ def _suggestion(file: str) -> str:
     names = re.findall(r"^(?:def|class) ([A-Za-z]\w*)", text, re.MULTILINE)
     near = difflib.get_close_matches("build", names, n=1, cutoff=0.3) or names[-1:]
     return f"{file}:{near[0] if near else 'build'}"
-

@@ -171,9 +171,7 @@ def _check_arguments(reference: str, builder: Any, arguments: Mapping[str, Any])
             if not named:
                 raise SettingError(f"{reference} takes no arguments, so not {name}")
             raise UnknownNameError(f"argument of {reference}", name, named)
-    missing = [
-        name for name, one in named.items() if one.default is Parameter.empty and name not in arguments
-    ]
+    missing = [name for name, one in named.items() if one.default is Parameter.empty and name not in arguments]
     if missing:
         wanted = " ".join(f"--arg {name}=VALUE" for name in missing)
         raise SettingError(f"{reference} needs {', '.join(missing)}: give {wanted}")

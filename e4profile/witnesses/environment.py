@@ -61,9 +61,7 @@ def same_environment(a: Mapping[str, object], b: Mapping[str, object]) -> list[s
     A key that only one of them has differs. The version of this package does not count.
     """
     missing = object()
-    return sorted(
-        key for key in (set(a) | set(b)) - _NOT_FOR_TIMING if a.get(key, missing) != b.get(key, missing)
-    )
+    return sorted(key for key in (set(a) | set(b)) - _NOT_FOR_TIMING if a.get(key, missing) != b.get(key, missing))
 
 
 def _cuda() -> dict[str, object]:
@@ -93,10 +91,7 @@ def _tf32() -> dict[str, object]:
     if not hasattr(matmul, "fp32_precision") or convolution is None:
         return {"tf32_matmul": matmul.allow_tf32, "tf32_cudnn": backends.cudnn.allow_tf32}
     # Where both interfaces exist, reading the older one raises once a program has set the newer one.
-    return {
-        "tf32_matmul": matmul.fp32_precision == "tf32",
-        "tf32_cudnn": convolution.fp32_precision == "tf32",
-    }
+    return {"tf32_matmul": matmul.fp32_precision == "tf32", "tf32_cudnn": convolution.fp32_precision == "tf32"}
 
 
 def _driver_version(file: Path) -> str | None:

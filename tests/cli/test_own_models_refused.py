@@ -46,12 +46,8 @@ def test_an_import_error_keeps_its_traceback_below_one_line(own: Run, tmp_path: 
 
 
 @pytest.mark.parametrize("command", ["check", "count", "time"])
-@pytest.mark.parametrize(
-    "raised", ["SystemExit(0)", "type('Own', (BaseException,), {})('gone')", "Mute()"]
-)
-def test_whatever_a_forward_raises_is_one_line_and_exit_2(
-    own: Run, tmp_path: Path, command: str, raised: str
-) -> None:
+@pytest.mark.parametrize("raised", ["SystemExit(0)", "type('Own', (BaseException,), {})('gone')", "Mute()"])
+def test_whatever_a_forward_raises_is_one_line_and_exit_2(own: Run, tmp_path: Path, command: str, raised: str) -> None:
     text = f"""
 from torch import nn
 
@@ -78,9 +74,7 @@ def build():
 
 @pytest.mark.parametrize("command", ["check", "count", "time", "memory", "roofline", "equivariance"])
 @pytest.mark.parametrize("returned", ["(x for x in [x])", "self.later(x)", "{'all': [x, iter([x])]}"])
-def test_a_forward_that_has_not_run_is_no_success(
-    own: Run, tmp_path: Path, command: str, returned: str
-) -> None:
+def test_a_forward_that_has_not_run_is_no_success(own: Run, tmp_path: Path, command: str, returned: str) -> None:
     text = f"""
         from torch import nn
 
@@ -174,9 +168,7 @@ def test_a_refusal_is_one_line_that_says_what_to_write(own, arguments, message) 
 
 
 @pytest.mark.parametrize("command", ["count", "memory"])
-def test_what_a_network_prints_while_it_is_walked_stays_off_the_data(
-    command: str, run: Run, tmp_path: Path
-) -> None:
+def test_what_a_network_prints_while_it_is_walked_stays_off_the_data(command: str, run: Run, tmp_path: Path) -> None:
     (tmp_path / "loud.py").write_text(
         "from torch import nn\n\nclass Net(nn.Conv2d):\n"
         "    def named_modules(self, *args, **kwargs):\n        print('walked')\n"

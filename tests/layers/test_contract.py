@@ -26,8 +26,10 @@ def build(layer, sample, group):
 
 
 def input_for(module, sample, group, batch=2):
-    fields = sample.channels if sample.channels is not None else next(
-        value for key, value in sample.arguments.items() if key in ("c_in", "fields")
+    fields = (
+        sample.channels
+        if sample.channels is not None
+        else next(value for key, value in sample.arguments.items() if key in ("c_in", "fields"))
     )
     channels = fields * (group.order if module.field_in == "regular" else 1)
     torch.manual_seed(1)

@@ -107,9 +107,7 @@ def _nan(layer: nn.Module) -> None:
     layer.weight.data[0, 0] = float("nan")  # type: ignore[operator, union-attr]
 
 
-@pytest.mark.parametrize(
-    "change", [_step, _load, _data_swap, _data_replaced, _numpy, _new_parameter, _init, _nan]
-)
+@pytest.mark.parametrize("change", [_step, _load, _data_swap, _data_replaced, _numpy, _new_parameter, _init, _nan])
 def test_a_change_of_the_weights_is_noticed(change: Callable[[nn.Module], None]) -> None:
     warm = Warm(GroupConv2d(2, 3, 3, group="p4m", padding=1))
     change(warm.layer)

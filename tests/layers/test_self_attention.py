@@ -61,10 +61,13 @@ def published_order(layer, images, order):
             seen = [(cos * y + sin * x, cos * x - sin * y) for y in steps for x in steps]
             by_row = torch.stack([position_features(layer.embedding.rows, y) for y, _ in seen])
             by_column = torch.stack([position_features(layer.embedding.columns, x) for _, x in seen])
-            scores = content + (
-                torch.einsum("bhdgx,pd->bhgpx", query[:, :, :features], by_row)
-                + torch.einsum("bhdgx,pd->bhgpx", query[:, :, features : 2 * features], by_column)
-            )[:, :, :, None]
+            scores = (
+                content
+                + (
+                    torch.einsum("bhdgx,pd->bhgpx", query[:, :, :features], by_row)
+                    + torch.einsum("bhdgx,pd->bhgpx", query[:, :, features : 2 * features], by_column)
+                )[:, :, :, None]
+            )
             if not lifting:
                 shift = v if layer.relative_index == "published" else 0
                 index = [[(m + shift - g) % order for m in range(order)] for g in range(order)]
@@ -236,8 +239,7 @@ def test_crop_and_sum():
 def test_the_repair_costs_nothing():
     sizes = {"c_in": 2, "c_out": 2, "kernel": 3, "heads": 2, "head_channels": 5, "group": "p4"}
     costs = [
-        GroupSelfAttention2d(**sizes, relative_index=index).cost((2, 8, 5, 5))
-        for index in ("published", "equivariant")
+        GroupSelfAttention2d(**sizes, relative_index=index).cost((2, 8, 5, 5)) for index in ("published", "equivariant")
     ]
     assert costs[0] == costs[1]
 

@@ -131,11 +131,7 @@ def test_p4_sa_terms():
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize(
     ("name", "overrides"),
-    [
-        *((name, {}) for name in CARDS),
-        ("p4-sa", {"group": "C16"}),
-        ("p4-sa", {"relative_index": "equivariant"}),
-    ],
+    [*((name, {}) for name in CARDS), ("p4-sa", {"group": "C16"}), ("p4-sa", {"relative_index": "equivariant"})],
 )
 def test_closed_form_is_what_runs(name, overrides, batch):
     model, shape = built(name, **overrides), (batch, 1, 28, 28)
@@ -224,9 +220,7 @@ def test_p4_sa_at_default_initialisation_is_not_invariant_as_published():
 
 
 def test_order_16_is_exact_under_quarter_turns_when_repaired():
-    model = p4_sa(
-        group="C16", width=2, heads=1, head_channels=4, hidden=2, kernel=3, crops=(1,), pool_after=0
-    )
+    model = p4_sa(group="C16", width=2, heads=1, head_channels=4, hidden=2, kernel=3, crops=(1,), pool_after=0)
     model = randomise(model.double().eval(), seed=5)
     images = torch.randn(1, 1, 6, 6, dtype=torch.float64)
     assert max(equivariance_errors(model, images, as_group("p4"), "trivial", "invariant")) < 1e-11

@@ -46,9 +46,7 @@ FORMULA = count(("a", 5, {"convolution": 10}), ("b.c", 1, {"linear": 2, "batch_n
 
 def test_agreement_rolls_up_what_ran_inside_a_layer() -> None:
     measured = count(
-        ("a", 2, {"convolution": 4}),
-        ("a.inner", 3, {"convolution": 6}),
-        ("b.c", 1, {"linear": 2, "batch_norm": 3}),
+        ("a", 2, {"convolution": 4}), ("a.inner", 3, {"convolution": 6}), ("b.c", 1, {"linear": 2, "batch_norm": 3})
     )
     assert differences(FORMULA, measured) == []
 
@@ -78,15 +76,10 @@ def test_every_disagreement_names_layer_quantity_and_both_numbers(layers: list, 
 
 
 def test_errors_in_two_layers_do_not_cancel() -> None:
-    measured = count(
-        ("a", 5, {"convolution": 9}), ("b.c", 1, {"linear": 2, "batch_norm": 3, "convolution": 1})
-    )
+    measured = count(("a", 5, {"convolution": 9}), ("b.c", 1, {"linear": 2, "batch_norm": 3, "convolution": 1}))
     assert measured.macs == FORMULA.macs
     assert len(differences(FORMULA, measured)) == 2
 
 
 def test_a_tally_has_the_best_verdict_first() -> None:
-    assert list(tally(["unresolved", "reproduced", "unresolved"]).items()) == [
-        ("reproduced", 1),
-        ("unresolved", 2),
-    ]
+    assert list(tally(["unresolved", "reproduced", "unresolved"]).items()) == [("reproduced", 1), ("unresolved", 2)]

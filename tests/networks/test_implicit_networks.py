@@ -77,9 +77,7 @@ def test_taps_are_modules_whose_maps_the_pool_fits(card: Card, taps: int) -> Non
     for tap in model.taps:
         module = paths[tap]
         outputs: list[torch.Size] = []
-        with module.register_forward_hook(
-            lambda _, __, output, outputs=outputs: outputs.append(output.shape)
-        ):
+        with module.register_forward_hook(lambda _, __, output, outputs=outputs: outputs.append(output.shape)):
             model(torch.empty(card.input_shape(), device="meta"))
         ((_, channels, rows, columns),) = outputs
         assert rows == columns
@@ -100,9 +98,7 @@ def test_shared_out_channels_are_over_30_percent_fewer(shared: str, whole: str) 
     few, many = all_cards()[shared].arguments["width"], all_cards()[whole].arguments["width"]
     percent = Decimal(100 * (many - few)) / many
     assert percent > 30
-    assert any(
-        f"{few} instead of {many} are {percent:.1f}% fewer" in note for note in all_cards()[shared].notes
-    )
+    assert any(f"{few} instead of {many} are {percent:.1f}% fewer" in note for note in all_cards()[shared].notes)
 
 
 def test_map_sizes_of_basic_cnn() -> None:
@@ -133,9 +129,7 @@ def test_networks_run_forward_and_backward(name: str) -> None:
     scores = model(torch.randn(2, channels, size, size))
     scores.square().sum().backward()
     assert scores.shape == (2, 10 if name == "basic_cnn" else 100)
-    assert all(
-        parameter.grad is not None and parameter.grad.isfinite().all() for parameter in model.parameters()
-    )
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
 def test_channel_pool_takes_the_maximum_of_consecutive_channels() -> None:
@@ -154,10 +148,7 @@ def test_channel_pool_takes_the_maximum_of_consecutive_channels() -> None:
         ({"width": 8, "mode": "R6"}, r"mode \(='R6'\)"),
         ({"width": 8, "pool_sizes": (3,)}, r"pool size \(=3\) must divide its channels \(=8 of 8\)"),
         ({"width": 8, "pool_sizes": (4, 2)}, "one pool size"),
-        (
-            {"width": 8, "pool_sizes": (4, 2), "ratio": (2, 1)},
-            r"ratio's sum \(=3\) must divide the channels \(=8\)",
-        ),
+        ({"width": 8, "pool_sizes": (4, 2), "ratio": (2, 1)}, r"ratio's sum \(=3\) must divide the channels \(=8\)"),
         ({"width": 8, "ratio": (8, 2, 1)}, "each share needs one pool size"),
         ({"width": 8, "mode": "R8"}, r"pool size \(=8\) must divide its channels \(=12 of 12\)"),
         ({"width": 0}, r"width \(=0\) must be a positive integer"),

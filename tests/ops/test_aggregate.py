@@ -120,9 +120,7 @@ def test_float16_does_not_lose_small_terms():
     k = 65
     stencils = torch.ones(1, 1, 1, k * k, 65, 65, dtype=torch.float16)
     values = torch.ones(1, 1, 1, 1, 65, 65, dtype=torch.float16)
-    assert (
-        aggregate(stencils, values, k)[0, 0, 0, 0, 32, 32].item() == 4224.0
-    )  # 65² = 4225 to float16's 11 bits
+    assert aggregate(stencils, values, k)[0, 0, 0, 0, 32, 32].item() == 4224.0  # 65² = 4225 to float16's 11 bits
 
 
 def test_layouts_of_memory():
@@ -130,9 +128,7 @@ def test_layouts_of_memory():
     expected = aggregate(stencils, values, 3, 1, "reference")
     for order in ([5, 4, 3, 2, 1, 0], [0, 2, 3, 4, 5, 1]):
         back = [order.index(axis) for axis in range(6)]
-        strange = [
-            t.detach().permute(order).contiguous().permute(back).requires_grad_() for t in (stencils, values)
-        ]
+        strange = [t.detach().permute(order).contiguous().permute(back).requires_grad_() for t in (stencils, values)]
         assert not strange[1].is_contiguous()
         out = aggregate(*strange, 3)
         assert out.is_contiguous()
@@ -140,9 +136,7 @@ def test_layouts_of_memory():
         upstream = expected.detach().permute(order).contiguous().permute(back)
         gradients = torch.autograd.grad(out, strange, upstream)
         for left, right in zip(
-            gradients,
-            torch.autograd.grad(expected, (stencils, values), upstream, retain_graph=True),
-            strict=True,
+            gradients, torch.autograd.grad(expected, (stencils, values), upstream, retain_graph=True), strict=True
         ):
             assert_same(left, right)
     field = values.detach().reshape(3, 16, 6, 5).to(memory_format=torch.channels_last)
@@ -186,9 +180,7 @@ def test_only_what_is_needed_is_saved():
 )
 @pytest.mark.parametrize("implementation", ["auto", "reference"])
 def test_errors_name_the_values(change, message, implementation):
-    arguments = dict(
-        stencils=torch.zeros(2, 2, 2, 9, 4, 4), values=torch.zeros(2, 2, 2, 2, 4, 4), kernel=3, stride=1
-    )
+    arguments = dict(stencils=torch.zeros(2, 2, 2, 9, 4, 4), values=torch.zeros(2, 2, 2, 2, 4, 4), kernel=3, stride=1)
     with pytest.raises(SettingError, match=message):
         aggregate(**{**arguments, **change}, implementation=implementation)
 

@@ -62,9 +62,7 @@ def test_gradcheck_twice(k, stride):
     assert torch.autograd.gradgradcheck(function, inputs)
 
 
-@pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(torch.float16, 4e-3), (torch.bfloat16, 2e-2), (torch.float32, 1e-5)]
-)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 4e-3), (torch.bfloat16, 2e-2), (torch.float32, 1e-5)])
 def test_halves(dtype, tolerance):
     inputs = make(2, 2, 2, 2, 8, 3, 6, 6, 1, dtype)
     exact = generate_and_aggregate(*(t.detach().double() for t in inputs), 3, 1, "reference")
@@ -120,11 +118,7 @@ def test_stencils_of_the_whole_batch_are_never_made(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "shape", "message"),
     [
-        (
-            "hidden",
-            (2, 2, 3, 4, 5),
-            r"hidden \(2, 2, 3, 4, 5\) does not fit values .* expected \(2, 2, 3, 4, 4\)",
-        ),
+        ("hidden", (2, 2, 3, 4, 5), r"hidden \(2, 2, 3, 4, 5\) does not fit values .* expected \(2, 2, 3, 4, 4\)"),
         ("hidden", (2, 2, 3, 16), r"\(2, 2, 3, 16\)"),
         ("weight", (2, 9, 3), r"weight \(2, 9, 3\) does not fit .* kernel \(=3\).* expected \(2, 18, 3\)"),
         ("bias", (18,), r"bias \(18,\) does not fit .* expected \(2, 18\)"),

@@ -31,12 +31,8 @@ def stencils_and_values(dtype=torch.float32, B=2):
 
 
 CALLS = [
-    pytest.param(
-        lambda *t: aggregate(*t, K), stencils_and_values, torch.ops.e4profile.aggregate, id="aggregate"
-    ),
-    pytest.param(
-        lambda *t: generate_and_aggregate(*t, K), make, torch.ops.e4profile.generate_aggregate, id="generate"
-    ),
+    pytest.param(lambda *t: aggregate(*t, K), stencils_and_values, torch.ops.e4profile.aggregate, id="aggregate"),
+    pytest.param(lambda *t: generate_and_aggregate(*t, K), make, torch.ops.e4profile.generate_aggregate, id="generate"),
 ]
 each_call = pytest.mark.parametrize(("call", "inputs", "operator"), CALLS)
 
@@ -106,9 +102,7 @@ def test_meta_device_is_as_the_real_one(call, inputs, operator):
         here, there = call(*real), call(*meta)
         assert there.device.type == "meta"
         pairs = [(here, there)]
-        pairs += zip(
-            torch.autograd.grad(here.sum(), real), torch.autograd.grad(there.sum(), meta), strict=True
-        )
+        pairs += zip(torch.autograd.grad(here.sum(), real), torch.autograd.grad(there.sum(), meta), strict=True)
         for left, right in pairs:
             assert (left.shape, left.stride(), left.dtype) == (right.shape, right.stride(), right.dtype)
 
@@ -152,14 +146,8 @@ def test_flops_of_aggregate(device):
     macs = 2 * 2 * 3 * 4 * 36 * 9
     assert aggregation_macs(values.shape, K) == macs
     assert total_flops(lambda *t: aggregate(*t, K), (stencils, values), device) == (2 * macs, 4 * macs)
-    assert total_flops(lambda *t: aggregate(*t, K), (stencils.detach(), values), device) == (
-        2 * macs,
-        2 * macs,
-    )
-    assert total_flops(lambda *t: aggregate(*t, K), (stencils, values.detach()), device) == (
-        2 * macs,
-        2 * macs,
-    )
+    assert total_flops(lambda *t: aggregate(*t, K), (stencils.detach(), values), device) == (2 * macs, 2 * macs)
+    assert total_flops(lambda *t: aggregate(*t, K), (stencils, values.detach()), device) == (2 * macs, 2 * macs)
     assert aggregation_macs((1, 2, 3, 4, 5, 7), 5, 2) == 2 * 3 * 4 * 3 * 4 * 25
 
 

@@ -130,9 +130,7 @@ def test_gradients_take_one_launch(wanted, monkeypatch):
 
     launched = []
     launch = triton_kernels._launch_backward
-    monkeypatch.setattr(
-        triton_kernels, "_launch_backward", lambda *a: launched.append(a[2]) or launch(*a)
-    )
+    monkeypatch.setattr(triton_kernels, "_launch_backward", lambda *a: launched.append(a[2]) or launch(*a))
     inputs = random((1, 2, 2, 9, 5, 4), (1, 2, 2, 2, 5, 4))
     leaves = [inputs[i] for i in wanted]
     inputs = [t if i in wanted else t.detach() for i, t in enumerate(inputs)]
@@ -141,9 +139,7 @@ def test_gradients_take_one_launch(wanted, monkeypatch):
     for left, right in zip(torch.autograd.grad(fast, leaves), torch.autograd.grad(slow, leaves), strict=True):
         torch.testing.assert_close(left, right, rtol=1e-12, atol=1e-12 * right.abs().max().item())
     assert all(torch.equal(t, old) for t, old in zip(inputs, before, strict=True))
-    assert [[output is not None for output in outputs] for outputs in launched] == [
-        [i in wanted for i in range(2)]
-    ]
+    assert [[output is not None for output in outputs] for outputs in launched] == [[i in wanted for i in range(2)]]
 
 
 @runs_here

@@ -77,9 +77,7 @@ def sweep_record(macs: int = 100, reduction: int = 1, **counts: Any) -> Record:
     )  # fmt: skip
 
 
-def timing(
-    seconds: Sequence[float], name: str = "e4net", pass_: str = "forward", **environment: Any
-) -> TimeRecord:
+def timing(seconds: Sequence[float], name: str = "e4net", pass_: str = "forward", **environment: Any) -> TimeRecord:
     samples = Samples(tuple(seconds), 0, 0.1, 3, True, "noise target", "enough")
     where = {"torch": "2.13", "cpu": "one", **environment}
     return TimeRecord(
@@ -119,9 +117,7 @@ def test_a_count_on_one_side_only_is_not_equal(tmp_path: Path) -> None:
     before = records(tmp_path / "a.jsonl", sweep_record(), sweep_record(70, reduction=2))
     after = records(tmp_path / "b.jsonl", sweep_record(thop=7))
     found = compare_files(before, after)
-    verdicts = {
-        (one.key.model.partition("reduction=")[2][0], one.quantity): one.verdict for one in found.different
-    }
+    verdicts = {(one.key.model.partition("reduction=")[2][0], one.quantity): one.verdict for one in found.different}
     assert verdicts == {
         ("1", "thop"): "only after",
         ("2", "macs_measured"): "only before",
@@ -156,16 +152,13 @@ def test_records_with_a_byte_order_mark_are_all_read(tmp_path: Path) -> None:
 
 def test_layers_of_a_count_are_compared_by_path(tmp_path: Path) -> None:
     layers = [
-        {"agrees": True, "path": p, "layer": "Conv2d", "params": n, "dispatch": 10 * n}
-        for p, n in (("a", 1), ("b", 2))
+        {"agrees": True, "path": p, "layer": "Conv2d", "params": n, "dispatch": 10 * n} for p, n in (("a", 1), ("b", 2))
     ]
     before = rows(tmp_path / "a.json", *layers)
     after = rows(tmp_path / "b.json", layers[0], {**layers[1], "dispatch": 21})
     assert compare_files(before, before).holds
     different = compare_files(before, after).different
-    assert [(one.key, one.quantity, one.before, one.after) for one in different] == [
-        (Key("", "b"), "dispatch", 20, 21)
-    ]
+    assert [(one.key, one.quantity, one.before, one.after) for one in different] == [(Key("", "b"), "dispatch", 20, 21)]
 
 
 def test_a_sweep_table_is_compared_with_its_records(tmp_path: Path) -> None:
@@ -190,10 +183,7 @@ def test_baselines_are_compared_per_layer(tmp_path: Path) -> None:
         files.append(tmp_path / name)
         write_baseline(files[-1], Baseline("2.13.0", {"net": model}))
     different = compare_files(*files).different
-    assert [(one.key, one.quantity) for one in different] == [
-        (Key("net"), "macs"),
-        (Key("net", "conv"), "macs"),
-    ]
+    assert [(one.key, one.quantity) for one in different] == [(Key("net"), "macs"), (Key("net", "conv"), "macs")]
 
 
 def test_times_get_a_verdict_about_the_second_file(tmp_path: Path) -> None:

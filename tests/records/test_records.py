@@ -47,12 +47,8 @@ def test_records_come_back_exactly_and_in_order(tmp_path: Path) -> None:
     assert list(store.load()[0].arguments) == list(written[0].arguments)
 
 
-scalars = (
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
-)
-json_values = st.recursive(
-    scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8
-)
+scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+json_values = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8)
 
 
 @given(st.dictionaries(st.text(), scalars), st.dictionaries(st.text(), json_values), st.text())
@@ -160,9 +156,7 @@ def test_a_bad_line_in_the_middle_is_skipped_with_its_number_and_reason(
 @pytest.mark.parametrize(
     "counts", [{"a": (1, 2)}, {"a": float("nan")}, {"a": float("inf")}, {1: "a"}, {"a": {1}}, {"a": b"x"}]
 )
-def test_a_value_that_json_does_not_keep_is_refused_and_nothing_is_written(
-    tmp_path: Path, counts: Any
-) -> None:
+def test_a_value_that_json_does_not_keep_is_refused_and_nothing_is_written(tmp_path: Path, counts: Any) -> None:
     store = RecordStore(tmp_path / "records.jsonl")
     with pytest.raises(SettingError, match="'e4net'"):
         store.append(record(counts=counts))
@@ -172,11 +166,7 @@ def test_a_value_that_json_does_not_keep_is_refused_and_nothing_is_written(
 def test_a_path_that_cannot_be_written_is_named_with_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     (tmp_path / "folder").mkdir()
-    for path in (
-        tmp_path / "file" / "records.jsonl",
-        tmp_path / "file" / "sub" / "r.jsonl",
-        tmp_path / "folder",
-    ):
+    for path in (tmp_path / "file" / "records.jsonl", tmp_path / "file" / "sub" / "r.jsonl", tmp_path / "folder"):
         store = RecordStore(path)
         for attempt in (store.check_writable, lambda store=store: store.append(record())):
             with pytest.raises(SettingError, match="choose another folder with --out") as error:
@@ -222,9 +212,7 @@ def test_one_line_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert writes == [record().to_line().encode() + b"\n"]
 
 
-def test_without_locks_another_writers_line_is_never_cut(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_locks_another_writers_line_is_never_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records_module, "fcntl", None)
     store = RecordStore(tmp_path / "records.jsonl")
     store.path.write_bytes(b'{"schema"')

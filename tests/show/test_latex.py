@@ -48,9 +48,7 @@ def test_latex_is_this_text() -> None:
 
 
 def test_nothing_passes_unescaped() -> None:
-    assert escape(r"\input{a}$&#_%^~") == (
-        r"\textbackslash{}input\{a\}\$\&\#\_\%\textasciicircum{}\textasciitilde{}"
-    )
+    assert escape(r"\input{a}$&#_%^~") == (r"\textbackslash{}input\{a\}\$\&\#\_\%\textasciicircum{}\textasciitilde{}")
     assert escape("→ é 漢 ª") == r"$\to$ é \texttt{U+6F22} \texttt{U+00AA}"
 
 

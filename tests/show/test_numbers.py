@@ -9,20 +9,7 @@ from hypothesis import strategies as st
 
 from e4profile.show.numbers import Number, fixed, grouped, si
 
-POWERS = {
-    "": 0,
-    "k": 3,
-    "M": 6,
-    "G": 9,
-    "T": 12,
-    "P": 15,
-    "E": 18,
-    "Z": 21,
-    "Y": 24,
-    "m": -3,
-    "µ": -6,
-    "n": -9,
-}
+POWERS = {"": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18, "Z": 21, "Y": 24, "m": -3, "µ": -6, "n": -9}
 
 
 @pytest.mark.parametrize(
@@ -86,9 +73,7 @@ def test_grouping_loses_nothing(value: int) -> None:
     assert int(grouped(value).replace(",", "")) == value
 
 
-@given(
-    st.one_of(st.integers(-(10**26), 10**26), st.fractions(min_value=Fraction(1, 10**8), max_value=10**26))
-)
+@given(st.one_of(st.integers(-(10**26), 10**26), st.fractions(min_value=Fraction(1, 10**8), max_value=10**26)))
 def test_si_is_within_half_of_its_fourth_digit(value: int | Fraction) -> None:
     digits, _, prefix = si(value).partition(" ")
     read = Fraction(digits.replace(",", "")) * Fraction(10) ** POWERS[prefix]

@@ -204,10 +204,7 @@ def test_a_counter_that_gave_nothing_or_zero_is_not_mistaken_for_the_other():
 
 @pytest.mark.parametrize("function", FIGURES.values(), ids=FIGURES)
 def test_every_figure_names_its_convention_and_nothing_overlaps_or_leaves_the_page(function):
-    rows = [
-        {**item, "model": str(item["model"]).replace("e4net", "a-long-name-e4r18-as-printed")}
-        for item in sweep()
-    ]
+    rows = [{**item, "model": str(item["model"]).replace("e4net", "a-long-name-e4r18-as-printed")} for item in sweep()]
     plot = draw(function, [*rows, {**rows[14], "width": 32, "terms": {"gate of the attended values": 9}}])
     assert any(text.startswith("macs: multiply-accumulates") for text in texts(plot.figure))
     figure = plot.figure

@@ -111,16 +111,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(tmp_path, m
         ([], set(FIGURES)),
         ([row(5, None, None)], set(FIGURES)),
     ],
-    ids=[
-        "one row",
-        "one E4",
-        "one axis",
-        "no counters",
-        "nothing ran",
-        "no terms",
-        "no row",
-        "baseline only",
-    ],
+    ids=["one row", "one E4", "one axis", "no counters", "nothing ran", "no terms", "no row", "baseline only"],
 )
 def test_what_the_rows_cannot_fill_is_left_out(tmp_path, rows, missing):
     assert {path.stem for path in plot_sweep(rows, tmp_path)} == set(FIGURES) - missing

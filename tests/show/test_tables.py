@@ -118,21 +118,8 @@ def test_unknown_format_and_units_name_the_nearest() -> None:
 @pytest.mark.parametrize(
     ("kind", "value"),
     [
-        *(
-            ("integer", 1.0),
-            ("integer", True),
-            ("integer", "3"),
-            ("bytes", 2.5),
-            ("ratio", "x"),
-            ("ratio", True),
-        ),
-        *(
-            ("boolean", 1),
-            ("text", 3),
-            ("verdict", False),
-            ("seconds", float("nan")),
-            ("percent", Decimal("inf")),
-        ),
+        *(("integer", 1.0), ("integer", True), ("integer", "3"), ("bytes", 2.5), ("ratio", "x"), ("ratio", True)),
+        *(("boolean", 1), ("text", 3), ("verdict", False), ("seconds", float("nan")), ("percent", Decimal("inf"))),
     ],
 )
 def test_a_value_of_the_wrong_kind_is_refused(kind: str, value: object) -> None:

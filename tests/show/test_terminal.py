@@ -77,13 +77,7 @@ def test_golden_in_si_units() -> None:
 
 
 def test_the_environment_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {
-        "COLUMNS": "40",
-        "NO_COLOR": "1",
-        "FORCE_COLOR": "1",
-        "TERM": "dumb",
-        "LINES": "9",
-    }.items():
+    for name, value in {"COLUMNS": "40", "NO_COLOR": "1", "FORCE_COLOR": "1", "TERM": "dumb", "LINES": "9"}.items():
         monkeypatch.setenv(name, value)
     assert render(sweep_table(), "table", width=80) == AT_80
     assert "\x1b[32m" in render(sweep_table(), "table", width=80, color=True)
@@ -121,21 +115,11 @@ def test_the_least_important_columns_go_first_and_deciding_ones_never() -> None:
         hidden = set(match[1].split(", ")) if match else set()
         assert "agrees" not in hidden
         if hidden:
-            visible = [
-                c for c in columns if c.key not in hidden and c.key not in {"group", "width", "agrees"}
-            ]
+            visible = [c for c in columns if c.key not in hidden and c.key not in {"group", "width", "agrees"}]
             assert max(c.priority for c in columns if c.key in hidden) <= min(c.priority for c in visible)
         assert gone <= hidden
         gone = hidden
-    assert gone == {c.key for c in columns} - {
-        "agrees",
-        "model",
-        "group",
-        "width",
-        "kernel",
-        "reduction",
-        "slices",
-    }
+    assert gone == {c.key for c in columns} - {"agrees", "model", "group", "width", "kernel", "reduction", "slices"}
 
 
 def test_colours_mark_verdicts_and_only_when_asked() -> None:
@@ -147,16 +131,12 @@ def test_colours_mark_verdicts_and_only_when_asked() -> None:
     # Every cell is padded to the widest, inside its colour.
     for value, code in zip(values, ("32", "1;31", "33"), strict=True):
         assert f"\x1b[{code}m{value:22}" in coloured
-    assert [
-        line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", coloured).splitlines()
-    ] == plain.splitlines()
+    assert [line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", coloured).splitlines()] == plain.splitlines()
 
 
 def test_text_cannot_break_out_of_its_cell() -> None:
     table = Table(
-        "a\ttitle\x1b[31m",
-        (Column("a", "head\ner", "text"),),
-        ({"a": "x\x1b[2Jy\nz [bold]b[/bold] :smile:"},),
+        "a\ttitle\x1b[31m", (Column("a", "head\ner", "text"),), ({"a": "x\x1b[2Jy\nz [bold]b[/bold] :smile:"},)
     )
     text = render(table, "table", width=80)
     assert "x [2Jy z [bold]b[/bold] :smile:" in text
@@ -213,16 +193,13 @@ def test_a_width_that_nothing_fits_is_refused() -> None:
 
 def test_constant_columns_stay_when_they_are_all_there_is() -> None:
     column = Column("name", "a rather long header of a column", "text")
-    text = render(
-        Table("", (column, replace(column, key="b")), ({"name": "x", "b": "y"},) * 2), "table", width=50
-    )
+    text = render(Table("", (column, replace(column, key="b")), ({"name": "x", "b": "y"},) * 2), "table", width=50)
     assert text.endswith("\nx\nx\n")
     assert text.startswith("Every row: a rather long header of a column y\n")
 
 
 words = st.one_of(
-    st.text(st.characters(codec="utf-8"), max_size=60),
-    st.text(st.sampled_from("ab -漢字\u200b\u0301…"), max_size=90),
+    st.text(st.characters(codec="utf-8"), max_size=60), st.text(st.sampled_from("ab -漢字\u200b\u0301…"), max_size=90)
 )
 kinds: st.SearchStrategy[Any] = st.sampled_from(
     ["text", "integer", "ratio", "percent", "verdict", "boolean", "bytes", "seconds"]

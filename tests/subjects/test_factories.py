@@ -118,12 +118,7 @@ def test_a_factory_is_counted(run: Run, source: str, arguments: list[str], class
 @pytest.mark.parametrize("name", ["small", "segment"])
 def test_every_command_takes_a_factory(run: Run, name: str) -> None:
     target = ("library_of_nets.py:create_model", "--arg", f"model_name={name}", "--arg", "num_classes=3", *INPUT)
-    for command in (
-        ["count"],
-        ["check"],
-        ["memory"],
-        ["time", "--min-run-time-s", "0.01", "--max-run-time-s", "0.05"],
-    ):
+    for command in (["count"], ["check"], ["memory"], ["time", "--min-run-time-s", "0.01", "--max-run-time-s", "0.05"]):
         code, out = run(*command, *target)
         assert (command[0], code) == (command[0], 0)
         assert out

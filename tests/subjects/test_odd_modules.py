@@ -17,7 +17,7 @@ from e4profile.subjects.subject import resolve
 from e4profile.subjects.user_code import check_module
 from e4profile.witnesses.counts.dispatch import count_dispatch
 
-ODD = '''
+ODD = """
 import torch
 from torch import nn
 
@@ -69,7 +69,7 @@ def script():
 
 def dense():
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 2))
-'''
+"""
 
 
 @pytest.fixture

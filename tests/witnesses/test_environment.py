@@ -72,9 +72,7 @@ def test_it_names_no_host_user_or_path(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_preloaded_allocator_is_told_by_name() -> None:
-    found = module._allocator(
-        {"LD_PRELOAD": "/home/someone/lib/libjemalloc.so.2:/x/other.so", "PATH": "/bin"}
-    )
+    found = module._allocator({"LD_PRELOAD": "/home/someone/lib/libjemalloc.so.2:/x/other.so", "PATH": "/bin"})
     assert found == {"preloaded": "jemalloc"}
 
 
@@ -88,10 +86,7 @@ def test_differences_that_matter_are_named() -> None:
 @pytest.mark.parametrize(
     ("text", "driver"),
     [
-        (
-            "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15 UTC 2023\n",
-            "535.104.05",
-        ),
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15 UTC 2023\n", "535.104.05"),
         (
             "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.86.15  Release Build  (a@b)  Thu\n"
             "GCC version:  gcc version 13.3.0\n",

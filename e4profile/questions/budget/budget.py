@@ -95,9 +95,7 @@ def recipe_of(name: str, training: Mapping[str, Any], overrides: Mapping[str, An
     missing = [key for key in ("epochs", "batch_size", "training_images") if key not in values]
     if missing:
         example = f"--recipe {','.join(f'{key}={_EXAMPLES[key]}' for key in missing)}"
-        raise SettingError(
-            f"the training recipe of {name} lacks {', '.join(missing)}; give it, for example {example}"
-        )
+        raise SettingError(f"the training recipe of {name} lacks {', '.join(missing)}; give it, for example {example}")
     optimiser = str(values.get("optimiser", "sgd"))
     if optimiser == "sgd" and values.get("momentum"):
         optimiser = "momentum"
@@ -142,9 +140,7 @@ def training_macs(model: nn.Module, image_shape: tuple[int, ...], recipe: Recipe
     return TrainingMacs(recipe.epochs * forward, recipe.epochs * backward)
 
 
-def counted_training_macs(
-    model: nn.Module, inputs: ModelInputs, recipe: Recipe, loss: Loss = "auto"
-) -> TrainingMacs:
+def counted_training_macs(model: nn.Module, inputs: ModelInputs, recipe: Recipe, loss: Loss = "auto") -> TrainingMacs:
     """MACs of the whole training from what runs on the meta device, for a network without a closed form.
 
     Raises:
@@ -330,9 +326,7 @@ def _measured_step(
     events = CudaEvents(where)
     with (
         fixed_threads(threads),
-        prepared(
-            model, inputs, pass_="step", mode="train", device=device, dtype=dtype, batch_size=batch_size
-        ) as taken,
+        prepared(model, inputs, pass_="step", mode="train", device=device, dtype=dtype, batch_size=batch_size) as taken,
     ):
         taken.work.call(taken.work.prepare())
         energy_j = energy_per_call_j(taken.work, events.nvml.energy_j, events.synchronize)

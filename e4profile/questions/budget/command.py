@@ -43,13 +43,9 @@ def budget(
     ] = None,
     device: Annotated[
         str | None,
-        typer.Option(
-            "--device", help="Measure a step on cpu or cuda; without it none runs.", metavar="DEVICE"
-        ),
+        typer.Option("--device", help="Measure a step on cpu or cuda; without it none runs.", metavar="DEVICE"),
     ] = None,
-    dtype: Annotated[
-        str, typer.Option("--dtype", help="float32, bfloat16, ...", metavar="DTYPE")
-    ] = "float32",
+    dtype: Annotated[str, typer.Option("--dtype", help="float32, bfloat16, ...", metavar="DTYPE")] = "float32",
     threads: Annotated[int, typer.Option("--threads", help="Intra-operator threads.", metavar="N")] = 1,
     max_run_time_s: Annotated[
         float, typer.Option("--max-run-time-s", help="Sample each step at most this long.", metavar="SECONDS")
@@ -185,13 +181,8 @@ def _notes(found: list[Budget], measured: bool) -> list[str]:
         "Predicted memory is the most a step holds, with parameters and optimiser state, without workspaces.",
     ]
     if not measured:
-        return [
-            *notes,
-            "Nothing ran: --device cpu or cuda measures a step and gives hours, peak memory and energy.",
-        ]
-    notes.append(
-        f"A measured step is: {PASS_MEANINGS['step']}. The last batch of an epoch counts as a full one."
-    )
+        return [*notes, "Nothing ran: --device cpu or cuda measures a step and gives hours, peak memory and energy."]
+    notes.append(f"A measured step is: {PASS_MEANINGS['step']}. The last batch of an epoch counts as a full one.")
     steps = [one.step for one in found if one.step is not None]
     how = (
         "by the CUDA caching allocator, workspaces included"

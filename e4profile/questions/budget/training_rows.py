@@ -29,9 +29,7 @@ def training_rows(cards: Sequence[Card]) -> list[dict[str, Any]]:
     rows = []
     for card in cards:
         if card.network not in NETWORKS:
-            raise SettingError(
-                f"{card.name} is no implicitly equivariant network, as {default_models()[0]} is one"
-            )
+            raise SettingError(f"{card.name} is no implicitly equivariant network, as {default_models()[0]} is one")
         found = comparison_row(card)
         for equivariance, prefix in (("implicit", ""), ("explicit", "gcnn_")):
             rows.append(

@@ -138,12 +138,7 @@ def _judged(measured: Measurement, label: str) -> CheckResult:
         for name, times in measured.dispatch.uncounted.items()
     ]
     return CheckResult(
-        label,
-        measured.dispatch.params,
-        measured.dispatch.macs,
-        len(measured.closed.layers),
-        0,
-        tuple(problems),
+        label, measured.dispatch.params, measured.dispatch.macs, len(measured.closed.layers), 0, tuple(problems)
     )
 
 

@@ -7,29 +7,17 @@ from typing import Annotated
 
 import typer
 
-from e4profile.questions.options import (
-    MODEL,
-    MODEL_HELP,
-    Arguments,
-    Format,
-    Inputs,
-    Units,
-    check_format,
-    overrides,
-)
+from e4profile.questions.options import MODEL, MODEL_HELP, Arguments, Format, Inputs, Units, check_format, overrides
 from e4profile.questions.output import Progress, emit, note
 
 
 def check(
     model: Annotated[
-        list[str] | None,
-        typer.Argument(help=f"All cards without names. {MODEL_HELP}", metavar=f"[{MODEL}]..."),
+        list[str] | None, typer.Argument(help=f"All cards without names. {MODEL_HELP}", metavar=f"[{MODEL}]...")
     ] = None,
     inputs: Inputs = None,
     arguments: Arguments = None,
-    random_settings: Annotated[
-        int, typer.Option("--random", help="Also check N random settings.", metavar="N")
-    ] = 0,
+    random_settings: Annotated[int, typer.Option("--random", help="Also check N random settings.", metavar="N")] = 0,
     seed: Annotated[int, typer.Option("--seed", help="Of the random settings.", metavar="S")] = 0,
     output_format: Format = "table",
     units: Units = "auto",

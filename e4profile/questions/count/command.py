@@ -38,14 +38,11 @@ def count(
     counter: Annotated[
         list[str] | None,
         typer.Option(
-            "--counter",
-            help="closed-form, dispatch, fvcore, thop. Repeatable; all by default.",
-            metavar="NAME",
+            "--counter", help="closed-form, dispatch, fvcore, thop. Repeatable; all by default.", metavar="NAME"
         ),
     ] = None,
     batch_size: Annotated[
-        int | None,
-        typer.Option("--batch-size", help="Images per forward pass; 1, or what --input says.", metavar="N"),
+        int | None, typer.Option("--batch-size", help="Images per forward pass; 1, or what --input says.", metavar="N")
     ] = None,
     convention_name: Convention = "macs",
     output_format: Format = "table",
@@ -151,9 +148,7 @@ def _several_networks(
         "fvcore": Column("fvcore", "fvcore", "integer", priority=60),
         "thop": Column("thop", "thop", "integer", priority=60),
     }
-    rows = [
-        cost_row(document, full_name(found)) for document, (found, _) in zip(documents, counted, strict=True)
-    ]
+    rows = [cost_row(document, full_name(found)) for document, (found, _) in zip(documents, counted, strict=True)]
     notes = [
         f"{found.name}: {text}"
         for found, measured in counted
@@ -183,18 +178,14 @@ def _convention_words(name: str, counters: tuple[str, ...]) -> str:
     return f"{name}: {convention(name).meaning}{reported}"
 
 
-def _notes(
-    found: Target, measured: Measurement, counters: tuple[str, ...], convention_name: str
-) -> tuple[str, ...]:
+def _notes(found: Target, measured: Measurement, counters: tuple[str, ...], convention_name: str) -> tuple[str, ...]:
     from e4profile.questions.count.rows import gap_notes, ledger_notes
 
     ledger = ledger_notes(measured) if "dispatch" in counters else ()
     return (*gap_notes(measured, convention_name), *ledger, *found.notes)
 
 
-def _document(
-    found: Target, measured: Measurement, counters: tuple[str, ...], convention_name: str
-) -> dict[str, Any]:
+def _document(found: Target, measured: Measurement, counters: tuple[str, ...], convention_name: str) -> dict[str, Any]:
     from e4profile.questions.count.rows import count_columns, count_rows
     from e4profile.records.count_document import count_document
 

@@ -20,9 +20,7 @@ def count_columns(counters: Sequence[str]) -> list[str]:
     return [*(["agrees"] if both else []), "path", "layer", "params", *(_COLUMN[name] for name in counters)]
 
 
-def count_rows(
-    measured: Measurement, counters: Sequence[str], convention_name: str = "macs"
-) -> list[dict[str, Any]]:
+def count_rows(measured: Measurement, counters: Sequence[str], convention_name: str = "macs") -> list[dict[str, Any]]:
     """One row per layer, in order of execution, with the keys of ``count_columns``.
 
     ``closed_form`` and ``dispatch`` hold the layer's cost under the convention; ``fvcore`` and ``thop`` what they

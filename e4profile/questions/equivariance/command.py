@@ -36,17 +36,14 @@ def equivariance(
     ] = None,
     dtype: Annotated[str, typer.Option("--dtype", help="float64 or float32.", metavar="DTYPE")] = "float64",
     train_steps: Annotated[
-        int,
-        typer.Option("--train-steps", help="Adam steps on random data; 0 leaves them out.", metavar="N"),
+        int, typer.Option("--train-steps", help="Adam steps on random data; 0 leaves them out.", metavar="N")
     ] = 1,
     field_in: Annotated[
         str, typer.Option("--field-in", help="Type of the inputs: trivial (images) or regular.", metavar="FIELD")
     ] = "trivial",
     field_out: Annotated[
         str | None,
-        typer.Option(
-            "--field-out", help="Type of the output: regular, trivial, invariant.", metavar="FIELD"
-        ),
+        typer.Option("--field-out", help="Type of the output: regular, trivial, invariant.", metavar="FIELD"),
     ] = None,
     elements: Annotated[
         bool, typer.Option("--elements", help="Layers by element too, as JSON and CSV always have them.")

@@ -12,9 +12,7 @@ from e4profile.networks.cards import find_card
 from e4profile.questions.formula.formulas import follows
 
 
-def card_values(
-    layer: type[EquivariantLayer], card_name: str, given: Mapping[str, Any]
-) -> tuple[dict[str, Any], str]:
+def card_values(layer: type[EquivariantLayer], card_name: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     """The values by the name of a symbol at the first such layer of a card, for one image, and where that is.
 
     Args:

@@ -38,8 +38,7 @@ def formula(
         bool, typer.Option("--memory", help="Also what is kept for backward; json has it always.")
     ] = False,
     peak: Annotated[
-        bool,
-        typer.Option("--peak", help="Instead the storages of a training step: what each step makes and frees."),
+        bool, typer.Option("--peak", help="Instead the storages of a training step: what each step makes and frees.")
     ] = False,
     output_format: Annotated[
         str, typer.Option("--format", "-f", help="text, latex or json.", metavar="FORMAT")

@@ -13,15 +13,7 @@ from e4profile.errors import SettingError, UnknownNameError
 from e4profile.layers import LAYERS, EquivariantLayer
 from e4profile.layers.saved import COMPUTE
 from e4profile.layers.terms import Terms, evaluate
-from e4profile.show.notation import (
-    WIDTH,
-    is_indicator,
-    reading_order,
-    summands,
-    wrapped,
-    written,
-    written_sum,
-)
+from e4profile.show.notation import WIDTH, is_indicator, reading_order, summands, wrapped, written, written_sum
 from e4profile.symbols import MEANING
 
 PAPER = "paper's formula"

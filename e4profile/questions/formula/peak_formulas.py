@@ -43,11 +43,7 @@ def peak_symbols(layer: type[EquivariantLayer]) -> list[sp.Symbol]:
 
 
 def peak_text(
-    layer: type[EquivariantLayer],
-    values: Values | None = None,
-    assumed: Sequence[sp.Symbol] = (),
-    *,
-    origin: str = "",
+    layer: type[EquivariantLayer], values: Values | None = None, assumed: Sequence[sp.Symbol] = (), *, origin: str = ""
 ) -> str:
     """The timeline as plain text of at most 80 columns: per step what it makes (+) and what is free after it (-).
 

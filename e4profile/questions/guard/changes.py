@@ -75,9 +75,7 @@ def _same_class(old: LayerCosts, new: LayerCosts, quantity: str) -> str:
 
 def _without_counterpart(word: str, path: str, here: ModelCosts, there: ModelCosts) -> str:
     """``new`` or ``gone``, or a renaming where one layer alone on the other side has the very same costs."""
-    equal = [
-        name for name, one in there.layers.items() if name not in here.layers and one == here.layers[path]
-    ]
+    equal = [name for name, one in there.layers.items() if name not in here.layers and one == here.layers[path]]
     return f"{word}: equal to {equal[0]}, a renamed layer" if len(equal) == 1 else word
 
 

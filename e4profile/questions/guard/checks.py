@@ -100,9 +100,7 @@ def check_budgets(
         actual = after.costs[quantity]
         check = Check(name, f"{quantity}_max", limit, actual)
         if actual > limit:
-            grown = (
-                [c for c in layer_changes(before, after, quantity) if c.after > c.before] if before else []
-            )
+            grown = [c for c in layer_changes(before, after, quantity) if c.after > c.before] if before else []
             largest = "; ".join(largest_layers(after, quantity))
             message = (
                 f"{UNITS[quantity]}: expected at most {limit:,} (budget), actual {actual:,} "
@@ -130,9 +128,7 @@ def _closed_form(name: str, loaded: Loaded) -> Check:
     reasons += unknown_operators(measured.dispatch)
     shown = "; ".join(reasons[:5]) + (f"; and {len(reasons) - 5} more" if len(reasons) > 5 else "")
     said = "none" if expected is None else f"{expected:,} MACs"
-    message = (
-        f"closed form: expected what runs, {measured.dispatch.macs:,} MACs, actual {said}; layers: {shown}"
-    )
+    message = f"closed form: expected what runs, {measured.dispatch.macs:,} MACs, actual {said}; layers: {shown}"
     return replace(check, status="deviation", message=message)
 
 

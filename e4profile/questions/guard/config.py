@@ -235,9 +235,7 @@ class _Reader:
             value = [f"{key}={shape}" for key, shape in value.items()]
         given = [value] if isinstance(value, str) else value
         if not isinstance(given, list) or not all(isinstance(one, str) and one for one in given):
-            raise SettingError(
-                f"{self.file}: {where}: {value!r} must be a text such as '1x3x32x32', or several"
-            )
+            raise SettingError(f"{self.file}: {where}: {value!r} must be a text such as '1x3x32x32', or several")
         return tuple(given)
 
     def _text(self, table: Mapping[str, Any], key: str, where: str) -> str | None:

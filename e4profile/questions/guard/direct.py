@@ -17,11 +17,7 @@ from e4profile.records.baseline import ModelCosts
 
 
 def check_directly(
-    model: nn.Module | str,
-    input: Any,
-    folder: Path,
-    arguments: Mapping[str, Any],
-    budgets: Mapping[str, Any],
+    model: nn.Module | str, input: Any, folder: Path, arguments: Mapping[str, Any], budgets: Mapping[str, Any]
 ) -> tuple[ModelCosts, list[str]]:
     """Count a network and hold it to its budgets.
 

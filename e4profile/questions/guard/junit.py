@@ -57,15 +57,12 @@ def write_report(file: Path, text: str) -> None:
 
 def _suite(**counts: int) -> ET.Element:
     return ET.Element(
-        "testsuite",
-        {"name": _SUITE, **{key: str(n) for key, n in counts.items()}, "skipped": "0", "time": "0"},
+        "testsuite", {"name": _SUITE, **{key: str(n) for key, n in counts.items()}, "skipped": "0", "time": "0"}
     )
 
 
 def _text(suite: ET.Element) -> str:
-    root = ET.Element(
-        "testsuites", {key: suite.attrib[key] for key in ("name", "tests", "failures", "errors")}
-    )
+    root = ET.Element("testsuites", {key: suite.attrib[key] for key in ("name", "tests", "failures", "errors")})
     root.append(suite)
     ET.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"

@@ -79,14 +79,7 @@ def load(entry: GuardedModel, folder: Path, given: Any = None) -> Loaded:
         model, example = target.build(), target.example()
     arguments = {name: value for name, value in target.arguments.items() if value is not None}
     return Loaded(
-        target.name,
-        model,
-        example,
-        measured,
-        arguments,
-        _words(entry, example),
-        target.running,
-        tuple(target.notes),
+        target.name, model, example, measured, arguments, _words(entry, example), target.running, tuple(target.notes)
     )
 
 

@@ -22,9 +22,7 @@ Checker = Callable[..., "ModelCosts"]
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declare the marker, for projects that refuse unknown ones."""
-    config.addinivalue_line(
-        "markers", f"{MARKER}: holds a network to its cost (set by e4profile_check itself)"
-    )
+    config.addinivalue_line("markers", f"{MARKER}: holds a network to its cost (set by e4profile_check itself)")
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -45,11 +43,7 @@ def e4profile_check(request: pytest.FixtureRequest) -> Checker:
     """
 
     def check(
-        model: nn.Module | str,
-        input: Any = None,
-        *,
-        arguments: Mapping[str, Any] | None = None,
-        **budgets: Any,
+        model: nn.Module | str, input: Any = None, *, arguments: Mapping[str, Any] | None = None, **budgets: Any
     ) -> ModelCosts:
         __tracebackhide__ = True
         from e4profile.questions.guard.direct import check_directly

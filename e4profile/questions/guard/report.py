@@ -95,13 +95,7 @@ def _totals(model: ModelResult) -> Table:
             change = None if old is None or new is None else new - old
             percent = 100 * change / old if change is not None and old else None
             rows.append(
-                {
-                    "quantity": UNITS[quantity],
-                    "before": old,
-                    "after": new,
-                    "change": change,
-                    "percent": percent,
-                }
+                {"quantity": UNITS[quantity], "before": old, "after": new, "change": change, "percent": percent}
             )
     return Table(
         title=model.name,

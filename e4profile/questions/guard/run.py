@@ -113,9 +113,7 @@ class Guard:
             write_baseline(self.config.baseline, Baseline(torch_version(), models))
             self._notes.append(f"wrote {len(models)} networks to {self.config.baseline}")
         elif committed is not None:
-            self._found += [
-                self._stale(name, committed) for name in committed.models if name not in self._names
-            ]
+            self._found += [self._stale(name, committed) for name in committed.models if name not in self._names]
 
     @property
     def result(self) -> GuardResult:

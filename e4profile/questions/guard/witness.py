@@ -20,9 +20,7 @@ def model_costs(entry: GuardedModel, loaded: Loaded, *, saved_bytes: bool = Fals
     """
     counted = loaded.measured.dispatch
     costs = {"params": counted.params, "macs": counted.macs}
-    layers = {
-        one.path: (one.layer, {"params": one.params, "macs": one.total("macs")}) for one in counted.layers
-    }
+    layers = {one.path: (one.layer, {"params": one.params, "macs": one.total("macs")}) for one in counted.layers}
     if saved_bytes:
         from e4profile.subjects.batches import BatchedInputs
         from e4profile.witnesses.memory import saved_for_backward

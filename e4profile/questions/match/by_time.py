@@ -250,9 +250,7 @@ def _ambiguous(found: Match) -> list[str]:
 
 
 def _noise(names: Sequence[str], samples: Sequence[Samples]) -> list[str]:
-    return [
-        f"{name}: {reason}" for name, one in zip(names, samples, strict=False) for reason in one.noise_reasons
-    ]
+    return [f"{name}: {reason}" for name, one in zip(names, samples, strict=False) for reason in one.noise_reasons]
 
 
 def _noisy(noise: Sequence[str], networks: int) -> list[str]:

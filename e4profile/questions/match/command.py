@@ -42,12 +42,8 @@ def match(
             "--to", help="Another network, of your own too, or a number: 25k, 3G, 12ms, 2GiB.", metavar="MODEL|N"
         ),
     ] = None,
-    params: Annotated[
-        str | None, typer.Option("--params", help="The same as --by params --to N.", metavar="N")
-    ] = None,
-    macs: Annotated[
-        str | None, typer.Option("--macs", help="The same as --by macs --to N.", metavar="N")
-    ] = None,
+    params: Annotated[str | None, typer.Option("--params", help="The same as --by params --to N.", metavar="N")] = None,
+    macs: Annotated[str | None, typer.Option("--macs", help="The same as --by macs --to N.", metavar="N")] = None,
     by: Annotated[
         str | None, typer.Option("--by", help="params [default], macs, time or memory.", metavar="QUANTITY")
     ] = None,
@@ -150,9 +146,7 @@ def _goal(
 
     number = wanted(text, by, option)
     if number is None:
-        return one_subject(
-            text, None, inputs, arguments, batch_size, inputs_of_own=inputs_of_own, option="--to-arg"
-        )
+        return one_subject(text, None, inputs, arguments, batch_size, inputs_of_own=inputs_of_own, option="--to-arg")
     if arguments:
         raise SettingError(f"--to-arg ({', '.join(arguments)}) is for a network, but {option} is the number {text}")
     return number
@@ -209,10 +203,7 @@ def match_table(found: Match, meaning: str) -> Table:
 
     kind: Any = {"time": "seconds", "memory": "bytes"}.get(found.by, "integer")
     timed = found.by == "time"
-    between = (
-        Column("low", "95% from", kind, priority=70),
-        Column("high", "95% to", kind, priority=70),
-    )
+    between = (Column("low", "95% from", kind, priority=70), Column("high", "95% to", kind, priority=70))
     columns = (
         Column("place", "", "text", priority=100),
         *(Column(name, name.replace("_", " "), "text", priority=95) for name in found.nearest.setting),

@@ -39,9 +39,7 @@ def memory(
     dtype: Annotated[
         str, typer.Option("--dtype", help="float32, float64, bfloat16 or float16.", metavar="DTYPE")
     ] = "float32",
-    optimiser: Annotated[
-        str, typer.Option("--optimiser", help="sgd, momentum or adam.", metavar="NAME")
-    ] = "sgd",
+    optimiser: Annotated[str, typer.Option("--optimiser", help="sgd, momentum or adam.", metavar="NAME")] = "sgd",
     loss: Loss = "auto",
     fits: Annotated[
         str | None, typer.Option("--fits", help="The largest batch in this much memory, e.g. 24GiB.", metavar="SIZE")

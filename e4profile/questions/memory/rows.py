@@ -182,9 +182,7 @@ def layer_rows(card: Target, batch_size: int | None, dtype_name: str) -> list[di
     ]
 
 
-def fits_row(
-    card: Target, budget_bytes: int, optimiser: str, dtype_name: str, loss: Loss
-) -> dict[str, Any]:
+def fits_row(card: Target, budget_bytes: int, optimiser: str, dtype_name: str, loss: Loss) -> dict[str, Any]:
     """The largest batch whose training step stays within a budget, and what one image more would need.
 
     The batch is 0 where not even one image fits.

@@ -23,9 +23,7 @@ def models(
     group: Annotated[
         str | None, typer.Option("--group", help="Only cards of a group, as they spell it, e.g. p4m.", metavar="GROUP")
     ] = None,
-    bibtex: Annotated[
-        bool, typer.Option("--bibtex", help="Instead the BibTeX of what the cards cite.")
-    ] = False,
+    bibtex: Annotated[bool, typer.Option("--bibtex", help="Instead the BibTeX of what the cards cite.")] = False,
     output_format: Format = "table",
     units: Units = "auto",
 ) -> None:

@@ -75,9 +75,7 @@ def _front(rows: Sequence[Mapping[str, Any]], series: str, cost: str) -> list[tu
     return sorted(_point(row, cost) for row in rows if row["series"] == series and row[f"on_{cost}_front"])
 
 
-def _panel(
-    axes: Axes, cost: str, rows: Sequence[Mapping[str, Any]], styles: Mapping[str, tuple[str, str]]
-) -> None:
+def _panel(axes: Axes, cost: str, rows: Sequence[Mapping[str, Any]], styles: Mapping[str, tuple[str, str]]) -> None:
     for one, (colour, marker) in styles.items():
         mine = [row for row in rows if row["series"] == one]
         front = _front(rows, one, cost)

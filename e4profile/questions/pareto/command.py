@@ -8,16 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from e4profile.questions.options import (
-    MODEL,
-    MODEL_HELP,
-    Arguments,
-    Format,
-    Inputs,
-    Units,
-    check_format,
-    names,
-)
+from e4profile.questions.options import MODEL, MODEL_HELP, Arguments, Format, Inputs, Units, check_format, names
 from e4profile.questions.output import Progress, emit, note
 from e4profile.questions.waiting import stop_interrupted
 
@@ -27,8 +18,7 @@ if TYPE_CHECKING:
 
 def pareto(
     models: Annotated[
-        list[str] | None,
-        typer.Argument(help=f"With --table every card of it. {MODEL_HELP}", metavar=f"[{MODEL}]..."),
+        list[str] | None, typer.Argument(help=f"With --table every card of it. {MODEL_HELP}", metavar=f"[{MODEL}]...")
     ] = None,
     inputs: Inputs = None,
     arguments: Arguments = None,
@@ -42,17 +32,14 @@ def pareto(
         ),
     ] = None,
     sweep: Annotated[
-        Path | None,
-        typer.Option("--sweep", help="Costs from a file of records instead.", metavar="RECORDS.jsonl"),
+        Path | None, typer.Option("--sweep", help="Costs from a file of records instead.", metavar="RECORDS.jsonl")
     ] = None,
     table: Annotated[
-        str | None,
-        typer.Option("--table", help="The published table whose errors are compared.", metavar="NAME"),
+        str | None, typer.Option("--table", help="The published table whose errors are compared.", metavar="NAME")
     ] = None,
     x: Annotated[str, typer.Option("--x", help="macs, params, time or memory.", metavar="COST")] = "macs",
     y: Annotated[
-        str,
-        typer.Option("--y", help="error, or one of several: cifar10, cifar100, acc5, ...", metavar="ERROR"),
+        str, typer.Option("--y", help="error, or one of several: cifar10, cifar100, acc5, ...", metavar="ERROR")
     ] = "error",
     batch_size: Annotated[
         int | None,
@@ -66,8 +53,7 @@ def pareto(
         typer.Option("--max-run-time-s", help="For time: sample each network at most this long.", metavar="SECONDS"),
     ] = 2.0,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", help="Draw the front (SVG, PNG, CSV) into a folder.", metavar="DIR"),
+        Path | None, typer.Option("--out", help="Draw the front (SVG, PNG, CSV) into a folder.", metavar="DIR")
     ] = None,
     output_format: Format = "table",
     units: Units = "auto",

@@ -106,13 +106,7 @@ def candidates(cards: Sequence[Card] = (), table: str | None = None, y: str = "e
         UnknownNameError: for a table without errors, or an error that it does not have.
     """
     chosen = cards or list(all_cards().values())
-    printed = [
-        (card, row, cell)
-        for card in chosen
-        for row in card.published
-        for cell in row.cells
-        if _is_error(cell)
-    ]
+    printed = [(card, row, cell) for card in chosen for row in card.published for cell in row.cells if _is_error(cell)]
     table = _table(cards, printed, table)
     within = [(card, row, cell) for card, row, cell in printed if row.table == table]
     quantity = _quantity(table, y, list(dict.fromkeys(cell.quantity for _, _, cell in within)))
@@ -145,8 +139,7 @@ def front(costed: Sequence[tuple[Candidate, int | float]]) -> list[Point]:
     ordered = sorted(costed, key=lambda item: (item[1], item[0].error))
     members = [item for item in ordered if not any(beats(other, item) for other in ordered)]
     return [
-        Point(item[0], item[1], tuple(member[0].label for member in members if beats(member, item)))
-        for item in ordered
+        Point(item[0], item[1], tuple(member[0].label for member in members if beats(member, item))) for item in ordered
     ]
 
 
@@ -216,9 +209,7 @@ def sweep_costs(
         if cost is not None:
             costs[_setting_key(record.card, record.arguments)] = cost
     if not costs:
-        raise SettingError(
-            f"--sweep: {path} holds no {x}; sweep records hold macs and params, time records time"
-        )
+        raise SettingError(f"--sweep: {path} holds no {x}; sweep records hold macs and params, time records time")
     found: list[tuple[Candidate, int | float]] = []
     for one in known:
         if not isinstance(one.card, Card):
@@ -252,9 +243,7 @@ def _recorded_times(records: Iterable[Record]) -> tuple[dict[str, int | float], 
         for one in timed
     }
     if len(passes) > 1:
-        raise SettingError(
-            f"--sweep: times of different passes are not compared ({'; '.join(sorted(passes))})"
-        )
+        raise SettingError(f"--sweep: times of different passes are not compared ({'; '.join(sorted(passes))})")
     return {_setting_key(one.name, one.arguments): one.median_s for one in timed}, [f"timed: {passes.pop()}"]
 
 
@@ -266,9 +255,7 @@ def _is_error(cell: Cell) -> bool:
     return cell.quantity.startswith(_ERROR) or cell.quantity in _ACCURACIES
 
 
-def _table(
-    cards: Sequence[Card], printed: Iterable[tuple[Card, PublishedRow, Cell]], table: str | None
-) -> str:
+def _table(cards: Sequence[Card], printed: Iterable[tuple[Card, PublishedRow, Cell]], table: str | None) -> str:
     by_card: dict[str, list[str]] = {card.name: [] for card in cards}
     known: list[str] = []
     for card, row, _ in printed:
@@ -293,15 +280,9 @@ def _table(
     if len(common) == 1:
         return common.pop()
     if common:
-        raise SettingError(
-            f"tables {', '.join(sorted(common))} have errors of these networks: choose with --table"
-        )
-    listed = "; ".join(
-        f"{name}: {', '.join(dict.fromkeys(tables)) or 'none'}" for name, tables in by_card.items()
-    )
-    raise SettingError(
-        f"these networks share no table, and errors of different data are not compared ({listed})"
-    )
+        raise SettingError(f"tables {', '.join(sorted(common))} have errors of these networks: choose with --table")
+    listed = "; ".join(f"{name}: {', '.join(dict.fromkeys(tables)) or 'none'}" for name, tables in by_card.items())
+    raise SettingError(f"these networks share no table, and errors of different data are not compared ({listed})")
 
 
 def _cards_with_errors(table: str) -> list[str]:

@@ -24,18 +24,8 @@ _FRONT_HALF_WIDTH = 0.6
 
 # where a label may stand: offset in points, horizontal and vertical alignment. A member of the front is named
 # below it, where nothing can lie; the others above. The first place that covers nothing is taken.
-_BELOW = (
-    (-3, -3, "right", "top"),
-    (-4, 0, "right", "center"),
-    (0, -5, "center", "top"),
-    (3, -3, "left", "top"),
-)
-_ABOVE = (
-    (4, 0, "left", "center"),
-    (3, 3, "left", "bottom"),
-    (0, 5, "center", "bottom"),
-    (-3, 3, "right", "bottom"),
-)
+_BELOW = ((-3, -3, "right", "top"), (-4, 0, "right", "center"), (0, -5, "center", "top"), (3, -3, "left", "top"))
+_ABOVE = ((4, 0, "left", "center"), (3, 3, "left", "bottom"), (0, 5, "center", "bottom"), (-3, 3, "right", "bottom"))
 
 
 def _places(on_front: bool) -> list[tuple[int, int, str, str]]:
@@ -67,23 +57,12 @@ def plot_pareto(
     errors = [float(row["published_error"] if "published_error" in row else row["given_error"]) for row in rows]
     members = [i for i, row in enumerate(rows) if row["on_front"]]
     axes.step(
-        [costs[i] for i in members],
-        [errors[i] for i in members],
-        where="post",
-        color=BLUE,
-        linewidth=0.8,
-        zorder=2,
+        [costs[i] for i in members], [errors[i] for i in members], where="post", color=BLUE, linewidth=0.8, zorder=2
     )
     for i, row in enumerate(rows):
         if row["spread"] is not None:
             axes.errorbar(
-                costs[i],
-                errors[i],
-                yerr=float(row["spread"]),
-                color=LIGHT_GREY,
-                linewidth=0.7,
-                capsize=1.5,
-                zorder=1,
+                costs[i], errors[i], yerr=float(row["spread"]), color=LIGHT_GREY, linewidth=0.7, capsize=1.5, zorder=1
             )
         axes.plot(costs[i], errors[i], zorder=4 if row["on_front"] else 3, **_marker(bool(row["on_front"])))
     if min(costs) > 0 and max(costs) / min(costs) >= _LOG_FROM:
@@ -99,9 +78,7 @@ def plot_pareto(
     ]
     if any(row["spread"] is not None for row in rows):
         handles.append(
-            Line2D(
-                [], [], color=LIGHT_GREY, marker="|", markersize=6, linestyle="none", label="published spread"
-            )
+            Line2D([], [], color=LIGHT_GREY, marker="|", markersize=6, linestyle="none", label="published spread")
         )
     finish(
         figure,
@@ -133,9 +110,7 @@ def _marker(on_front: bool) -> dict[str, Any]:
     }
 
 
-def _label(
-    figure: Figure, axes: Axes, rows: Sequence[Mapping[str, Any]], places: list[tuple[float, float]]
-) -> None:
+def _label(figure: Figure, axes: Axes, rows: Sequence[Mapping[str, Any]], places: list[tuple[float, float]]) -> None:
     """Name every point where the name covers least; the front first."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.transforms import Bbox

@@ -16,9 +16,7 @@ _LIST_WIDTH = 100
 
 
 def plot(
-    kind: Annotated[
-        str | None, typer.Argument(help="What to draw; --list shows every kind.", metavar="KIND")
-    ] = None,
+    kind: Annotated[str | None, typer.Argument(help="What to draw; --list shows every kind.", metavar="KIND")] = None,
     models: Annotated[
         list[str] | None,
         typer.Argument(help=f"The kind's own default without names. {MODEL_HELP}", metavar=f"[{MODEL}]..."),
@@ -32,8 +30,7 @@ def plot(
         typer.Option("--format", "-f", help="svg, png, csv; all by default. Repeatable.", metavar="FORMAT"),
     ] = None,
     records: Annotated[
-        Path | None,
-        typer.Option("--records", help="Records of timings, file or folder [reports].", metavar="PATH"),
+        Path | None, typer.Option("--records", help="Records of timings, file or folder [reports].", metavar="PATH")
     ] = None,
     list_kinds: Annotated[bool, typer.Option("--list", help="List the kinds and stop.")] = False,
 ) -> None:

@@ -42,16 +42,13 @@ def reconcile(
     params: Annotated[
         str | None, typer.Option("--params", help="Published parameters, e.g. 18.8K.", metavar="N")
     ] = None,
-    flops: Annotated[
-        str | None, typer.Option("--flops", help="Published FLOPs, e.g. 17M.", metavar="N")
-    ] = None,
+    flops: Annotated[str | None, typer.Option("--flops", help="Published FLOPs, e.g. 17M.", metavar="N")] = None,
     macs: Annotated[str | None, typer.Option("--macs", help="Published MACs.", metavar="N")] = None,
     published: Annotated[
         bool, typer.Option("--published", help="Every row of the card's published block at once.")
     ] = False,
     rows_of: Annotated[
-        str | None,
-        typer.Option("--rows-of", help="Every published row of another card instead.", metavar="NAME"),
+        str | None, typer.Option("--rows-of", help="Every published row of another card instead.", metavar="NAME")
     ] = None,
     table: Annotated[
         str | None, typer.Option("--table", help="Published rows of this table only.", metavar="NAME")
@@ -225,9 +222,7 @@ def _conclusion(found: Reconciliation) -> str:
     from e4profile.questions.reconcile.ranking import changes_text
 
     named = next((one for one in found.matches if one.rule.name not in (None, "macs")), None)
-    by_name = (
-        f"; a rule with a name among them: {named.rule.name}, with {changes_text(named.changes)}" if named else ""
-    )
+    by_name = f"; a rule with a name among them: {named.rule.name}, with {changes_text(named.changes)}" if named else ""
     if found.rows == 1 and found.chance_share > _WEAK:
         return (
             f"weak evidence: made-up figures match as well in {100 * found.chance_share:.0f}% of the draws; add "
@@ -252,7 +247,6 @@ def _unit_hint(found: Reconciliation) -> list[str]:
             if unit and text + unit not in said:
                 said.append(text + unit)
     return [f"a unit may be missing: did you mean {', '.join(said)}?"] if said else []
-
 
 
 def _space_notes(found: Reconciliation) -> list[str]:

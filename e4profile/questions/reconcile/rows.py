@@ -96,9 +96,7 @@ def published_rows(card: Card, rows_of: Card | None = None, table: str | None = 
     source = rows_of or card
     found = []
     for row in source.published:
-        figures = tuple(
-            Figure(cell.quantity, cell.value) for cell in row.cells if cell.quantity in QUANTITIES
-        )
+        figures = tuple(Figure(cell.quantity, cell.value) for cell in row.cells if cell.quantity in QUANTITIES)
         if figures and table in (None, row.table):
             label = f"table {row.table}, {row.row}"
             found.append(Row(label, card, figures, dict(row.arguments)))

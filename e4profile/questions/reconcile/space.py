@@ -86,14 +86,7 @@ AXES: Mapping[str, Callable[[Card], list[Any]]] = {
 ``stride_by`` is the resolution at which strided group convolutions are charged.
 """
 
-_OF_E4_LAYERS = {
-    "encoder_norm",
-    "squeeze_affine",
-    "concatenate",
-    "reduction",
-    "slices",
-    "channels_per_slice",
-}
+_OF_E4_LAYERS = {"encoder_norm", "squeeze_affine", "concatenate", "reduction", "slices", "channels_per_slice"}
 
 _SAME_AXIS = {"channels_per_slice": "slices"}
 
@@ -291,9 +284,7 @@ def rules(kinds: frozenset[str]) -> list[Rule]:
             for _, part in rest:
                 weights |= part
             weights = {
-                kind: weight * (factor if kind in _DOUBLED else 1)
-                for kind, weight in weights.items()
-                if kind in kinds
+                kind: weight * (factor if kind in _DOUBLED else 1) for kind, weight in weights.items() if kind in kinds
             }
             phrases = tuple(phrase for phrase, _ in rest if phrase is not None)
             found.append(Rule(weights, (*doubled, *norm_phrases, *phrases), _name(weights, kinds)))

@@ -11,14 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from e4profile.errors import SettingError
-from e4profile.questions.report.content import (
-    DRAWINGS,
-    PAGE,
-    TABLES,
-    VERSIONS,
-    installed_versions,
-    make_report,
-)
+from e4profile.questions.report.content import DRAWINGS, PAGE, TABLES, VERSIONS, installed_versions, make_report
 from e4profile.show.html.page import check_writable, replace_file
 
 _ENDINGS = {TABLES: (".md", ".csv", ".tex"), DRAWINGS: (".svg", ".png", ".csv")}

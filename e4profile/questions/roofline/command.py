@@ -33,9 +33,7 @@ def roofline(
     inputs: Inputs = None,
     arguments: Arguments = None,
     device: Annotated[str, typer.Option("--device", help="cpu or cuda.", metavar="DEVICE")] = "cpu",
-    dtype: Annotated[
-        str, typer.Option("--dtype", help="float32, bfloat16, ...", metavar="DTYPE")
-    ] = "float32",
+    dtype: Annotated[str, typer.Option("--dtype", help="float32, bfloat16, ...", metavar="DTYPE")] = "float32",
     batch_size: Annotated[
         int | None,
         typer.Option(
@@ -53,8 +51,7 @@ def roofline(
     ] = 10.0,
     refresh: Annotated[bool, typer.Option("--refresh", help="Measure the peaks anew.")] = False,
     plot: Annotated[
-        Path | None,
-        typer.Option("--plot", help="Write the figure (SVG, PNG, CSV) into a folder.", metavar="FOLDER"),
+        Path | None, typer.Option("--plot", help="Write the figure (SVG, PNG, CSV) into a folder.", metavar="FOLDER")
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Append a record per network to this file.", metavar="FILE")

@@ -158,9 +158,7 @@ def _expanded_elements(step: Step) -> int:
     return math.prod(step.module.filter_shape) if isinstance(step.module, FilterBankLayer) else 0
 
 
-def network_traffic(
-    model: nn.Module, input_shape: Shape, bytes_per_element: int
-) -> list[tuple[Step, LayerTraffic]]:
+def network_traffic(model: nn.Module, input_shape: Shape, bytes_per_element: int) -> list[tuple[Step, LayerTraffic]]:
     """Every layer that moves data, in order of execution; nothing runs.
 
     Raises:
@@ -315,8 +313,7 @@ def measure_roofline(
     for (_, position), call_s in zip(found.calls, seconds, strict=True):
         by_layer[position] += call_s
     layers = tuple(
-        LayerRoofline(traffic, measured_s, peaks)
-        for traffic, measured_s in zip(found.layers, by_layer, strict=True)
+        LayerRoofline(traffic, measured_s, peaks) for traffic, measured_s in zip(found.layers, by_layer, strict=True)
     )
     return Roofline(
         name or type(model).__name__, shape, peaks, layers, whole, found.witness, found.other_macs, found.notes

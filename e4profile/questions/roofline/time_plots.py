@@ -105,14 +105,11 @@ def roofline_plot(name: str, title: str, roof: Roof, points: Sequence[RoofPoint]
             markeredgecolor=colours[point.layer],
             zorder=3,
         )
-    axes.set(
-        xscale="log", yscale="log", xlabel="arithmetic intensity (MACs per byte)", ylabel="MACs per second"
-    )
+    axes.set(xscale="log", yscale="log", xlabel="arithmetic intensity (MACs per byte)", ylabel="MACs per second")
     axes.set_title(title, fontweight="bold")
     handles: list[Any] = [Line2D([], [], color=BLACK, label=roof.label)]
     handles += [
-        Line2D([], [], linestyle="none", marker="o", color=colour, label=layer)
-        for layer, colour in colours.items()
+        Line2D([], [], linestyle="none", marker="o", color=colour, label=layer) for layer, colour in colours.items()
     ]
     if len(markers) > 1:
         handles += [

@@ -51,8 +51,7 @@ def sweep(
         bool, typer.Option("--memory", help="With --vary: also the bytes of a training step at --batch-size.")
     ] = False,
     group: Annotated[
-        list[str] | None,
-        typer.Option("--group", help="p4, p4m, z2, C2, D1, D2. Repeatable.", metavar="GROUP"),
+        list[str] | None, typer.Option("--group", help="p4, p4m, z2, C2, D1, D2. Repeatable.", metavar="GROUP")
     ] = None,
     model: Annotated[
         list[str] | None, typer.Option("--model", help="A card's name. Repeatable.", metavar="NAME")
@@ -67,8 +66,7 @@ def sweep(
         str | None, typer.Option("-k", "--kernel", help="Odd kernel sizes, e.g. 3,5,7.", metavar="LIST")
     ] = None,
     width: Annotated[
-        str | None,
-        typer.Option("--width", help="Widths in fields; the card's own by default.", metavar="LIST"),
+        str | None, typer.Option("--width", help="Widths in fields; the card's own by default.", metavar="LIST")
     ] = None,
     output_format: Format = "table",
     units: Units = "auto",
@@ -85,9 +83,7 @@ def sweep(
     time: Annotated[
         bool, typer.Option("--time", help="Also time forward pass and training step of each setting.")
     ] = False,
-    batch_size: Annotated[
-        int, typer.Option("--batch-size", help="Images per timed pass.", metavar="N")
-    ] = 1,
+    batch_size: Annotated[int, typer.Option("--batch-size", help="Images per timed pass.", metavar="N")] = 1,
     device: Annotated[str, typer.Option("--device", help="cpu or cuda, for --time.", metavar="DEVICE")] = "cpu",
 ) -> None:
     """Sweep E4 settings over r, s, k, width and group, with the G-CNN of the same topology as baseline.

@@ -53,9 +53,7 @@ class Setting:
         names = ("group", "width", "kernel") if self.baseline else (
             "group", "width", "kernel", "reduction", "slices", "channels_per_slice"
         )  # fmt: skip
-        return f"{self.model} " + " ".join(
-            f"{n}={arguments[n]}" for n in names if arguments.get(n) is not None
-        )
+        return f"{self.model} " + " ".join(f"{n}={arguments[n]}" for n in names if arguments.get(n) is not None)
 
 
 @dataclass(frozen=True)
@@ -93,12 +91,7 @@ def make_plan(
             have, or when no combination is left.
         UnknownNameError: for an unknown group or model.
     """
-    for name, values in (
-        ("reduction", reductions),
-        ("slices", slices),
-        ("kernel", kernels),
-        ("width", widths),
-    ):
+    for name, values in (("reduction", reductions), ("slices", slices), ("kernel", kernels), ("width", widths)):
         if values is not None and not values:
             raise SettingError(f"{name}: give at least one value")
         for value in values or ():
@@ -110,9 +103,7 @@ def make_plan(
     for name in dict.fromkeys(models):
         card = find_card(name)
         for group in dict.fromkeys(as_group(g).alias for g in groups) if groups else (None,):
-            for setting in _grid(
-                card, group, reductions=reductions, slices=slices, kernels=kernels, widths=widths
-            ):
+            for setting in _grid(card, group, reductions=reductions, slices=slices, kernels=kernels, widths=widths):
                 reason = _impossible(setting)
                 if reason is None:
                     settings.append(setting)
@@ -148,9 +139,7 @@ def _grid(
             yield Setting(card.name, sized)
             continue
         yield Setting(f"{card.name}-gcnn", gcnn(sized), baseline=True)
-        for r, s in product(
-            dict.fromkeys(reductions or DEFAULT_REDUCTIONS), dict.fromkeys(slices or DEFAULT_SLICES)
-        ):
+        for r, s in product(dict.fromkeys(reductions or DEFAULT_REDUCTIONS), dict.fromkeys(slices or DEFAULT_SLICES)):
             yield Setting(card.name, sized.with_arguments({"reduction": r, "slices": s}))
 
 

@@ -113,9 +113,7 @@ def _measured_key(*, agrees: bool) -> Any:
     from matplotlib.lines import Line2D
 
     if agrees:
-        return Line2D(
-            [], [], color="black", linestyle="none", marker="o", markerfacecolor="white", label="measured"
-        )
+        return Line2D([], [], color="black", linestyle="none", marker="o", markerfacecolor="white", label="measured")
     return Line2D([], [], color=VERMILION, linestyle="none", marker="X", label="measured, setting disagrees")
 
 

@@ -6,16 +6,7 @@ from typing import TYPE_CHECKING
 
 from e4profile.questions.sweep.sweep_rows import Study, SweepRow
 from e4profile.show.numbers import MISSING, fixed
-from e4profile.show.style import (
-    E4_COLOUR,
-    GCNN_COLOUR,
-    LIGHT_GREY,
-    Plot,
-    beside,
-    finish,
-    new_figure,
-    plain_log_ticks,
-)
+from e4profile.show.style import E4_COLOUR, GCNN_COLOUR, LIGHT_GREY, Plot, beside, finish, new_figure, plain_log_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

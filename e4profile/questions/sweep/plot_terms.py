@@ -29,9 +29,7 @@ def named_terms(study: Study, name: str) -> Plot | None:
     edges = [0.0] * len(bars)
     for term in terms:
         lengths = [bar.terms.get(term, 0) / 1e6 for bar in bars]
-        axes.barh(
-            places, lengths, left=edges, height=0.72, color=colours[term], edgecolor="white", linewidth=0.3
-        )
+        axes.barh(places, lengths, left=edges, height=0.72, color=colours[term], edgecolor="white", linewidth=0.3)
         edges = [edge + length for edge, length in zip(edges, lengths, strict=True)]
     for place, (bar, edge) in enumerate(zip(bars, edges, strict=True)):
         axes.text(edge, place, f" {sum(bar.terms.values()) / 1e6:.2f}", va="center", fontsize=5.5)

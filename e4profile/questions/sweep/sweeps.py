@@ -33,18 +33,14 @@ class Outcome:
 class Executor(Protocol):
     """Runs the measurement over settings; other executors may use processes or machines."""
 
-    def run(
-        self, settings: Sequence[Setting], task: Callable[[Setting], Record]
-    ) -> Iterable[tuple[Setting, Record]]:
+    def run(self, settings: Sequence[Setting], task: Callable[[Setting], Record]) -> Iterable[tuple[Setting, Record]]:
         """Yield each setting with its record as it finishes."""
 
 
 class InProcess:
     """Measures one setting after another in this process."""
 
-    def run(
-        self, settings: Sequence[Setting], task: Callable[[Setting], Record]
-    ) -> Iterable[tuple[Setting, Record]]:
+    def run(self, settings: Sequence[Setting], task: Callable[[Setting], Record]) -> Iterable[tuple[Setting, Record]]:
         """Yield each setting with its record as it finishes."""
         for setting in settings:
             yield setting, task(setting)
@@ -154,9 +150,7 @@ class Sweep:
         """One row per finished setting in the plan's order, with the keys of ``COLUMNS``."""
         finished = self._finished()
         baselines = {
-            _baseline_key(outcome.setting): outcome.record.counts
-            for outcome in finished
-            if outcome.setting.baseline
+            _baseline_key(outcome.setting): outcome.record.counts for outcome in finished if outcome.setting.baseline
         }
         return [_row(outcome, baselines.get(_baseline_key(outcome.setting))) for outcome in finished]
 

@@ -52,9 +52,7 @@ def comparable_group(arguments: Mapping[str, Any]) -> Group:
 def g_cnn(group: Group, width: int, channels: int, classes: int) -> nn.Module:
     """A group-convolutional ResNet18 with true strides, on the meta device."""
     with torch.device("meta"):
-        built: nn.Module = basic_resnet(
-            group=group, width=width, stride_by="conv", channels=channels, classes=classes
-        )
+        built: nn.Module = basic_resnet(group=group, width=width, stride_by="conv", channels=channels, classes=classes)
     return built
 
 

@@ -151,9 +151,7 @@ def rule_note(cell: BuiltCell) -> str:
 
 def tally_text(built: Sequence[Built]) -> str:
     """How many published cost cells several tables have, and how many of them each verdict."""
-    verdicts = [
-        cell.verdict for cells in built for cell in cells if isinstance(cell, BuiltCell) and cell.judged
-    ]
+    verdicts = [cell.verdict for cells in built for cell in cells if isinstance(cell, BuiltCell) and cell.judged]
     counts = ", ".join(f"{count} {verdict}" for verdict, count in tally(verdicts).items())
     return f"{len(verdicts)} published cost cells: {counts}"
 

@@ -138,9 +138,7 @@ def build_row(card: Card, row: PublishedRow) -> list[BuiltCell]:
         found = BuiltCell(built_card, row, cell, built, verdict.verdict, verdict.deviation_percent)
         if cell.convention is not None:
             found = replace(
-                found,
-                executed_macs=measured[key].total("macs"),
-                rule_causes=measured[key].beyond_macs(cell.convention),
+                found, executed_macs=measured[key].total("macs"), rule_causes=measured[key].beyond_macs(cell.convention)
             )
         cells.append(found)
     return cells

@@ -21,9 +21,7 @@ QUANTITIES = {
 
 def steerable_rows() -> list[dict[str, Any]]:
     """One row per published steerable network, in the order of the published table."""
-    found = [
-        (row.order, card) for card in all_cards().values() for row in card.published if row.table == "steerable"
-    ]
+    found = [(row.order, card) for card in all_cards().values() for row in card.published if row.table == "steerable"]
     return [_row(card) for _, card in sorted(found, key=lambda pair: (pair[0], pair[1].name))]
 
 

@@ -39,9 +39,7 @@ if TYPE_CHECKING:
 
 
 def time(
-    models: Annotated[
-        list[str], typer.Argument(help=MODEL_HELP, metavar=f"{MODEL}...")
-    ],
+    models: Annotated[list[str], typer.Argument(help=MODEL_HELP, metavar=f"{MODEL}...")],
     settings: Overrides = None,
     inputs: Inputs = None,
     arguments: Arguments = None,
@@ -52,22 +50,16 @@ def time(
     ] = "forward",
     mode: Annotated[
         str | None,
-        typer.Option(
-            "--mode", help="eval or train; by default eval for forward, train otherwise.", metavar="MODE"
-        ),
+        typer.Option("--mode", help="eval or train; by default eval for forward, train otherwise.", metavar="MODE"),
     ] = None,
-    dtype: Annotated[
-        str, typer.Option("--dtype", help="float32, bfloat16, ...", metavar="DTYPE")
-    ] = "float32",
+    dtype: Annotated[str, typer.Option("--dtype", help="float32, bfloat16, ...", metavar="DTYPE")] = "float32",
     loss: Loss = "auto",
     compile: Annotated[bool, typer.Option("--compile", help="Apply torch.compile first.")] = False,
     graphs: Annotated[bool, typer.Option("--cuda-graphs", help="Replay CUDA graphs.")] = False,
     threads: Annotated[int, typer.Option("--threads", help="Intra-operator threads.", metavar="N")] = 1,
     min_run_time_s: Annotated[
         float | None,
-        typer.Option(
-            "--min-run-time-s", help="Sample at least this long; 0.5, or 0.1 with --fits.", metavar="SECONDS"
-        ),
+        typer.Option("--min-run-time-s", help="Sample at least this long; 0.5, or 0.1 with --fits.", metavar="SECONDS"),
     ] = None,
     max_run_time_s: Annotated[
         float, typer.Option("--max-run-time-s", help="Sample at most this long.", metavar="SECONDS")
@@ -89,12 +81,9 @@ def time(
         Path | None, typer.Option("--out", help="Append the records, raw samples included.", metavar="FILE")
     ] = None,
     join: Annotated[
-        Path | None,
-        typer.Option("--join", help="Show the records of a file in the same table.", metavar="FILE"),
+        Path | None, typer.Option("--join", help="Show the records of a file in the same table.", metavar="FILE")
     ] = None,
-    mixed: Annotated[
-        bool, typer.Option("--mixed", help="Allow records of different environments, labelled.")
-    ] = False,
+    mixed: Annotated[bool, typer.Option("--mixed", help="Allow records of different environments, labelled.")] = False,
     html: Html = None,
     output_format: Format = "table",
     units: Units = "auto",

@@ -102,12 +102,7 @@ def _tell(say: Callable[[str], None], what: str, batch: int) -> None:
 
 
 def _search(
-    card: Target,
-    choice: Setting,
-    rule: StopRule,
-    limit_s: float,
-    out: Path | None,
-    say: Callable[[int], None],
+    card: Target, choice: Setting, rule: StopRule, limit_s: float, out: Path | None, say: Callable[[int], None]
 ) -> FittingBatch:
     import torch
 

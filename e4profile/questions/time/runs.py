@@ -141,9 +141,7 @@ def compare_networks(
                     comparison = compare_interleaved(first, second, chosen, rule)
                 found.append(
                     replace(
-                        comparison,
-                        first=kept(comparison.first, card, out),
-                        second=kept(comparison.second, other, out),
+                        comparison, first=kept(comparison.first, card, out), second=kept(comparison.second, other, out)
                     )
                 )
                 steps.end(text)
@@ -201,11 +199,7 @@ def break_down_networks(
         for choice in choices:
             chosen = at_own_batch(choice, card)
             text = described(full_name(card), chosen)
-            with (
-                Steps("time --breakdown", 1) as steps,
-                own_loss_running(chosen.loss),
-                guarded(card, chosen.batch_size),
-            ):
+            with Steps("time --breakdown", 1) as steps, own_loss_running(chosen.loss), guarded(card, chosen.batch_size):
                 steps.begin(text)
                 found = measure_breakdown(
                     network, card.batched, name=full_name(card), pass_=chosen.pass_, mode=chosen.mode,

@@ -148,9 +148,7 @@ def breakdown_table(found: Breakdown) -> Table:
         *(f"noisy: {reason}" for reason in found.whole.noise_reasons),
     ]
     title = f"{found.name}: {found.pass_}, {found.mode}, batch of {found.input_shape[0]}"
-    return Table(
-        title, columns, tuple(rows), tuple(notes), convention="macs; the shares are of a forward pass"
-    )
+    return Table(title, columns, tuple(rows), tuple(notes), convention="macs; the shares are of a forward pass")
 
 
 def _setting(record: TimeRecord) -> dict[str, object]:
@@ -175,9 +173,7 @@ def _notes(records: Sequence[TimeRecord], labels: Sequence[str], what: str = "ro
     from e4profile.witnesses.timing import PASS_MEANINGS
     from e4profile.witnesses.timing.samples import noise_notes
 
-    notes = [
-        f"{pass_}: {PASS_MEANINGS[pass_]}." for pass_ in dict.fromkeys(record.pass_ for record in records)
-    ]
+    notes = [f"{pass_}: {PASS_MEANINGS[pass_]}." for pass_ in dict.fromkeys(record.pass_ for record in records)]
     seen: set[str] = set()
     for record, label in zip(records, labels, strict=True):
         if label not in seen:

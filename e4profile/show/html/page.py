@@ -23,11 +23,7 @@ if TYPE_CHECKING:
 
 
 def write_page(
-    path: Path,
-    title: str,
-    tables: Sequence[Table],
-    figures: Sequence[Path] = (),
-    notes: Sequence[str] = (),
+    path: Path, title: str, tables: Sequence[Table], figures: Sequence[Path] = (), notes: Sequence[str] = ()
 ) -> None:
     """Write one's own results as a page: sortable, filterable tables and the figures inline.
 

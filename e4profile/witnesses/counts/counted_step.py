@@ -58,9 +58,7 @@ class _Products(TorchDispatchMode):
         return out
 
 
-def _convolution_backward(
-    gradient: torch.Tensor, features: torch.Tensor, weight: torch.Tensor, *rest: Any
-) -> int:
+def _convolution_backward(gradient: torch.Tensor, features: torch.Tensor, weight: torch.Tensor, *rest: Any) -> int:
     transposed, wanted = rest[4], rest[-1]
     # every element of the side with fewer positions meets the weights of its group once
     positions = features if transposed else gradient

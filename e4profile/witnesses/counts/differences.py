@@ -36,9 +36,6 @@ def differences(formula: Count, measured: Count) -> list[LayerDifference]:
         left, right = expected.get(path), actual.get(path)
         pairs = {"params": (left.params if left else 0, right.params if right else 0)}
         for kind in WITNESSED_KINDS:
-            pairs[kind] = (
-                left.operations.get(kind, 0) if left else 0,
-                right.operations.get(kind, 0) if right else 0,
-            )
+            pairs[kind] = (left.operations.get(kind, 0) if left else 0, right.operations.get(kind, 0) if right else 0)
         found += [LayerDifference(path, name, *pair) for name, pair in pairs.items() if pair[0] != pair[1]]
     return found

@@ -46,7 +46,5 @@ def count_fvcore(model: nn.Module, inputs: Sequence[Any]) -> Count:
         seen.update(parameters)
         amounts = {name: amount for name, amount in sorted(own.items()) if amount}
         if amounts or parameters:
-            layers.append(
-                LayerCount(path, type(module).__name__, sum(p.numel() for p in parameters), amounts)
-            )
+            layers.append(LayerCount(path, type(module).__name__, sum(p.numel() for p in parameters), amounts))
     return Count("fvcore", version("fvcore"), tuple(layers), raw=True, uncounted=unsupported)

@@ -48,10 +48,7 @@ def _generate_aggregate(
     rows = weight.shape[1]
     slices, per_slice = values.shape[1:3]
     positions = math.prod(hidden.shape) // hidden.shape[2]
-    return {
-        CONVOLUTION: math.prod(hidden.shape) * rows,
-        AGGREGATION: positions * per_slice * rows if slices else 0,
-    }
+    return {CONVOLUTION: math.prod(hidden.shape) * rows, AGGREGATION: positions * per_slice * rows if slices else 0}
 
 
 def _deformable(_: torch.Tensor, weight: torch.Tensor, *__: Any, out: torch.Tensor, **___: Any) -> Mapping[str, int]:
@@ -100,9 +97,7 @@ def _attention_macs(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor)
     return math.prod(query.shape[:-1]) * key.shape[-2] * (query.shape[-1] + value.shape[-1])
 
 
-def _trilinear(
-    first: torch.Tensor, weight: torch.Tensor, second: torch.Tensor, *expanded: Any, **_: Any
-) -> int:
+def _trilinear(first: torch.Tensor, weight: torch.Tensor, second: torch.Tensor, *expanded: Any, **_: Any) -> int:
     """Terms of the contraction of three tensors: every position of all dimensions, of ``expanded`` size 1 dropped.
 
     ``nn.Bilinear`` contracts weight (c_out, i, j) with the outer product of its inputs, which is made element by

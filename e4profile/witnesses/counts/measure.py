@@ -122,9 +122,7 @@ def measure(card: Card, counters: Sequence[str] = COUNTERS, batch_size: int = 1)
         raise SettingError(f"{card.name} cannot run on an input {shape}: {_why(model, shape, error)}") from error
 
 
-def measure_module(
-    model: nn.Module, input_shape: Any, counters: Sequence[str] = COUNTERS
-) -> Measurement:
+def measure_module(model: nn.Module, input_shape: Any, counters: Sequence[str] = COUNTERS) -> Measurement:
     """Count any module; it is left as it was found.
 
     The closed form follows the topology where it can. Otherwise each layer that has one gets it at the shape
@@ -227,9 +225,7 @@ def _strict(model: nn.Module, example: Example) -> tuple[Count, int, int] | str:
         return str(error)
 
 
-def _run(
-    model: nn.Module, example: Example, fallback: bool, notes: list[str]
-) -> tuple[Count, Recording]:
+def _run(model: nn.Module, example: Example, fallback: bool, notes: list[str]) -> tuple[Count, Recording]:
     try:
         with attributes_kept(model), recording(model) as found:
             return count_dispatch(model, example.positional, example.keywords), found

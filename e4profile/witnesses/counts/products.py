@@ -131,7 +131,5 @@ def _contracts(summed: Tensor, arguments: tuple[Any, ...], varying: Sequence[_Ax
     if varying is None:
         return bool(axes)
     return any(
-        own.stride < axis.stride * axis.size and own.stride * own.size > axis.stride
-        for axis in axes
-        for own in varying
+        own.stride < axis.stride * axis.size and own.stride * own.size > axis.stride for axis in axes for own in varying
     )

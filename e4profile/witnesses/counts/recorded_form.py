@@ -176,5 +176,3 @@ def _inside(path: str, outer: str) -> bool:
 
 def _added(first: Any, second: Any) -> dict[str, int]:
     return {name: first.get(name, 0) + second.get(name, 0) for name in (*first, *second)}
-
-

@@ -143,9 +143,7 @@ def _layer(step: Step, needs: bool) -> LayerTraining:
     to_inputs = to_weights - _read_constants(step)
     if not needs:
         to_inputs -= sum(weighted[name] for name in _entry_terms(step, weighted))
-    return LayerTraining(
-        step.path, type(step.module).__name__, to_weights + of_two, to_inputs + 2 * of_two, to_weights
-    )
+    return LayerTraining(step.path, type(step.module).__name__, to_weights + of_two, to_inputs + 2 * of_two, to_weights)
 
 
 def _entry_terms(step: Step, weighted: dict[str, int]) -> frozenset[str]:

@@ -188,9 +188,7 @@ def implicit_equivariance_parts(
         raise SettingError(f"beta (={beta}) must not be negative")
     taps: Sequence[str] = getattr(model, "taps", ())
     if not taps:
-        raise SettingError(
-            f"{type(model).__name__} declares no taps: set model.taps to the paths of its layers"
-        )
+        raise SettingError(f"{type(model).__name__} declares no taps: set model.taps to the paths of its layers")
     sizes, shares = _pooling(model, moving, ratio, pool_sizes)
     batch = len(images)
     elements = draw_elements(moving, batch, generator)

@@ -112,9 +112,7 @@ class EquivarianceReport:
     def broken(self) -> list[LayerErrors]:
         """The innermost layers that break equivariance in some state."""
         found = [layer for layer in self.layers if not all(self.exact(layer.worst(state)) for state in self.output)]
-        return [
-            layer for layer in found if not any(other.path.startswith(f"{layer.path}.") for other in found)
-        ]
+        return [layer for layer in found if not any(other.path.startswith(f"{layer.path}.") for other in found)]
 
     @property
     def findings(self) -> list[str]:
@@ -228,9 +226,7 @@ def _acting_group(model: nn.Module, group: GroupLike | None) -> Group:
     return Group(math.gcd(4, own.rotations), own.mirrors)
 
 
-def _trained(
-    network: nn.Module, inputs: Example, steps: int, seed: int, notes: list[str]
-) -> nn.Module | None:
+def _trained(network: nn.Module, inputs: Example, steps: int, seed: int, notes: list[str]) -> nn.Module | None:
     """The network after some optimiser steps on random data, in evaluation mode; None where it cannot be trained."""
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     if not parameters:
@@ -287,9 +283,7 @@ def _subgroup_notes(probe: Probe) -> list[str]:
     )
     if not smaller:
         return []
-    return [
-        f"layers of {', '.join(smaller)} are compared under the elements that they share with {probe.acting.name}"
-    ]
+    return [f"layers of {', '.join(smaller)} are compared under the elements that they share with {probe.acting.name}"]
 
 
 def _number(error: float | None) -> str:

@@ -96,11 +96,7 @@ class PredictedSaved:
 
 
 def predict_saved(
-    model: nn.Module,
-    input_shape: Sequence[int],
-    *,
-    dtype: torch.dtype = torch.float32,
-    device: str = "meta",
+    model: nn.Module, input_shape: Sequence[int], *, dtype: torch.dtype = torch.float32, device: str = "meta"
 ) -> PredictedSaved:
     """Evaluate the saved terms of every layer of a network and count each feature map once.
 
@@ -153,9 +149,7 @@ class _Walk:
         except SettingError as error:
             raise SettingError(f"{path or name}: {error}") from None
 
-    def _follow_residual(
-        self, module: Residual, features: _Map, shape: Shape, path: str
-    ) -> tuple[_Map, Shape]:
+    def _follow_residual(self, module: Residual, features: _Map, shape: Shape, path: str) -> tuple[_Map, Shape]:
         kept = features
         if module.shortcut is not None:
             kept, _ = self.follow(module.shortcut, features, shape, join(path, "shortcut"))

@@ -93,11 +93,7 @@ class _Account:
 
 
 _BUFFERS = ("values of the block", "stencils of the block", "output of the block")
-_GATHERED, _HIDDEN, _MAPS = (
-    "gradient of the block's values",
-    "hidden of the block",
-    "gradient of the block's hidden",
-)
+_GATHERED, _HIDDEN, _MAPS = ("gradient of the block's values", "hidden of the block", "gradient of the block's hidden")
 
 
 def _last(name: str) -> str:

@@ -182,12 +182,7 @@ def predict_layer_peak(
 ) -> LayerPeak:
     """The closed form of ``measure_layer_peak``: the arguments and errors of ``moments``."""
     known = moments(
-        layer,
-        input_shape,
-        batch_size=batch_size,
-        dtype=dtype,
-        granularity_bytes=granularity_bytes,
-        workspace=workspace,
+        layer, input_shape, batch_size=batch_size, dtype=dtype, granularity_bytes=granularity_bytes, workspace=workspace
     )
     forward = [moment.live_bytes for moment in known if moment.phase == "forward"]
     backward = [moment.live_bytes for moment in known if moment.phase == "backward"]

@@ -215,6 +215,4 @@ def _input_bytes(inputs: BatchedInputs, batch_size: int | None, dtype: torch.dty
 
 
 def _buffer_bytes(model: nn.Module, dtype: torch.dtype) -> int:
-    return sum(
-        b.numel() * (dtype.itemsize if b.is_floating_point() else b.dtype.itemsize) for b in model.buffers()
-    )
+    return sum(b.numel() * (dtype.itemsize if b.is_floating_point() else b.dtype.itemsize) for b in model.buffers())

@@ -152,12 +152,7 @@ def _by_path(storages: Iterable[SavedStorage]) -> dict[str, int]:
     return by_path
 
 
-def _measure(
-    model: nn.Module,
-    inputs: BatchedInputs,
-    batch_size: int | None,
-    **setting: Any,
-) -> list[SavedStorage]:
+def _measure(model: nn.Module, inputs: BatchedInputs, batch_size: int | None, **setting: Any) -> list[SavedStorage]:
     with borrowed(model, inputs, batch_size=batch_size, **setting) as lent:
         ledger = _Ledger(lent)
         with ledger.running_modules(), saved_tensors_hooks(ledger.pack, ledger.unpack):

@@ -38,12 +38,7 @@ class TrainingState:
 
 
 def training_state_bytes(
-    params: int,
-    optimiser: str = "sgd",
-    dtype: torch.dtype = torch.float32,
-    *,
-    tensors: int = 0,
-    frozen: int = 0,
+    params: int, optimiser: str = "sgd", dtype: torch.dtype = torch.float32, *, tensors: int = 0, frozen: int = 0
 ) -> TrainingState:
     """Parameters, gradients and optimiser state, all in one dtype.
 
@@ -73,9 +68,7 @@ def training_state_bytes(
     )
 
 
-def training_state_of(
-    model: nn.Module, optimiser: str = "sgd", dtype: torch.dtype | None = None
-) -> TrainingState:
+def training_state_of(model: nn.Module, optimiser: str = "sgd", dtype: torch.dtype | None = None) -> TrainingState:
     """The training state of a network, from the shapes of its parameters.
 
     Args:

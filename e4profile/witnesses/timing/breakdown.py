@@ -164,14 +164,7 @@ def measure_breakdown(
     with (
         fixed_threads(threads),
         prepared(
-            model,
-            image_shape,
-            pass_=pass_,
-            mode=mode,
-            device=device,
-            dtype=dtype,
-            batch_size=batch_size,
-            loss=loss,
+            model, image_shape, pass_=pass_, mode=mode, device=device, dtype=dtype, batch_size=batch_size, loss=loss
         ) as taken,
     ):
         macs, witness, notes = macs_by_witness(taken.network, taken.example)

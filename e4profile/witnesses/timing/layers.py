@@ -113,9 +113,7 @@ def _in_order(modules: Sequence[nn.Module], ends: dict[int, list[tuple[Any, Any]
         calls = ends.get(id(module), [])
         index = taken.get(id(module), 0)
         if index >= len(calls):
-            raise SettingError(
-                f"{type(module).__name__} ran {len(calls)} times, less often than its topology says"
-            )
+            raise SettingError(f"{type(module).__name__} ran {len(calls)} times, less often than its topology says")
         intervals.append(calls[index])
         taken[id(module)] = index + 1
     for module in modules:

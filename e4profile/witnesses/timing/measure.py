@@ -25,12 +25,7 @@ from e4profile.witnesses.timing.passes import (
 )
 from e4profile.witnesses.timing.record import TimeRecord
 from e4profile.witnesses.timing.samples import Samples, StopRule, collect
-from e4profile.witnesses.timing.statistics import (
-    COMPARISON_CONFIDENCE,
-    MINIMUM_EFFECT,
-    RatioEstimate,
-    compare_pairs,
-)
+from e4profile.witnesses.timing.statistics import COMPARISON_CONFIDENCE, MINIMUM_EFFECT, RatioEstimate, compare_pairs
 
 DEFAULT_RULE = StopRule()
 

@@ -43,14 +43,7 @@ TERMS = (
     OTHER_TERM,
 )
 
-_POOLS = (
-    nn.MaxPool2d,
-    nn.AvgPool2d,
-    nn.AdaptiveMaxPool2d,
-    nn.AdaptiveAvgPool2d,
-    GroupMaxPool,
-    SpatialSum,
-)
+_POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d, GroupMaxPool, SpatialSum)
 _OWN_OPERATORS = "e4profile::"
 _FUSED_OPERATOR = "e4profile::generate_aggregate"
 _BY_NAME = {

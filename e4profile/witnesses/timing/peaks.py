@@ -138,13 +138,7 @@ def cached_peaks(
         return Peaks(found["macs_per_s"], found["bytes_per_s"], where.type, kind, used, here)
     peaks = measure_peaks(device, kind, threads=threads, **measuring)
     written = write_json(
-        path,
-        {
-            "schema": SCHEMA_VERSION,
-            "key": key,
-            "macs_per_s": peaks.macs_per_s,
-            "bytes_per_s": peaks.bytes_per_s,
-        },
+        path, {"schema": SCHEMA_VERSION, "key": key, "macs_per_s": peaks.macs_per_s, "bytes_per_s": peaks.bytes_per_s}
     )
     notes = tuple(text for text in (note, written) if text)
     return Peaks(peaks.macs_per_s, peaks.bytes_per_s, where.type, kind, used, here, notes)

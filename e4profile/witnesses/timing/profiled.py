@@ -179,9 +179,5 @@ def _operators(event: Any) -> list[str]:
 
 
 def _modules_around(event: Any, modules: Mapping[str, nn.Module]) -> list[nn.Module]:
-    paths = [
-        around.name.removeprefix(MODULE_SCOPE)
-        for around in _chain(event)
-        if around.name.startswith(MODULE_SCOPE)
-    ]
+    paths = [around.name.removeprefix(MODULE_SCOPE) for around in _chain(event) if around.name.startswith(MODULE_SCOPE)]
     return [modules[path] for path in paths if path in modules]

@@ -246,8 +246,7 @@ def collect(
         )
     why = rule.explain(reason, measure_noise(kept))
     return [
-        Samples(tuple(seconds), dropped, *warm_up, reason, why)
-        for seconds, warm_up in zip(kept, warm_ups, strict=True)
+        Samples(tuple(seconds), dropped, *warm_up, reason, why) for seconds, warm_up in zip(kept, warm_ups, strict=True)
     ]
 
 

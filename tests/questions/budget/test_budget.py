@@ -32,11 +32,7 @@ SMALL = find_card("e4net").with_arguments({"width": 2})
 def test_steps_round_the_last_batch_up():
     assert Recipe(200, 128, 50000).steps == 200 * 391
     assert Recipe(3, 10, 100).steps == 30
-    assert (
-        Recipe(1, 64, 10).full_steps_per_epoch,
-        Recipe(1, 64, 10).last_batch,
-        Recipe(1, 64, 10).steps,
-    ) == (0, 10, 1)
+    assert (Recipe(1, 64, 10).full_steps_per_epoch, Recipe(1, 64, 10).last_batch, Recipe(1, 64, 10).steps) == (0, 10, 1)
 
 
 def test_a_trainings_macs_are_those_of_its_images_each_epoch():
@@ -53,9 +49,7 @@ def test_the_cards_recipe_is_read():
     recipe = recipe_of("r18", find_card("r18").training)
     assert recipe == Recipe(200, 128, 50000, "momentum")
     assert recipe_of("e4net", find_card("e4net").training).optimiser == "adam"
-    assert recipe_of("r18", find_card("r18").training, {"momentum": 0, "epochs": 1}) == Recipe(
-        1, 128, 50000, "sgd"
-    )
+    assert recipe_of("r18", find_card("r18").training, {"momentum": 0, "epochs": 1}) == Recipe(1, 128, 50000, "sgd")
 
 
 def test_the_remedy_for_a_card_without_the_whole_recipe_works_as_it_stands():
@@ -86,26 +80,19 @@ def test_without_a_device_nothing_runs():
     found = measure_budget(SMALL, Recipe(2, 16, 100, "adam"))
     assert (found.step, found.hours, found.energy_kwh) == (None, None, None)
     assert found.params == sum(parameter.numel() for parameter in SMALL.build("meta").parameters())
-    assert (
-        found.memory.step_bytes == predict(SMALL.build("meta"), SMALL.input, 16, optimiser="adam").step_bytes
-    )
+    assert found.memory.step_bytes == predict(SMALL.build("meta"), SMALL.input, 16, optimiser="adam").step_bytes
     half = measure_budget(SMALL, Recipe(2, 16, 100, "adam"), dtype="bfloat16")
     assert half.memory.state.parameter_bytes * 2 == found.memory.state.parameter_bytes
 
 
 def _record(seconds: float) -> TimeRecord:
     samples = Samples((seconds,) * 10, 0, 1.0, 7, True, "noise target", "")
-    return TimeRecord(
-        "x", "step", "train", "mean", "cpu", "float32", (4, 1, 1, 1), False, False, 1, "", samples, {}
-    )
+    return TimeRecord("x", "step", "train", "mean", "cpu", "float32", (4, 1, 1, 1), False, False, 1, "", samples, {})
 
 
 def test_hours_and_energy_follow_from_one_step():
     recipe = Recipe(10, 4, 42)
-    macs, memory = (
-        training_macs(SMALL.build("meta"), SMALL.input, recipe),
-        measure_budget(SMALL, recipe).memory,
-    )
+    macs, memory = (training_macs(SMALL.build("meta"), SMALL.input, recipe), measure_budget(SMALL, recipe).memory)
     found = Budget("x", 1, recipe, macs, memory, MeasuredStep(_record(36.0), energy_j=3.6e6))
     assert found.hours == pytest.approx(1.1)
     assert found.energy_kwh == pytest.approx(110.0)
@@ -117,12 +104,7 @@ def test_a_step_is_measured_at_the_recipes_batch_on_the_cpu():
     found = measure_budget(SMALL, Recipe(1, 3, 9), device="cpu", dtype="float64", rule=rule)
     assert found.step is not None
     record = found.step.record
-    assert (record.pass_, record.mode, record.input_shape, record.dtype) == (
-        "step",
-        "train",
-        (3, 1, 28, 28),
-        "float64",
-    )
+    assert (record.pass_, record.mode, record.input_shape, record.dtype) == ("step", "train", (3, 1, 28, 28), "float64")
     assert found.hours == pytest.approx(3 * record.median_s / 3600)
     assert found.step.peak_bytes == found.memory.peak_bytes > 0
 
@@ -153,11 +135,7 @@ class _Meter:
 def test_energy_is_averaged_over_synchronised_calls():
     meter = _Meter()
     found = energy_per_call_j(
-        Work(meter.launch),
-        lambda: meter.joules,
-        meter.synchronize,
-        min_run_time_s=5.0,
-        now=lambda: meter.wall_s,
+        Work(meter.launch), lambda: meter.joules, meter.synchronize, min_run_time_s=5.0, now=lambda: meter.wall_s
     )
     assert found == 2.0
     assert meter.wall_s == 6.0

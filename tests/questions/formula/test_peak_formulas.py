@@ -89,9 +89,7 @@ def test_the_objects_carry_condition_formula_and_number() -> None:
 
 
 def test_what_a_step_frees_was_there() -> None:
-    values, assumed = settings(
-        E4Conv2d, {"c_in": 4, "A": 4, "k": 3, "r": 1, "s": 1, "h": 6}, peak_symbols(E4Conv2d)
-    )
+    values, assumed = settings(E4Conv2d, {"c_in": 4, "A": 4, "k": 3, "r": 1, "s": 1, "h": 6}, peak_symbols(E4Conv2d))
     text = peak_text(E4Conv2d, values, assumed)
     made = set(re.findall(r"^    \+ (\S.*?) {2,}", text, re.MULTILINE))
     freed = re.findall(r"^    - (.*(?:\n      .*)*)", text, re.MULTILINE)

@@ -39,9 +39,7 @@ def test_the_text_is_sorted_and_has_one_number_per_line(tmp_path: Path) -> None:
     assert list(data["models"]["net"]["layers"]) == ["a", "z"]
     assert text == replace(COMMITTED, models=dict(reversed(COMMITTED.models.items()))).to_text()
     moved = replace(COMMITTED, models={**COMMITTED.models, "e4": model(b=layer(1, 3))})
-    changed = [
-        pair for pair in zip(text.splitlines(), moved.to_text().splitlines(), strict=True) if len({*pair}) > 1
-    ]
+    changed = [pair for pair in zip(text.splitlines(), moved.to_text().splitlines(), strict=True) if len({*pair}) > 1]
     assert [pair[1].strip() for pair in changed] == ['"macs": 3,', '"macs": 3,']
 
 
@@ -76,9 +74,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
         ({"models": {"net": {"params": 1}}}, "damaged"),
     ],
 )
-def test_another_schema_or_damage_is_said_with_the_remedy(
-    tmp_path: Path, change: dict[str, Any], reason: str
-) -> None:
+def test_another_schema_or_damage_is_said_with_the_remedy(tmp_path: Path, change: dict[str, Any], reason: str) -> None:
     file = tmp_path / "counts.json"
     file.write_text(json.dumps({**json.loads(COMMITTED.to_text()), **change}))
     with pytest.raises(SettingError, match=reason):
@@ -127,11 +123,7 @@ def test_what_was_asked_differently_is_listed() -> None:
     before = model(a=layer(1, 1))
     after = replace(before, input="2x3x8x8", arguments={"width": 5, "bias": False})
     assert setting_changes(before, before) == []
-    assert setting_changes(before, after) == [
-        "input 1x3x8x8 -> 2x3x8x8",
-        "bias unset -> False",
-        "width 4 -> 5",
-    ]
+    assert setting_changes(before, after) == ["input 1x3x8x8 -> 2x3x8x8", "bias unset -> False", "width 4 -> 5"]
 
 
 def test_a_baseline_below_a_file_is_refused(tmp_path: Path) -> None:

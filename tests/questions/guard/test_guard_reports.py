@@ -16,11 +16,7 @@ from e4profile.records.baseline import LayerCosts, ModelCosts
 
 def costs(params: int) -> ModelCosts:
     return ModelCosts(
-        "b",
-        "1x3x8x8",
-        {},
-        {"params": params, "macs": 7},
-        {"a": LayerCosts("Conv2d", {"params": params, "macs": 7})},
+        "b", "1x3x8x8", {}, {"params": params, "macs": 7}, {"a": LayerCosts("Conv2d", {"params": params, "macs": 7})}
     )
 
 
@@ -46,16 +42,8 @@ def test_junit_agrees_with_the_exit_code(tmp_path: Path) -> None:
         cases = suite.findall("testcase")
         assert int(suite.attrib["tests"]) == len(cases) == 2 * len(statuses)
         for parent in (root, suite):
-            assert (
-                int(parent.attrib["failures"])
-                == len(suite.findall(".//failure"))
-                == statuses.count("deviation")
-            )
-            assert (
-                int(parent.attrib["errors"])
-                == len(suite.findall(".//error"))
-                == statuses.count("no baseline")
-            )
+            assert int(parent.attrib["failures"]) == len(suite.findall(".//failure")) == statuses.count("deviation")
+            assert int(parent.attrib["errors"]) == len(suite.findall(".//error")) == statuses.count("no baseline")
         assert all(bad.attrib["message"] == "<why> &  " for bad in suite.findall(".//failure"))
         assert (suite.findtext("system-out") or "").startswith("a note\n")
 
@@ -80,9 +68,7 @@ def parsed(line: str) -> tuple[dict[str, str], str]:
 
 def test_annotations_are_one_escaped_line_per_network(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    found = result(
-        tmp_path, one("one"), one("two", "deviation", "up 50%\nsee: a,b"), one("x,y:z", "deviation", "m")
-    )
+    found = result(tmp_path, one("one"), one("two", "deviation", "up 50%\nsee: a,b"), one("x,y:z", "deviation", "m"))
     lines = github_annotations(found)
     assert len(lines) == 2
     assert not any("\n" in line for line in lines)
@@ -102,9 +88,7 @@ def test_ten_annotations_hold_any_number_of_networks(tmp_path: Path) -> None:
 
 
 def test_a_missing_baseline_is_annotated_once(tmp_path: Path) -> None:
-    lines = github_annotations(
-        result(tmp_path, *(one(f"net{i}", "no baseline", "write it") for i in range(3)))
-    )
+    lines = github_annotations(result(tmp_path, *(one(f"net{i}", "no baseline", "write it") for i in range(3))))
     assert [parsed(line)[1] for line in lines] == ["no baseline for net0, net1, net2: write it"]
 
 

@@ -118,19 +118,14 @@ def test_saved_bytes_are_counted_where_a_budget_asks(tmp_path: Path) -> None:
     baseline = read_baseline(tmp_path / BASELINE)
     assert baseline is not None
     net = baseline.models["net"]
-    assert (
-        net.costs["saved_bytes"] == saved == sum(layer.costs["saved_bytes"] for layer in net.layers.values())
-    )
+    assert net.costs["saved_bytes"] == saved == sum(layer.costs["saved_bytes"] for layer in net.layers.values())
     # a budget that is new has no committed count yet
     guard(tmp_path, update=True)
     assert guard(tmp_path, saved_bytes_max=saved).exit_code == 3
 
 
 def test_closed_form_must_exist_and_match(tmp_path: Path) -> None:
-    assert (
-        guard(tmp_path, update=True, name="e4", build="e4net", input="1x1x28x28", closed_form=True).exit_code
-        == 0
-    )
+    assert guard(tmp_path, update=True, name="e4", build="e4net", input="1x1x28x28", closed_form=True).exit_code == 0
     odd = """
 
 class Odd(nn.Module):
@@ -173,9 +168,7 @@ class Two(nn.Module):
     def forward(self, image, *, mask):
         return self.conv(image).sigmoid() * mask
 """
-    config = write_project(
-        tmp_path, build="net.py:Two", input=["2x3x4x4", "mask=2x1x4x4:bool"], macs_max=2 * 6 * 16
-    )
+    config = write_project(tmp_path, build="net.py:Two", input=["2x3x4x4", "mask=2x1x4x4:bool"], macs_max=2 * 6 * 16)
     (tmp_path / "net.py").write_text(NET + two)
     running = Guard(load_config(config), update=True)
     list(running.run())
@@ -217,12 +210,7 @@ def test_equivariance_is_held_with_random_parameters(tmp_path: Path) -> None:
     found = guard(tmp_path, update=True, equivariance_error_max=1e-10, **good)
     assert found.exit_code == 0
     # the released form of the squeeze's affine is equivariant only where it is (1, 0)
-    broken = {
-        "name": "e",
-        "build": "e4net",
-        "input": "1x1x28x28",
-        "args": {"width": 2, "squeeze_affine": "channel"},
-    }
+    broken = {"name": "e", "build": "e4net", "input": "1x1x28x28", "args": {"width": 2, "squeeze_affine": "channel"}}
     found = guard(tmp_path, update=True, equivariance_error_max=1e-10, **broken)
     assert found.exit_code == 1
     assert "layers that break it on their own: layer2.conv.squeeze_norm " in messages(found)["equivariance_error_max"]
@@ -272,9 +260,7 @@ def test_the_program_reports_everywhere_alike(tmp_path: Path) -> None:
     assert (root.attrib["failures"], root.attrib["errors"], root.attrib["tests"]) == ("0", "0", "3")
 
     write_project(tmp_path, params_max=1000, args={"width": 6})
-    bad = run_guard(
-        tmp_path, "--junit", "j.xml", "--annotations", "github", "--markdown", "c.md", "--format", "json"
-    )
+    bad = run_guard(tmp_path, "--junit", "j.xml", "--annotations", "github", "--markdown", "c.md", "--format", "json")
     assert bad.returncode == 1
     assert ET.parse(tmp_path / "j.xml").getroot().attrib["failures"] == "2"
     rows = json.loads(bad.stdout)

@@ -38,9 +38,7 @@ def test_the_hook_guards_the_project(tmp_path: Path, environment: dict[str, str]
 
     def run() -> int:
         command = shlex.split(hook["entry"])
-        done = subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, timeout=120, check=False
-        )
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=120, check=False)
         return done.returncode
 
     assert run() == 3

@@ -81,9 +81,7 @@ def test_bad_input_is_one_line_and_exit_code_2(run, arguments, message):
 
 
 def test_time_is_measured_and_said_so(run):
-    code, out, err = run(
-        "match", "p4cnn", "--to", "800us", "--max-run-time-s", "0.02", "--format", "json"
-    )
+    code, out, err = run("match", "p4cnn", "--to", "800us", "--max-run-time-s", "0.02", "--format", "json")
     found = json.loads(out)
     assert code == 0
     assert (found["by"], found["model"]) == ("time", "p4cnn")

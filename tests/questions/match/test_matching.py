@@ -70,8 +70,7 @@ def test_no_other_width_is_nearer():
     found = match(card, 7000, by="params")
     widths = range(1, 40)
     params = {
-        w: count_closed_form(card.with_arguments({"width": w}).build(), card.input_shape()).params
-        for w in widths
+        w: count_closed_form(card.with_arguments({"width": w}).build(), card.input_shape()).params for w in widths
     }
     assert found.nearest.setting["width"] == min(widths, key=lambda w: abs(params[w] - 7000))
 
@@ -220,9 +219,7 @@ def test_names_are_no_numbers():
 
 
 def test_the_nearest_of_two_equally_near_is_the_cheaper():
-    found = closest(
-        "net", [({"width": 3}, 12), ({"width": 2}, 8), ({"width": 9}, 30)], by="params", target=10
-    )
+    found = closest("net", [({"width": 3}, 12), ({"width": 2}, 8), ({"width": 9}, 30)], by="params", target=10)
     assert found.nearest.setting == {"width": 2}
     assert found.above is not None
     assert found.above.value == 12
@@ -245,9 +242,7 @@ def timer(seconds_of, asked=None, jitter=lambda _: (1.0,) * 20):
 
 def test_time_follows_measurements_and_not_the_macs():
     asked = []
-    found = match_time(
-        find_card("p4cnn"), "5ms", timer(lambda one: 1e-3 + 1e-5 * one.argument("width") ** 2, asked)
-    )
+    found = match_time(find_card("p4cnn"), "5ms", timer(lambda one: 1e-3 + 1e-5 * one.argument("width") ** 2, asked))
     assert found.nearest.setting == {"width": 20}
     assert found.nearest.value == pytest.approx(5e-3)
     assert found.nearest.interval == pytest.approx((5e-3, 5e-3))

@@ -51,9 +51,7 @@ def test_the_figure_is_written_on_request(run, tmp_path):
     code, _, err = run("pareto", "--table", "4", "--y", "cifar10", "--out", str(tmp_path / "new"))
     name = "pareto-4-test-error-cifar10-macs"
     assert code == 0
-    assert {path.name for path in (tmp_path / "new").iterdir()} == {
-        f"{name}.{e}" for e in ("svg", "png", "csv")
-    }
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {f"{name}.{e}" for e in ("svg", "png", "csv")}
     assert "published test error" not in err
     assert "wrote pareto-4" in err
 
@@ -68,17 +66,13 @@ def test_costs_come_from_a_sweep(run, tmp_path):
     for slices in (1, 4):
         card = find_card("e4net-printed").with_arguments({"slices": slices})
         store.append(measure_setting(Setting(card.name, card)))
-    code, out, _ = run(
-        "pareto", "--sweep", str(store.path), "--table", "3", "--x", "params", "--format", "json"
-    )
+    code, out, _ = run("pareto", "--sweep", str(store.path), "--table", "3", "--x", "params", "--format", "json")
     assert code == 0
     assert [(row["network"], row["params"]) for row in json.loads(out)] == [("s=1", 16336), ("s=4", 23986)]
 
 
 def test_time_is_measured(run):
-    code, out, _ = run(
-        "pareto", "z2cnn", "--x", "time", "--max-run-time-s", "0.02", "--format", "json"
-    )
+    code, out, _ = run("pareto", "z2cnn", "--x", "time", "--max-run-time-s", "0.02", "--format", "json")
     assert code == 0
     assert json.loads(out)[0]["time"] > 0
 

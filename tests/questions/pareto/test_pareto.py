@@ -39,9 +39,7 @@ def test_the_front_of_the_separable_table():
 @pytest.mark.parametrize("costs", list(product((1, 2, 3), repeat=3)))
 def test_the_front_is_what_nothing_dominates(costs):
     for errors in product(("1.0", "1.00", "2"), repeat=3):
-        items = [
-            (made_up(str(i), error), cost) for i, (cost, error) in enumerate(zip(costs, errors, strict=True))
-        ]
+        items = [(made_up(str(i), error), cost) for i, (cost, error) in enumerate(zip(costs, errors, strict=True))]
         for point in front(items):
             beaten = any(
                 (cost, one.error) != (point.cost, point.candidate.error)
@@ -81,9 +79,7 @@ def test_accuracies_become_errors_and_say_so():
 
 
 def test_one_of_several_errors_is_chosen_by_name():
-    errors = {
-        y: {one.card.name: one.error for one in candidates(table="4", y=y)} for y in ("cifar10", "cifar100")
-    }
+    errors = {y: {one.card.name: one.error for one in candidates(table="4", y=y)} for y in ("cifar10", "cifar100")}
     assert errors["cifar10"]["r18"] == Decimal("9.7")
     assert errors["cifar100"]["r18"] == Decimal("34")
     assert error_name("test_error_cifar100") == "published test error, CIFAR-100"
@@ -91,10 +87,7 @@ def test_one_of_several_errors_is_chosen_by_name():
 
 def test_the_cards_common_table_is_found():
     found = candidates([find_card("p4cnn"), find_card("z2cnn")])
-    assert [(one.table, one.label) for one in found] == [
-        ("separable-mnist", "Z2CNN"),
-        ("separable-mnist", "P4CNN"),
-    ]
+    assert [(one.table, one.label) for one in found] == [("separable-mnist", "Z2CNN"), ("separable-mnist", "P4CNN")]
 
 
 @pytest.mark.parametrize(
@@ -103,12 +96,7 @@ def test_the_cards_common_table_is_found():
         (["z2cnn", "r18"], None, "error", r"share no table.*z2cnn: separable-mnist; r18: 4"),
         (["z2cnn", "e4net"], None, "error", r"e4net: none"),
         (["z2cnn", "r18"], "4", "error", r"z2cnn: no published error in table '4'"),
-        (
-            ["e4net-printed"],
-            None,
-            "error",
-            r"tables 1, 2, 3 have errors of these networks: choose with --table",
-        ),
+        (["e4net-printed"], None, "error", r"tables 1, 2, 3 have errors of these networks: choose with --table"),
         ([], None, "error", r"give networks or --table"),
         ([], "9", "error", r"unknown table with published errors '9'"),
         ([], "4", "error", r"several errors: choose with --y cifar10, cifar100"),
@@ -171,9 +159,7 @@ def rows(table, y="error"):
 
 def draw(given, x="params"):
     with paper_style():
-        return plot_pareto(
-            given, name="front", subject="A table", x=x, error="published test error", remarks=["How."]
-        )
+        return plot_pareto(given, name="front", subject="A table", x=x, error="published test error", remarks=["How."])
 
 
 def texts(figure):

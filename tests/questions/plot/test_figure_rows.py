@@ -198,9 +198,7 @@ def test_fronts_by_brute_force_within_each_publication(errors):
             better = [
                 one
                 for one in rivals
-                if one is not row
-                and one[cost] <= row[cost]
-                and one["test_error_percent"] <= row["test_error_percent"]
+                if one is not row and one[cost] <= row[cost] and one["test_error_percent"] <= row["test_error_percent"]
             ]
             assert row[f"on_{cost}_front"] == (not better), row
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from e4profile.questions.formula.terms_rows import macs_by_named_term
 from e4profile.subjects.subject import resolve
 
-NET = '''
+NET = """
 from torch import nn
 from e4profile.layers import E4Conv2d, LiftingConv2d
 
@@ -21,7 +21,7 @@ class Net(nn.Module):
     def forward(self, x):
         maps = self.plain(self.e4(self.lift(x)))
         return maps.flatten(1) @ maps.new_zeros(maps[0].numel(), 5)
-'''
+"""
 
 
 def test_layers_with_a_closed_form_keep_their_terms(tmp_path: Path) -> None:

@@ -27,18 +27,14 @@ def test_the_table_says_how_much_was_searched(run, monkeypatch):
 
 
 def test_json_is_one_object(run):
-    code, out, err = run(
-        "reconcile", "e4net", "--rows-of", "e4net-printed", *FEW, "--format", "json", "--limit", "1"
-    )
+    code, out, err = run("reconcile", "e4net", "--rows-of", "e4net-printed", *FEW, "--format", "json", "--limit", "1")
     found = json.loads(out)
     assert code == 0
     assert (found["models"], found["rows"], found["figures"]) == (["e4net"], 14, 28)
     (best,) = found["matches"]
     assert best["changes"] == {"encoder_norm": True}
     assert best["convention"] == "printed"
-    assert {"row": "table 1, E4-Net", "quantity": "params", "published": "18.8K", "built": 18886} in best[
-        "values"
-    ]
+    assert {"row": "table 1, E4-Net", "quantity": "params", "published": "18.8K", "built": 18886} in best["values"]
     assert found["matching_combinations"] == 2
     assert "searched 4,096 combinations" in err
 
@@ -49,9 +45,7 @@ def test_none_found_is_said(run):
     assert code == 0
     assert "none found that gives 2 figures; the nearest" in text
     assert "0 match" in text
-    assert json.loads(
-        run("reconcile", "p4-e4r18", "--published", "--vary", "slices", "-f", "json")[1]
-    )["nearest"]
+    assert json.loads(run("reconcile", "p4-e4r18", "--published", "--vary", "slices", "-f", "json")[1])["nearest"]
 
 
 @pytest.mark.parametrize(

@@ -35,9 +35,7 @@ def test_the_rule_of_tables_1_to_3_is_found_unaided():
     assert best.truncated == 7
     assert best.differences == 4
     # only the classifier's 160 MACs are not decided by the printed digits
-    assert [other.rule.differences for other in others] == [
-        ("5 per norm element", "linear layers 0", "aggregation 0")
-    ]
+    assert [other.rule.differences for other in others] == [("5 per norm element", "linear layers 0", "aggregation 0")]
     assert found.combinations > 50_000
     assert found.found == 4
 
@@ -47,10 +45,7 @@ def test_the_rule_of_the_separable_table_is_found_unaided():
     found = reconcile(rows, changes=1)
     best = found.matches[0]
     assert best.changes == ()
-    assert best.rule.differences == (
-        "separable weights at output resolution",
-        "weights again per container",
-    )
+    assert best.rule.differences == ("separable weights at output resolution", "weights again per container")
     assert any(match.rule.name == "summary-tool" for match in found.matches)
     assert not any("separable weights" not in str(match.rule) for match in found.matches)
 
@@ -62,9 +57,7 @@ def test_one_separable_network_needs_one_difference():
 
 
 def test_none_is_found_for_p4_e4r18_and_the_nearest_are_listed():
-    found = reconcile(
-        published_rows(find_card("p4-e4r18")), vary=["encoder_norm", "reduction", "slices", "kernel"]
-    )
+    found = reconcile(published_rows(find_card("p4-e4r18")), vary=["encoder_norm", "reduction", "slices", "kernel"])
     assert found.matches == ()
     assert found.found == 0
     assert len(found.nearest) >= 5

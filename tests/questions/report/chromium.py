@@ -38,7 +38,7 @@ def look(page: Path, script: str, *flags: str) -> Seen:
     """Open a page, run the body of a function in it and read back what it returns."""
     assert PROGRAM is not None
     probe = page.with_name(f"probe-{page.name}")
-    run = f'document.documentElement.dataset.result = JSON.stringify((() => {{ {script} }})() ?? null);'
+    run = f"document.documentElement.dataset.result = JSON.stringify((() => {{ {script} }})() ?? null);"
     probe.write_text(page.read_text("utf-8").replace("</body>", f"<script>{run}</script></body>"), "utf-8")
     found = subprocess.run(
         [PROGRAM, *_FLAGS, f"--user-data-dir={page.parent / 'profile'}", *flags, "--dump-dom", probe.as_uri()],

@@ -99,8 +99,11 @@ def _records(text: str) -> Sequence[Sequence[str]]:
 
 
 def test_the_download_holds_the_rows_that_are_shown(page: Path) -> None:
-    everything, part, again = look(page, """
-        const all = csv(); pick(0, "7"); const part = csv(); pick(0, ""); return [all, part, csv()]""")
+    everything, part, again = look(
+        page,
+        """
+        const all = csv(); pick(0, "7"); const part = csv(); pick(0, ""); return [all, part, csv()]""",
+    )
     assert everything == again == render(table(), "csv")
     whole = _records(everything)
     assert _records(part) == [whole[0], *(row for row in whole[1:] if row[1] == "7")]
@@ -108,11 +111,14 @@ def test_the_download_holds_the_rows_that_are_shown(page: Path) -> None:
 
 
 def test_evidence_opens_and_everything_opens_for_paper(page: Path) -> None:
-    before, after, closed = look(page, """
+    before, after, closed = look(
+        page,
+        """
         const open = () => document.querySelectorAll("main details[open]").length;
         box.querySelector("summary").click(); const before = open();
         dispatchEvent(new Event("beforeprint")); const printed = open() === document.querySelectorAll("details").length;
-        dispatchEvent(new Event("afterprint")); return [before, printed, open()]""")
+        dispatchEvent(new Event("afterprint")); return [before, printed, open()]""",
+    )
     assert (before, after, closed) == (1, True, 1)
 
 
@@ -133,9 +139,12 @@ def test_a_narrow_screen_scrolls_tables_not_the_page(page: Path) -> None:
 
 
 def test_everything_that_can_be_clicked_can_be_reached_by_keyboard(page: Path) -> None:
-    unreachable, unnamed = look(page, """
+    unreachable, unnamed = look(
+        page,
+        """
         const all = [...document.querySelectorAll("a, button, input, select, summary, .scroll")];
         const named = (one) => one.textContent.trim() || one.labels?.length || one.ariaLabel ||
           one.getAttribute("aria-labelledby");
-        return [all.filter((one) => one.tabIndex < 0).length, all.filter((one) => !named(one)).length]""")
+        return [all.filter((one) => one.tabIndex < 0).length, all.filter((one) => !named(one)).length]""",
+    )
     assert (unreachable, unnamed) == (0, 0)

@@ -106,9 +106,7 @@ def test_marks_enclose_each_layer_in_order_and_hooks_go_away():
     work = Work(lambda _: twice(net(torch.ones(1))))
     marks = _CountedMarks()
     clock = _ticking(0.1)
-    found = layer_seconds(
-        [net.outer, first, twice, twice], work, marks, min_run_time_s=0.0, now=lambda: next(clock)
-    )
+    found = layer_seconds([net.outer, first, twice, twice], work, marks, min_run_time_s=0.0, now=lambda: next(clock))
     assert found == [3.0, 1.0, 1.0, 1.0]
     assert marks.count == 5 * 8
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
@@ -213,9 +211,7 @@ def test_the_same_numbers_give_the_same_files(tmp_path):
     assert first == again
     assert first[1].startswith(b"\x89PNG")
     slower = [*POINTS[:1], RoofPoint("reference", "a.conv", "E4Conv2d", 10**8, 10**7, 0.4)]
-    assert [
-        path.read_bytes() for path in save_roofline("roof", "Network", ROOF, slower, tmp_path / "c")
-    ] != first
+    assert [path.read_bytes() for path in save_roofline("roof", "Network", ROOF, slower, tmp_path / "c")] != first
 
 
 def test_nothing_to_draw_is_an_error():

@@ -24,9 +24,7 @@ from e4profile.questions.table.implicit_rows import (
 )
 from e4profile.witnesses.counts.closed_form import count_closed_form
 from e4profile.witnesses.counts.training_step import measured_training_macs
-from e4profile.witnesses.equivariance.implicit import (
-    implicit_equivariance_loss,
-)
+from e4profile.witnesses.equivariance.implicit import implicit_equivariance_loss
 
 CARDS = [card for card in all_cards().values() if card.network in IMPLICIT]
 SAMPLING = [("R4", False), ("R8", False), ("R4", True), ("R8", True)]
@@ -78,10 +76,7 @@ def test_a_comparison_row_is_exact_and_its_g_cnn_the_nearest() -> None:
 
 
 @given(
-    width=st.integers(1, 12),
-    offset=st.integers(-40, 40),
-    mirrors=st.booleans(),
-    classes=st.sampled_from((10, 10**6)),
+    width=st.integers(1, 12), offset=st.integers(-40, 40), mirrors=st.booleans(), classes=st.sampled_from((10, 10**6))
 )
 @settings(max_examples=20, deadline=None)
 def test_the_nearest_width_is_nearest(width: int, offset: int, mirrors: bool, classes: int) -> None:

@@ -178,10 +178,7 @@ def test_the_true_backward_of_a_grouped_convolution_is_that_of_its_groups() -> N
 
 def test_aggregation_costs_twice_its_forward_in_backward() -> None:
     with torch.device("meta"):
-        model = Chain(
-            lifting=LiftingConv2d(1, 4, 3, group="p4", padding=1),
-            e4=E4Conv2d(4, 4, 3, group="p4", slices=2),
-        )
+        model = Chain(lifting=LiftingConv2d(1, 4, 3, group="p4", padding=1), e4=E4Conv2d(4, 4, 3, group="p4", slices=2))
     cost = training_step_macs(model, (2, 1, 8, 8))
     lifting, e4 = cost.layers
     aggregation = 2 * 4 * 4 * 9 * 64
@@ -242,9 +239,7 @@ def test_measuring_leaves_the_model_as_it_was() -> None:
 
 def test_group_convolutions_after_the_first_cost_three_times_their_forward() -> None:
     with torch.device("meta"):
-        model = Chain(
-            lifting=LiftingConv2d(1, 2, 3, group="p4m"), conv=GroupConv2d(2, 2, 3, group="p4m", bias=True)
-        )
+        model = Chain(lifting=LiftingConv2d(1, 2, 3, group="p4m"), conv=GroupConv2d(2, 2, 3, group="p4m", bias=True))
     shape = (2, 1, 9, 9)
     lifting, conv = training_step_macs(model, shape).layers
     assert (lifting.total, conv.total) == (2 * lifting.forward, 3 * conv.forward)

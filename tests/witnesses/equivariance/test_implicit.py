@@ -53,14 +53,7 @@ def test_an_elementwise_layer_has_no_equivariance_error_at_right_angles(reflecti
     model = Tapped(nn.ELU(), 4).double()
     images, labels = batch(24)
     parts = implicit_equivariance_parts(
-        model,
-        images,
-        labels,
-        group="R4",
-        reflection=reflection,
-        pool_sizes=(4,),
-        beta=1.0,
-        generator=seeded(),
+        model, images, labels, group="R4", reflection=reflection, pool_sizes=(4,), beta=1.0, generator=seeded()
     )
     assert len(set(parts.elements)) > 3
     assert parts.equivariance["layer"].item() == 0.0
@@ -74,14 +67,7 @@ def test_a_lifting_convolution_is_equivariant_to_its_group_and_to_no_larger_one(
 
     def error(reflection: bool) -> float:
         parts = implicit_equivariance_parts(
-            model,
-            images,
-            labels,
-            group="R4",
-            reflection=reflection,
-            pool_sizes=(4,),
-            beta=1.0,
-            generator=seeded(),
+            model, images, labels, group="R4", reflection=reflection, pool_sizes=(4,), beta=1.0, generator=seeded()
         )
         return parts.equivariance["layer"].item()
 
@@ -126,9 +112,7 @@ def test_the_loss_by_hand() -> None:
     copies = [turn(image, element) for image, element in zip(images, parts.elements, strict=True)]
     errors = []
     for image, copy, element in zip(images, copies, parts.elements, strict=True):
-        errors.append(
-            (pool(model.layer(image[None])[0]) - turn_back(pool(model.layer(copy[None])[0]), element)) ** 2
-        )
+        errors.append((pool(model.layer(image[None])[0]) - turn_back(pool(model.layer(copy[None])[0]), element)) ** 2)
     scores = model(torch.cat((images, torch.stack(copies))))
     expected = F.cross_entropy(scores, labels.repeat(2)) + 0.7 * torch.stack(errors).mean()
     actual = implicit_equivariance_loss(model, images, labels, **arguments, generator=seeded(5))
@@ -227,11 +211,7 @@ def test_taps_must_exist_and_run() -> None:
     images, labels = torch.zeros(2, 4, 5, 5), torch.zeros(2, dtype=torch.long)
     model = Tapped(nn.Conv2d(4, 8, 3), 8)
     model.spare = nn.Identity()
-    for taps, message in (
-        ((), "declares no taps"),
-        (("gone",), "'gone' is not in"),
-        (("spare",), "did not run"),
-    ):
+    for taps, message in (((), "declares no taps"), (("gone",), "'gone' is not in"), (("spare",), "did not run")):
         model.taps = taps
         with pytest.raises(SettingError, match=message):
             implicit_equivariance_loss(model, images, labels, group="R4", beta=1.0)

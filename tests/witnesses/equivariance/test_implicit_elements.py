@@ -12,12 +12,7 @@ from torch import Tensor
 from e4profile.groups import Group
 from e4profile.networks.cards import all_cards
 from e4profile.questions.table.implicit_rows import NETWORKS as IMPLICIT
-from e4profile.witnesses.equivariance.implicit import (
-    act_on_each,
-    act_on_plane,
-    draw_elements,
-    sampling_group,
-)
+from e4profile.witnesses.equivariance.implicit import act_on_each, act_on_plane, draw_elements, sampling_group
 
 CARDS = [card for card in all_cards().values() if card.network in IMPLICIT]
 SAMPLING = [("R4", False), ("R8", False), ("R4", True), ("R8", True)]
@@ -36,9 +31,7 @@ def test_right_angles_and_mirrors_are_exact_and_undone_exactly(
     rotations: int, mirrors: bool, draw: st.DataObject, size: int, channels: int
 ) -> None:
     group = Group(rotations, mirrors)
-    element = draw.draw(
-        st.sampled_from([e for e in group.elements if 4 * group.split(e)[0] % rotations == 0])
-    )
+    element = draw.draw(st.sampled_from([e for e in group.elements if 4 * group.split(e)[0] % rotations == 0]))
     images = torch.randn(2, channels, size, size, generator=seeded(7))
     moved = act_on_plane(images, group, element)
     assert torch.equal(act_on_plane(moved, group, group.inverse(element)), images)
@@ -67,9 +60,7 @@ def test_exact_elements_of_eight_rotations_agree_with_interpolation() -> None:
     for element in (2, 4, 6, 8, 10, 12, 14):
         (a, b), (c, d) = group.matrix(group.inverse(element))
         theta = torch.tensor([[[a, -b, 0.0], [-c, d, 0.0]]], dtype=torch.float64)
-        sampled = F.grid_sample(
-            images, F.affine_grid(theta, [1, 2, 9, 9], align_corners=False), align_corners=False
-        )
+        sampled = F.grid_sample(images, F.affine_grid(theta, [1, 2, 9, 9], align_corners=False), align_corners=False)
         torch.testing.assert_close(act_on_plane(images, group, element), sampled, rtol=0, atol=1e-12)
 
 
@@ -94,9 +85,7 @@ def test_drawn_elements(name: str, reflection: bool) -> None:
     # eight rotations leave the identity out, unless two flips make up for a half turn: they never do
     assert (frequency.get(0, 0.0) > 0) is (name == "R4")
     assert sum(pure) == pytest.approx(1 / 3 if reflection else 1, abs=0.03)
-    assert len(frequency) == (group.order if name == "R4" or reflection else 7) - (
-        name == "R8" and reflection
-    )
+    assert len(frequency) == (group.order if name == "R4" or reflection else 7) - (name == "R8" and reflection)
 
 
 def test_the_flips_are_up_down_and_left_right() -> None:

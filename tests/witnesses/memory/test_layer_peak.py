@@ -43,9 +43,7 @@ REFUSED = {
 
 
 def assert_exact(layer: nn.Module, input_shape: tuple[int, ...], **setting: Any) -> None:
-    assert predict_layer_peak(layer, input_shape, **setting) == measure_layer_peak(
-        layer, input_shape, **setting
-    )
+    assert predict_layer_peak(layer, input_shape, **setting) == measure_layer_peak(layer, input_shape, **setting)
 
 
 def channels_of(layer: nn.Module, fields: int) -> int:
@@ -76,11 +74,7 @@ def test_every_registered_layer_states_its_peak_or_says_why_not(name, group):
         for dtype in DTYPES:
             for batch_size, granularity_bytes in ((1, 512), (2, 1), (5, 1)):
                 assert_exact(
-                    layer,
-                    input_shape,
-                    dtype=dtype,
-                    batch_size=batch_size,
-                    granularity_bytes=granularity_bytes,
+                    layer, input_shape, dtype=dtype, batch_size=batch_size, granularity_bytes=granularity_bytes
                 )
 
 
@@ -98,11 +92,7 @@ def test_what_is_live_between_the_passes_is_what_the_saved_terms_say(name):
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SIZES = st.tuples(st.integers(1, 8), st.integers(1, 8))
 SETTINGS = st.fixed_dictionaries(
-    {
-        "dtype": st.sampled_from(DTYPES),
-        "batch_size": st.integers(1, 4),
-        "granularity_bytes": st.sampled_from([1, 512]),
-    }
+    {"dtype": st.sampled_from(DTYPES), "batch_size": st.integers(1, 4), "granularity_bytes": st.sampled_from([1, 512])}
 )
 
 

@@ -66,9 +66,7 @@ def test_every_registered_layer(name, group):
 @pytest.mark.parametrize("arguments", [(8, [4]), (8, [1]), (16, [4, 2, 1], [1, 1, 2]), (8, [1, 2], [1, 1])])
 def test_channel_max_pool(arguments):
     for dtype in DTYPES:
-        assert_exact(
-            between_stock_layers(ChannelMaxPool(*arguments), arguments[0]), (arguments[0], 4, 5), dtype
-        )
+        assert_exact(between_stock_layers(ChannelMaxPool(*arguments), arguments[0]), (arguments[0], 4, 5), dtype)
 
 
 SIZES = st.tuples(st.integers(1, 9), st.integers(1, 9))
@@ -127,11 +125,7 @@ def test_unfold_keeps_a_storage_of_its_inputs_size():
 def test_random_convolutions(
     build, group, size, c_in, c_out, kernel, by_pool, kind, execution, dtype, **arguments: Any
 ):
-    if (
-        build is GroupConv2d
-        and by_pool
-        and min(size) + 2 * arguments["padding"] - kernel + 1 >= arguments["stride"]
-    ):
+    if build is GroupConv2d and by_pool and min(size) + 2 * arguments["padding"] - kernel + 1 >= arguments["stride"]:
         arguments["stride_by"] = "max_pool"
     if build is SeparableGroupConv2d:
         arguments |= {"kind": kind, "execution": execution}
@@ -222,9 +216,7 @@ NETWORK_SETTINGS = {
 
 
 IN_FLOAT32 = [(name, torch.float32) for name in NETWORK_SETTINGS]
-IN_OTHERS = [
-    (name, dtype) for name in ("e4 printed", "gc", "steerable", "self-attention") for dtype in DTYPES[1:]
-]
+IN_OTHERS = [(name, dtype) for name in ("e4 printed", "gc", "steerable", "self-attention") for dtype in DTYPES[1:]]
 
 
 @pytest.mark.parametrize(("name", "dtype"), IN_FLOAT32 + IN_OTHERS)

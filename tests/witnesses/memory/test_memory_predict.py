@@ -103,16 +103,12 @@ def test_few_evaluations_find_the_largest_batch():
 
 
 def test_a_budget_below_one_image_is_refused():
-    with pytest.raises(
-        SettingError, match=r"budget \(=1000 bytes\) is below what one image needs \(=\d+ bytes\)"
-    ):
+    with pytest.raises(SettingError, match=r"budget \(=1000 bytes\) is below what one image needs \(=\d+ bytes\)"):
         largest_batch(group_net, (1, 12, 12), 1000)
 
 
 def test_one_image_that_a_batch_norm_refuses():
-    with pytest.raises(
-        SettingError, match=r"on inputs of shape \(1, 1, 28, 28\): Expected more than 1 value"
-    ):
+    with pytest.raises(SettingError, match=r"on inputs of shape \(1, 1, 28, 28\): Expected more than 1 value"):
         predict(lambda: plain_stack(5), (1, 28, 28), 1)
 
 

@@ -94,22 +94,7 @@ def _pass() -> list[_Event]:
     free = _Event("aten::empty", 95, 111, top, 16.0)
     before = _Event("aten::randn", -20, -10, None, 1000.0, 1000.0)
     kernel = _Event("kernel", 30, 40, None, 0.0, 500.0, -1, "DeviceType.CUDA")
-    return [
-        top,
-        layer,
-        gather,
-        conv,
-        convolution,
-        node,
-        backward,
-        gathered,
-        added,
-        reset,
-        loss,
-        free,
-        before,
-        kernel,
-    ]
+    return [top, layer, gather, conv, convolution, node, backward, gathered, added, reset, loss, free, before, kernel]
 
 
 def test_backward_operators_belong_to_the_forward_operator_that_made_them():
@@ -143,9 +128,7 @@ def test_a_real_profile_adds_up_and_leaves_no_hooks():
     events = profile_passes(NETWORK, Work(step), 2, torch.device("cpu"))
     found = time_by_term(events, dict(NETWORK.named_modules()), on_device=False)
     assert sum(event.name == PASS_SCOPE for event in events) == 2
-    assert {"filter expansion", "convolution", "generator", "aggregation", "norm", "pooling"} <= set(
-        found.terms_s
-    )
+    assert {"filter expansion", "convolution", "generator", "aggregation", "norm", "pooling"} <= set(found.terms_s)
     assert sum(found.terms_s.values()) + found.unattributed_s == pytest.approx(found.total_s, rel=1e-6)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in NETWORK.modules())
 
@@ -190,13 +173,7 @@ def test_shares_add_up_to_the_whole_pass(pass_, mode):
     card = find_card("e4net").with_arguments({"width": 2})
     model = card.build("cpu")
     found = measure_breakdown(
-        model,
-        card.input,
-        pass_=pass_,
-        mode=mode,
-        passes=2,
-        clock=_Milliseconds(),
-        rule=StopRule(min_run_time_s=0.0),
+        model, card.input, pass_=pass_, mode=mode, passes=2, clock=_Milliseconds(), rule=StopRule(min_run_time_s=0.0)
     )
     shares = sum(term.time_share for term in found.terms) + found.unattributed_share
     assert shares == pytest.approx(1.0, rel=1e-6)

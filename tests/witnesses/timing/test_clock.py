@@ -96,8 +96,7 @@ def test_the_driver_is_asked_in_its_own_units():
 
 
 @pytest.mark.parametrize(
-    ("library", "reason"),
-    [(_Library(b"GPU-other"), "does not know"), (_Library(failing="init"), "not start")],
+    ("library", "reason"), [(_Library(b"GPU-other"), "does not know"), (_Library(failing="init"), "not start")]
 )
 def test_a_driver_that_does_not_answer_is_named(library, reason):
     device = Nvml("GPU-abc", library)

@@ -146,9 +146,7 @@ def test_a_pass_without_preparation_is_captured_without_a_word(cuda):
 
 def test_what_cannot_be_captured_says_why_in_a_line(cuda):
     cuda.refuse = True
-    with pytest.raises(
-        MeasurementError, match=r"as a CUDA graph: operation not permitted when stream is capturing$"
-    ):
+    with pytest.raises(MeasurementError, match=r"as a CUDA graph: operation not permitted when stream is capturing$"):
         graphed(Work(lambda _: None))
 
 

@@ -10,14 +10,7 @@ from torch import nn
 from e4profile.errors import SettingError, UnknownNameError
 from e4profile.layers import Chain, E4Conv2d, GroupMaxPool
 from e4profile.records.times import environment_labels, from_record, to_record
-from e4profile.witnesses.timing import (
-    MeasurementError,
-    Setting,
-    StopRule,
-    Timed,
-    compare_interleaved,
-    measure_time,
-)
+from e4profile.witnesses.timing import MeasurementError, Setting, StopRule, Timed, compare_interleaved, measure_time
 from e4profile.witnesses.timing.passes import prepared
 
 QUICK = {"min_run_time_s": 0.0, "max_run_time_s": 5.0}
@@ -74,9 +67,7 @@ def test_a_failing_network_is_left_as_it_was_found_too():
 
     model = Failing().train()
     random_state, threads = torch.random.get_rng_state(), torch.get_num_threads()
-    with pytest.raises(
-        MeasurementError, match=r"step at batch size 2 in torch\.float32 on cpu cannot run: no kernel"
-    ):
+    with pytest.raises(MeasurementError, match=r"step at batch size 2 in torch\.float32 on cpu cannot run: no kernel"):
         timed(model, "step", "train", batch_size=2, threads=threads + 1)
     assert model.training
     assert torch.equal(torch.random.get_rng_state(), random_state)
@@ -132,18 +123,8 @@ def test_backward_and_step_differ_by_what_is_on_the_clock(mode):
 
 def test_the_record_says_what_was_run():
     record = timed(small_net(), "step", "train", batch_size=3, dtype="float64", threads=1, name="small")
-    assert (record.name, record.pass_, record.mode, record.loss) == (
-        "small",
-        "step",
-        "train",
-        "cross_entropy",
-    )
-    assert (record.device, record.dtype, record.input_shape, record.batch_size) == (
-        "cpu",
-        "float64",
-        (3, 1, 6, 6),
-        3,
-    )
+    assert (record.name, record.pass_, record.mode, record.loss) == ("small", "step", "train", "cross_entropy")
+    assert (record.device, record.dtype, record.input_shape, record.batch_size) == ("cpu", "float64", (3, 1, 6, 6), 3)
     assert (record.threads, record.clock, record.compiled) == (1, "running stub", False)
     assert record.environment["threads"] == 1
     assert record.samples.seconds == (0.001,) * 10
@@ -230,12 +211,7 @@ def test_environments_go_into_one_table_only_when_asked_and_then_labelled():
     assert environment_labels([here, here, newer]) == ["", "", ""]
     with pytest.raises(SettingError, match="threads: 1 against 2"):
         environment_labels([here, there])
-    assert environment_labels([here, there, newer, {**there, "torch": "2"}], mixed=True) == [
-        "A",
-        "B",
-        "A",
-        "C",
-    ]
+    assert environment_labels([here, there, newer, {**there, "torch": "2"}], mixed=True) == ["A", "B", "A", "C"]
 
 
 def test_more_threads_than_processors_are_refused() -> None:

@@ -7,15 +7,7 @@ import pytest
 from stub_clocks import ScriptedClock
 
 from e4profile.errors import SettingError
-from e4profile.witnesses.timing import (
-    MeasurementError,
-    Reading,
-    Samples,
-    StopRule,
-    Work,
-    collect,
-    compare_works,
-)
+from e4profile.witnesses.timing import MeasurementError, Reading, Samples, StopRule, Work, collect, compare_works
 
 IDLE = Work(lambda _: None)
 
@@ -44,9 +36,7 @@ def test_wall_time_between_samples_counts():
 
 
 def test_noise_goes_on_to_the_cap_and_says_so():
-    _, samples = take(
-        chain.from_iterable(repeat((0.01, 0.02))), StopRule(min_run_time_s=0.0, max_run_time_s=1.5)
-    )
+    _, samples = take(chain.from_iterable(repeat((0.01, 0.02))), StopRule(min_run_time_s=0.0, max_run_time_s=1.5))
     assert samples.stopped_by == "max run time"
     assert "max_run_time_s (=1.5)" in samples.stopped_because
     assert len(samples.seconds) == 100
@@ -143,12 +133,7 @@ def test_garbage_collection_is_off_meanwhile_and_then_as_it_was(was_on):
     (gc.enable if was_on else gc.disable)()
     try:
         clock = ScriptedClock(repeat(0.01))
-        collect(
-            [Work(lambda _: states.append(gc.isenabled()))],
-            clock,
-            StopRule(min_run_time_s=0.0),
-            now=clock.now,
-        )
+        collect([Work(lambda _: states.append(gc.isenabled()))], clock, StopRule(min_run_time_s=0.0), now=clock.now)
         assert not any(states)
         assert gc.isenabled() is was_on
     finally:

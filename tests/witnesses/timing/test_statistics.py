@@ -30,8 +30,7 @@ def test_nothing_has_no_statistics(function):
 
 # ranks of the 95% interval of the median in published tables of order statistics
 @pytest.mark.parametrize(
-    ("count", "rank"),
-    [(5, None), (6, 1), (8, 1), (9, 2), (10, 2), (15, 4), (20, 6), (25, 8), (50, 18), (100, 40)],
+    ("count", "rank"), [(5, None), (6, 1), (8, 1), (9, 2), (10, 2), (15, 4), (20, 6), (25, 8), (50, 18), (100, 40)]
 )
 def test_interval_of_the_median_takes_the_tabled_ranks(count, rank):
     samples = [float(value) for value in range(1, count + 1)]

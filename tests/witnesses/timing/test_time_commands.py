@@ -179,9 +179,7 @@ def test_budgets_stand_side_by_side(run):
 
 def test_a_measured_budget_has_hours(run):
     values = ["--recipe", "batch_size=2", "--recipe", "epochs=1", "--recipe", "training_images=5"]
-    code, out, err = run(
-        "budget", *SMALL, *values, "--device", "cpu", "--max-run-time-s", "0.02", "-f", "json"
-    )
+    code, out, err = run("budget", *SMALL, *values, "--device", "cpu", "--max-run-time-s", "0.02", "-f", "json")
     assert code == 0
     (row,) = json.loads(out)
     assert row["hours"] == pytest.approx(3 * row["step_s"] / 3600)
