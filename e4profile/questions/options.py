@@ -138,7 +138,7 @@ def overrides(pairs: list[str] | None, option: str = "--set") -> dict[str, Any]:
     Raises:
         SettingError: for a pair without ``=``.
     """
-    from e4profile.subjects.plain_values import plain_value
+    from e4profile.subjects.written import plain_value
 
     found: dict[str, Any] = {}
     for pair in pairs or []:

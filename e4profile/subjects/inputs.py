@@ -11,7 +11,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import SettingError, UnknownNameError, positive
-from e4profile.subjects.plain_values import plain_value
+from e4profile.subjects.written import plain_value
 
 if TYPE_CHECKING:
     import torch

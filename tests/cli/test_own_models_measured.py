@@ -244,8 +244,8 @@ def test_the_batch_that_fits_a_time(own: Run, tmp_path: Path) -> None:
     assert "not even a batch of 1 stays within the limit" in out
     assert "nothing fits: no batch of any network stays within 1ns" in err
     for options, message in (
-        (("--fits", "5"), "--fits: '5' is not a time such as 30ms"),
-        (("--fits", "0ms"), "--fits: '0ms' must be longer than nothing"),
+        (("--fits", "5"), "--fits (=5) is a time without its unit: write 30ms"),
+        (("--fits", "0ms"), "--fits (=0ms) must be positive: write 30ms"),
         (("--fits", "5ms", "--batch-size", "3"), "leave --batch-size 3 away"),
         (("--fits", "5ms", "--against", "e4net"), "leave --against e4net away"),
         (("--fits", "5ms", "--breakdown"), "--breakdown profiles one network as it is"),

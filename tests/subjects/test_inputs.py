@@ -71,24 +71,6 @@ def test_inputs_of_a_library_call() -> None:
         as_example("1x3", torch.float32)
 
 
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("None", None), ("none", None), ("null", None), ("True", True), ("true", True), ("False", False), ("64", 64),
-        ("[1, 2]", [1, 2]), ('"None"', "None"), ("gelu", "gelu"), ("", ""), ("1\nx = 2", "1\nx = 2"),
-    ],
-)  # fmt: skip
-def test_plain_values(text: str, value: object) -> None:
-    from e4profile.questions.options import overrides
-    from e4profile.subjects.varied import parse_varied
-
-    found = overrides([f"key={text}"])["key"]
-    assert (type(found), found) == (type(value), value)
-    assert parse_input(f"key:={text}").value == value
-    if text and value not in (None, "") and not isinstance(value, list):
-        assert parse_varied(f"key={text},None").values == (value, None)
-
-
 def test_a_value_nested_without_end_is_refused() -> None:
     from e4profile.questions.options import overrides
 

@@ -17,6 +17,7 @@ from e4profile.subjects.batches import ModelInputs
 from e4profile.subjects.losses import Loss
 from e4profile.subjects.subject import Subject, Target, full_name, guarded
 from e4profile.subjects.variants import VariantCounter, built_whole
+from e4profile.subjects.written import parse_count
 from e4profile.witnesses.counts.counted_step import count_training_step
 from e4profile.witnesses.counts.training import training_step_macs
 from e4profile.witnesses.memory.live import allocator_emulation
@@ -92,14 +93,15 @@ def recipe_of(name: str, training: Mapping[str, Any], overrides: Mapping[str, An
         if key not in (*known, "momentum"):
             raise UnknownNameError("recipe value", key, (*known, "momentum"))
     values = {**training, **(overrides or {})}
-    missing = [key for key in ("epochs", "batch_size", "training_images") if key not in values]
+    missing = [key for key in _EXAMPLES if key not in values]
     if missing:
         example = f"--recipe {','.join(f'{key}={_EXAMPLES[key]}' for key in missing)}"
         raise SettingError(f"the training recipe of {name} lacks {', '.join(missing)}; give it, for example {example}")
+    epochs, batch_size, images = (parse_count(v, k) if isinstance(v := values[k], str) else v for k in _EXAMPLES)
     optimiser = str(values.get("optimiser", "sgd"))
     if optimiser == "sgd" and values.get("momentum"):
         optimiser = "momentum"
-    return Recipe(values["epochs"], values["batch_size"], values["training_images"], optimiser)
+    return Recipe(epochs, batch_size, images, optimiser)
 
 
 @dataclass(frozen=True)

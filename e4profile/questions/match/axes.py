@@ -11,7 +11,7 @@ from e4profile.errors import SettingError, UnknownNameError
 from e4profile.networks.cards import Card
 from e4profile.subjects.subject import Subject
 from e4profile.subjects.variants import accepts, argument, check_accepts
-from e4profile.subjects.varied import Varied, parse_varied
+from e4profile.subjects.written import Varied, parse_varied
 
 VARIED = ("width", "reduction", "slices", "channels_per_slice", "kernel")
 """What can be varied in a card's network without saying by which values."""

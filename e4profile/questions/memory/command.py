@@ -56,13 +56,14 @@ def memory(
     """
     check_format(output_format)
     from e4profile.errors import SettingError
-    from e4profile.questions.memory.rows import fits_row, layer_rows, memory_row, parse_bytes, torch_dtype
+    from e4profile.questions.memory.rows import fits_row, layer_rows, memory_row, torch_dtype
+    from e4profile.subjects.written import parse_size
 
     torch_dtype(dtype)
     batches = batch_sizes(batch_size)
     scalar = loss_named(loss)
     cards = targets(models, settings, inputs, arguments)
-    budget = None if fits is None else parse_bytes(fits)
+    budget = None if fits is None else parse_size(fits, "--fits")
     if budget is not None and batch_size is not None:
         raise SettingError(f"--fits looks for the batch: leave --batch-size {batch_size} away")
     asked = [option for option, given in (("--fits", fits), ("--layers", layers), ("--peaks", peaks)) if given]

@@ -17,33 +17,11 @@ if TYPE_CHECKING:
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
-          "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
-
 COLUMNS = (
     "agrees", "model", "batch_size", "step_bytes", "parameter_bytes", "gradient_bytes", "optimiser_bytes",
     "saved_formula_bytes", "saved_measured_bytes", "saved_constant_bytes", "saved_per_image_bytes", "peak_bytes",
     "input_bytes", "buffer_bytes",
 )  # fmt: skip
-
-
-def parse_bytes(text: str) -> int:
-    """``24GiB``, ``512MB``, ``80 GB`` or plain bytes.
-
-    Raises:
-        SettingError: for anything else.
-    """
-    import re
-
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", text)
-    if not match or match[2].upper() not in _UNITS:
-        raise SettingError(f"{text!r} is not a size such as 24GiB, 512MB or 1073741824")
-    from fractions import Fraction
-
-    size = int(Fraction(match[1]) * _UNITS[match[2].upper()])
-    if size < 1:
-        raise SettingError(f"{text!r} must be at least one byte")
-    return size
 
 
 def binary_bytes(amounts: Sequence[int | None]) -> list[str | None]:

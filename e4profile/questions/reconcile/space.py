@@ -31,7 +31,7 @@ from e4profile.errors import SettingError, UnknownNameError
 from e4profile.networks.cards import Card
 from e4profile.subjects.subject import Subject
 from e4profile.subjects.variants import accepts, argument, check_accepts, parameters
-from e4profile.subjects.varied import Varied, parse_varied
+from e4profile.subjects.written import Varied, parse_varied
 
 Change = tuple[str, Any]
 """One argument and its value instead of the card's."""

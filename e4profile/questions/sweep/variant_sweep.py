@@ -14,7 +14,7 @@ from e4profile.networks.cards import Card
 from e4profile.subjects.guest import UserCodeError
 from e4profile.subjects.subject import Subject
 from e4profile.subjects.variants import VariantCounter, changed, check_accepts, described, step_bytes
-from e4profile.subjects.varied import Varied, parse_varied
+from e4profile.subjects.written import Varied, parse_varied
 
 if TYPE_CHECKING:
     from e4profile.questions.match.by_time import Timer

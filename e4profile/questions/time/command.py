@@ -99,12 +99,12 @@ def time(
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     from e4profile.errors import positive
     from e4profile.subjects.subject import is_own
+    from e4profile.subjects.written import parse_duration
     from e4profile.witnesses.timing import Setting, StopRule
-    from e4profile.witnesses.timing.fits import parse_seconds
 
     positive(**{"--threads": threads})
     given = {"--against": against, "--compile": compile, "--cuda-graphs": graphs, "--join": join, "--fits": fits}
-    limit_s = None if fits is None else parse_seconds(fits)
+    limit_s = None if fits is None else parse_duration(fits, "--fits")
     _check_together(breakdown, limit_s, {**given, "--batch-size": batch_size})
     batches = batch_sizes(batch_size)
     scalar = loss_named(loss)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 
-from e4profile.errors import E4ProfileError, SettingError
+from e4profile.errors import E4ProfileError
 from e4profile.witnesses.timing.record import TimeRecord
 from e4profile.witnesses.timing.samples import NOISY_SPREAD
 from e4profile.witnesses.timing.statistics import median_interval
@@ -23,28 +21,9 @@ LEAP = 1.5
 PRECISION = 100
 """A batch is found to one part in this many: no median is known better than that."""
 
-_UNITS_S = {
-    "ns": Fraction(1, 10**9), "us": Fraction(1, 10**6), "µs": Fraction(1, 10**6), "μs": Fraction(1, 10**6),
-    "ms": Fraction(1, 1000), "s": Fraction(1), "min": Fraction(60),
-}  # fmt: skip
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "storage size calculation overflowed")
 
 Measure = Callable[[int], TimeRecord]
-
-
-def parse_seconds(text: str) -> float:
-    """``30ms``, ``0.5s`` or ``250us`` in seconds.
-
-    Raises:
-        SettingError: for anything else.
-    """
-    match = re.fullmatch(r"\s*([0-9]{1,15}(?:\.[0-9]{1,15})?)\s*(\S+)\s*", text)
-    if not match or match[2] not in _UNITS_S:
-        raise SettingError(f"--fits: {text!r} is not a time such as 30ms, 0.5s or 250us")
-    seconds = float(Fraction(match[1]) * _UNITS_S[match[2]])
-    if not seconds:
-        raise SettingError(f"--fits: {text!r} must be longer than nothing")
-    return seconds
 
 
 @dataclass(frozen=True)

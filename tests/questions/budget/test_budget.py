@@ -242,7 +242,7 @@ def command(monkeypatch, capsys, tmp_path):
     return run
 
 
-RECIPE = ("--recipe", "epochs=2,batch_size=4,training_images=10")
+RECIPE = ("--recipe", "epochs=2,batch_size=4,training_images=0.01k")
 
 
 def test_the_command_sets_cards_and_own_models_side_by_side(command):

@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from e4profile.errors import E4ProfileError, SettingError
+from e4profile.errors import E4ProfileError
 from e4profile.questions.time.fits import _fastest, _reasons
 from e4profile.witnesses.timing import MeasurementError, Samples, StopRule, TimeRecord, Work, collect
-from e4profile.witnesses.timing.fits import largest_batch_within, most_in_memory, out_of_memory, parse_seconds
+from e4profile.witnesses.timing.fits import largest_batch_within, most_in_memory, out_of_memory
 from e4profile.witnesses.timing.samples import noise_notes
 
 
@@ -146,20 +146,6 @@ def test_it_is_said_which_interval_holds_the_limit():
     said = _reasons(quiet, 0.0286)
     assert said[0].startswith("the interval of the next batch (31), 2")
     assert said[0].endswith("holds 28.60 ms")
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("30ms", 0.03), ("0.5s", 0.5), ("250us", 0.00025), ("250 µs", 0.00025), ("2min", 120.0), ("7ns", 7e-9)],
-)
-def test_times_have_units(text, seconds):
-    assert parse_seconds(text) == pytest.approx(seconds, rel=1e-15)
-
-
-@pytest.mark.parametrize("text", ["30", "", "ms", "-1ms", "1e3ms", "0s", "nan", "inf s", "3 hours", "9" * 400 + "s"])
-def test_other_times_are_refused(text):
-    with pytest.raises(SettingError, match="--fits"):
-        parse_seconds(text)
 
 
 def test_the_network_that_serves_most_is_named_for_each_pass():
