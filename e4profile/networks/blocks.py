@@ -1,44 +1,93 @@
-"""Choices that every topology shares: plain torch layers for the trivial group, field layers otherwise."""
+"""What every topology shares: plain torch layers for the trivial group, field layers otherwise, and stages."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import nn
 
+from e4profile.errors import SettingError
 from e4profile.groups import Group
-from e4profile.layers import FieldBatchNorm2d, GroupConv2d, LiftingConv2d
+from e4profile.layers import Chain, E4Conv2d, FieldBatchNorm2d, GroupConv2d, GroupMaxPool, LiftingConv2d
 
 StrideBy = Literal["conv", "max_pool"]
+MixingLayer = Literal["e4", "group"]
 
 
-def convolution(
-    c_in: int, c_out: int, kernel: int, *, group: Group, stride: int = 1, padding: int = 0, bias: bool = False,
-    stride_by: StrideBy = "conv",
-) -> nn.Module:  # fmt: skip
-    """A convolution between feature maps.
+@dataclass(frozen=True)
+class Parts:
+    """The layers of a topology over one group.
 
-    For the trivial group it is ``nn.Conv2d``, as the plain networks of the literature are written, so that
-    stock counters see what they would see there.
+    For the trivial group they are torch's own, as the plain networks of the literature are written, so that stock
+    counters see what they would see there.
     """
-    if group.order == 1:
-        return nn.Conv2d(c_in, c_out, kernel, stride, padding, bias=bias)
-    return GroupConv2d(c_in, c_out, kernel, group=group, stride=stride, padding=padding, bias=bias, stride_by=stride_by)
+
+    group: Group
+
+    def convolution(
+        self, c_in: int, c_out: int, kernel: int, *, stride: int = 1, padding: int = 0, bias: bool = False,
+        stride_by: StrideBy = "conv",
+    ) -> nn.Module:  # fmt: skip
+        """A convolution between feature maps."""
+        if self.group.order == 1:
+            return nn.Conv2d(c_in, c_out, kernel, stride, padding, bias=bias)
+        return GroupConv2d(
+            c_in, c_out, kernel, group=self.group, stride=stride, padding=padding, bias=bias, stride_by=stride_by
+        )
+
+    def lifting(self, c_in: int, c_out: int, kernel: int, *, padding: int = 0, bias: bool = False) -> nn.Module:
+        """A convolution from an image to feature maps."""
+        if self.group.order == 1:
+            return nn.Conv2d(c_in, c_out, kernel, padding=padding, bias=bias)
+        return LiftingConv2d(c_in, c_out, kernel, group=self.group, padding=padding, bias=bias)
+
+    def mixing(self, layer: MixingLayer, fields: int, kernel: int, **e4: Any) -> nn.Module:
+        """The layer that an E4 network replaces: an E4 layer, or a group convolution of the same size.
+
+        Raises:
+            SettingError: for another layer, an even kernel, or arguments that the E4 layer refuses.
+        """
+        if kernel % 2 == 0:
+            raise SettingError(f"kernel (={kernel}) must be odd: the network keeps its map sizes")
+        if layer == "group":
+            return self.convolution(fields, fields, kernel, padding=(kernel - 1) // 2)
+        if layer == "e4":
+            return E4Conv2d(fields, fields, kernel, group=self.group, **e4)
+        raise SettingError(f"layer (={layer!r}) must be 'e4' or 'group'")
+
+    def norm(self, fields: int) -> nn.Module:
+        """A batch norm with one affine pair per field."""
+        return nn.BatchNorm2d(fields) if self.group.order == 1 else FieldBatchNorm2d(fields, group=self.group)
+
+    def group_pool(self, fields: int) -> nn.Module | None:
+        """The maximum over the group; None for the trivial group, which has nothing to pool."""
+        return GroupMaxPool(fields, group=self.group) if self.group.order > 1 else None
 
 
-def lifting(
-    c_in: int, c_out: int, kernel: int, *, group: Group, stride: int = 1, padding: int = 0, bias: bool = False
-) -> nn.Module:
-    """A convolution from an image to feature maps; ``nn.Conv2d`` for the trivial group."""
-    if group.order == 1:
-        return nn.Conv2d(c_in, c_out, kernel, stride, padding, bias=bias)
-    return LiftingConv2d(c_in, c_out, kernel, group=group, stride=stride, padding=padding, bias=bias)
+def residual_stages(
+    c_in: int,
+    stages: Iterable[tuple[int, int]],
+    block: Callable[[int, int, int], nn.Module],
+    container: type[Chain] = Chain,
+) -> tuple[dict[str, nn.Module], int]:
+    """Stages of residual blocks by name, and the fields of the last; every stage but the first strides at its start.
 
-
-def batch_norm(fields: int, *, group: Group, eps: float = 1e-5) -> nn.Module:
-    """A batch norm with one affine pair per field; ``nn.BatchNorm2d`` for the trivial group."""
-    return nn.BatchNorm2d(fields, eps=eps) if group.order == 1 else FieldBatchNorm2d(fields, group=group, eps=eps)
+    Args:
+        c_in: fields that enter.
+        stages: fields and number of blocks of each.
+        block: builds one from the fields that enter, the fields that leave, and the stride.
+        container: of each stage.
+    """
+    built: dict[str, nn.Module] = {}
+    for stage, (c_out, depth) in enumerate(stages, 1):
+        blocks: dict[str, nn.Module] = {}
+        for index in range(1, depth + 1):
+            blocks[f"block{index}"] = block(c_in, c_out, 2 if stage > 1 and index == 1 else 1)
+            c_in = c_out
+        built[f"stage{stage}"] = container(**blocks)
+    return built, c_in
 
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {}

@@ -15,7 +15,7 @@ from torch import nn
 from e4profile.errors import SettingError, positive
 from e4profile.layers import Chain, Residual
 from e4profile.layers.channel_pool import ChannelMaxPool, channel_parts
-from e4profile.networks.blocks import network
+from e4profile.networks.blocks import network, residual_stages
 
 Mode = Literal["R4", "R8"]
 
@@ -62,10 +62,28 @@ def _channel_pool(
     return ChannelMaxPool(widths[-1], sizes, ratio)
 
 
-def _unit(conv: nn.Conv2d, pool: bool) -> Chain:
-    return Chain(
-        conv=conv, norm=nn.BatchNorm2d(conv.out_channels), elu=nn.ELU(), pool=nn.MaxPool2d(2) if pool else None
-    )
+def _plain_stack(
+    widths: Sequence[int], kernels: Sequence[int], paddings: Sequence[int], pooled: Sequence[int],
+    *, channel_pool: ChannelMaxPool, classifier: Chain,
+) -> TappedNetwork:  # fmt: skip
+    """Convolutions with batch norm and ELU, each tapped after its ELU, then the pooled classifier.
+
+    The first of the ``widths`` is the images'; a 2x2 max-pool follows the convolutions numbered in ``pooled``.
+    """
+    units = {
+        f"unit{i}": Chain(
+            conv=nn.Conv2d(widths[i - 1], widths[i], kernel, padding=padding, bias=False),
+            norm=nn.BatchNorm2d(widths[i]),
+            elu=nn.ELU(),
+            pool=nn.MaxPool2d(2) if i in pooled else None,
+        )
+        for i, (kernel, padding) in enumerate(zip(kernels, paddings, strict=True), 1)
+    }
+    return TappedNetwork(
+        [f"{name}.elu" for name in units], channel_pool.pool_sizes, channel_pool.ratio,
+        **units, channel_pool=channel_pool, pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(),
+        classifier=classifier,
+    )  # fmt: skip
 
 
 def _perceptron(c_in: int, hidden: int, classes: int, dropout: float | None) -> Chain:
@@ -76,16 +94,6 @@ def _perceptron(c_in: int, hidden: int, classes: int, dropout: float | None) -> 
         dropout=None if dropout is None else nn.Dropout(dropout),
         output=nn.Linear(hidden, classes),
     )
-
-
-def _plain_stack(units: Sequence[Chain], channel_pool: ChannelMaxPool, classifier: Chain) -> TappedNetwork:
-    """Convolutional units, each tapped after its ELU, then the pooled classifier."""
-    parts = {f"unit{i}": unit for i, unit in enumerate(units, 1)}
-    return TappedNetwork(
-        [f"{name}.elu" for name in parts], channel_pool.pool_sizes, channel_pool.ratio,
-        **parts, channel_pool=channel_pool, pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(),
-        classifier=classifier,
-    )  # fmt: skip
 
 
 @network
@@ -112,13 +120,11 @@ def basic_cnn(
     if width % 2:
         raise SettingError(f"width (={width}) must be even: the second layer has 1.5 times as many channels")
     widths = (channels, width, 3 * width // 2, 2 * width, 2 * width, 3 * width, 4 * width)
-    paddings, pooled = (1, 2, 2, 2, 2, 0), (2, 4)
-    units = [
-        _unit(nn.Conv2d(widths[i - 1], widths[i], 7 if i == 1 else 5, padding=paddings[i - 1], bias=False), i in pooled)
-        for i in range(1, 7)
-    ]
     pool = _channel_pool(widths[1:], mode, reflection, pool_sizes, ratio)
-    return _plain_stack(units, pool, _perceptron(pool.channels_left, hidden, classes, None))
+    classifier = _perceptron(pool.channels_left, hidden, classes, None)
+    return _plain_stack(
+        widths, (7, 5, 5, 5, 5, 5), (1, 2, 2, 2, 2, 0), (2, 4), channel_pool=pool, classifier=classifier
+    )
 
 
 @network
@@ -144,13 +150,11 @@ def implicit_vgg(
     """
     positive(width=width, hidden=hidden, channels=channels, classes=classes)
     widths = (channels, *(width * factor for factor in (1, 2, 4, 4, 8, 8, 8, 8)))
-    kernels, pooled = (3, 2, 3, 2, 3, 3, 2, 3), (1, 2, 4, 6)
-    units = [
-        _unit(nn.Conv2d(widths[i - 1], widths[i], kernels[i - 1], padding=1, bias=False), i in pooled)
-        for i in range(1, 9)
-    ]
     pool = _channel_pool(widths[1:], mode, reflection, pool_sizes, ratio)
-    return _plain_stack(units, pool, _perceptron(pool.channels_left, hidden, classes, dropout))
+    classifier = _perceptron(pool.channels_left, hidden, classes, dropout)
+    return _plain_stack(
+        widths, (3, 2, 3, 2, 3, 3, 2, 3), (1,) * 8, (1, 2, 4, 6), channel_pool=pool, classifier=classifier
+    )
 
 
 def _pre_activation_block(c_in: int, c_out: int, stride: int) -> nn.Module:
@@ -187,15 +191,8 @@ def implicit_resnet18(
         SettingError: for sizes that are not positive or channels that the pool sizes do not fit.
     """
     positive(width=width, channels=channels, classes=classes)
-    stages: dict[str, nn.Module] = {}
-    c_in = width
-    for stage in range(4):
-        c_out, stride = width * 2**stage, 1 if stage == 0 else 2
-        stages[f"stage{stage + 1}"] = Chain(
-            block1=_pre_activation_block(c_in, c_out, stride), block2=_pre_activation_block(c_out, c_out, 1)
-        )
-        c_in = c_out
-    pool = _channel_pool([width * 2**stage for stage in range(4)], mode, reflection, pool_sizes, ratio)
+    stages, c_in = residual_stages(width, [(width * 2**i, 2) for i in range(4)], _pre_activation_block)
+    pool = _channel_pool([width * 2**i for i in range(4)], mode, reflection, pool_sizes, ratio)
     return TappedNetwork(
         ("stage1", "stage2", "stage3", "final.relu"), pool.pool_sizes, pool.ratio,
         stem=nn.Conv2d(channels, width, 3, padding=1),

@@ -1,4 +1,4 @@
-"""Published figures as exact decimals: what "18.8K" says, and whether an exact count agrees with it.
+"""Published figures as exact decimals: what "18.8K" says, whether an exact count agrees with it, and the verdict.
 
 A printed figure fixes a value and the unit of its last digit. A count agrees with it *rounded* when rounding
 the count to that unit (a half goes away from zero, as printed tables do) gives the figure, and *truncated*
@@ -9,10 +9,14 @@ a binary float can neither enter nor leave.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import Context, Decimal
 from fractions import Fraction
 
+from e4profile.conventions import CONVENTIONS
 from e4profile.errors import SettingError
+from e4profile.networks.cards import BY_RULE, REPRODUCED, TRUNCATED, UNRESOLVED, VERDICTS, Cell
 
 Exact = int | Fraction | Decimal
 
@@ -109,6 +113,34 @@ def printed(value: Exact, like: str, *, truncated: bool = False) -> str:
     digits = truncate(scaled, unit) if truncated else round_half_up(scaled, unit)
     grouping = "," if "," in like else ""
     return f"{digits:{grouping}f}{space}{suffix}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A published cell held against the built network."""
+
+    verdict: str
+    deviation_percent: Decimal
+
+
+def judge(built: int | Fraction, cell: Cell) -> Verdict:
+    """The verdict on one published cell.
+
+    The printed digits must come out at the printed precision, rounded or truncated as the card says; a cell
+    that follows only by a published tool's own rule says so.
+    """
+    agrees = agrees_truncated if cell.rounding == "truncated" else agrees_rounded
+    deviation = deviation_percent(built, cell.value)
+    if not agrees(built, cell.value):
+        return Verdict(UNRESOLVED, deviation)
+    if cell.convention is not None and CONVENTIONS[cell.convention].published_rule:
+        return Verdict(BY_RULE, deviation)
+    return Verdict(TRUNCATED if cell.rounding == "truncated" else REPRODUCED, deviation)
+
+
+def tally(verdicts: list[str]) -> Mapping[str, int]:
+    """How many cells have each verdict, the best verdict first."""
+    return {name: verdicts.count(name) for name in VERDICTS if name in verdicts}
 
 
 def _parts(text: str) -> tuple[int, int, str, str]:

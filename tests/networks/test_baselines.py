@@ -15,11 +15,10 @@ from e4profile.groups import as_group
 from e4profile.layers.base import layer_cost
 from e4profile.layers.containers import trace
 from e4profile.networks import NETWORKS
-from e4profile.networks.alpha_p4_cnn import alpha_p4_cnn
 from e4profile.networks.cards import find_card
-from e4profile.networks.p4_cnn import p4_cnn
 from e4profile.networks.p4_sa import p4_sa
 from e4profile.networks.published import agrees_rounded, agrees_truncated
+from e4profile.networks.stacks import alpha_p4_cnn, p4_cnn
 from e4profile.witnesses.counts.closed_form import count_closed_form
 from e4profile.witnesses.counts.dispatch import count_dispatch
 from e4profile.witnesses.counts.fvcore_counter import count_fvcore

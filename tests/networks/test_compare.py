@@ -5,7 +5,7 @@ from decimal import Decimal
 import pytest
 
 from e4profile.networks.cards import Cell
-from e4profile.networks.verdicts import judge, tally
+from e4profile.networks.published import judge, tally
 from e4profile.witnesses.counts.base import Count, LayerCount
 from e4profile.witnesses.counts.differences import differences
 

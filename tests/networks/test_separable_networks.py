@@ -10,9 +10,9 @@ from e4profile.groups import as_group
 from e4profile.layers.norm import FieldBatchNorm2d
 from e4profile.layers.summary_tool import CountedAgain
 from e4profile.networks.cards import all_cards
-from e4profile.networks.separable_cifar import separable_cifar
-from e4profile.networks.separable_mnist import separable_mnist
-from e4profile.networks.verdicts import judge
+from e4profile.networks.published import judge
+from e4profile.networks.resnets import separable_cifar
+from e4profile.networks.stacks import separable_mnist
 from e4profile.witnesses.counts.closed_form import count_closed_form
 from e4profile.witnesses.counts.differences import differences
 from e4profile.witnesses.counts.dispatch import count_dispatch

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from e4profile.networks.verdicts import tally
+from e4profile.networks.published import tally
 from e4profile.questions.plot.registry import FIGURES, Figure, draw_all
 from e4profile.questions.report.closed_forms import closed_forms
 from e4profile.questions.report.measured import measured_tables

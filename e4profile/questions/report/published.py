@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from e4profile.conventions import CONVENTIONS
 from e4profile.networks.cards import VERDICTS
-from e4profile.networks.verdicts import tally
+from e4profile.networks.published import tally
 from e4profile.questions.table.published import as_table, build, rule_note, shown_cells
 from e4profile.questions.table.rows import IMPLICIT, TITLES, BuiltCell
 from e4profile.show.html.model import PageTable

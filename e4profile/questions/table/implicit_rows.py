@@ -15,8 +15,8 @@ from torch import nn
 from e4profile.errors import positive
 from e4profile.groups import Group
 from e4profile.layers import trace
-from e4profile.networks.basic_resnet import basic_resnet
 from e4profile.networks.cards import Card, all_cards
+from e4profile.networks.resnets import basic_resnet
 from e4profile.witnesses.counts.closed_form import count_closed_form
 from e4profile.witnesses.counts.training import training_step_macs
 from e4profile.witnesses.counts.training_step import measured_training_macs

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, TypeAlias, cast
 
 from e4profile.networks.cards import BY_RULE, all_cards, find_card
-from e4profile.networks.verdicts import tally
+from e4profile.networks.published import tally
 from e4profile.questions.table.implicit_rows import implicit_comparison
 from e4profile.questions.table.implicit_table import implicit_table
 from e4profile.questions.table.rows import (

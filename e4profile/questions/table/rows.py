@@ -10,8 +10,7 @@ from typing import Any
 
 from e4profile.errors import SettingError, UnknownNameError
 from e4profile.networks.cards import GPU_MEMORY, Card, Cell, PublishedRow, all_cards
-from e4profile.networks.published import deviation_percent
-from e4profile.networks.verdicts import judge
+from e4profile.networks.published import deviation_percent, judge
 
 TITLES = {
     "1": "Table 1: rot-MNIST (He et al. 2021)",
