@@ -1,17 +1,13 @@
 """The driver's own view of a GPU: its present clock and the energy it has used.
 
-NVML comes with the driver; it is called directly, so that no further package is needed. Where it is missing
-or does not know a quantity, the quantity is None.
+Where NVML, the driver's library, is missing or does not know a quantity, the quantity is None.
 """
 
 from __future__ import annotations
 
-import ctypes
-import sys
+from collections.abc import Callable
+from importlib import import_module
 from typing import Any
-
-_SM_CLOCK = 1
-_SUCCESS = 0
 
 
 class Nvml:
@@ -22,51 +18,44 @@ class Nvml:
     """
 
     def __init__(self, uuid: str, library: Any = None) -> None:
-        """Find the device; ``library`` stands in for NVML in tests."""
+        """Find the device; ``library`` stands in for ``pynvml`` in tests."""
         self.missing: str | None = None
-        self._handle = ctypes.c_void_p()
-        self._library = library
         try:
-            self._library = library or ctypes.CDLL(_library_name())
-        except OSError:
-            self.missing = "the driver's NVML library is not found"
+            self._nvml = library or import_module("pynvml")
+        except ImportError:
+            self.missing = "the package nvidia-ml-py is not installed"
             return
-        if self._library.nvmlInit_v2() != _SUCCESS:
-            self.missing = "NVML does not start"
-        elif not (self._is_found(uuid) if uuid else self._is_only_one()):
-            self.missing = "NVML does not know this device" if uuid else "which of NVML's devices this is, is not told"
-
-    def _is_found(self, uuid: str) -> bool:
-        name = uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
-        code: int = self._library.nvmlDeviceGetHandleByUUID(name.encode(), ctypes.byref(self._handle))
-        return code == _SUCCESS
-
-    def _is_only_one(self) -> bool:
-        count = ctypes.c_uint()
-        if self._library.nvmlDeviceGetCount_v2(ctypes.byref(count)) != _SUCCESS or count.value != 1:
-            return False
-        code: int = self._library.nvmlDeviceGetHandleByIndex_v2(0, ctypes.byref(self._handle))
-        return code == _SUCCESS
+        try:
+            self._nvml.nvmlInit()
+        except self._nvml.NVMLError as error:
+            self.missing = f"NVML does not start: {error}"
+            return
+        try:
+            if not uuid and self._nvml.nvmlDeviceGetCount() != 1:
+                self.missing = "which of NVML's devices this is, is not told"
+            elif not uuid:
+                self._handle = self._nvml.nvmlDeviceGetHandleByIndex(0)
+            else:
+                name = uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
+                self._handle = self._nvml.nvmlDeviceGetHandleByUUID(name)
+        except self._nvml.NVMLError as error:
+            self.missing = f"NVML does not know this device: {error}"
 
     def clock_mhz(self) -> float | None:
         """The present clock of the multiprocessors in MHz."""
-        value = ctypes.c_uint()
-        if self.missing:
-            return None
-        code = self._library.nvmlDeviceGetClockInfo(self._handle, _SM_CLOCK, ctypes.byref(value))
-        return float(value.value) if code == _SUCCESS else None
+        return self._asked(lambda nvml: float(nvml.nvmlDeviceGetClockInfo(self._handle, nvml.NVML_CLOCK_SM)))
 
     def energy_j(self) -> float | None:
         """Energy in joules since the driver was loaded; the difference of two readings is what was used."""
-        millijoules = ctypes.c_ulonglong()
+        return self._asked(lambda nvml: float(nvml.nvmlDeviceGetTotalEnergyConsumption(self._handle) / 1000))
+
+    def _asked(self, question: Callable[[Any], float]) -> float | None:
         if self.missing:
             return None
-        code = self._library.nvmlDeviceGetTotalEnergyConsumption(self._handle, ctypes.byref(millijoules))
-        return millijoules.value / 1000 if code == _SUCCESS else None
-
-
-def _library_name() -> str:
-    return "nvml.dll" if sys.platform == "win32" else "libnvidia-ml.so.1"
+        try:
+            return question(self._nvml)
+        except self._nvml.NVMLError:
+            return None
 
 
 def nvml_of(device_index: int) -> Nvml:

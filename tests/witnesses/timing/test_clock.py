@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import sys
+
+import pynvml
 import pytest
 from stub_clocks import StubEvents
 
@@ -60,34 +63,42 @@ def test_devices_without_a_clock_are_refused(device):
 
 
 class _Library:
-    """NVML's calling convention: a code is returned, values are written through pointers."""
+    """As much of ``pynvml`` as is asked for."""
 
-    def __init__(self, known: bytes = b"GPU-abc", failing: str = "", count: int = 1) -> None:
+    NVMLError = pynvml.NVMLError
+    NVML_CLOCK_SM = pynvml.NVML_CLOCK_SM
+
+    def __init__(self, known: str = "GPU-abc", failing: str = "", count: int = 1) -> None:
         self.known, self.failing, self.count = known, failing, count
         self.asked_for: list[int] = []
 
-    def nvmlInit_v2(self):
-        return 1 if self.failing == "init" else 0
+    def _answer(self, what: str, value: object = None) -> object:
+        if self.failing == what:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        return value
 
-    def nvmlDeviceGetHandleByUUID(self, uuid, handle):
-        return 0 if uuid == self.known else 6
+    def nvmlInit(self):
+        self._answer("init")
 
-    def nvmlDeviceGetCount_v2(self, count):
-        count._obj.value = self.count
-        return 3 if self.failing == "count" else 0
+    def nvmlDeviceGetHandleByUUID(self, uuid):
+        if uuid != self.known:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
+        return uuid
 
-    def nvmlDeviceGetHandleByIndex_v2(self, index, handle):
+    def nvmlDeviceGetCount(self):
+        return self._answer("count", self.count)
+
+    def nvmlDeviceGetHandleByIndex(self, index):
         self.asked_for.append(index)
-        return 0
+        return self.known
 
-    def nvmlDeviceGetClockInfo(self, handle, kind, value):
-        assert kind == 1
-        value._obj.value = 1755
-        return 3 if self.failing == "clock" else 0
+    def nvmlDeviceGetClockInfo(self, handle, kind):
+        assert (handle, kind) == (self.known, 1)
+        return self._answer("clock", 1755)
 
-    def nvmlDeviceGetTotalEnergyConsumption(self, handle, value):
-        value._obj.value = 12_345
-        return 3 if self.failing == "energy" else 0
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle):
+        assert handle == self.known
+        return self._answer("energy", 12_345)
 
 
 def test_the_driver_is_asked_in_its_own_units():
@@ -96,7 +107,7 @@ def test_the_driver_is_asked_in_its_own_units():
 
 
 @pytest.mark.parametrize(
-    ("library", "reason"), [(_Library(b"GPU-other"), "does not know"), (_Library(failing="init"), "not start")]
+    ("library", "reason"), [(_Library("GPU-other"), "does not know"), (_Library(failing="init"), "not start")]
 )
 def test_a_driver_that_does_not_answer_is_named(library, reason):
     device = Nvml("GPU-abc", library)
@@ -106,7 +117,7 @@ def test_a_driver_that_does_not_answer_is_named(library, reason):
 
 
 def test_a_slice_of_a_device_keeps_its_own_kind_of_uuid():
-    assert Nvml("MIG-abc", _Library(b"MIG-abc")).missing is None
+    assert Nvml("MIG-abc", _Library("MIG-abc")).missing is None
 
 
 def test_the_only_device_needs_no_uuid():
@@ -114,14 +125,24 @@ def test_the_only_device_needs_no_uuid():
     assert (Nvml("", library).clock_mhz(), library.asked_for) == (1755.0, [0])
 
 
-@pytest.mark.parametrize("library", [_Library(count=2), _Library(failing="count")])
-def test_one_of_several_devices_without_a_uuid_is_not_guessed(library):
+@pytest.mark.parametrize(
+    ("library", "reason"), [(_Library(count=2), "is not told"), (_Library(failing="count"), "does not know this")]
+)
+def test_one_of_several_devices_without_a_uuid_is_not_guessed(library, reason):
     device = Nvml("", library)
     assert device.missing is not None
-    assert "is not told" in device.missing
+    assert reason in device.missing
     assert (device.clock_mhz(), library.asked_for) == (None, [])
 
 
 def test_a_quantity_that_the_driver_lacks_is_none():
     assert Nvml("abc", _Library(failing="clock")).clock_mhz() is None
     assert Nvml("abc", _Library(failing="energy")).energy_j() is None
+
+
+def test_without_the_package_or_the_driver_nothing_is_read(monkeypatch):
+    monkeypatch.setattr(pynvml, "nvmlInit", _Library(failing="init").nvmlInit)
+    assert str(Nvml("abc").missing).startswith("NVML does not start")
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    device = Nvml("abc")
+    assert (device.missing, device.energy_j()) == ("the package nvidia-ml-py is not installed", None)
