@@ -40,14 +40,14 @@ def plot(
     """
     from e4profile.errors import SettingError, UnknownNameError
     from e4profile.questions.named_subjects import named, several_subjects
-    from e4profile.questions.plot.registry import FIGURES, check_shows, draw, find_figure
+    from e4profile.questions.plot.registry import check_shows, draw, figures, find_figure
     from e4profile.show.style import FORMATS, check_folder
 
     if list_kinds:
         typer.echo(_listing(), nl=False)
         return
     if kind is None:
-        raise SettingError(f"which figure? KIND is one of {', '.join(FIGURES)}; or --list")
+        raise SettingError(f"which figure? KIND is one of {', '.join(figures())}; or --list")
     figure = find_figure(kind)
     for ending in names(formats):
         if ending not in FORMATS:
@@ -60,9 +60,9 @@ def plot(
     if given and not figure.takes_settings:
         raise SettingError(f"--set: {kind} shows what was published or recorded, which no setting changes")
     chosen: list[Any] = given_names
-    if figure.from_records is not None and (inputs or arguments):
+    if figure.records and (inputs or arguments):
         raise SettingError(f"{kind} is drawn from records, which no --input or --arg changes")
-    if figure.from_records is None and (given_names or given or inputs or arguments):
+    if not figure.records and (given_names or given or inputs or arguments):
         if (inputs or arguments) and not given_names:
             raise SettingError("--input and --arg are of a model of your own: name it")
         _, chosen = several_subjects(given_names or list(figure.default_models()), settings, inputs, arguments)
@@ -74,11 +74,11 @@ def plot(
 
 def _listing() -> str:
     """Every kind with what it shows, in whole sentences, as wide as the terminal."""
-    from e4profile.questions.plot.registry import FIGURES
+    from e4profile.questions.plot.registry import figures
 
     width = terminal_width() or _LIST_WIDTH
     lines = ["Figures: e4profile plot KIND [MODELS...] --out DIR", ""]
-    for figure in FIGURES.values():
+    for figure in figures().values():
         models = _some(figure.default_models()) or "every network recorded"
         own = "cards only" if figure.only_cards else "cards and models of your own"
         for place, text in enumerate((figure.meaning, f"default: {models}; {own}")):

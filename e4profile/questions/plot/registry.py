@@ -1,26 +1,37 @@
-"""Every kind of figure by name: what it shows, of which networks by default, and how it is drawn."""
+"""Every kind of figure by name: what it shows, of which networks by default, and how it is drawn.
+
+A figure is one file of a question's folder, ``figure.py`` or ``figure_NAME.py``, with its rows, its drawing and a
+``FIGURE`` that says so; finding the files means that no list needs an entry for a new one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 from typing import TYPE_CHECKING, Any
 
+import e4profile.questions
 from e4profile.errors import SettingError, UnknownNameError
 
 if TYPE_CHECKING:
-    from e4profile.networks.cards import Card
     from e4profile.records.store import Record
     from e4profile.show.style import Plot
     from e4profile.subjects.subject import Subject
 
-Drawing = Callable[[str, "Sequence[Any]"], "list[Plot]"]
-RecordDrawing = Callable[[str, "Sequence[Record]"], "list[Plot]"]
+Rows = Sequence[Mapping[str, Any]]
 
 
 class NothingRecorded(SettingError):
     """A figure of measured times without a record to draw: timings are never made for a figure."""
+
+
+def _all_recorded() -> Sequence[str]:
+    return ()
 
 
 @dataclass(frozen=True)
@@ -30,20 +41,35 @@ class Figure:
     Attributes:
         kind: its name on the command line and in file names.
         meaning: what it shows, in one line.
+        rows: its numbers, one mapping per drawn item, of networks or of records.
+        drawing: draws rows under the name of the files; several figures where they belong apart.
         default_models: the card names that it shows when none are given; empty for every network recorded.
-        from_cards: draws cards.
-        from_records: draws records instead.
+        place: its place among the figures of the reports, ties by kind.
+        each: whether ``rows`` takes one network, and every network has its own figure.
+        records: the kind of records that ``rows`` takes; empty where it takes networks.
         takes_settings: whether arguments of the networks may be overridden.
-        only_cards: why it cannot show a model of one's own; empty where it can.
+        only_cards: why it cannot show a user-defined model; empty where it can.
     """
 
     kind: str
     meaning: str
-    default_models: Callable[[], Sequence[str]]
-    from_cards: Drawing | None = None
-    from_records: RecordDrawing | None = None
+    rows: Callable[[Any], Rows]
+    drawing: Callable[[str, Rows], Plot | list[Plot]]
+    default_models: Callable[[], Sequence[str]] = _all_recorded
+    place: int = 100
+    each: bool = False
+    records: str = ""
     takes_settings: bool = True
     only_cards: str = ""
+
+
+@cache
+def figures() -> dict[str, Figure]:
+    """Every kind of figure by name, in the order of the reports."""
+    modules = walk_packages(e4profile.questions.__path__, "e4profile.questions.")
+    files = [one.name for one in modules if re.fullmatch(r"figure(_\w+)?", one.name.rpartition(".")[2])]
+    found = [import_module(file).FIGURE for file in files]
+    return {figure.kind: figure for figure in sorted(found, key=lambda one: (one.place, one.kind))}
 
 
 def find_figure(kind: str) -> Figure:
@@ -52,9 +78,9 @@ def find_figure(kind: str) -> Figure:
     Raises:
         UnknownNameError: with the nearest names.
     """
-    if kind not in FIGURES:
-        raise UnknownNameError("figure", kind, FIGURES)
-    return FIGURES[kind]
+    if kind not in figures():
+        raise UnknownNameError("figure", kind, figures())
+    return figures()[kind]
 
 
 def draw(
@@ -71,8 +97,8 @@ def draw(
     each are always named after it.
 
     Args:
-        kind: one of ``FIGURES``.
-        models: names of cards, card files, cards or models of one's own (see ``subjects.subject.resolve``); the
+        kind: one of ``figures()``.
+        models: names of cards, card files, cards or user-defined models (see ``subjects.subject.resolve``); the
         figure's default when empty. Figures of records take any recorded name.
         out: the folder, created when missing.
         formats: of ``svg``, ``png`` and ``csv``.
@@ -81,7 +107,7 @@ def draw(
     Raises:
         UnknownNameError: for an unknown kind, model or format.
         SettingError: for networks that the figure cannot show.
-        UserCodeError: for what a model of one's own raises.
+        UserCodeError: for what a user-defined model raises.
         NothingRecorded: for a figure of measured times without a record.
     """
     from e4profile.show.style import FORMATS, paper_style, save
@@ -105,7 +131,7 @@ def draw_all(out: Path, records: Path | None = None, notes: list[str] | None = N
         notes: takes a sentence for each figure that is left out because nothing is recorded for it.
     """
     paths: list[Path] = []
-    for kind in FIGURES:
+    for kind in figures():
         try:
             paths += draw(kind, (), out, records=out.parent if records is None else records)
         except NothingRecorded as reason:
@@ -115,7 +141,7 @@ def draw_all(out: Path, records: Path | None = None, notes: list[str] | None = N
 
 
 def check_shows(figure: Figure, name: str) -> None:
-    """Refuse a model of one's own, by its name, for a figure that cannot show it.
+    """Refuse a user-defined model, by its name, for a figure that cannot show it.
 
     Raises:
         SettingError: saying why.
@@ -132,21 +158,28 @@ def _plots(figure: Figure, name: str, models: Sequence[str | Subject], records: 
 
     for one in models:
         check_shows(figure, one if isinstance(one, str) else one.name)
-    if figure.from_records is not None:
-        # a model of one's own is not run for what is recorded of it
+    if figure.records:
+        # a user-defined model is not run for what is recorded of it
         names = [
             one.name if not isinstance(one, str) else one if is_own(one) else find_card(one).name for one in models
         ]
-        return figure.from_records(name, _recorded(figure, names, records))
-    assert figure.from_cards is not None
+        return _drawn(figure, name, _recorded(figure, names, records))
     chosen = list(models) or list(figure.default_models())
     if any(isinstance(one, str) and is_own(one) for one in chosen):
         raise SettingError("a model of your own needs its inputs: resolve it first (subjects.subject.resolve)")
-    return figure.from_cards(name, [find_card(one) if isinstance(one, str) else one for one in chosen])
+    networks = [find_card(one) if isinstance(one, str) else one for one in chosen]
+    if figure.each:
+        return [plot for one in networks for plot in _drawn(figure, "-".join([figure.kind, *_suffix([one])]), one)]
+    return _drawn(figure, name, networks)
+
+
+def _drawn(figure: Figure, name: str, of: Any) -> list[Plot]:
+    plots = figure.drawing(name, figure.rows(of))
+    return plots if isinstance(plots, list) else [plots]
 
 
 def drawn_name(subject: Subject) -> str:
-    """A network's name in a figure: of one's own the end of the path, with the arguments that were given."""
+    """A network's name in a figure: of a user-defined model the end of the path, with the arguments that were given."""
     from e4profile.networks.cards import Card
 
     if isinstance(subject, Card):
@@ -157,8 +190,6 @@ def drawn_name(subject: Subject) -> str:
 
 def _suffix(models: Sequence[str | Subject]) -> list[str]:
     """At most three names, so that the file's name stays one."""
-    import re
-
     names = [model if isinstance(model, str) else drawn_name(model) for model in models]
     names = [re.sub(r"[^\w.]+", "-", Path(name).name.removesuffix(".toml")).strip("-") for name in names]
     return names if len(names) <= 3 else [*names[:2], f"and-{len(names) - 2}-more"]
@@ -173,169 +204,13 @@ def _recorded(figure: Figure, names: Sequence[str], where: Path | None) -> list[
 
     folder = where if where is not None else Path("reports")
     files = sorted(folder.rglob("*.jsonl")) if folder.is_dir() else [folder]
-    kind = {"share": "breakdown"}.get(figure.kind, figure.kind)
-    found = [record for file in files for record in RecordStore(file).load() if record.kind == kind]
+    found = [record for file in files for record in RecordStore(file).load() if record.kind == figure.records]
     if names:
         found = [record for record in found if record.card.partition(",")[0] in names]
     if not found:
         of = f" of {', '.join(names)}" if names else ""
         raise NothingRecorded(
-            f"{figure.kind}: no record of kind {kind!r}{of} in {folder.name or folder}; figures never measure times"
+            f"{figure.kind}: no record of kind {figure.records!r}{of} in {folder.name or folder}; "
+            "figures never measure times"
         )
     return found
-
-
-def _each(kind: str, cards: Sequence[Card], draw_one: Callable[[str, Card], Plot]) -> list[Plot]:
-    """One figure per network, named after it."""
-    return [draw_one("-".join([kind, *_suffix([card])]), card) for card in cards]
-
-
-def _cost(_: str, cards: Sequence[Card]) -> list[Plot]:
-    from e4profile.questions.sweep.cost_drawing import cost_plot
-    from e4profile.questions.sweep.cost_rows import cost_rows
-
-    return _each("cost", cards, lambda one, card: cost_plot(one, cost_rows(card)))
-
-
-def _ratio_map(_: str, cards: Sequence[Card]) -> list[Plot]:
-    from e4profile.questions.formula.ratio_map_drawing import ratio_plot
-    from e4profile.questions.formula.ratio_map_rows import ratio_rows
-
-    return _each("ratio-map", cards, lambda one, card: ratio_plot(one, ratio_rows(card)))
-
-
-def _terms(name: str, cards: Sequence[Card]) -> list[Plot]:
-    from e4profile.questions.formula.terms_drawing import terms_plot
-    from e4profile.questions.formula.terms_rows import terms_rows
-
-    return [terms_plot(name, terms_rows(cards))]
-
-
-def _counters(name: str, cards: Sequence[Card]) -> list[Plot]:
-    from e4profile.questions.count.counters_drawing import counters_plot
-    from e4profile.questions.count.counters_rows import counter_rows
-
-    return [counters_plot(name, counter_rows(cards))]
-
-
-def _accuracy(name: str, cards: Sequence[Card]) -> list[Plot]:
-    from e4profile.questions.pareto.accuracy_drawing import accuracy_plot
-    from e4profile.questions.pareto.accuracy_rows import DATASETS, accuracy_rows
-
-    rows = accuracy_rows(cards)
-    plots = []
-    for dataset in DATASETS:
-        shown = [row for row in rows if row["dataset"] == dataset.name]
-        if shown:
-            plots.append(accuracy_plot(f"{name}-{dataset.name}", dataset.title, shown))
-    return plots
-
-
-def _memory(name: str, cards: Sequence[Card]) -> list[Plot]:
-    from e4profile.questions.memory.figure_drawing import memory_plot
-    from e4profile.questions.memory.figure_rows import memory_rows
-
-    return [memory_plot(name, memory_rows(cards))]
-
-
-def _training(name: str, cards: Sequence[Card]) -> list[Plot]:
-    from e4profile.questions.budget.training_drawing import training_plot
-    from e4profile.questions.budget.training_rows import training_rows
-
-    return [training_plot(name, training_rows(cards))]
-
-
-def _share(name: str, records: Sequence[Record]) -> list[Plot]:
-    from e4profile.questions.time.share_drawing import share_plot
-    from e4profile.questions.time.share_rows import share_rows
-
-    return [share_plot(name, share_rows(records))]
-
-
-def _roofline(name: str, records: Sequence[Record]) -> list[Plot]:
-    from e4profile.questions.roofline.figure_drawing import roofline_plots
-    from e4profile.questions.roofline.figure_rows import roofline_rows
-
-    return roofline_plots(name, roofline_rows(records))
-
-
-def _defaults(module: str) -> Callable[[], Sequence[str]]:
-    """The default networks that the figure's module states, asked for when they are needed."""
-
-    def names() -> Sequence[str]:
-        from importlib import import_module
-
-        found: Sequence[str] = import_module(f"e4profile.questions.{module}").default_models()
-        return found
-
-    return names
-
-
-def _all_recorded() -> Sequence[str]:
-    return ()
-
-
-FIGURES: dict[str, Figure] = {
-    figure.kind: figure
-    for figure in (
-        Figure(
-            "cost",
-            "cost against r, s, k, width and group order: the paper's formula, the closed form and what runs",
-            _defaults("sweep.cost_rows"),
-            _cost,
-            only_cards="it varies a card's group, r, s, k and width in the closed form; for an argument of your "
-            "builder see e4profile match --vary",
-        ),
-        Figure(
-            "ratio-map",
-            "E4 layers against group convolutions: ratio of parameters and MACs over (k, A)",
-            _defaults("formula.ratio_map_rows"),
-            _ratio_map,
-            only_cards="it evaluates closed forms of E4 layers over (k, A), which needs a card's topology",
-        ),
-        Figure("terms", "each network's MACs stacked by named term", _defaults("formula.terms_rows"), _terms),
-        Figure(
-            "counters",
-            "what fvcore and thop see of each network, as a share of the MACs that run",
-            _defaults("count.counters_rows"),
-            _counters,
-        ),
-        Figure(
-            "accuracy",
-            "published test error against MACs and parameters, with fronts, per data set",
-            _defaults("pareto.accuracy_rows"),
-            _accuracy,
-            takes_settings=False,
-            only_cards="it shows published errors; for an error of your own see e4profile pareto --error",
-        ),
-        Figure(
-            "share",
-            "share of time against share of MACs per named term, from records",
-            _all_recorded,
-            from_records=_share,
-            takes_settings=False,
-        ),
-        Figure(
-            "roofline",
-            "each layer under the device's measured roof, from records",
-            _all_recorded,
-            from_records=_roofline,
-            takes_settings=False,
-        ),
-        Figure(
-            "memory",
-            "saved bytes, constant and growing, and peak of a training step against batch size",
-            _defaults("memory.figure_rows"),
-            _memory,
-        ),
-        Figure(
-            "training",
-            "training step against inference, equivariance learned (implicit) or built in (explicit)",
-            _defaults("budget.training_rows"),
-            _training,
-            only_cards="it sets the published implicitly equivariant networks against their G-CNNs; for the cost of "
-            "your training see e4profile budget",
-        ),
-    )
-}
-"""Every kind of figure by name, in the order of the reports."""

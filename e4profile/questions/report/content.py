@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from e4profile.networks.published import tally
-from e4profile.questions.plot.registry import FIGURES, Figure, draw_all
+from e4profile.questions.plot.registry import Figure, draw_all, figures
 from e4profile.questions.report.closed_forms import closed_forms
 from e4profile.questions.report.measured import measured_tables
 from e4profile.questions.report.published import Published, build_published, verdict_table
@@ -104,7 +104,7 @@ def _figures(paths: Sequence[Path]) -> Section:
     by_name = {name: _kind(name) for name in names}
     captions = {name: f"{name}: {figure.meaning}" for name, figure in by_name.items() if figure}
     drawn = {figure.kind for figure in by_name.values() if figure}
-    absent = [kind for kind, figure in FIGURES.items() if figure.from_records is not None and kind not in drawn]
+    absent = [kind for kind, figure in figures().items() if figure.records and kind not in drawn]
     paragraphs = ["Every figure is also drawn as SVG and PNG, with its numbers as CSV, in the folder figures."]
     if absent:
         paragraphs.append(f"Left out, as there is no record to draw them from: {', '.join(absent)}.")
@@ -112,7 +112,7 @@ def _figures(paths: Sequence[Path]) -> Section:
 
 
 def _kind(name: str) -> Figure | None:
-    return next((figure for kind, figure in FIGURES.items() if name == kind or name.startswith(f"{kind}-")), None)
+    return next((figure for kind, figure in figures().items() if name == kind or name.startswith(f"{kind}-")), None)
 
 
 def _tally(published: list[Published]) -> list[tuple[str, str]]:

@@ -112,7 +112,7 @@ def roofline(
         notes=(*_notes(found), *card.notes),
     )
     if store is not None:
-        from e4profile.questions.roofline.figure_rows import roofline_record
+        from e4profile.questions.roofline.figure import roofline_record
 
         for record in map(roofline_record, found):
             store.append(record)

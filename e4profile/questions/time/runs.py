@@ -181,7 +181,7 @@ def break_down_networks(
     """
     from e4profile.errors import SettingError
     from e4profile.questions.options import own_loss_running
-    from e4profile.questions.time.share_rows import breakdown_record
+    from e4profile.questions.time.figure import breakdown_record
     from e4profile.questions.time.table import breakdown_table
     from e4profile.records.store import RecordStore
     from e4profile.subjects.subject import full_name, guarded

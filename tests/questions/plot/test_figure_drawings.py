@@ -6,15 +6,15 @@ import pytest
 from matplotlib.text import Annotation, Text
 
 from e4profile.errors import SettingError
-from e4profile.questions.budget.training_drawing import training_plot
-from e4profile.questions.count.counters_drawing import counters_plot
-from e4profile.questions.formula.ratio_map_drawing import ratio_plot
-from e4profile.questions.formula.terms_drawing import REST, terms_plot
-from e4profile.questions.memory.figure_drawing import memory_plot
-from e4profile.questions.pareto.accuracy_drawing import accuracy_plot
-from e4profile.questions.roofline.figure_drawing import roofline_plots
-from e4profile.questions.sweep.cost_drawing import cost_plot
-from e4profile.questions.time.share_drawing import share_plot
+from e4profile.questions.budget.figure import training_plot
+from e4profile.questions.count.figure import counters_plot
+from e4profile.questions.formula.figure_ratio_map import ratio_plot
+from e4profile.questions.formula.figure_terms import REST, terms_plot
+from e4profile.questions.memory.figure import memory_plot
+from e4profile.questions.pareto.figure_accuracy import accuracy_plot
+from e4profile.questions.roofline.figure import roofline_plots
+from e4profile.questions.sweep.figure_cost import cost_plot
+from e4profile.questions.time.figure import share_plot
 from e4profile.show.axes import log_axis, readable_on
 from e4profile.show.labels import label_points
 from e4profile.show.style import COLUMN_CM, new_figure, paper_style

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import csv
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import e4profile.questions
 from e4profile.cli.main import main
 from e4profile.errors import SettingError, UnknownNameError
 from e4profile.networks.cards import find_card
-from e4profile.questions.plot.registry import FIGURES, NothingRecorded, draw, draw_all, find_figure
-from e4profile.questions.roofline.figure_rows import roofline_record, roofline_rows
+from e4profile.questions.plot.registry import NothingRecorded, draw, draw_all, figures, find_figure
+from e4profile.questions.roofline.figure import roofline_record, roofline_rows
 from e4profile.questions.roofline.roofline import LayerRoofline, LayerTraffic, Roofline
-from e4profile.questions.time.share_rows import breakdown_record, share_rows
+from e4profile.questions.time.figure import breakdown_record, share_rows
 from e4profile.records.store import Record, RecordStore
 from e4profile.witnesses.timing.breakdown import Breakdown, TermShare
 from e4profile.witnesses.timing.peaks import Peaks
@@ -50,14 +52,39 @@ def records(tmp_path: Path) -> Path:
 
 
 def test_the_kinds():
-    assert list(FIGURES) == [
+    assert list(figures()) == [
         "cost", "ratio-map", "terms", "counters", "accuracy", "share", "roofline", "memory", "training",
     ]  # fmt: skip
-    for figure in FIGURES.values():
+    for figure in figures().values():
         assert len(figure.meaning) < 100
         assert "\n" not in figure.meaning
-        assert (figure.from_cards is None) != (figure.from_records is None)
+        assert figure.records or figure.default_models()
         assert all(find_card(name).name == name for name in figure.default_models())
+
+
+def test_finding_the_figures_loads_neither_torch_nor_matplotlib():
+    script = (
+        "import sys; from e4profile.questions.plot.registry import figures\n"
+        "assert len(figures()) == 9\n"
+        "print(sorted({'torch', 'matplotlib', 'sympy', 'numpy'} & set(sys.modules)))\n"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"
+
+
+def test_a_figure_is_one_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "room").mkdir()
+    (tmp_path / "room" / "__init__.py").write_text("")
+    (tmp_path / "room" / "figure_new.py").write_text(
+        "from e4profile.questions.plot.registry import Figure\n"
+        "FIGURE = Figure('new', 'what it shows', len, lambda name, rows: [])\n"
+    )
+    monkeypatch.setattr("e4profile.questions.__path__", [*e4profile.questions.__path__, str(tmp_path)])
+    figures.cache_clear()
+    try:
+        assert list(figures())[-1] == "new"
+    finally:
+        figures.cache_clear()
 
 
 def test_an_unknown_kind_names_the_nearest():
@@ -123,8 +150,8 @@ def test_a_record_without_its_values_is_named():
 
 
 def test_draw_all_says_what_it_leaves_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, records: Path):
-    few = {kind: FIGURES[kind] for kind in ("ratio-map", "share", "roofline")}
-    monkeypatch.setattr("e4profile.questions.plot.registry.FIGURES", few)
+    few = {kind: figures()[kind] for kind in ("ratio-map", "share", "roofline")}
+    monkeypatch.setattr("e4profile.questions.plot.registry.figures", lambda: few)
     notes: list[str] = []
     paths = draw_all(tmp_path / "reports" / "figures", notes=notes)
     assert {path.name.partition(".")[0] for path in paths} == {"ratio-map-e4net", "ratio-map-p4m-e4r18"}
@@ -157,7 +184,7 @@ def test_the_command_lists_every_kind_in_whole_words(command, monkeypatch: pytes
     assert code == 0
     assert max(map(len, out.splitlines())) <= 60
     words = " ".join(out.split())
-    for figure in FIGURES.values():
+    for figure in figures().values():
         assert f"{figure.kind} {figure.meaning} default: " in words
     assert "\u2026" not in out
     assert words.count("cards only") == 4

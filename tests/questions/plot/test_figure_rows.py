@@ -10,15 +10,15 @@ from torch import nn
 from e4profile.errors import SettingError
 from e4profile.layers import E4Conv2d, GroupConv2d
 from e4profile.networks.cards import all_cards, find_card
-from e4profile.questions.budget.training_rows import training_rows
-from e4profile.questions.count.counters_rows import counter_rows
-from e4profile.questions.count.counters_rows import default_models as counter_models
-from e4profile.questions.formula.ratio_map_rows import KERNELS, ORDERS, ratio_rows
-from e4profile.questions.formula.terms_rows import macs_by_named_term, terms_rows
-from e4profile.questions.memory.figure_rows import memory_rows
-from e4profile.questions.pareto.accuracy_rows import accuracy_rows
-from e4profile.questions.pareto.accuracy_rows import default_models as accuracy_models
-from e4profile.questions.sweep.cost_rows import cost_rows
+from e4profile.questions.budget.figure import training_rows
+from e4profile.questions.count.figure import counter_rows
+from e4profile.questions.count.figure import default_models as counter_models
+from e4profile.questions.formula.figure_ratio_map import KERNELS, ORDERS, ratio_rows
+from e4profile.questions.formula.figure_terms import macs_by_named_term, terms_rows
+from e4profile.questions.memory.figure import memory_rows
+from e4profile.questions.pareto.figure_accuracy import accuracy_rows
+from e4profile.questions.pareto.figure_accuracy import default_models as accuracy_models
+from e4profile.questions.sweep.figure_cost import cost_rows
 from e4profile.witnesses.counts.measure import measure
 from e4profile.witnesses.memory import predict
 
@@ -94,7 +94,7 @@ def test_channels_per_slice_are_varied_where_the_card_says_so():
 
 def test_a_setting_with_a_single_possible_value_is_not_varied(monkeypatch):
     for name in ("_DOUBLED", "_KERNELS", "_WIDTH_FACTORS", "_GROUPS"):
-        monkeypatch.setattr(f"e4profile.questions.sweep.cost_rows.{name}", ())
+        monkeypatch.setattr(f"e4profile.questions.sweep.figure_cost.{name}", ())
     with pytest.raises(SettingError, match="e4net has none of the settings"):
         cost_rows(find_card("e4net"))
 

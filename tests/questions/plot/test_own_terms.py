@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from e4profile.questions.formula.terms_rows import macs_by_named_term
+from e4profile.questions.formula.figure_terms import macs_by_named_term
 from e4profile.subjects.subject import resolve
 
 NET = """

@@ -1,12 +1,15 @@
-"""Layers under a device's roof, from records; nothing is measured here."""
+"""Layers of networks under a device's roof, from records; nothing is measured here."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import SettingError
+from e4profile.questions.plot.registry import Figure
+from e4profile.questions.roofline.time_plots import Roof, RoofPoint, roofline_plot
 from e4profile.records.store import Record
+from e4profile.show.style import Plot
 
 if TYPE_CHECKING:
     from e4profile.questions.roofline.roofline import Roofline
@@ -66,3 +69,40 @@ def _rows(record: Record) -> list[dict[str, Any]]:
         ]
     except KeyError as error:
         raise SettingError(f"the roofline of {record.card!r} lacks {error}") from error
+
+
+def roofline_plots(name: str, rows: Sequence[Mapping[str, Any]]) -> list[Plot]:
+    """One figure per roof, in the order in which the roofs appear; from the second on numbered.
+
+    Args:
+        name: of the files.
+        rows: with the keys of ``roofline_rows``.
+
+    Raises:
+        SettingError: without a layer that has MACs.
+    """
+    if not rows:
+        raise SettingError("no layers to draw under a roof")
+    roofs: dict[Roof, list[RoofPoint]] = {}
+    for row in rows:
+        roof = Roof(row["macs_per_s"], row["bytes_per_s"], row["roof"])
+        series = f"{row['model']}, B={row['batch_size']}"
+        roofs.setdefault(roof, []).append(
+            RoofPoint(series, row["path"], row["layer"], row["macs"], row["bytes"], row["measured_s"])
+        )
+    names = [name, *(f"{name}-{number}" for number in range(2, len(roofs) + 1))]
+    return [
+        roofline_plot(one, f"Roofline: {roof.label}", roof, points)
+        for one, (roof, points) in zip(names, roofs.items(), strict=True)
+    ]
+
+
+FIGURE = Figure(
+    "roofline",
+    "each layer under the device's measured roof, from records",
+    roofline_rows,
+    roofline_plots,
+    place=7,
+    records=KIND,
+    takes_settings=False,
+)

@@ -1,14 +1,18 @@
-"""A training step against inference, for equivariance learned by a loss and equivariance built in."""
+"""A training step against inference: equivariance learned by a loss, and equivariance built in."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import SettingError
+from e4profile.questions.plot.registry import Figure
 from e4profile.show.axes import around, log_axis
 from e4profile.show.numbers import si
 from e4profile.show.style import BLUE, VERMILION, Plot, beside, finish, new_figure
+
+if TYPE_CHECKING:
+    from e4profile.networks.cards import Card
 
 _ROW_INCHES = 0.27
 _OFFSET = 0.18
@@ -16,12 +20,55 @@ _STYLES = {"implicit": BLUE, "explicit": VERMILION}
 _POINTS = {"ratio": 24, "params": 58}
 
 
+def default_models() -> tuple[str, ...]:
+    """Every card of an implicitly equivariant network, by topology."""
+    from e4profile.networks.cards import all_cards
+    from e4profile.questions.table.implicit_rows import NETWORKS, objective_name
+
+    cards = [card for card in all_cards().values() if card.network in NETWORKS]
+    cards.sort(key=lambda card: (NETWORKS.index(card.network), len(objective_name(card.arguments)), card.name))
+    return tuple(card.name for card in cards)
+
+
+def training_rows(cards: Sequence[Card]) -> list[dict[str, Any]]:
+    """Two rows per network: itself (``implicit``) and the G-CNN of the nearest number of parameters (``explicit``).
+
+    ``inference_macs`` of one image; ``step_macs`` of one sample's training step, forward and backward: the image
+    and its copy for the implicit network, the image alone for the G-CNN.
+
+    Raises:
+        SettingError: for a card whose network is not one of an implicitly equivariant study.
+    """
+    from e4profile.questions.table.implicit_rows import NETWORKS, comparison_row
+
+    rows = []
+    for card in cards:
+        if card.network not in NETWORKS:
+            raise SettingError(f"{card.name} is no implicitly equivariant network, as {default_models()[0]} is one")
+        found = comparison_row(card)
+        for equivariance, prefix in (("implicit", ""), ("explicit", "gcnn_")):
+            rows.append(
+                {
+                    "model": card.name,
+                    "equivariance": equivariance,
+                    "objective": found["objective"],
+                    "group": found["group"] if equivariance == "implicit" else found["gcnn_group"],
+                    "width": found[f"{prefix}width"],
+                    "params": found[f"{prefix}params"],
+                    "inference_macs": found[f"{prefix}inference_macs"],
+                    "step_macs": found[f"{prefix}step_macs"],
+                    "step_to_inference": found[f"{prefix}step_macs"] / found[f"{prefix}inference_macs"],
+                }
+            )
+    return rows
+
+
 def training_plot(name: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
     """Per network two lines from inference to training step: itself, and the G-CNN of nearly as many parameters.
 
     Args:
         name: of the files.
-        rows: with the keys of ``e4profile.questions.budget.training_rows.training_rows``.
+        rows: with the keys of ``training_rows``.
 
     Raises:
         SettingError: without rows.
@@ -64,3 +111,15 @@ def training_plot(name: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
     ]
     finish(figure, "Equivariance, learned or built in", "training and inference", handles, remarks)
     return Plot(name, figure, list(rows))
+
+
+FIGURE = Figure(
+    "training",
+    "training step against inference, equivariance learned (implicit) or built in (explicit)",
+    training_rows,
+    training_plot,
+    default_models,
+    place=9,
+    only_cards="it sets the published implicitly equivariant networks against their G-CNNs; for the cost of "
+    "your training see e4profile budget",
+)

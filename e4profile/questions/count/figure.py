@@ -1,4 +1,4 @@
-"""What each stock counter sees of each network, against the MACs that run."""
+"""What stock counters see of networks, as a share of the MACs that run."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import SettingError
+from e4profile.questions.plot.registry import Figure, drawn_name
 from e4profile.show.axes import around
 from e4profile.show.numbers import MISSING
 from e4profile.show.style import BLUE, VERMILION, Plot, beside, finish, new_figure
@@ -14,10 +15,60 @@ from e4profile.show.style import BLUE, VERMILION, Plot, beside, finish, new_figu
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from e4profile.subjects.subject import Subject
+
 _STYLES = {"fvcore": (BLUE, "o"), "thop": (VERMILION, "D")}
 _ROW_INCHES = 0.27
 _OFFSET = 0.2
 _POINTS = {"reported": 30, "seen": 68}
+
+STOCK = ("fvcore", "thop")
+_BESIDES = ("e4net", "e4net-large")
+
+
+def default_models() -> tuple[str, ...]:
+    """The networks of Table 4 of He et al. 2021 in its order, then both E4-Nets as released."""
+    from e4profile.networks.cards import all_cards
+
+    table = [(row.order, card.name) for card in all_cards().values() for row in card.published if row.table == "4"]
+    return (*(name for _, name in sorted(table)), *_BESIDES)
+
+
+def counter_rows(networks: Sequence[Subject]) -> list[dict[str, Any]]:
+    """One row per network and stock counter, for one image; the counters run the real networks.
+
+    A model of one's own is called with its own inputs.
+
+    ``macs`` run, by the dispatch counter. ``reported`` is the counter's own figure, of which ``besides`` is charged
+    for what is no MAC (norms, pooling) and ``seen`` is the rest. ``reported_share`` and ``seen_share`` are of
+    ``macs``. A counter without an answer has None and its ``failure``.
+    """
+    from e4profile.networks.cards import Card
+    from e4profile.witnesses.counts.measure import measure
+
+    rows = []
+    for network in networks:
+        chosen = ("dispatch", *STOCK)
+        found = measure(network, chosen) if isinstance(network, Card) else network.measure(chosen)
+        for counter in STOCK:
+            row: dict[str, Any] = {
+                "model": drawn_name(network), "counter": counter, "macs": found.dispatch.macs, "reported": None,
+                "besides": None, "seen": None, "reported_share": None, "seen_share": None,
+                "failure": found.failures.get(counter),
+            }  # fmt: skip
+            if counter in found.gaps and found.dispatch.macs:
+                gap = found.gaps[counter]
+                besides = sum(cause.amount for cause in gap.causes if cause.amount > 0)
+                seen = gap.reported - besides
+                row |= {
+                    "reported": gap.reported,
+                    "besides": besides,
+                    "seen": seen,
+                    "reported_share": gap.reported / gap.truth,
+                    "seen_share": seen / gap.truth,
+                }
+            rows.append(row)
+    return rows
 
 
 def counters_plot(name: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
@@ -25,7 +76,7 @@ def counters_plot(name: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
 
     Args:
         name: of the files.
-        rows: with the keys of ``e4profile.questions.count.counters_rows.counter_rows``.
+        rows: with the keys of ``counter_rows``.
 
     Raises:
         SettingError: when no counter gave a figure.
@@ -114,3 +165,13 @@ def _percent(share: float | None) -> str:
 def _plain(value: float) -> str:
     """Without an exponent: 0.0001, 1, 100."""
     return f"{value:.10f}".rstrip("0").rstrip(".") if value < 1 else f"{value:g}"
+
+
+FIGURE = Figure(
+    "counters",
+    "what fvcore and thop see of each network, as a share of the MACs that run",
+    counter_rows,
+    counters_plot,
+    default_models,
+    place=4,
+)

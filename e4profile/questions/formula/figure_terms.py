@@ -1,0 +1,192 @@
+"""Where the MACs go: each network's by named term, stacked to the whole."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from e4profile.conventions import CONVOLUTION, MAC_KINDS
+from e4profile.errors import SettingError
+from e4profile.questions.plot.registry import Figure, drawn_name
+from e4profile.show.axes import readable_on
+from e4profile.show.numbers import si
+from e4profile.show.style import SPARE_COLOURS, TERM_COLOURS, Plot, beside, finish, new_figure
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from e4profile.subjects.subject import Subject, Target
+    from e4profile.witnesses.counts.measure import Measurement
+
+_ROW_INCHES = 0.2
+_TOTAL_POINTS = 34
+_INVISIBLE_SHARE = 0.003
+_NAMED_SHARE = 0.095
+REST = "further terms"
+_SPARE = (*SPARE_COLOURS[:-1], "#332288", "#DDCC77", "#882255", SPARE_COLOURS[-1])
+
+_DEFAULT_MODELS = (
+    "p4-cnn", "e4net", "e4net-large", "p4-r18", "p4-e4r18", "p4m-r18", "p4m-e4r18",
+)  # fmt: skip
+
+
+def default_models() -> tuple[str, ...]:
+    """Networks of He et al. 2021, each E4 network after the G-CNN it is compared with."""
+    return _DEFAULT_MODELS
+
+
+def terms_rows(networks: Sequence[Subject]) -> list[dict[str, Any]]:
+    """One row per network and named term with ``macs``, those of one image, and ``share`` of the network's.
+
+    A model of one's own is called with its own inputs. Without a closed form of the whole, layers that have one keep
+    their terms, at the shapes recorded from the run, and all else is named by the kind of what runs: convolution,
+    linear, aggregation, attention.
+
+    Raises:
+        SettingError: for a card's network with a part that has no closed form, or a network without MACs.
+        UserCodeError: for what a model of one's own raises.
+    """
+    rows = []
+    for network in networks:
+        found = macs_by_named_term(network)
+        whole = sum(found.values())
+        if not whole:
+            raise SettingError(f"{network.name} runs no MACs to share out")
+        rows += [
+            {"model": drawn_name(network), "term": term, "macs": macs, "share": macs / whole}
+            for term, macs in found.items()
+        ]
+    return rows
+
+
+def macs_by_named_term(network: Subject) -> dict[str, int]:
+    """MACs of one image by the layers' own names of their terms, in order of execution."""
+    from e4profile.networks.cards import Card
+    from e4profile.subjects.variants import VariantCounter
+
+    if not isinstance(network, Card):
+        own: dict[str, int] = VariantCounter().model_on_meta(network, _own_terms)
+        return own
+    return _by_topology(network.build("meta"), network.input_shape())
+
+
+def _own_terms(target: Target) -> dict[str, int]:
+    measured = target.measure(())
+    shape = target.example("meta").single_shape
+    if measured.sizes == "topology" and shape is not None:
+        return _by_topology(target.build(), shape)
+    if measured.sizes == "recorded" and not measured.differences:
+        return _by_recorded_shapes(target.build(), measured)
+    return {kind: macs for kind, macs in measured.dispatch.operations.items() if kind in MAC_KINDS and macs}
+
+
+def _by_recorded_shapes(model: nn.Module, measured: Measurement) -> dict[str, int]:
+    """The terms of the layers that have a closed form, and the kinds of all else that runs."""
+    from e4profile.layers.stock import as_costed
+
+    formed = {layer.path: layer for layer in measured.closed.layers}
+    found: Counter[str] = Counter()
+    seen_by_path = measured.dispatch.rolled_up(formed)
+    for path, seen in sorted(seen_by_path.items(), key=lambda item: item[0] not in formed):
+        module = model.get_submodule(path)
+        form = as_costed(module) if path in formed else None
+        # what no form names has its kind for a name
+        amounts = seen.operations if form is None else formed[path].terms
+        for term, macs in amounts.items():
+            if macs and (term if form is None else form.kinds.get(term, CONVOLUTION)) in MAC_KINDS:
+                found[term if form is None else _name(module, term)] += macs
+    return dict(found)
+
+
+def _by_topology(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, int]:
+    from e4profile.layers.base import layer_cost
+    from e4profile.layers.containers import trace
+
+    _, steps = trace(model, input_shape)
+    found: Counter[str] = Counter()
+    for step in steps:
+        cost = layer_cost(step.form, step.input_shape)
+        for term, macs in cost.macs.items():
+            if cost.kinds[term] in MAC_KINDS and macs:
+                found[_name(step.module, term)] += macs
+    return dict(found)
+
+
+def _name(module: object, term: str) -> str:
+    from e4profile.layers.group_conv import GroupConv2d
+    from e4profile.layers.lifting import LiftingConv2d
+
+    if term == "convolution" and isinstance(module, LiftingConv2d):
+        return "lifting"
+    if term == "convolution" and isinstance(module, GroupConv2d):
+        return "group convolution"
+    return term
+
+
+def terms_plot(name: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
+    """One bar per network, its terms as shares of its MACs, the MACs beside it.
+
+    Terms beyond the palette are drawn together as ``further terms``; the numbers keep them apart.
+
+    Args:
+        name: of the files.
+        rows: with the keys of ``terms_rows``.
+
+    Raises:
+        SettingError: without rows.
+    """
+    from matplotlib.patches import Patch
+
+    if not rows:
+        raise SettingError("no terms to draw")
+    bars: dict[str, dict[str, int]] = {}
+    for row in rows:
+        bars.setdefault(row["model"], {})[row["term"]] = row["macs"]
+    colours = _colours(rows)
+    figure = new_figure(0.55 + _ROW_INCHES * len(bars))
+    axes = figure.subplots()
+    for place, terms in enumerate(bars.values()):
+        whole, edge = sum(terms.values()), 0.0
+        for term, colour in colours.items():
+            drawn = terms.get(term, 0) if term != REST else sum(v for t, v in terms.items() if t not in colours)
+            length = 100 * drawn / whole
+            axes.barh(place, length, left=edge, height=0.74, color=colour, edgecolor="white", linewidth=0.3)
+            if length >= 100 * _NAMED_SHARE:
+                axes.text(
+                    edge + length / 2, place, f"{length:.0f}%", ha="center", va="center", fontsize=5.5,
+                    color=readable_on(colour),
+                )  # fmt: skip
+            edge += length
+        beside(axes, _TOTAL_POINTS, place, si(whole), "black")
+    beside(axes, _TOTAL_POINTS, -0.85, "MACs", "black")
+    axes.set_yticks(range(len(bars)), list(bars))
+    axes.tick_params(axis="y", left=False)
+    axes.set_ylim(len(bars) - 0.4, -0.6)
+    axes.set_xlim(0, 100)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("share of the network's MACs in %")
+    handles = [Patch(color=colour, label=_label(term, rows)) for term, colour in colours.items()]
+    finish(figure, "MACs by named term", "shares of each network", handles)
+    return Plot(name, figure, list(rows))
+
+
+def _colours(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """A colour per term: the known ones first, then the largest others, the rest together."""
+    largest: dict[str, float] = {}
+    for row in rows:
+        largest[row["term"]] = max(largest.get(row["term"], 0.0), row["share"])
+    colours = {term: colour for term, colour in TERM_COLOURS.items() if term in largest}
+    others = sorted((term for term in largest if term not in TERM_COLOURS), key=lambda term: -largest[term])
+    own = others if len(others) <= len(_SPARE) else others[: len(_SPARE) - 1]
+    colours |= dict(zip(own, _SPARE, strict=False))
+    return colours if len(own) == len(others) else {**colours, REST: _SPARE[-1]}
+
+
+def _label(term: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """A term too thin to see in any bar says so, or its colour would be searched in vain."""
+    shares = [row["share"] for row in rows if row["term"] == term]
+    return f"{term} (< {100 * _INVISIBLE_SHARE:g}%)" if shares and max(shares) < _INVISIBLE_SHARE else term
+
+
+FIGURE = Figure("terms", "each network's MACs stacked by named term", terms_rows, terms_plot, default_models, place=3)

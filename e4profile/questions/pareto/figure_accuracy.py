@@ -1,0 +1,220 @@
+"""Published test errors against what the networks cost when built, with the fronts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from e4profile.errors import SettingError
+from e4profile.questions.plot.registry import Figure
+from e4profile.show.axes import along_steps, around, log_axis
+from e4profile.show.labels import label_points
+from e4profile.show.style import BLUE, GREEN, ORANGE, PURPLE, VERMILION, Plot, finish, new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from e4profile.networks.cards import Card, PublishedRow
+    from e4profile.questions.pareto.pareto import Candidate
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set of published test errors.
+
+    Attributes:
+        name: in file names.
+        title: for people.
+        quantities: the cards' quantities, each with what distinguishes it from the others.
+    """
+
+    name: str
+    title: str
+    quantities: dict[str, str]
+
+
+DATASETS = (
+    Dataset("rot-mnist", "rot-MNIST", {"test_error": ""}),
+    Dataset("cifar10", "CIFAR-10", {"test_error_cifar10": "", "test_error_cifar10_augmented": "augmented"}),
+    Dataset("cifar100", "CIFAR-100", {"test_error_cifar100": ""}),
+)
+
+
+def default_models() -> tuple[str, ...]:
+    """Every card with a published test error."""
+    from e4profile.networks.cards import all_cards
+
+    known = {quantity for dataset in DATASETS for quantity in dataset.quantities}
+    return tuple(
+        name
+        for name, card in all_cards().items()
+        if any(cell.quantity in known for row in card.published for cell in row.cells)
+    )
+
+
+def accuracy_rows(cards: Sequence[Card]) -> list[dict[str, Any]]:
+    """One row per published test error, in percent, with the parameters and the MACs of the network as built.
+
+    ``series`` names the publication and what its training adds; only errors of one series are set against one
+    another, because training differs between publications. ``on_macs_front`` and ``on_params_front`` say whether
+    no other network of the series has both a lower error and no higher cost (or the same error at lower cost).
+    The same network printed in several tables has one row.
+
+    Raises:
+        SettingError: when no card has a published test error.
+    """
+    from e4profile.questions.pareto.pareto import Candidate, front
+    from e4profile.witnesses.counts.closed_form import count_closed_form
+
+    rows: dict[tuple[Any, ...], dict[str, Any]] = {}
+    candidates: list[Candidate] = []
+    costs: dict[str, tuple[int, int]] = {}
+    for dataset in DATASETS:
+        for card in cards:
+            for row in sorted(card.published, key=lambda row: (row.table, row.order)):
+                for cell in row.cells:
+                    if cell.quantity not in dataset.quantities:
+                        continue
+                    built = card.with_arguments(row.arguments)
+                    key = f"{card.network} {card.input} {sorted(built.arguments.items())!r}"
+                    if key not in costs:
+                        count = count_closed_form(built.build("meta"), built.input_shape())
+                        costs[key] = (count.params, count.macs)
+                    series = _series(row.source, dataset.quantities[cell.quantity])
+                    if (dataset.name, series, key, cell.value) in rows:
+                        continue
+                    spread = None if cell.spread is None else Decimal(cell.spread)
+                    candidates.append(
+                        Candidate(_label(row), built, row.table, cell.quantity, Decimal(cell.value), spread)
+                    )
+                    rows[dataset.name, series, key, cell.value] = {
+                        "dataset": dataset.name,
+                        "series": series,
+                        "label": _label(row),
+                        "source": row.source,
+                        "model": card.name,
+                        "test_error_percent": float(cell.value),
+                        "spread_percent": None if cell.spread is None else float(cell.spread),
+                        "params": costs[key][0],
+                        "macs": costs[key][1],
+                    }
+    found = list(rows.values())
+    if not found:
+        raise SettingError(f"no test error was published for {', '.join(card.name for card in cards)}")
+    groups: dict[tuple[str, str], list[int]] = {}
+    for index, one in enumerate(found):
+        groups.setdefault((one["dataset"], one["series"]), []).append(index)
+    for members in groups.values():
+        for cost in ("macs", "params"):
+            for point in front([(candidates[index], found[index][cost]) for index in members]):
+                found[candidates.index(point.candidate)][f"on_{cost}_front"] = point.on_front
+    return found
+
+
+def _label(row: PublishedRow) -> str:
+    """The row as printed, but for Table 2's "None", which says nothing by itself."""
+    return "no concatenation" if row.arguments.get("concatenate") == "none" else row.row
+
+
+def _series(source: str, distinction: str) -> str:
+    publication = source.partition(",")[0]
+    return f"{publication}, {distinction}" if distinction else publication
+
+
+_STYLES = ((BLUE, "o"), (VERMILION, "s"), (GREEN, "^"), (PURPLE, "D"), (ORANGE, "v"))
+_PANELS = {"macs": "M MACs of the network as built", "params": "thousand parameters of the network as built"}
+_SCALES = {"macs": 1e6, "params": 1e3}
+
+
+def accuracy_plots(name: str, rows: Sequence[Mapping[str, Any]]) -> list[Plot]:
+    """A figure per data set (see ``accuracy_plot``)."""
+    shown = [(one, [row for row in rows if row["dataset"] == one.name]) for one in DATASETS]
+    return [accuracy_plot(f"{name}-{one.name}", one.title, found) for one, found in shown if found]
+
+
+def accuracy_plot(name: str, title: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
+    """Test error against MACs above and against parameters below; filled points are on the front of their series.
+
+    Args:
+        name: of the files.
+        title: of the data set.
+        rows: of one data set, with the keys of ``accuracy_rows``.
+
+    Raises:
+        SettingError: without rows.
+    """
+    from matplotlib.lines import Line2D
+
+    if not rows:
+        raise SettingError(f"{title}: no published test error to draw")
+    series = list(dict.fromkeys(row["series"] for row in rows))
+    styles = {one: _STYLES[index % len(_STYLES)] for index, one in enumerate(sorted(series))}
+    figure = new_figure(4.8)
+    panels = dict(zip(_PANELS, figure.subplots(2, 1), strict=True))
+    for cost, axes in panels.items():
+        _panel(axes, cost, rows, styles)
+    handles = [
+        Line2D([], [], color=colour, marker=marker, drawstyle="steps-post", label=f"{one}: front")
+        for one, (colour, marker) in styles.items()
+    ]
+    handles.append(
+        Line2D([], [], color="black", linestyle="none", marker="o", markerfacecolor="white", label="not on its front")
+    )
+    remarks = [
+        "Test errors as published (bars: printed deviation over runs), costs of the networks as built here; names are "
+        "the tables' rows. A front holds the networks that no other of the same publication beats in both."
+    ]
+    finish(figure, title, "published test error against cost", handles, remarks)
+    for cost, axes in panels.items():
+        lines = [end for row in rows for end in _along_bar(row, cost)]
+        for one in styles:
+            lines += along_steps(_front(rows, one, cost))
+        order = sorted(rows, key=lambda row: (not row[f"on_{cost}_front"], row["test_error_percent"]))
+        names = [(*_point(row, cost), row["label"], styles[row["series"]][0]) for row in order]
+        label_points(axes, names, [_point(row, cost) for row in rows], lines)
+    return Plot(name, figure, list(rows))
+
+
+def _point(row: Mapping[str, Any], cost: str) -> tuple[float, float]:
+    return row[cost] / _SCALES[cost], row["test_error_percent"]
+
+
+def _along_bar(row: Mapping[str, Any], cost: str) -> list[tuple[float, float]]:
+    x, y = _point(row, cost)
+    spread = row["spread_percent"] or 0
+    return [(x, y + part / 4 * spread) for part in range(-4, 5)] if spread else []
+
+
+def _front(rows: Sequence[Mapping[str, Any]], series: str, cost: str) -> list[tuple[float, float]]:
+    return sorted(_point(row, cost) for row in rows if row["series"] == series and row[f"on_{cost}_front"])
+
+
+def _panel(axes: Axes, cost: str, rows: Sequence[Mapping[str, Any]], styles: Mapping[str, tuple[str, str]]) -> None:
+    for one, (colour, marker) in styles.items():
+        mine = [row for row in rows if row["series"] == one]
+        front = _front(rows, one, cost)
+        axes.plot(*zip(*front, strict=True), color=colour, drawstyle="steps-post", linewidth=0.8, zorder=2)
+        for row in mine:
+            x, y = _point(row, cost)
+            if row["spread_percent"] is not None:
+                axes.errorbar([x], [y], [row["spread_percent"]], color=colour, elinewidth=0.5, zorder=2)
+            filled = colour if row[f"on_{cost}_front"] else "white"
+            axes.plot([x], [y], color=colour, marker=marker, markerfacecolor=filled, markeredgewidth=0.7, zorder=3)
+    log_axis(axes, "x", *around([_point(row, cost)[0] for row in rows], 1.6))
+    log_axis(axes, "y", *around([row["test_error_percent"] for row in rows], 1.15))
+    axes.set_xlabel(f"{_PANELS[cost]} (log)")
+    axes.set_ylabel("published test error in % (log)")
+
+
+FIGURE = Figure(
+    "accuracy",
+    "published test error against MACs and parameters, with fronts, per data set",
+    accuracy_rows,
+    accuracy_plots,
+    default_models,
+    place=5,
+    takes_settings=False,
+    only_cards="it shows published errors; for an error of your own see e4profile pareto --error",
+)
