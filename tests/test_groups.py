@@ -145,6 +145,10 @@ def test_values_out_of_range_are_named() -> None:
         Group(4).act_on_field(torch.zeros(1, 6, 2, 2), 1)
     with pytest.raises(SettingError, match=r"group order \(=2000\)"):
         as_group("D1000")
+    assert (Group(256).order, Group(128, True).order) == (256, 256)
+    for rotations, mirrors in ((257, False), (129, True)):
+        with pytest.raises(SettingError, match="at most 256"):
+            Group(rotations, mirrors)
     with pytest.raises(SettingError, match=r"kernel \(=100001\) must be at most"):
         Group(4).stencil_permutation(0, 100001)
     for rotations in (0, -4, 2.0, True):

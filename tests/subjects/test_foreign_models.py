@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import e4profile
-from e4profile.layers import Chain
+from e4profile.layers import Chain, GroupConv2d
 from e4profile.witnesses.counts.measure import measure_module
 
 EXACT = ("closed-form", "dispatch")
@@ -36,6 +36,7 @@ def test_recorded_shapes_give_each_layer_its_form() -> None:
     assert any("shapes recorded from the run" in note for note in frame.attrs["notes"])
     assert found["closed_form"]["conv"] == 2 * 27 * 4 * 36
     assert found["closed_form"]["twice"] == 2 * 2 * 16 * 36
+    assert found["params"]["twice"] == 16 + 4
     assert found["closed_form"]["chain.conv"] == 2 * 20 * 36
     for path in ("odd", "unused"):
         assert found["closed_form"].isna()[path]
@@ -54,6 +55,17 @@ def test_a_model_without_any_form_has_every_other_number() -> None:
 def test_the_topology_is_preferred() -> None:
     model = Chain(conv=nn.Conv2d(3, 4, 3), relu=nn.ReLU())
     assert measure_module(model, (1, 3, 8, 8), EXACT).sizes == "topology"
+
+
+def test_a_layer_that_runs_twice_has_its_parameters_once() -> None:
+    layer = GroupConv2d(2, 2, 3, group="p4", padding=1, bias=False)
+    once, twice = (measure_module(Chain(**dict.fromkeys(names, layer)), (1, 8, 5, 5)) for names in ("a", "ab"))
+    assert twice.differences == []
+    for one, times in ((once, 1), (twice, 2)):
+        macs = times * one.dispatch.params * 4 * 25
+        assert (one.closed.params, one.printed_params) == (layer.weight.numel(), layer.weight.numel())
+        assert (one.closed.macs, one.printed_macs) == (macs, macs)
+        assert one.raw["fvcore"].params == one.dispatch.params == layer.weight.numel()
 
 
 def test_shared_weights_are_counted_once_and_explained() -> None:
@@ -79,6 +91,19 @@ def test_a_half_written_protocol_says_what_it_lacks() -> None:
 
     reason = measure_module(nn.Sequential(Half(1, 1, 1)), (1, 1, 2, 2), EXACT).failures["closed-form"]
     assert "Half has params, macs, elements, kinds, dimensions but lacks printed, output_shape" in reason
+
+
+@pytest.mark.parametrize(
+    ("names", "meant"),
+    [(("macs",), False), (("params", "kinds", "macs"), False), (("macs", "printed"), True)],
+    ids=["one", "one and words of any module", "two"],
+)
+def test_two_words_of_the_protocol_are_meant_and_one_may_be_a_coincidence(names: tuple[str, ...], meant: bool) -> None:
+    conv = nn.Conv1d(1, 1, 1)
+    for name in names:
+        setattr(conv, name, {})
+    reason = measure_module(nn.Sequential(conv), (1, 1, 2), EXACT).failures["closed-form"]
+    assert ("but lacks" in reason) is meant
 
 
 class Fussy(nn.Module):

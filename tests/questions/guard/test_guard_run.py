@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -11,8 +12,10 @@ import pytest
 from guarded_project import NET, macs_of, params_of, run_guard, write_project
 
 from e4profile.errors import E4ProfileError
+from e4profile.groups import as_group
 from e4profile.questions.guard.config import load_config
 from e4profile.questions.guard.run import Guard, GuardResult
+from e4profile.questions.guard.witness import EquivarianceFound
 from e4profile.records.baseline import read_baseline
 
 BASELINE = "e4profile-baseline.json"
@@ -203,6 +206,28 @@ def test_an_output_without_the_input_holds_no_symmetry(tmp_path: Path) -> None:
     found = guard_of(config, "equivariance_error_max = 1\ngroup = 'p4'\n")
     assert found.exit_code == 1
     assert "does not depend on the input" in messages(found)["equivariance_error_max"]
+
+
+NOT_A_NUMBER = """
+class NotANumber(nn.Module):
+    def forward(self, image):
+        return image.mean((2, 3)) * float("nan")
+"""
+
+
+def test_an_error_that_is_not_a_number_is_no_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = write_project(tmp_path, build="net.py:NotANumber", input="1x3x4x4")
+    (tmp_path / "net.py").write_text(NET + NOT_A_NUMBER)
+    found = guard_of(config, "equivariance_error_max = 1\ngroup = 'p4'\n")
+    assert "actual inf" in messages(found)["equivariance_error_max"]
+
+    def not_a_number(*_: object) -> EquivarianceFound:
+        return EquivarianceFound(as_group("p4"), math.nan, "90°", {}, constant=False)
+
+    monkeypatch.setattr("e4profile.questions.guard.witness.equivariance_error", not_a_number)
+    found = guard_of(config, "")
+    assert found.exit_code == 1
+    assert "actual nan" in messages(found)["equivariance_error_max"]
 
 
 def test_equivariance_is_held_with_random_parameters(tmp_path: Path) -> None:

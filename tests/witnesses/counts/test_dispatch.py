@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.flop_counter import flop_registry
 
 from e4profile.conventions import AGGREGATION, LINEAR
 from e4profile.layers import E4Conv2d
@@ -109,6 +110,17 @@ def test_free_operators_and_formulas_do_not_overlap() -> None:
     counted = {name.removeprefix("aten::") for name in ledger.FORMULAS}
     assert not counted & set(ledger.FREE)
     assert not {"convolution", "mm", "addmm", "bmm", "baddbmm", "im2col_backward"} & set(ledger.FREE)
+
+
+def test_an_odd_number_of_flops_is_unknown_and_not_halved(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Bessel(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.special.bessel_j0(x)
+
+    for flops, macs, uncounted in ((6, 3, {}), (7, 0, {"aten::special_bessel_j0": 1})):
+        monkeypatch.setitem(flop_registry, torch.ops.aten.special_bessel_j0, lambda *_, out_val, n=flops, **__: n)
+        counted = count_dispatch(Bessel(), (torch.empty(3),))
+        assert (counted.macs, counted.uncounted) == (macs, uncounted)
 
 
 def test_a_registered_operator_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
