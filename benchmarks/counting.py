@@ -24,7 +24,7 @@ from e4profile.networks.cards import find_card
 from e4profile.symbols import A_K, A_V, A, c_in, c_out, h, h_out, k, r, s, w, w_out
 from e4profile.witnesses.counts.closed_form import count_closed_form
 from e4profile.witnesses.counts.dispatch import count_dispatch
-from e4profile.witnesses.counts.fvcore_counter import count_fvcore
+from e4profile.witnesses.counts.stock import count_stock
 from e4profile.witnesses.environment import environment
 
 REPEATS = 7
@@ -53,7 +53,7 @@ def counters(name: str) -> dict[str, object]:
     model, image = card.build("cpu"), torch.zeros(card.input_shape())
     ours, theirs, closed = interleaved(
         lambda: count_dispatch(model, (image,)),
-        lambda: count_fvcore(model, (image,)),
+        lambda: count_stock("fvcore", model, (image,)),
         lambda: count_closed_form(model, card.input_shape()),
     )
     pairs = [b / a for a, b in zip(ours, theirs, strict=True)]

@@ -23,7 +23,7 @@ def count(
     model: Model,
     input_shape: Inputs | None = None,
     *,
-    counters: Sequence[str] = ("closed-form", "dispatch", "fvcore", "thop"),
+    counters: Sequence[str] | None = None,
     convention: str = "macs",
     batch_size: int = 1,
     **arguments: Any,
@@ -35,7 +35,7 @@ def count(
             which runs that code.
         input_shape: (channels, h, w) or (B, ...), for a module; or a tensor, a dict of keyword inputs, or a
             sequence of positional inputs, each a shape with its batch or a tensor.
-        counters: which counters to ask.
+        counters: which counters to ask; by default closed-form, dispatch, fvcore and thop.
         convention: how operations are added up.
         batch_size: images per forward pass, for a card or a shape of three sizes.
         arguments: overrides of the card's arguments, for example ``width=24``, or of the builder's.
@@ -54,7 +54,9 @@ def count(
     import pandas as pd
 
     from e4profile.questions.count.rows import count_columns, count_rows
+    from e4profile.witnesses.counts import COUNTERS
 
+    counters = COUNTERS if counters is None else counters
     measured = _measure(model, input_shape, counters, batch_size, arguments)
     frame = pd.DataFrame(count_rows(measured, counters, convention), columns=count_columns(counters))
     if measured.sizes != "topology":
@@ -165,6 +167,7 @@ def sweep(
     from e4profile.questions.sweep.plans import make_plan
     from e4profile.questions.sweep.sweeps import COLUMNS, Sweep
     from e4profile.records.store import RecordStore
+    from e4profile.witnesses.counts.registry import STOCK
 
     models, group = ([value] if isinstance(value, str) else value for value in (models, group))
     plan = make_plan(models, group, reductions=reduction, slices=slices, kernels=kernel, widths=width)
@@ -174,7 +177,7 @@ def sweep(
     frame = pd.DataFrame(running.rows(), columns=list(COLUMNS))
     for name in ("params_ratio", "macs_ratio"):
         frame[name] = frame[name].map(lambda ratio: None if ratio is None else float(ratio)).astype(float)
-    for name in ("width", "kernel", "reduction", "slices", "fvcore", "thop"):
+    for name in ("width", "kernel", "reduction", "slices", *STOCK):
         frame[name] = frame[name].astype("Int64")
     frame.attrs = {"skipped": [(skip.setting.describe(), skip.reason) for skip in plan.skipped]}
     return frame

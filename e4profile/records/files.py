@@ -15,6 +15,7 @@ from e4profile.records.count_document import SCHEMA_VERSION as COUNT_SCHEMA
 from e4profile.records.store import RecordStore
 from e4profile.records.times import KIND as TIME_KIND
 from e4profile.records.times import from_record
+from e4profile.witnesses.counts.registry import REGISTRY
 from e4profile.witnesses.timing.record import TimeRecord
 
 AXES = ("group", "width", "kernel", "reduction", "slices")
@@ -24,7 +25,7 @@ _NAMES = ("model", "network", "card", "row", "quantity", "counter", "pass", "mod
 _NUMBERS = ("batch_size", "threads")
 _RESOLVED_GROUP = "z2"
 _DIGITS = 4300
-_QUANTITIES = ("params", "closed_form", "dispatch", "fvcore", "thop", "macs", "flops")
+_QUANTITIES = ("params", *(spec.key for spec in REGISTRY.values()), "macs", "flops")
 _COUNT_TYPES = {"model": str, "arguments": dict, "input": str, "convention": str, "totals": dict, "layers": list}
 
 RECORDS_NAME = "records.jsonl"

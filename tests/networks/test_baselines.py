@@ -21,7 +21,7 @@ from e4profile.networks.published import agrees_rounded, agrees_truncated
 from e4profile.networks.stacks import alpha_p4_cnn, p4_cnn
 from e4profile.witnesses.counts.closed_form import count_closed_form
 from e4profile.witnesses.counts.dispatch import count_dispatch
-from e4profile.witnesses.counts.fvcore_counter import count_fvcore
+from e4profile.witnesses.counts.stock import count_stock
 from e4profile.witnesses.equivariance.layers import equivariance_errors, randomise
 
 CARDS = ("p4-sa", "p4-cnn", "alpha-p4-cnn")
@@ -171,7 +171,7 @@ def test_fvcore_counts_our_gate_products():
     model = alpha_p4_cnn(width=2)
     inputs = torch.randn(IMAGE)
     formula = count_closed_form(model, IMAGE)
-    raw = count_fvcore(model, (inputs,))
+    raw = count_stock("fvcore", model, (inputs,))
     assert raw.macs - formula.total("fvcore") == formula.operations[ATTENTION] > 0
 
 
@@ -179,7 +179,7 @@ def test_fvcore_counts_our_gate_products():
 def test_fvcore_counts_the_attention_that_we_execute(index):
     model = p4_sa(width=4, heads=2, head_channels=4, hidden=2, relative_index=index)
     formula = count_closed_form(model, IMAGE)
-    raw = count_fvcore(model, (torch.randn(IMAGE),))
+    raw = count_stock("fvcore", model, (torch.randn(IMAGE),))
     difference = formula.operations[ATTENTION] - formula.operations[ATTENTION_NAIVE]
     assert raw.macs - formula.total("fvcore") == difference < 0
 

@@ -131,18 +131,18 @@ def _change(one: CountComparison) -> int | None:
     return None if one.before is None or one.after is None else int(one.after) - int(one.before)
 
 
-_WITNESSES = {"closed_form": "closed form", "dispatch": "dispatch", "fvcore": "fvcore", "thop": "thop"}
-
-
 def _folded(rows: list[dict[str, object]], found: FileComparison) -> list[dict[str, object]]:
     """For people: one row where several witnesses say the same of a layer, and totals named."""
+    from e4profile.witnesses.counts.registry import REGISTRY
+
+    witnesses = {spec.key: spec.heading for spec in REGISTRY.values()}
     layered = {one.key.model or None for one in found.counts if one.key.layer}
     unit = "MACs" if found.convention == "macs" else found.convention
     kept: dict[tuple[object, ...], dict[str, object]] = {}
     sayers: dict[tuple[object, ...], list[str]] = {}
     for row in rows:
         quantity = str(row["quantity"])
-        witness = _WITNESSES.get(quantity.removeprefix("totals: "))
+        witness = witnesses.get(quantity.removeprefix("totals: "))
         key: tuple[object, ...] = (row["model"], row["layer"], row["before"], row["after"], "" if witness else quantity)
         if witness:
             sayers.setdefault(key, []).append(witness)

@@ -22,8 +22,10 @@ from e4profile.questions.options import (
     targets,
 )
 from e4profile.questions.output import Progress, emit, note
+from e4profile.witnesses.counts.registry import COUNTERS, REGISTRY, find_counters
 
 if TYPE_CHECKING:
+    from e4profile.show.tables import Column
     from e4profile.subjects.subject import Target
     from e4profile.witnesses.counts.measure import Measurement
 
@@ -38,7 +40,7 @@ def count(
     counter: Annotated[
         list[str] | None,
         typer.Option(
-            "--counter", help="closed-form, dispatch, fvcore, thop. Repeatable; all by default.", metavar="NAME"
+            "--counter", help=f"{', '.join(REGISTRY)}. Repeatable; {', '.join(COUNTERS)} by default.", metavar="NAME"
         ),
     ] = None,
     batch_size: Annotated[
@@ -60,7 +62,6 @@ def count(
     with Progress("count", 1 + 2 * len(models), quiet=True) as progress:
         from e4profile.conventions import convention
         from e4profile.errors import positive
-        from e4profile.witnesses.counts import COUNTERS
 
         if batch_size is not None:
             positive(**{"--batch-size": batch_size})
@@ -110,8 +111,7 @@ def _one_network(
         "params": Column("params", "params", "integer", priority=80),
         "closed_form": Column("closed_form", "closed form", "integer", priority=85),
         "dispatch": Column("dispatch", "dispatch", "integer", priority=70),
-        "fvcore": Column("fvcore", "fvcore", "integer", priority=60),
-        "thop": Column("thop", "thop", "integer", priority=60),
+        **_stock_columns(),
     }
     table = Table(
         title=found.label,
@@ -145,8 +145,7 @@ def _several_networks(
         "params": Column("params", "params", "integer", priority=90),
         "closed_form": Column("closed_form", f"{convention_name}, closed form", "integer", convention_name, 85),
         "dispatch": Column("dispatch", f"{convention_name}, measured", "integer", "measured", 80),
-        "fvcore": Column("fvcore", "fvcore", "integer", priority=60),
-        "thop": Column("thop", "thop", "integer", priority=60),
+        **_stock_columns(),
     }
     rows = [cost_row(document, full_name(found)) for document, (found, _) in zip(documents, counted, strict=True)]
     notes = [
@@ -170,11 +169,18 @@ def _several_networks(
     emit(table, output_format, units)
 
 
+def _stock_columns() -> dict[str, Column]:
+    from e4profile.show.tables import Column
+
+    stock = (spec for spec in REGISTRY.values() if spec.raw)
+    return {spec.key: Column(spec.key, spec.heading, "integer", priority=60) for spec in stock}
+
+
 def _convention_words(name: str, counters: tuple[str, ...]) -> str:
     from e4profile.conventions import convention
 
-    third_party = " and ".join(one for one in ("fvcore", "thop") if one in counters)
-    reported = f"; {third_party} as {'they report' if ' and ' in third_party else 'it reports'}" if third_party else ""
+    stock = [spec.heading for spec in find_counters(counters) if spec.raw]
+    reported = f"; {' and '.join(stock)} as {'they report' if len(stock) > 1 else 'it reports'}" if stock else ""
     return f"{name}: {convention(name).meaning}{reported}"
 
 

@@ -11,18 +11,18 @@ from e4profile.questions.plot.registry import Figure, drawn_name
 from e4profile.show.axes import around
 from e4profile.show.numbers import MISSING
 from e4profile.show.style import BLUE, VERMILION, Plot, beside, finish, new_figure
+from e4profile.witnesses.counts.registry import STOCK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from e4profile.subjects.subject import Subject
 
-_STYLES = {"fvcore": (BLUE, "o"), "thop": (VERMILION, "D")}
+_STYLES = dict(zip(STOCK, ((BLUE, "o"), (VERMILION, "D")), strict=True))
 _ROW_INCHES = 0.27
 _OFFSET = 0.2
 _POINTS = {"reported": 30, "seen": 68}
 
-STOCK = ("fvcore", "thop")
 _BESIDES = ("e4net", "e4net-large")
 
 
@@ -135,7 +135,7 @@ def _percent_axis(axes: Axes, low: float, high: float) -> None:
 
 def _stem(axes: Axes, place: int, row: Mapping[str, Any]) -> None:
     colour, marker = _STYLES[row["counter"]]
-    y = place + _OFFSET * (-1 if row["counter"] == "fvcore" else 1)
+    y = place + _OFFSET * (-1 if row["counter"] == STOCK[0] else 1)
     for column, points in _POINTS.items():
         beside(axes, points, y, _percent(row[f"{column}_share"]), colour)
     if row["reported"] is None:

@@ -9,22 +9,22 @@ from e4profile.conventions import convention
 from e4profile.witnesses.counts.base import Count, LayerCount
 from e4profile.witnesses.counts.gap import Gap
 from e4profile.witnesses.counts.measure import Measurement
+from e4profile.witnesses.counts.registry import REGISTRY
 
 _SHOWN_LAYERS = 5
-_COLUMN = {"closed-form": "closed_form", "dispatch": "dispatch", "fvcore": "fvcore", "thop": "thop"}
 
 
 def count_columns(counters: Sequence[str]) -> list[str]:
     """The columns of ``count_rows``: agreement first when both exact counters are there."""
     both = {"closed-form", "dispatch"} <= set(counters)
-    return [*(["agrees"] if both else []), "path", "layer", "params", *(_COLUMN[name] for name in counters)]
+    return [*(["agrees"] if both else []), "path", "layer", "params", *(REGISTRY[name].key for name in counters)]
 
 
 def count_rows(measured: Measurement, counters: Sequence[str], convention_name: str = "macs") -> list[dict[str, Any]]:
     """One row per layer, in order of execution, with the keys of ``count_columns``.
 
-    ``closed_form`` and ``dispatch`` hold the layer's cost under the convention; ``fvcore`` and ``thop`` what they
-    report, in their own convention. ``agrees`` compares parameters and every kind of operation.
+    ``closed_form`` and ``dispatch`` hold the layer's cost under the convention; a stock counter's column
+    what it reports, in its own convention. ``agrees`` compares parameters and every kind of operation.
 
     Raises:
         UnknownNameError: for an unknown convention.
@@ -53,7 +53,7 @@ def count_rows(measured: Measurement, counters: Sequence[str], convention_name: 
             layer = rolled[name].get(path) if name in rolled else None
             absent = name == "closed-form" and measured.sizes != "topology" and path not in formed
             unknown = name not in rolled or absent
-            row[_COLUMN[name]] = None if unknown else _amount(layer, counts[name], convention_name)
+            row[REGISTRY[name].key] = None if unknown else _amount(layer, counts[name], convention_name)
         rows.append({key: row[key] for key in count_columns(counters)})
     return rows
 
@@ -82,7 +82,8 @@ def gap_notes(measured: Measurement, convention_name: str = "macs") -> list[str]
     """
     notes = []
     if measured.gaps and convention_name != "macs":
-        notes.append(f"fvcore and thop are held against the MACs that run, not against the totals by {convention_name}")
+        who = f"{' and '.join(measured.gaps)} {'are' if len(measured.gaps) > 1 else 'is'}"
+        notes.append(f"{who} held against the MACs that run, not against the totals by {convention_name}")
     for name, gap in measured.gaps.items():
         share = f" ({100 * gap.reported / gap.truth:.4g}%)" if gap.truth else ""
         causes = ", ".join(f"{cause.name} {cause.amount:+,}" for cause in gap.causes) or "no deviation"

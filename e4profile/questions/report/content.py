@@ -19,10 +19,11 @@ from e4profile.questions.table.rows import table_names
 from e4profile.show.html.model import Page, PageTable, Section
 from e4profile.show.html.page import render_page
 from e4profile.show.tables import Table, render
+from e4profile.witnesses.counts.registry import STOCK
 
 SWEPT_GROUPS = ("p4", "p4m")
 TABLES, DRAWINGS, VERSIONS, PAGE = "tables", "figures", "versions.json", "index.html"
-WITNESSES = ("torch", "fvcore", "thop", "sympy", "jinja2", "matplotlib", "pillow")
+WITNESSES = ("torch", *STOCK, "sympy", "jinja2", "matplotlib", "pillow")
 """The packages whose version may change what the folder holds."""
 
 _TITLE = "e4profile: the exact cost of group-equivariant networks"

@@ -6,16 +6,16 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from importlib.metadata import version
 from typing import Any, Protocol
 
 from e4profile.questions.sweep.plans import Plan, Setting
 from e4profile.records.store import Record, RecordStore
 from e4profile.witnesses.counts import COUNTERS, NOT_RUN
+from e4profile.witnesses.counts.registry import REGISTRY, STOCK
 
 COLUMNS = (
     "model", "group", "width", "kernel", "reduction", "slices", "params_formula", "params_measured",
-    "macs_formula", "macs_measured", "macs_printed_form", "fvcore", "thop", "agrees", "params_ratio",
+    "macs_formula", "macs_measured", "macs_printed_form", *STOCK, "agrees", "params_ratio",
     "macs_ratio",
 )  # fmt: skip
 """The columns of a sweep, in order."""
@@ -48,15 +48,7 @@ class InProcess:
 
 def counter_versions() -> dict[str, str]:
     """The versions that a sweep's records are made with, without running a counter."""
-    import torch
-
-    versions = {"closed-form": version("e4profile"), "dispatch": torch.__version__}
-    for name in ("fvcore", "thop"):
-        try:
-            versions[name] = version(name)
-        except ImportError:
-            versions[name] = "missing"
-    return versions
+    return {name: REGISTRY[name].version or "missing" for name in COUNTERS}
 
 
 def measure_setting(setting: Setting) -> Record:
@@ -78,7 +70,7 @@ def measure_setting(setting: Setting) -> Record:
         "terms": _terms(measured.closed.layers),
         "failures": dict(measured.failures),
     }
-    for name in ("fvcore", "thop"):
+    for name in STOCK:
         counts[name] = measured.raw[name].macs if name in measured.raw else None
     counts["gaps"] = {
         name: {**{cause.name: cause.amount for cause in gap.causes}, "unexplained": gap.unexplained}
@@ -173,7 +165,7 @@ def _may_succeed_now(record: Record) -> bool:
     return any(
         record.counters.get(name) != "missing" and not reason.startswith(NOT_RUN)
         for name, reason in failures.items()
-        if name in ("fvcore", "thop")
+        if name in STOCK
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from e4profile.questions.sweep.sweeps import Sweep
 from e4profile.show.tables import Column, ColumnNote, Table
+from e4profile.witnesses.counts.registry import STOCK
 
 _COLUMNS = (
     Column("model", "model", "text", priority=90),
@@ -20,8 +21,7 @@ _COLUMNS = (
     Column("macs_formula", "MACs formula", "integer", "MACs form.", 70),
     Column("macs_measured", "MACs measured", "integer", "MACs meas.", 55),
     Column("macs_printed_form", "MACs by the paper's formula", "integer", "paper's formula", 30),
-    Column("fvcore", "fvcore", "integer", priority=20),
-    Column("thop", "thop", "integer", priority=20),
+    *(Column(name, name, "integer", priority=20) for name in STOCK),
     Column("agrees", "agrees", "boolean", priority=100),
     Column("params_ratio", "params ratio", "ratio", priority=58),
     Column("macs_ratio", "MACs ratio", "ratio", priority=58),
@@ -74,7 +74,7 @@ def _table(
         title=f"E4 settings against the G-CNN of the same topology, {', '.join(swept_groups(running))}",
         columns=columns,
         rows=tuple(rows),
-        notes=(ColumnNote("fvcore and thop: as they report, by rules of their own", "fvcore", "thop"), *notes),
+        notes=(ColumnNote(f"{' and '.join(STOCK)}: as they report, by rules of their own", *STOCK), *notes),
         convention="macs (convolution + linear + aggregation)",
     )
 

@@ -1,8 +1,8 @@
-"""What every counter returns."""
+"""What every counter is, and what it returns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -119,3 +119,50 @@ class Count:
             for layer in self.layers
         ]
         return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class CounterSpec:
+    """How one counter is asked.
+
+    Attributes:
+        name: of the counter on the command line and in the library.
+        package: the distribution that it needs, whose version is recorded.
+        count: called with the model in evaluation mode, which the caller gives back as it was, and the positional
+            inputs, it returns a raw ``Count``. None for the two exact counters, which every measurement has.
+        title: the heading of its column; the name where there is none.
+        by_default: whether it is asked where no counter is named.
+        on_meta: whether it runs on the meta device, where a network of any size takes no memory.
+    """
+
+    name: str
+    package: str
+    count: Callable[..., Count] | None = None
+    title: str = ""
+    by_default: bool = False
+    on_meta: bool = False
+
+    @property
+    def raw(self) -> bool:
+        """Whether its operations are its own, and only ever added up."""
+        return self.count is not None
+
+    @property
+    def key(self) -> str:
+        """Its name as a key of rows, JSON and records."""
+        return self.name.replace("-", "_")
+
+    @property
+    def heading(self) -> str:
+        """The heading of its column."""
+        return self.title or self.name
+
+    @property
+    def version(self) -> str | None:
+        """The installed version of its package, or None."""
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version(self.package)
+        except PackageNotFoundError:
+            return None

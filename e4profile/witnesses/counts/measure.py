@@ -10,23 +10,22 @@ import torch
 from torch import nn
 
 from e4profile.conventions import convention
-from e4profile.errors import E4ProfileError, SettingError, UnknownNameError
+from e4profile.errors import E4ProfileError, SettingError
 from e4profile.layers.containers import trace
 from e4profile.networks.cards import Card
-from e4profile.subjects.as_found import attributes_kept, buffers_kept, one_thread
-from e4profile.subjects.guest import text_of
+from e4profile.subjects.as_found import attributes_kept, buffers_kept
 from e4profile.subjects.inputs import Example, as_example
-from e4profile.witnesses.counts import COUNTERS, NOT_RUN
+from e4profile.witnesses.counts import COUNTERS
 from e4profile.witnesses.counts.base import Count
 from e4profile.witnesses.counts.closed_form import count_closed_form, printed_form
 from e4profile.witnesses.counts.differences import WITNESSED_KINDS, LayerDifference, differences
 from e4profile.witnesses.counts.dispatch import count_dispatch
 from e4profile.witnesses.counts.gap import Gap, explain
 from e4profile.witnesses.counts.recorded_form import Recording, count_recorded, recording
+from e4profile.witnesses.counts.registry import find_counters
+from e4profile.witnesses.counts.stock import ask, device_of, first_line
 
 EVERY_LAYER_FORMED = "closed form: every layer has one; the shapes between them are recorded from the run"
-_REAL_RUN_MACS = 10**11
-_REAL_RUN_PARAMS = 2 * 10**8
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,7 @@ def measure_module(model: nn.Module, input_shape: Any, counters: Sequence[str] =
         model: on any device.
         input_shape: (B, ...); or a tensor, a dict of keyword inputs, a sequence of shapes and tensors, or an
             ``Example``.
-        counters: which third-party counters to ask besides.
+        counters: which stock counters to ask besides.
 
     Raises:
         UnknownNameError: for a counter that does not exist.
@@ -155,11 +154,7 @@ def _why(model: nn.Module, shape: tuple[int, ...], error: Exception) -> str:
         trace(model, shape)
     except SettingError as reason:
         return str(reason)
-    return _first_line(error)
-
-
-def _first_line(error: Exception) -> str:
-    return (text_of(error).strip() or type(error).__name__).splitlines()[0]
+    return first_line(error)
 
 
 def _measure(
@@ -170,10 +165,7 @@ def _measure(
     *,
     fallback: bool = False,
 ) -> Measurement:
-    for name in counters:
-        if name not in COUNTERS:
-            raise UnknownNameError("counter", name, COUNTERS)
-    raw: dict[str, Count] = {}
+    asked = find_counters(counters)
     failures: dict[str, str] = {}
     notes: list[str] = []
     strict = _strict(model, example)
@@ -191,18 +183,8 @@ def _measure(
             failures["closed-form"] = "; ".join(dict.fromkeys(why))
     else:
         (closed, printed_params, printed_macs), sizes = strict, "topology"
-    third_party = [name for name in counters if name in ("fvcore", "thop")]
-    if third_party and (reason := _too_large(dispatch)):
-        failures |= dict.fromkeys(third_party, reason)
-    elif third_party:
-        runnable = real()
-        device = _device(runnable)
-        inputs = example.map(lambda tensor: _real(tensor, device)).in_order(runnable.forward)
-        for name in third_party:
-            if inputs is None:
-                failures[name] = "it takes positional inputs only, and forward takes some by keyword only"
-            else:
-                _try_counter(name, runnable, inputs, raw, failures)
+    raw, refused = ask([spec for spec in asked if spec.raw], model, real, example, dispatch)
+    failures |= refused
     return Measurement(closed, dispatch, printed_params, printed_macs, raw, failures, sizes, tuple(notes))
 
 
@@ -231,53 +213,12 @@ def _run(model: nn.Module, example: Example, fallback: bool, notes: list[str]) -
             return count_dispatch(model, example.positional, example.keywords), found
     except Exception as error:
         # what is wrong for real raises again below, with the values that the message is about
-        device = _device(model)
+        device = device_of(model)
         if not fallback or device.type == "meta":
             raise
-        reason = f"{type(error).__name__}: {_first_line(error)}"
+        reason = f"{type(error).__name__}: {first_line(error)}"
     inputs = example.map(lambda tensor: tensor.to(device))
     with attributes_kept(model), buffers_kept(model), recording(model) as found:
         counted = count_dispatch(model, inputs.positional, inputs.keywords, on_meta=False)
     notes.append(f"run for real on {device}, because it cannot run on the meta device ({reason})")
     return counted, found
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
-
-
-def _real(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    return torch.zeros(tensor.shape, dtype=tensor.dtype, device=device) if tensor.is_meta else tensor.to(device)
-
-
-def _too_large(counted: Count) -> str | None:
-    if counted.macs > _REAL_RUN_MACS or counted.params > _REAL_RUN_PARAMS:
-        return (
-            f"{NOT_RUN}: it executes the real network, and {counted.params:,} parameters with {counted.macs:,} MACs "
-            f"are beyond its limit here ({_REAL_RUN_PARAMS:,} and {_REAL_RUN_MACS:,})"
-        )
-    return None
-
-
-def raw_counter(name: str) -> Callable[[nn.Module, Sequence[Any]], Count]:
-    """A third-party counter by name; importing the counter itself happens when it is called."""
-    if name == "fvcore":
-        from e4profile.witnesses.counts.fvcore_counter import count_fvcore
-
-        return count_fvcore
-    if name == "thop":
-        from e4profile.witnesses.counts.thop_counter import count_thop
-
-        return count_thop
-    raise SettingError(f"{name!r} is not a third-party counter")
-
-
-def _try_counter(
-    name: str, model: nn.Module, inputs: tuple[Any, ...], raw: dict[str, Count], failures: dict[str, str]
-) -> None:
-    # whatever a third-party counter raises belongs in its own column, where the reader sees it
-    try:
-        with one_thread():
-            raw[name] = raw_counter(name)(model, inputs)
-    except Exception as error:
-        failures[name] = f"{type(error).__name__}: {_first_line(error)}"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from e4profile.networks.cards import all_cards
 from e4profile.questions.sweep.plans import Plan, Setting, make_plan
 from e4profile.questions.sweep.sweeps import COLUMNS, Sweep
 from e4profile.records.store import Record, RecordStore
+from e4profile.witnesses.counts.registry import REGISTRY
 
 SMALL: dict[str, Any] = {"reductions": [1, 2], "slices": [1, 2], "kernels": [3], "widths": [2]}
 
@@ -207,15 +209,13 @@ def test_every_card_can_be_planned_and_its_settings_recorded(name: str) -> None:
 def test_a_counter_that_failed_is_tried_again(
     measured: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import e4profile.witnesses.counts.thop_counter as thop_counter
-
     def out_of_memory(*_: Any) -> Any:
         raise MemoryError("not now")
 
     plan = make_plan(reductions=[1], slices=[1], kernels=[3], widths=[2])
     store = RecordStore(tmp_path / "records.jsonl")
     with monkeypatch.context() as patch:
-        patch.setattr(thop_counter, "count_thop", out_of_memory)
+        patch.setitem(REGISTRY, "thop", replace(REGISTRY["thop"], count=out_of_memory))
         first = finish(plan, store)
     assert [outcome.record.counts["failures"] for outcome in first.outcomes] == [{"thop": "MemoryError: not now"}] * 2
     again = finish(plan, store)
@@ -235,14 +235,13 @@ def test_a_failure_that_stays_is_not_tried_again(
     if failure == "missing":
         versions = {**sweeps.counter_versions(), "thop": "missing"}
         monkeypatch.setattr(sweeps, "counter_versions", lambda: versions)
-        import e4profile.witnesses.counts.thop_counter as thop_counter
 
         def absent(*_: Any) -> Any:
             raise ModuleNotFoundError("No module named 'thop'")
 
-        monkeypatch.setattr(thop_counter, "count_thop", absent)
+        monkeypatch.setitem(REGISTRY, "thop", replace(REGISTRY["thop"], count=absent))
     else:
-        monkeypatch.setattr("e4profile.witnesses.counts.measure._REAL_RUN_MACS", 1)
+        monkeypatch.setattr("e4profile.witnesses.counts.stock._REAL_RUN_MACS", 1)
     plan = make_plan(reductions=[1], slices=[1], kernels=[3], widths=[2])
     store = RecordStore(tmp_path / "records.jsonl")
     assert all(outcome.record.counts["failures"] for outcome in finish(plan, store).outcomes)

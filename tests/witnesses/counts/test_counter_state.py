@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,16 +13,15 @@ from torch.nn.modules import module as module_globals
 
 from e4profile.networks.cards import find_card
 from e4profile.witnesses.counts.dispatch import count_dispatch
-from e4profile.witnesses.counts.fvcore_counter import count_fvcore
 from e4profile.witnesses.counts.measure import measure_module
-from e4profile.witnesses.counts.thop_counter import count_thop
+from e4profile.witnesses.counts.registry import REGISTRY
+from e4profile.witnesses.counts.stock import count_stock
 
 COUNTERS: dict[str, Callable[..., Any]] = {
     "dispatch": count_dispatch,
     "dispatch in training": lambda model, inputs: count_dispatch(model, inputs, training=True),
     "dispatch for real": lambda model, inputs: count_dispatch(model, inputs, on_meta=False),
-    "fvcore": count_fvcore,
-    "thop": count_thop,
+    **{name: partial(count_stock, name) for name, spec in REGISTRY.items() if spec.raw and spec.version},
     "all": lambda model, inputs: measure_module(model, tuple(inputs[0].shape)),
 }
 SHAPE = (1, 1, 28, 28)

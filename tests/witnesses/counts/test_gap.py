@@ -14,6 +14,7 @@ from e4profile.questions.count.rows import gap_notes
 from e4profile.witnesses.counts.base import Count, LayerCount
 from e4profile.witnesses.counts.gap import explain
 from e4profile.witnesses.counts.measure import Measurement, measure
+from e4profile.witnesses.counts.registry import REGISTRY
 
 SMALL: dict[str, dict[str, Any]] = {
     "e4net": {},
@@ -139,12 +140,10 @@ def test_a_broken_counter_costs_only_its_own_column(broken: str, monkeypatch: py
 
 
 def test_a_counter_that_raises_says_so_in_its_column(monkeypatch: pytest.MonkeyPatch) -> None:
-    import e4profile.witnesses.counts.thop_counter as wrapper
-
     def raising(*_: Any) -> Any:
         raise ZeroDivisionError("first line\nsecond line")
 
-    monkeypatch.setattr(wrapper, "count_thop", raising)
+    monkeypatch.setitem(REGISTRY, "thop", replace(REGISTRY["thop"], count=raising))
     one = measure(find_card("e4net").with_arguments({"width": 2}))
     assert one.failures == {"thop": "ZeroDivisionError: first line"}
 

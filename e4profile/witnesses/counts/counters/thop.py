@@ -1,37 +1,29 @@
-"""thop, raw: what its users would get. It hooks the leaf modules of a copy of the model and runs it once."""
+"""thop: it hooks the leaf modules that it knows by their class and runs the network once."""
 
 from __future__ import annotations
 
-import copy
-import warnings
 from collections.abc import Sequence
-from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
+from e4profile.witnesses.counts.base import Count, CounterSpec, LayerCount
 
-from e4profile.subjects.as_found import evaluation_mode, random_state_kept
-from e4profile.witnesses.counts.base import Count, LayerCount
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def count_thop(model: nn.Module, inputs: Sequence[Any]) -> Count:
-    """Count with ``thop.profile``; the model itself is not touched.
+    """Count with ``thop.profile``.
 
-    Each layer's operations stand under its class name, because thop has no finer account. Its parameters
+    Each layer's operations are listed under its class name, because thop has no finer account. Its parameters
     are its own too: it adds up the leaf modules that it knows.
 
     Raises:
         ImportError: when thop (or ``distutils``, which it needs) is not installed.
         Whatever the model or thop raises.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from thop import profile
+    from thop import profile
 
-        copied = copy.deepcopy(model)
-        with evaluation_mode(copied), random_state_kept(), torch.no_grad():
-            _, _, account = profile(copied, inputs=tuple(inputs), verbose=False, ret_layer_info=True)
+    _, _, account = profile(model, inputs=tuple(inputs), verbose=False, ret_layer_info=True)
     layers: list[LayerCount] = []
 
     def leaves(parts: dict[str, Any], module: nn.Module, path: str) -> None:
@@ -47,4 +39,7 @@ def count_thop(model: nn.Module, inputs: Sequence[Any]) -> Count:
 
     leaves(account, model, "")
     notes = ("parameters are thop's own: only leaf modules that it knows",)
-    return Count("thop", version("thop"), tuple(layers), raw=True, notes=notes)
+    return Count(COUNTER.name, COUNTER.version or "", tuple(layers), raw=True, notes=notes)
+
+
+COUNTER = CounterSpec("thop", "thop", count_thop, by_default=True)

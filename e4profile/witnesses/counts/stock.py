@@ -1,0 +1,142 @@
+"""Asking a stock counter, raw: what its users would get. The model and the process are left as they were found."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from e4profile.subjects.as_found import attributes_kept, evaluation_mode, meta_state, one_thread, random_state_kept
+from e4profile.subjects.guest import text_of
+from e4profile.subjects.inputs import Example
+from e4profile.witnesses.counts import NOT_RUN
+from e4profile.witnesses.counts.base import Count, CounterSpec
+from e4profile.witnesses.counts.registry import find_counters
+
+_REAL_RUN_MACS = 10**11
+_REAL_RUN_PARAMS = 2 * 10**8
+_PATCHED = (functional, torch, torch.Tensor)
+
+
+def count_stock(name: str, model: nn.Module, inputs: Sequence[Any], **keywords: Any) -> Count:
+    """Count with one stock counter on a copy of the model, in evaluation mode and without gradients.
+
+    What the counter warns of is dropped, and the functions of PyTorch that it replaced are put back.
+
+    Args:
+        name: of a stock counter in the registry.
+        model: on the device where it runs; on the meta device for a counter that runs there.
+        inputs: positional, on the same device.
+        keywords: by name, for a counter that takes them.
+
+    Raises:
+        UnknownNameError: for a name that no counter has.
+        ImportError: when the counter is not installed.
+        Whatever the model or the counter raises.
+    """
+    (spec,) = find_counters([name])
+    assert spec.count is not None
+    with ExitStack() as kept:
+        kept.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        copied = copy.deepcopy(model)
+        for context in (_functions_kept(), evaluation_mode(copied), random_state_kept(), torch.no_grad()):
+            kept.enter_context(context)
+        return spec.count(copied, tuple(inputs), **keywords)
+
+
+def ask(
+    stock: Sequence[CounterSpec], model: nn.Module, real: Callable[[], nn.Module], example: Example, dispatch: Count
+) -> tuple[dict[str, Count], dict[str, str]]:
+    """What stock counters report, and why some report nothing, by name.
+
+    Args:
+        stock: the counters to ask.
+        model: on any device.
+        real: gives the model on a real device, for the counters that run it.
+        example: inputs of one call.
+        dispatch: the dispatch counter's account of the same call, which says how large it is.
+    """
+    raw: dict[str, Count] = {}
+    failures: dict[str, str] = {}
+    runnable = functools.cache(real)
+    for spec in stock:
+        if spec.version is None:
+            failures[spec.name] = f"{spec.package} is not installed: pip install {spec.package}"
+            continue
+        # whatever a stock counter raises belongs in its own column, where the reader sees it
+        try:
+            with one_thread():
+                counted = _count_on_meta(spec.name, model, example) if spec.on_meta else None
+                raw[spec.name] = counted or _count_for_real(spec.name, runnable, example, dispatch)
+        except _NotAskedError as reason:
+            failures[spec.name] = str(reason)
+        except Exception as error:
+            failures[spec.name] = f"{type(error).__name__}: {first_line(error)}"
+    return raw, failures
+
+
+class _NotAskedError(Exception):
+    """Why a counter was not asked."""
+
+
+def _count_on_meta(name: str, model: nn.Module, example: Example) -> Count | None:
+    """The count on the meta device; None for a network that cannot run there."""
+    inputs = example.map(lambda tensor: torch.empty_like(tensor, device="meta"))
+    try:
+        with attributes_kept(model), meta_state(model):
+            return count_stock(name, model, inputs.positional, **inputs.keywords)
+    except Exception:
+        # what is wrong for real raises again there, with the values that the message is about
+        return None
+
+
+def _count_for_real(name: str, real: Callable[[], nn.Module], example: Example, dispatch: Count) -> Count:
+    if dispatch.macs > _REAL_RUN_MACS or dispatch.params > _REAL_RUN_PARAMS:
+        raise _NotAskedError(
+            f"{NOT_RUN}: it executes the real network, and {dispatch.params:,} parameters with {dispatch.macs:,} MACs "
+            f"are beyond its limit here ({_REAL_RUN_PARAMS:,} and {_REAL_RUN_MACS:,})"
+        )
+    model = real()
+    device = device_of(model)
+    inputs = example.map(lambda tensor: _real(tensor, device)).in_order(model.forward)
+    if inputs is None:
+        raise _NotAskedError("it takes positional inputs only, and forward takes some by keyword only")
+    return count_stock(name, model, inputs)
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's parameters and buffers are; the CPU without any."""
+    return next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+
+
+def first_line(error: Exception) -> str:
+    """An error's first line; its type's name without any."""
+    return (text_of(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _real(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    return torch.zeros(tensor.shape, dtype=tensor.dtype, device=device) if tensor.is_meta else tensor.to(device)
+
+
+@contextmanager
+def _functions_kept() -> Iterator[None]:
+    """Put back the functions of PyTorch that a counter replaced, also where it raised before it could."""
+    before = [(owner, dict(vars(owner))) for owner in _PATCHED]
+    try:
+        yield
+    finally:
+        for owner, entries in before:
+            for name, value in list(vars(owner).items()):
+                if name in entries and entries[name] is not value and callable(value):
+                    setattr(owner, name, entries[name])
+                elif name not in entries and owner is torch.Tensor and hasattr(torch._C.TensorBase, name):
+                    # replaced where it was inherited
+                    delattr(owner, name)
