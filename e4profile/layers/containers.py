@@ -5,8 +5,9 @@ A topology is said once, and both the forward pass and the closed form follow it
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -14,24 +15,64 @@ from torch import Tensor, nn
 from e4profile.errors import SettingError
 from e4profile.layers.base import Costed, Shape
 from e4profile.layers.stock import as_costed
+from e4profile.layers.terms import evaluate
+
+
+class FeatureMap(tuple[int, ...]):
+    """The shape of a feature map on its way through a network, and what is known of the map.
+
+    A container hands the shapes that it gets on to its parts, so that one walk says what runs forward and what a
+    training step adds. The same object is the same map.
+
+    Attributes:
+        learned: whether the map depends on a parameter, so that a training step needs its gradient; None where
+            that is not known.
+    """
+
+    learned: bool | None
+
+    def __new__(cls, shape: Iterable[int], learned: bool | None = None) -> FeatureMap:
+        """The map of a shape."""
+        made = super().__new__(cls, shape)
+        made.learned = learned
+        return made
 
 
 @dataclass(frozen=True)
 class Step:
-    """One costed layer of a network and the shape it receives."""
+    """One call of a costed layer and the shape it receives; a layer that runs twice has two."""
 
     path: str
     module: nn.Module
     form: Costed
     input_shape: Shape
 
+    @cached_property
+    def learns(self) -> bool:
+        """Whether the layer has parameters, by its own terms."""
+        return any(evaluate(self.form.params, self.form.dimensions(self.input_shape)).values())
+
+    @property
+    def input_learned(self) -> bool | None:
+        """Whether the layer's input depends on a parameter; None where that is not known."""
+        return getattr(self.input_shape, "learned", None)
+
+    @cached_property
+    def output_shape(self) -> FeatureMap:
+        """What the layer gives."""
+        return FeatureMap(self.form.output_shape(self.input_shape), self.learns or self.input_learned)
+
 
 @runtime_checkable
 class Traced(Protocol):
-    """A container that passes shapes on to its parts."""
+    """A container that passes shapes on to its parts.
+
+    Handing on the very shapes that ``trace`` takes and returns says which layer reads which map; a container that
+    makes up a shape is followed forward, and in training as far as the order tells.
+    """
 
     def trace(self, input_shape: Shape, path: str) -> tuple[Shape, list[Step]]:
-        """The output shape and the costed layers inside, in order of execution."""
+        """The output shape and the calls of the costed layers inside, in order of execution."""
 
 
 def trace(module: nn.Module, input_shape: Shape, path: str = "") -> tuple[Shape, list[Step]]:
@@ -39,22 +80,42 @@ def trace(module: nn.Module, input_shape: Shape, path: str = "") -> tuple[Shape,
 
     Args:
         module: a container with ``trace``, or a layer with a closed form.
-        input_shape: (B, ...).
+        input_shape: (B, ...); a ``FeatureMap`` says more of it.
         path: the module's path, which prefixes the paths of its parts.
+
+    Returns:
+        The output shape, and every call of a costed layer in order of execution.
 
     Raises:
         SettingError: for a module without a closed form, or a shape that does not fit, naming the path.
     """
+    features = input_shape if isinstance(input_shape, FeatureMap) else FeatureMap(input_shape)
     if isinstance(module, Traced):
-        return module.trace(input_shape, path)
+        return _with_origins(features, *module.trace(features, path))
     form = as_costed(module)
     if form is None:
         raise SettingError(f"{path or 'the network'}: {type(module).__name__} has no closed form")
+    step = Step(path, module, form, features)
     try:
-        form.dimensions(input_shape)  # refuses a shape that does not fit, here where the path is known
-        return form.output_shape(input_shape), [Step(path, module, form, input_shape)]
+        form.dimensions(features)  # refuses a shape that does not fit, here where the path is known
+        output_shape = step.output_shape
     except SettingError as error:
         raise SettingError(f"{path or type(module).__name__}: {error}") from None
+    return output_shape, [step]
+
+
+def _with_origins(features: FeatureMap, output_shape: Shape, steps: list[Step]) -> tuple[Shape, list[Step]]:
+    """What a container's ``trace`` says, and what follows from its input where it made up a shape itself."""
+    if features.learned is None:
+        return output_shape, steps
+    known, learned = list[Step](), features.learned
+    for step in steps:
+        # before the first layer with parameters there is nothing that a map could depend on
+        follows = step.input_learned is None and (features.learned or not learned)
+        known.append(replace(step, input_shape=FeatureMap(step.input_shape, features.learned)) if follows else step)
+        learned = learned or step.learns
+    same = isinstance(output_shape, FeatureMap) and output_shape.learned is learned
+    return output_shape if same else FeatureMap(output_shape, learned), known
 
 
 def join(path: str, name: str) -> str:
@@ -81,7 +142,7 @@ class Chain(nn.Module):
         return features
 
     def trace(self, input_shape: Shape, path: str) -> tuple[Shape, list[Step]]:
-        """The output shape and the costed layers inside, in order of execution."""
+        """The output shape and the calls of the costed layers inside, in order of execution."""
         steps: list[Step] = []
         # named_children() would leave out the second use of a part
         for name, part in zip(self._modules, self, strict=True):
@@ -104,7 +165,7 @@ class Residual(nn.Module):
         return added
 
     def trace(self, input_shape: Shape, path: str) -> tuple[Shape, list[Step]]:
-        """The output shape and the costed layers inside, in order of execution.
+        """The output shape and the calls of the costed layers inside, in order of execution.
 
         Raises:
             SettingError: when body and shortcut end in different shapes.
@@ -115,4 +176,5 @@ class Residual(nn.Module):
         added, inner = trace(self.body, input_shape, join(path, "body"))
         if kept != added:
             raise SettingError(f"{path}: body gives {added} but shortcut gives {kept}")
-        return added, steps + inner
+        # the sum is a new map, which depends on all that is inside
+        return FeatureMap(added), steps + inner

@@ -5,13 +5,13 @@ Nothing runs and no tensor is read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 
 from torch import nn
 
 from e4profile.layers.base import Shape, layer_cost
-from e4profile.layers.containers import trace
+from e4profile.layers.containers import Step, trace
 from e4profile.witnesses.counts.base import Count, LayerCount
 
 
@@ -26,20 +26,24 @@ def count_closed_form(model: nn.Module, input_shape: Shape) -> Count:
         SettingError: for a part without a closed form, naming its path.
     """
     _, steps = trace(model, input_shape)
+    return Count("closed form", version("e4profile"), layer_counts(model, steps))
+
+
+def layer_counts(model: nn.Module, steps: Iterable[Step]) -> tuple[LayerCount, ...]:
+    """What the calls of a network's layers cost by layer, parameters once, at the path that the network knows it by."""
+    paths = {module: path for path, module in model.named_modules()}
     layers: dict[nn.Module, LayerCount] = {}
     for step in steps:
         cost = layer_cost(step.form, step.input_shape)
-        # a module that runs twice has its parameters once
         before = layers.get(step.module)
-        path, params = (before.path, before.params) if before else (step.path, cost.total_params)
         layers[step.module] = LayerCount(
-            path,
+            paths.get(step.module, step.path),
             type(step.module).__name__,
-            params,
+            cost.total_params,
             _added(before.operations if before else {}, cost.operations),
             _added(before.terms if before else {}, {**cost.macs, **cost.elements}),
         )
-    return Count("closed form", version("e4profile"), tuple(layers.values()))
+    return tuple(layers.values())
 
 
 def _added(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:

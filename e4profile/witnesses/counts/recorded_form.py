@@ -21,7 +21,8 @@ from e4profile.errors import SettingError
 from e4profile.layers.base import Costed, Shape, layer_cost
 from e4profile.layers.containers import Step, Traced, trace
 from e4profile.layers.stock import as_costed
-from e4profile.witnesses.counts.base import Count, LayerCount
+from e4profile.witnesses.counts.base import Count
+from e4profile.witnesses.counts.closed_form import layer_counts
 
 SHAPES_RECORDED = "closed form: shapes recorded from the run, not implied by the topology"
 
@@ -142,23 +143,16 @@ def count_recorded(model: nn.Module, found: Recording) -> Count:
     Returns:
         A count of the costed layers alone; ``notes`` holds ``SHAPES_RECORDED`` when there is any.
     """
-    owners = _owners(model)
-    layers: dict[nn.Module, LayerCount] = {}
+    owners, paths = _owners(model), {module: path for path, module in model.named_modules()}
+    steps: list[Step] = []
     for step in found.steps:
-        shared = [owners[id(p)] for p in step.module.parameters() if not _inside(owners[id(p)], step.path)]
-        if shared and step.module not in layers:
-            found.reasons[step.path] = f"{type(step.module).__name__} shares parameters with {shared[0]}"
-            continue
-        cost = layer_cost(step.form, step.input_shape)
-        before = layers.get(step.module)
-        operations, terms = cost.operations, {**cost.macs, **cost.elements}
-        if before is not None:
-            operations, terms = _added(before.operations, operations), _added(before.terms, terms)
-        path = step.path if before is None else before.path
-        layers[step.module] = LayerCount(
-            path, type(step.module).__name__, cost.total_params if before is None else before.params, operations, terms
-        )
-    costly = tuple(layer for layer in layers.values() if layer.params or layer.operations)
+        path = paths[step.module]
+        shared = [owners[id(p)] for p in step.module.parameters() if not _inside(owners[id(p)], path)]
+        if shared:
+            found.reasons[path] = f"{type(step.module).__name__} shares parameters with {shared[0]}"
+        else:
+            steps.append(step)
+    costly = tuple(layer for layer in layer_counts(model, steps) if layer.params or layer.operations)
     return Count("closed form", version("e4profile"), costly, notes=(SHAPES_RECORDED,) if costly else ())
 
 
@@ -172,7 +166,3 @@ def _owners(model: nn.Module) -> dict[int, str]:
 
 def _inside(path: str, outer: str) -> bool:
     return path == outer or path.startswith(f"{outer}." if outer else "")
-
-
-def _added(first: Any, second: Any) -> dict[str, int]:
-    return {name: first.get(name, 0) + second.get(name, 0) for name in (*first, *second)}

@@ -19,7 +19,7 @@ from torch import nn
 from e4profile.conventions import AGGREGATION, ATTENTION, CONVOLUTION, LINEAR
 from e4profile.errors import SettingError, positive
 from e4profile.layers.base import Shape, layer_cost
-from e4profile.layers.containers import Chain, Residual, Step, join, trace
+from e4profile.layers.containers import FeatureMap, Step, trace
 from e4profile.layers.terms import Terms, evaluate
 
 _WEIGHTED = (CONVOLUTION, LINEAR)
@@ -60,7 +60,7 @@ class TrainingCost:
     """MACs of one training step, layer by layer.
 
     Attributes:
-        layers: in order of execution; layers that multiply nothing are left out.
+        layers: every call of a layer in order of execution; layers that multiply nothing are left out.
         images: images that run through the network in the step.
     """
 
@@ -97,51 +97,33 @@ def training_step_macs(model: nn.Module, input_shape: Shape, images_per_sample: 
     """The MACs of one training step of every parameter, without the optimiser's update.
 
     Args:
-        model: a network of layers with closed forms in ``Chain`` and ``Residual`` containers.
+        model: a network of layers with closed forms in containers that pass shapes on.
         input_shape: (B, ...) with B training samples; its gradient is not needed.
         images_per_sample: images that run for one sample: 2 where every image has a transformed copy.
 
     Raises:
-        SettingError: for a part without a closed form, or a first layer whose terms do not say what they read.
+        SettingError: for a part without a closed form, a first layer whose terms do not say what they read, or a
+            layer whose container does not say what it reads.
     """
     positive(images_per_sample=images_per_sample)
     images = input_shape[0] * images_per_sample
-    _, _, steps = _follow(model, (images, *input_shape[1:]), "", False)
-    layers = (_layer(step, needs) for step, needs in steps)
+    _, steps = trace(model, FeatureMap((images, *input_shape[1:]), learned=False))
+    layers = (_layer(step) for step in steps)
     return TrainingCost(tuple(layer for layer in layers if layer.total), images)
 
 
-Followed = tuple[Shape, bool, list[tuple[Step, bool]]]
-
-
-def _follow(module: nn.Module, shape: Shape, path: str, needs: bool) -> Followed:
-    """Like ``trace``, with whether each step's input, and the output, depends on a parameter."""
-    steps: list[tuple[Step, bool]] = []
-    if isinstance(module, Residual):
-        kept, kept_needs = shape, needs
-        if module.shortcut is not None:
-            kept, kept_needs, steps = _follow(module.shortcut, shape, join(path, "shortcut"), needs)
-        _, body_needs, inner = _follow(module.body, shape, join(path, "body"), needs)
-        return kept, kept_needs or body_needs, steps + inner
-    if isinstance(module, Chain):
-        for name, part in module.named_children():
-            shape, needs, inner = _follow(part, shape, join(path, name), needs)
-            steps += inner
-        return shape, needs, steps
-    output_shape, found = trace(module, shape, path)
-    if len(found) > 1 and not needs:
-        raise SettingError(f"{path or type(module).__name__}: which of its layers comes first is not known")
-    learns = any(layer_cost(step.form, step.input_shape).total_params for step in found)
-    return output_shape, needs or learns, [(step, needs) for step in found]
-
-
-def _layer(step: Step, needs: bool) -> LayerTraining:
+def _layer(step: Step) -> LayerTraining:
     cost = layer_cost(step.form, step.input_shape)
     weighted = {name: macs for name, macs in cost.macs.items() if cost.kinds[name] in _WEIGHTED}
     of_two = sum(macs for name, macs in cost.macs.items() if cost.kinds[name] in _OF_TWO_MAPS)
     to_weights = sum(weighted.values())
     to_inputs = to_weights - _read_constants(step)
-    if not needs:
+    if step.input_learned is None and to_inputs:
+        raise SettingError(
+            f"{step.path or type(step.module).__name__}: whether its input depends on a parameter is not known; its "
+            "container's trace must hand on the shapes that it takes from its parts"
+        )
+    if not step.input_learned:
         to_inputs -= sum(weighted[name] for name in _entry_terms(step, weighted))
     return LayerTraining(step.path, type(step.module).__name__, to_weights + of_two, to_inputs + 2 * of_two, to_weights)
 

@@ -3,7 +3,7 @@
 The rule: layers hand feature maps to one another. A layer keeps its input map, its output map or neither, and
 whatever else its table names. A feature map is counted once, at the first layer that keeps it; a layer that
 hands its input on as a view makes no new map; a sum of two branches makes a new map and keeps nothing. The
-network's own input is not counted. Before the first parameter nothing needs a gradient, so nothing is kept.
+network's own input is not counted. Before the first parameter nothing needs a gradient, so no layer keeps anything.
 Nothing runs and no tensor is read.
 """
 
@@ -19,7 +19,7 @@ from torch import nn
 
 from e4profile.errors import SettingError, positive
 from e4profile.layers.base import Costed, Dimensions, EquivariantLayer, Shape
-from e4profile.layers.containers import Chain, Residual, join
+from e4profile.layers.containers import Chain, FeatureMap, Residual, Step, Traced, trace
 from e4profile.layers.saved import COMPUTE, INPUT, OUTPUT, unit_bytes
 from e4profile.layers.stock import as_costed
 from e4profile.layers.terms import Terms, evaluate
@@ -101,7 +101,7 @@ def predict_saved(
     """Evaluate the saved terms of every layer of a network and count each feature map once.
 
     Args:
-        model: layers with saved tables, in ``Chain`` and ``Residual``.
+        model: layers with saved tables, in ``Chain`` and ``Residual``; another container may keep maps itself.
         input_shape: of one image, (channels, h, w).
         dtype: of parameters and images.
         device: "cpu", "meta" or "cuda": batch statistics and dropout masks have other dtypes there.
@@ -109,64 +109,65 @@ def predict_saved(
     Raises:
         SettingError: for a part that states no saved terms, naming its path, or a shape that does not fit.
     """
-    walk = _Walk(dtype, device)
-    image = _Map(math.prod(input_shape), needs_gradient=False, kept=False)
-    walk.follow(model, image, (1, *input_shape), "")
-    kept_input = image.elements * dtype.itemsize if image.kept else 0
-    return PredictedSaved(tuple(walk.layers), kept_input, dtype, device)
+    for path, module in model.named_modules():
+        if isinstance(module, Traced) and not isinstance(module, Chain | Residual):
+            raise SettingError(f"{path or 'the network'}: {_states_nothing(module)}")
+    image = FeatureMap((1, *input_shape), learned=False)
+    _, steps = trace(model, image)
+    given = _Map(math.prod(input_shape), given=True)
+    ledger = _Ledger(dtype, device, maps={id(image): given})
+    for step in steps:
+        # a container that is charged for keeps nothing of its own
+        if not isinstance(step.module, Chain):
+            ledger.add(step)
+    kept_bytes = given.elements * dtype.itemsize if given.kept else 0
+    return PredictedSaved(tuple(ledger.layers), kept_bytes, dtype, device)
 
 
 @dataclass
 class _Map:
-    """A feature map on its way: elements of one image, and whether some layer keeps it.
+    """A feature map: elements of one image, whether some layer keeps it, and whether it is the network's own input.
 
     ``cropped_by`` is the layer that handed on a part of a larger map, as a view.
     """
 
     elements: int
-    needs_gradient: bool
     kept: bool = False
+    given: bool = False
     cropped_by: str = ""
 
 
 @dataclass
-class _Walk:
+class _Ledger:
     dtype: torch.dtype
     device: str
     layers: list[SavedTerms] = field(default_factory=list)
+    maps: dict[int, _Map] = field(default_factory=dict)
 
-    def follow(self, module: nn.Module, features: _Map, shape: Shape, path: str) -> tuple[_Map, Shape]:
-        """The feature map that comes out, and its shape."""
-        if isinstance(module, Chain):
-            for name, part in zip(module._modules, module, strict=True):
-                features, shape = self.follow(part, features, shape, join(path, name))
-            return features, shape
-        if isinstance(module, Residual):
-            return self._follow_residual(module, features, shape, path)
-        name = type(module).__name__
+    def map_of(self, shape: Shape) -> _Map:
+        """What is known of a map; of one that is met for the first time, its size."""
+        return self.maps.setdefault(id(shape), _Map(math.prod(shape[1:])))
+
+    def add(self, step: Step) -> None:
+        """Write down what one call of a layer keeps.
+
+        Raises:
+            SettingError: for a layer that states no saved terms, or tables that do not fit the maps.
+        """
+        where = (step.path, type(step.module).__name__)
         try:
-            return self._follow_layer(_stating(module), features, shape, (path, name))
+            self._add(step, _stating(step.module), where)
         except SettingError as error:
-            raise SettingError(f"{path or name}: {error}") from None
+            raise SettingError(f"{step.path or where[1]}: {error}") from None
 
-    def _follow_residual(self, module: Residual, features: _Map, shape: Shape, path: str) -> tuple[_Map, Shape]:
-        kept = features
-        if module.shortcut is not None:
-            kept, _ = self.follow(module.shortcut, features, shape, join(path, "shortcut"))
-        added, shape = self.follow(module.body, features, shape, join(path, "body"))
-        return _Map(added.elements, added.needs_gradient or kept.needs_gradient), shape
-
-    def _follow_layer(
-        self, form: StatesSaved, features: _Map, shape: Shape, where: tuple[str, str]
-    ) -> tuple[_Map, Shape]:
-        values = form.dimensions(shape)
-        output_shape = form.output_shape(shape)
-        needs_gradient = features.needs_gradient or sum(evaluate(form.params, values).values()) > 0
-        output = _Map(math.prod(output_shape[1:]), needs_gradient)
+    def _add(self, step: Step, form: StatesSaved, where: tuple[str, str]) -> None:
+        values = form.dimensions(step.input_shape)
+        features, output = self.map_of(step.input_shape), self.map_of(step.output_shape)
         if form.hands_on_input:
             cropped = output.elements != features.elements
             output = replace(output, cropped_by=where[0] or where[1]) if cropped else features
-        if needs_gradient:
+            self.maps[id(step.output_shape)] = output
+        if step.output_shape.learned:
             per_image = self._bytes(form, form.saved or {}, values)
             constant = self._bytes(form, form.saved_constant, values)
             shared: dict[str, int] = {}
@@ -183,11 +184,10 @@ class _Walk:
                         f"the term {term!r} (={per_image[term]} bytes) is not the feature map "
                         f"(={kept_map.elements} elements of {self.dtype})"
                     )
-                if kept_map.kept or not kept_map.needs_gradient:
+                if kept_map.kept or kept_map.given:
                     shared[term] = per_image.pop(term)
                 kept_map.kept = True
             self.layers.append(SavedTerms(*where, _nonzero(per_image), _nonzero(constant), shared))
-        return output, output_shape
 
     def _bytes(self, form: StatesSaved, terms: Terms, values: Dimensions) -> dict[str, int]:
         return {
@@ -201,8 +201,12 @@ def _stating(module: nn.Module) -> StatesSaved:
     # a subclass may keep other things, so it has to state its own table
     inherited = isinstance(module, EquivariantLayer) and "saved" not in vars(type(module))
     if inherited or not isinstance(form, StatesSaved) or form.saved is None:
-        raise SettingError(f"{type(module).__name__} states no saved terms")
+        raise SettingError(_states_nothing(module))
     return form
+
+
+def _states_nothing(module: object) -> str:
+    return f"{type(module).__name__} states no saved terms"
 
 
 def _nonzero(amounts: Mapping[str, int]) -> dict[str, int]:

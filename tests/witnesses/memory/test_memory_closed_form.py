@@ -250,7 +250,7 @@ def test_what_has_no_table_is_named():
     class Other(GroupConv2d):
         """Inherits a table that it may not honour."""
 
-    with pytest.raises(SettingError, match="tail: Unknown states no saved terms"):
+    with pytest.raises(SettingError, match="tail: Unknown has no closed form"):
         predict_saved(Chain(stem=nn.Conv2d(1, 2, 1), tail=Unknown()), (1, 4, 4))
     with pytest.raises(SettingError, match="layer: Other states no saved terms"):
         predict_saved(Chain(layer=Other(1, 2, 3, group="p4")), (4, 4, 4))
