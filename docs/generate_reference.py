@@ -62,7 +62,7 @@ def records() -> str:
     """The line of the store, its kinds, and the environment that it keeps."""
     from e4profile.records import baseline, store
     from e4profile.witnesses.environment import environment
-    from e4profile.witnesses.timing import TimeRecord
+    from e4profile.witnesses.timing.samples import TimeRecord
 
     kinds = sorted(_record_kinds())
     return "\n".join(

@@ -16,7 +16,7 @@ from e4profile.records.store import RecordStore
 from e4profile.records.times import KIND as TIME_KIND
 from e4profile.records.times import from_record
 from e4profile.witnesses.counts.registry import REGISTRY
-from e4profile.witnesses.timing.record import TimeRecord
+from e4profile.witnesses.timing.samples import TimeRecord
 
 AXES = ("group", "width", "kernel", "reduction", "slices")
 """The arguments by which a sweep's rows name a setting."""

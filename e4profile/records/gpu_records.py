@@ -37,7 +37,7 @@ def measure_gpu_memory(card: Card) -> Record:
         SettingError: without a CUDA device.
     """
     from e4profile.witnesses.environment import environment
-    from e4profile.witnesses.memory import allocator_peak
+    from e4profile.witnesses.memory.peak import allocator_peak
 
     peak = allocator_peak(card.build("cpu"), card.input, batch_size=BATCH_SIZE)
     return Record(

@@ -8,8 +8,7 @@ from typing import Any
 from e4profile.errors import SettingError
 from e4profile.records.store import Record
 from e4profile.witnesses.environment import same_environment
-from e4profile.witnesses.timing.record import TimeRecord
-from e4profile.witnesses.timing.samples import Samples
+from e4profile.witnesses.timing.samples import Samples, TimeRecord
 
 KIND = "time"
 

@@ -234,7 +234,7 @@ def peak_bytes(subject: Subject, batch_size: int | None, counter: VariantCounter
         SettingError: for arguments that a network refuses.
         UserCodeError: for what a model of one's own raises.
     """
-    from e4profile.witnesses.memory import allocator_emulation
+    from e4profile.witnesses.memory.peak import allocator_emulation
 
     if isinstance(subject, Card):
         built = subject.build("meta")
@@ -258,7 +258,7 @@ def step_bytes(subject: Subject, batch_size: int, optimiser: str, counter: Varia
         SettingError: for a network without class scores, or arguments that it refuses.
         UserCodeError: for what a model of one's own raises.
     """
-    from e4profile.witnesses.memory import predict
+    from e4profile.witnesses.memory.step import predict
 
     if isinstance(subject, Card):
         return predict(subject.build("meta"), subject.input, batch_size, optimiser=optimiser).step_bytes

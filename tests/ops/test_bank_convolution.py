@@ -16,7 +16,8 @@ from e4profile.groups import GRID_EXACT, Group
 from e4profile.layers import GroupConv2d
 from e4profile.ops import filter_bank, huge_pages, turned_maps
 from e4profile.witnesses.counts.dispatch import count_dispatch
-from e4profile.witnesses.memory import allocator_emulation, saved_for_backward
+from e4profile.witnesses.memory.peak import allocator_emulation
+from e4profile.witnesses.memory.saved import saved_for_backward
 
 WINDOWS = [(1, 1, 0), (2, 1, 0), (3, 1, 1), (3, 2, 1), (5, 1, 2), (4, 2, 1)]
 """(kernel, stride, padding)"""

@@ -19,7 +19,7 @@ from e4profile.records.files import Key
 from e4profile.records.independent import RESAMPLES, _resampled_medians, compare_independent
 from e4profile.records.store import Record, RecordStore
 from e4profile.records.times import to_record
-from e4profile.witnesses.timing import Samples, TimeRecord
+from e4profile.witnesses.timing.samples import Samples, TimeRecord
 
 
 def spread(middle: float, count: int = 101, width: float = 0.01) -> list[float]:

@@ -20,14 +20,12 @@ from e4profile.subjects.variants import VariantCounter, built_whole
 from e4profile.subjects.written import parse_count
 from e4profile.witnesses.counts.counted_step import count_training_step
 from e4profile.witnesses.counts.training import training_step_macs
-from e4profile.witnesses.memory.live import allocator_emulation
-from e4profile.witnesses.memory.predict import StepMemory, predict
-from e4profile.witnesses.memory.states import MOMENTS
-from e4profile.witnesses.timing.energy import energy_per_call_j
+from e4profile.witnesses.memory.peak import allocator_emulation
+from e4profile.witnesses.memory.step import MOMENTS, StepMemory, predict
+from e4profile.witnesses.timing.cuda import energy_per_call_j
 from e4profile.witnesses.timing.measure import clock_for, measure_time
-from e4profile.witnesses.timing.passes import device_named, dtype_named, fixed_threads, prepared
-from e4profile.witnesses.timing.record import TimeRecord
-from e4profile.witnesses.timing.samples import StopRule
+from e4profile.witnesses.timing.passes import Setting, device_named, dtype_named, prepared
+from e4profile.witnesses.timing.samples import StopRule, TimeRecord
 
 _EXAMPLES = {"epochs": 100, "batch_size": 64, "training_images": 50000}
 
@@ -298,27 +296,14 @@ def _measured_step(
     subject: Subject, batch_size: int, device: str, dtype: str, threads: int | None, rule: StopRule
 ) -> MeasuredStep:
     model, inputs = subject.build("cpu"), subject.batched
-    record = measure_time(
-        model,
-        inputs,
-        pass_="step",
-        mode="train",
-        device=device,
-        dtype=dtype,
-        batch_size=batch_size,
-        min_run_time_s=rule.min_run_time_s,
-        max_run_time_s=rule.max_run_time_s,
-        relative_noise=rule.relative_noise,
-        threads=threads,
-        name=full_name(subject),
-        clock=clock_for(device),
-    )
+    setting = Setting("step", "train", device, dtype, batch_size, threads=threads)
+    record = measure_time(model, inputs, setting, rule, name=full_name(subject), clock=clock_for(device))
     if device_named(device).type != "cuda":
         live = allocator_emulation(
             model, inputs, batch_size=batch_size, device=device, dtype=dtype_named(dtype), loss="auto"
         )
         return MeasuredStep(record, live.peak_bytes)
-    from e4profile.witnesses.memory.cuda import allocator_peak
+    from e4profile.witnesses.memory.peak import allocator_peak
     from e4profile.witnesses.timing.cuda import CudaEvents
 
     where = device_named(device)
@@ -326,10 +311,7 @@ def _measured_step(
         model, inputs, batch_size=batch_size, device=where, dtype=dtype_named(dtype), loss="auto"
     ).peak_bytes
     events = CudaEvents(where)
-    with (
-        fixed_threads(threads),
-        prepared(model, inputs, pass_="step", mode="train", device=device, dtype=dtype, batch_size=batch_size) as taken,
-    ):
+    with prepared(model, inputs, setting) as taken:
         taken.work.call(taken.work.prepare())
         energy_j = energy_per_call_j(taken.work, events.nvml.energy_j, events.synchronize)
     return MeasuredStep(record, peak, energy_j)

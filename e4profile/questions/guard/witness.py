@@ -23,7 +23,7 @@ def model_costs(entry: GuardedModel, loaded: Loaded, *, saved_bytes: bool = Fals
     layers = {one.path: (one.layer, {"params": one.params, "macs": one.total("macs")}) for one in counted.layers}
     if saved_bytes:
         from e4profile.subjects.batches import BatchedInputs
-        from e4profile.witnesses.memory import saved_for_backward
+        from e4profile.witnesses.memory.saved import saved_for_backward
 
         batch_size = BatchedInputs.of(loaded.example).batch_size
         with loaded.own_errors():

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from e4profile.subjects.subject import Subject, Target
-    from e4profile.witnesses.memory import StepMemory
+    from e4profile.witnesses.memory.step import StepMemory
 
 _DEFAULT_MODELS = ("p4-cnn", "p4-r18", "p4m-r18", "e4net", "p4-e4r18", "p4m-e4r18")
 BATCH_SIZES = (2, 8, 32, 128, 512)
@@ -52,7 +52,7 @@ def memory_rows(networks: Sequence[Subject], batch_sizes: Sequence[int] = BATCH_
 def _steps(network: Subject, batch_sizes: Sequence[int]) -> list[StepMemory]:
     from e4profile.networks.cards import Card
     from e4profile.subjects.variants import VariantCounter, built_whole
-    from e4profile.witnesses.memory import predict
+    from e4profile.witnesses.memory.step import predict
 
     if isinstance(network, Card):
         model = network.build("meta")

@@ -37,7 +37,7 @@ def peak_rows(
         SettingError: for a shape that does not fit.
         Whatever the model's forward raises.
     """
-    from e4profile.witnesses.memory import moments, no_peak_reason
+    from e4profile.witnesses.memory.layer_peak import moments, no_peak_reason
 
     dtype = torch_dtype(dtype_name)
     rows: list[dict[str, Any]] = []

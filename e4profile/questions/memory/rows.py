@@ -93,7 +93,8 @@ def memory_row(
     autograd keeps in a run on the meta device. Without a batch size the inputs stay as they are; where they share no
     leading size, nothing says what grows with the batch.
     """
-    from e4profile.witnesses.memory import predict, predict_saved
+    from e4profile.witnesses.memory.closed_form import predict_saved
+    from e4profile.witnesses.memory.step import predict
 
     check_input(card, batch_size)
     dtype, model, batch = torch_dtype(dtype_name), on_meta(card), batch_size or card.own_batch
@@ -142,7 +143,7 @@ def layer_rows(card: Target, batch_size: int | None, dtype_name: str) -> list[di
     Raises:
         SettingError: for a layer that states no saved terms, or a network of another input than one tensor.
     """
-    from e4profile.witnesses.memory import predict_saved
+    from e4profile.witnesses.memory.closed_form import predict_saved
 
     if card.input is None:
         given = " ".join(map(str, card.specs))
@@ -168,7 +169,7 @@ def fits_row(card: Target, budget_bytes: int, optimiser: str, dtype_name: str, l
     Raises:
         SettingError: for inputs whose leading sizes are no batch.
     """
-    from e4profile.witnesses.memory import NothingFits, largest_batch
+    from e4profile.witnesses.memory.step import NothingFits, largest_batch
 
     check_input(card, None)
 

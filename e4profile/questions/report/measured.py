@@ -15,7 +15,7 @@ from e4profile.records.times import KIND, from_record
 from e4profile.show.html.model import PageTable, slug
 from e4profile.show.tables import Column, Kind, Table
 from e4profile.witnesses.environment import described, same_environment
-from e4profile.witnesses.timing.record import TimeRecord
+from e4profile.witnesses.timing.samples import TimeRecord
 
 FOLDERS = ("benchmarks", "gpu")
 """Where records of measurements are kept, below the reports folder."""

@@ -30,7 +30,7 @@ from e4profile.witnesses.counts.recorded_work import CLOSED_FORM, DISPATCH, Laye
 from e4profile.witnesses.timing.clock import Clock
 from e4profile.witnesses.timing.layers import Marks, layer_seconds, marks_for
 from e4profile.witnesses.timing.measure import clock_for
-from e4profile.witnesses.timing.passes import device_named, dtype_named, fixed_threads, prepared
+from e4profile.witnesses.timing.passes import Setting, device_named, dtype_name, dtype_named, prepared
 from e4profile.witnesses.timing.peaks import Peaks, cached_peaks
 from e4profile.witnesses.timing.samples import Samples, StopRule, collect
 
@@ -288,15 +288,13 @@ def measure_roofline(
         SettingError: for a network without a layer that moves data, or peaks of another device or dtype.
         MeasurementError: when the pass cannot run.
     """
-    where, kind = device_named(device), str(dtype_named(dtype)).removeprefix("torch.")
+    where, kind = device_named(device), dtype_name(dtype)
     rule = rule or StopRule()
     peaks = peaks or cached_peaks(device, kind, threads=threads)
     if (peaks.device, peaks.dtype) != (where.type, kind):
         raise SettingError(f"peaks of {peaks.device} in {peaks.dtype} do not roof {where.type} in {kind}")
-    with (
-        fixed_threads(threads),
-        prepared(model, image_shape, device=device, dtype=kind, batch_size=batch_size) as taken,
-    ):
+    setting = Setting(device=device, dtype=kind, batch_size=batch_size, threads=threads)
+    with prepared(model, image_shape, setting) as taken:
         found = network_work(taken.network, taken.example, dtype_named(kind).itemsize)
         if not found.layers:
             raise SettingError("no layer of this network moves data, so there is nothing to put under the roof")

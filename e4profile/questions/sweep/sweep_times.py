@@ -10,7 +10,9 @@ from typing import Any
 from e4profile.questions.sweep.plans import Setting
 from e4profile.records.store import RecordStore
 from e4profile.records.times import from_record, to_record
-from e4profile.witnesses.timing import TimeRecord, measure_time
+from e4profile.witnesses.timing.measure import measure_time
+from e4profile.witnesses.timing.passes import Setting as PassSetting
+from e4profile.witnesses.timing.samples import StopRule, TimeRecord
 
 PASSES = (("forward", "eval"), ("step", "train"))
 """What is timed for every setting: the forward pass in evaluation, the training step in training mode."""
@@ -58,12 +60,8 @@ class SweepTimes:
         record = measure_time(
             setting.card.build("cpu"),
             setting.card.input,
-            pass_=pass_,
-            mode=mode,
-            device=self.device,
-            batch_size=self.batch_size,
-            min_run_time_s=self.min_run_time_s,
-            max_run_time_s=self.max_run_time_s,
+            PassSetting(pass_, mode, self.device, batch_size=self.batch_size),
+            StopRule(min_run_time_s=self.min_run_time_s, max_run_time_s=self.max_run_time_s),
             name=setting.model,
         )
         record = replace(record, arguments=setting.arguments)

@@ -162,7 +162,7 @@ def _measured_on_gpu(card: Card, row: PublishedRow, cell: Cell) -> list[BuiltCel
 
 
 def _emulated_bytes(card: Card) -> int:
-    from e4profile.witnesses.memory import allocator_emulation
+    from e4profile.witnesses.memory.peak import allocator_emulation
 
     return allocator_emulation(card.build("meta"), card.input, batch_size=2, device="meta").peak_bytes
 

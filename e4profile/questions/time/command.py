@@ -35,7 +35,8 @@ from e4profile.questions.time.runs import break_down_networks, compare_networks,
 if TYPE_CHECKING:
     from e4profile.show.tables import Table
     from e4profile.subjects.subject import Target
-    from e4profile.witnesses.timing import Setting, StopRule
+    from e4profile.witnesses.timing.passes import Setting
+    from e4profile.witnesses.timing.samples import StopRule
 
 
 def time(
@@ -100,7 +101,8 @@ def time(
     from e4profile.errors import positive
     from e4profile.subjects.subject import is_own
     from e4profile.subjects.written import parse_duration
-    from e4profile.witnesses.timing import Setting, StopRule
+    from e4profile.witnesses.timing.passes import Setting
+    from e4profile.witnesses.timing.samples import StopRule
 
     positive(**{"--threads": threads})
     given = {"--against": against, "--compile": compile, "--cuda-graphs": graphs, "--join": join, "--fits": fits}
@@ -122,7 +124,7 @@ def time(
     cards = targets(names(models), settings, inputs, arguments)
     other = None if against is None else targets([against], None, inputs if is_own(against) else None, None)[0]
     _check_files(out, html)
-    failed = unfit = False
+    failed = False
     # a breakdown writes its tables one by one, outside of what the loss prints
     loss_runs = nullcontext() if breakdown else own_loss_running(scalar)
     with loss_runs, on_interrupt(None if out is None else _finished(out)):
@@ -135,13 +137,12 @@ def time(
         elif other is not None:
             tables = [compare_networks(cards, other, choices, rule, out)]
         else:
-            table, failed = _time(cards, choices, rule, out, join, mixed)
-            tables = [table]
+            tables, failed = _time(cards, choices, rule, out, join, mixed)
     if not breakdown:
         emit(tables[0], output_format, units)
-    if limit_s is not None and not any(row["batch_size"] for row in tables[0].rows):
+    unfit = limit_s is not None and not any(row["batch_size"] for row in tables[0].rows)
+    if unfit:
         note(f"nothing fits: no batch of any network stays within {fits}")
-        unfit = True
     if failed:
         note("not every network could be timed")
         sys.exit(1)
@@ -177,7 +178,7 @@ def _passes(text: str) -> list[str]:
         UnknownNameError: for another name.
     """
     from e4profile.errors import UnknownNameError
-    from e4profile.witnesses.timing import PASSES
+    from e4profile.witnesses.timing.passes import PASSES
 
     wanted = names([text])
     for one in wanted:
@@ -216,7 +217,7 @@ def _check_files(out: Path | None, html: Path | None) -> None:
 
 def _time(
     cards: list[Target], choices: list[Setting], rule: StopRule, out: Path | None, join: Path | None, mixed: bool
-) -> tuple[Table, bool]:
+) -> tuple[list[Table], bool]:
     """The table, and whether a network is missing from it."""
     from e4profile.questions.time.table import time_table
     from e4profile.records.times import environment_labels
@@ -229,7 +230,7 @@ def _time(
         with fixed_threads(choices[0].threads):
             environment_labels([*(record.environment for record in earlier), environment()], mixed=mixed)
     records, failures = time_networks(cards, choices, rule, out)
-    return time_table([*earlier, *records], mixed=mixed), bool(failures)
+    return [time_table([*earlier, *records], mixed=mixed)], bool(failures)
 
 
 def register(app: typer.Typer) -> None:

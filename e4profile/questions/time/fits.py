@@ -14,8 +14,9 @@ from e4profile.show.tables import Column, Table
 
 if TYPE_CHECKING:
     from e4profile.subjects.subject import Target
-    from e4profile.witnesses.timing import Setting, StopRule, TimeRecord
     from e4profile.witnesses.timing.fits import FittingBatch
+    from e4profile.witnesses.timing.passes import Setting
+    from e4profile.witnesses.timing.samples import StopRule, TimeRecord
 
 
 def fits_networks(
@@ -108,9 +109,11 @@ def _search(
 
     from e4profile.witnesses.timing.fits import largest_batch_within, most_in_memory
 
+    timely = replace(rule, limit_s=limit_s)
+
     def measure(batch: int) -> TimeRecord:
         say(batch)
-        return kept(timed(card, replace(choice, batch_size=batch), rule, limit_s), card, out)
+        return kept(timed(card, replace(choice, batch_size=batch), timely), card, out)
 
     image = card.batched.at(1, torch.float32, "meta").tensors
     most = most_in_memory(sum(tensor.numel() * tensor.dtype.itemsize for tensor in image))
@@ -145,7 +148,7 @@ def _row(card: Target, choice: Setting, found: FittingBatch, limit_s: float) -> 
 
 def _table(rows: list[dict[str, object]], limit_s: float, notes: list[str]) -> Table:
     from e4profile.show.numbers import si
-    from e4profile.witnesses.timing import PASS_MEANINGS
+    from e4profile.witnesses.timing.passes import PASS_MEANINGS
 
     passes = dict.fromkeys(str(row["pass"]) for row in rows)
     undecided = sum(row["within_noise"] is True for row in rows)

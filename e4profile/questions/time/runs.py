@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from e4profile.errors import E4ProfileError
     from e4profile.show.tables import Table
     from e4profile.subjects.subject import Target
-    from e4profile.witnesses.timing import Setting, StopRule, TimeRecord
+    from e4profile.witnesses.timing.passes import Setting
+    from e4profile.witnesses.timing.samples import StopRule, TimeRecord
 
 
 class Steps:
@@ -61,7 +62,7 @@ def time_networks(
     """
     from e4profile.subjects.guest import UserCodeError
     from e4profile.subjects.subject import full_name
-    from e4profile.witnesses.timing import MeasurementError
+    from e4profile.witnesses.timing.clock import MeasurementError
 
     records: list[TimeRecord] = []
     failures: list[E4ProfileError] = []
@@ -98,7 +99,7 @@ def _together(failures: Sequence[E4ProfileError]) -> E4ProfileError:
     return found
 
 
-def timed(card: Target, choice: Setting, rule: StopRule, limit_s: float | None = None) -> TimeRecord:
+def timed(card: Target, choice: Setting, rule: StopRule) -> TimeRecord:
     """One timing of one network.
 
     Raises:
@@ -106,16 +107,11 @@ def timed(card: Target, choice: Setting, rule: StopRule, limit_s: float | None =
         MeasurementError: when the pass cannot run.
     """
     from e4profile.subjects.subject import guarded
-    from e4profile.witnesses.timing import measure_time
+    from e4profile.witnesses.timing.measure import measure_time
 
     network = card.build("cpu")
     with guarded(card, choice.batch_size):
-        return measure_time(
-            network, card.batched, pass_=choice.pass_, mode=choice.mode, device=choice.device, dtype=choice.dtype,
-            batch_size=choice.batch_size, compile=choice.compile, graphs=choice.graphs,
-            min_run_time_s=rule.min_run_time_s, max_run_time_s=rule.max_run_time_s, threads=choice.threads,
-            name=card.name, loss=choice.loss, limit_s=limit_s,
-        )  # fmt: skip
+        return measure_time(network, card.batched, choice, rule, name=card.name)
 
 
 def compare_networks(
@@ -124,7 +120,7 @@ def compare_networks(
     """Time each network in turn with another one."""
     from e4profile.questions.time.table import comparison_table
     from e4profile.subjects.subject import full_name, guarded
-    from e4profile.witnesses.timing import Timed, compare_interleaved
+    from e4profile.witnesses.timing.measure import Timed, compare_interleaved
 
     second = Timed(other.name, other.build("cpu"), other.batched)
     found = []
@@ -151,18 +147,13 @@ def compare_networks(
 def _run_once(card: Target, choice: Setting) -> None:
     """Meet the errors of each network where its name is known, before both run in turn."""
     from e4profile.subjects.subject import guarded
-    from e4profile.witnesses.timing.passes import fixed_threads, prepared
+    from e4profile.witnesses.timing.passes import prepared
 
     if card.card is not None:
         return
-    with (
-        guarded(card, choice.batch_size),
-        fixed_threads(choice.threads),
-        prepared(
-            card.build("cpu"), card.batched, pass_=choice.pass_, mode=choice.mode, device=choice.device,
-            dtype=choice.dtype, batch_size=choice.batch_size, loss=choice.loss,
-        ) as taken,
-    ):  # fmt: skip
+    # neither compilation nor graphs: the errors are those of the network
+    plain = replace(choice, compile=False, graphs=False)
+    with guarded(card, choice.batch_size), prepared(card.build("cpu"), card.batched, plain) as taken:
         taken.work.call(taken.work.prepare())
 
 
@@ -201,11 +192,7 @@ def break_down_networks(
             text = described(full_name(card), chosen)
             with Steps("time --breakdown", 1) as steps, own_loss_running(chosen.loss), guarded(card, chosen.batch_size):
                 steps.begin(text)
-                found = measure_breakdown(
-                    network, card.batched, name=full_name(card), pass_=chosen.pass_, mode=chosen.mode,
-                    batch_size=chosen.batch_size, device=chosen.device, dtype=chosen.dtype,
-                    threads=chosen.threads, rule=rule, loss=chosen.loss,
-                )  # fmt: skip
+                found = measure_breakdown(network, card.batched, chosen, name=full_name(card), rule=rule)
                 steps.end(text)
             if out is not None:
                 with fixed_threads(chosen.threads) as used:  # as while it was measured

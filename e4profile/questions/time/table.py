@@ -10,8 +10,9 @@ from e4profile.show.numbers import si
 from e4profile.show.tables import Column, Table
 
 if TYPE_CHECKING:
-    from e4profile.witnesses.timing import Comparison, TimeRecord
     from e4profile.witnesses.timing.breakdown import Breakdown
+    from e4profile.witnesses.timing.measure import Comparison
+    from e4profile.witnesses.timing.samples import TimeRecord
 
 _SETTING = (
     Column("pass", "pass", "text", priority=85),
@@ -170,7 +171,7 @@ def _execution(record: TimeRecord) -> str:
 
 def _notes(records: Sequence[TimeRecord], labels: Sequence[str], what: str = "rows") -> list[str]:
     from e4profile.records.times import difference
-    from e4profile.witnesses.timing import PASS_MEANINGS
+    from e4profile.witnesses.timing.passes import PASS_MEANINGS
     from e4profile.witnesses.timing.samples import noise_notes
 
     notes = [f"{pass_}: {PASS_MEANINGS[pass_]}." for pass_ in dict.fromkeys(record.pass_ for record in records)]

@@ -15,7 +15,7 @@ import torch
 from e4profile.layers.e4 import E4Conv2d
 from e4profile.ops.layout import FlatLayout
 from e4profile.ops.shifted import blocks, bytes_of_one, compute_dtype
-from e4profile.witnesses.memory.live import GRANULARITY_BYTES
+from e4profile.witnesses.memory.peak import GRANULARITY_BYTES
 
 
 @dataclass(frozen=True)

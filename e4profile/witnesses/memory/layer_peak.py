@@ -27,7 +27,7 @@ from e4profile.layers.terms import compile_expression, evaluate
 from e4profile.ops import generated
 from e4profile.symbols import B
 from e4profile.witnesses.memory.fused_workspace import FusedSizes, backward_at_most, forward_at_most
-from e4profile.witnesses.memory.live import GRANULARITY_BYTES, LiveStorages
+from e4profile.witnesses.memory.peak import GRANULARITY_BYTES, LiveStorages
 
 END = "end"
 """The last moment of a pass, when what its last step frees is gone."""

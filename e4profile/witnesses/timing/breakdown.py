@@ -14,12 +14,11 @@ from e4profile.layers.base import Shape, layer_cost
 from e4profile.layers.containers import trace
 from e4profile.subjects.batches import ModelInputs
 from e4profile.subjects.inputs import Example
-from e4profile.subjects.losses import Loss
 from e4profile.witnesses.counts.recorded_work import CLOSED_FORM, DISPATCH, counted_macs
 from e4profile.witnesses.timing.clock import Clock
 from e4profile.witnesses.timing.measure import clock_for
 from e4profile.witnesses.timing.operators import TERMS, term_of_kind, term_of_macs
-from e4profile.witnesses.timing.passes import device_named, fixed_threads, prepared
+from e4profile.witnesses.timing.passes import Setting, device_named, prepared
 from e4profile.witnesses.timing.profiled import profile_passes, time_by_term
 from e4profile.witnesses.timing.samples import Samples, StopRule, collect
 
@@ -126,47 +125,31 @@ def macs_by_witness(model: nn.Module, example: Example) -> tuple[dict[str, int],
 def measure_breakdown(
     model: nn.Module,
     image_shape: ModelInputs,
+    setting: Setting | None = None,
     *,
     name: str = "",
-    pass_: str = "forward",
-    mode: str = "eval",
-    batch_size: int | None = None,
-    device: str = "cpu",
-    dtype: str = "float32",
-    threads: int | None = 1,
     passes: int = 5,
     rule: StopRule | None = None,
     clock: Clock | None = None,
-    loss: Loss = "auto",
 ) -> Breakdown:
     """Profile a pass and add up its operators by term; the network is left as it was found.
 
     Args:
         model: with values.
         image_shape: of one image, (channels, h, w), or other inputs (see ``ModelInputs``).
+        setting: how the pass runs.
         name: for the table; the class name when empty.
-        pass_: ``forward``, ``backward`` or ``step``.
-        mode: ``eval`` or ``train``.
-        batch_size: B; None leaves the inputs as they are, and a shape at one image.
-        device: ``cpu`` or ``cuda``.
-        dtype: of weights and images.
-        threads: intra-operator threads; None keeps what is set.
         passes: how many to profile.
         rule: for the samples without the profiler, which also warm up.
         clock: instead of the device's own.
-        loss: what backward starts from (see ``e4profile.subjects.losses.loss_of``).
 
     Raises:
         MeasurementError: when the pass cannot run.
     """
     positive(passes=passes)
-    where: torch.device = device_named(device)
-    with (
-        fixed_threads(threads),
-        prepared(
-            model, image_shape, pass_=pass_, mode=mode, device=device, dtype=dtype, batch_size=batch_size, loss=loss
-        ) as taken,
-    ):
+    setting = setting or Setting()
+    where: torch.device = device_named(setting.device)
+    with prepared(model, image_shape, setting) as taken:
         macs, witness, notes = macs_by_witness(taken.network, taken.example)
         shape = taken.input_shape
         whole = collect([taken.work], clock or clock_for(where), rule or StopRule())[0]
@@ -186,8 +169,8 @@ def measure_breakdown(
     )
     return Breakdown(
         name or type(model).__name__,
-        pass_,
-        mode,
+        setting.pass_,
+        setting.mode,
         shape,
         terms,
         found.unattributed_s / passes,

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from e4profile.errors import E4ProfileError
-from e4profile.witnesses.timing.record import TimeRecord
-from e4profile.witnesses.timing.samples import NOISY_SPREAD
+from e4profile.witnesses.timing.samples import NOISY_SPREAD, TimeRecord
 from e4profile.witnesses.timing.statistics import median_interval
 
 LARGEST_BATCH = 1 << 16

@@ -35,6 +35,49 @@ DTYPES = {name: getattr(torch, name) for name in ("float32", "float64", "bfloat1
 
 
 @dataclass(frozen=True)
+class Setting:
+    """How a pass is run.
+
+    Attributes:
+        pass_: ``forward``, ``backward`` or ``step``; ``PASS_MEANINGS`` says what is on the clock.
+        mode: ``eval`` or ``train``.
+        device: ``cpu`` or ``cuda``.
+        dtype: of weights and images.
+        batch_size: images per pass: the leading size of every tensor; None leaves the inputs as they are.
+        compile: apply ``torch.compile`` first; the first call's time is kept apart.
+        graphs: replay CUDA graphs.
+        threads: intra-operator threads; None keeps what is set.
+        loss: what backward starts from (see ``e4profile.subjects.losses.loss_of``).
+
+    Raises:
+        UnknownNameError: for an unknown pass, mode, dtype or loss.
+        SettingError: for a value that cannot be, or a device that is not there.
+    """
+
+    pass_: str = "forward"
+    mode: str = "eval"
+    device: str = "cpu"
+    dtype: str = "float32"
+    batch_size: int | None = None
+    compile: bool = False
+    graphs: bool = False
+    threads: int | None = 1
+    loss: Loss = "auto"
+
+    def __post_init__(self) -> None:
+        for what, name, known in (("pass", self.pass_, PASSES), ("mode", self.mode, MODES)):
+            if name not in known:
+                raise UnknownNameError(what, name, known)
+        if not callable(self.loss) and self.loss not in LOSSES:
+            raise UnknownNameError("loss", self.loss, LOSSES)
+        object.__setattr__(self, "dtype", dtype_name(self.dtype))
+        given = {"batch_size": self.batch_size, "threads": self.threads}
+        positive(**{name: value for name, value in given.items() if value is not None})
+        if device_named(self.device).type != "cuda" and self.graphs:
+            raise SettingError(f"graphs need device 'cuda', not {self.device!r}")
+
+
+@dataclass(frozen=True)
 class Prepared:
     """A pass ready to be timed.
 
@@ -42,12 +85,16 @@ class Prepared:
         work: what the clock takes.
         network: the copy that runs.
         example: the inputs of one call, on the device.
+        setting: how it runs.
+        threads: the intra-operator threads that it has.
         losses: what backward starts from, by name; known after the first call, empty for a forward pass.
     """
 
     work: Work
     network: nn.Module
     example: Example
+    setting: Setting
+    threads: int
     losses: dict[str, None]
 
     @property
@@ -74,6 +121,11 @@ def dtype_named(name: str | torch.dtype) -> torch.dtype:
         raise UnknownNameError("dtype", name, DTYPES)
     dtype: torch.dtype = DTYPES[name]
     return dtype
+
+
+def dtype_name(dtype: str | torch.dtype) -> str:
+    """The name of a floating-point dtype; the errors of ``dtype_named``."""
+    return str(dtype_named(dtype)).removeprefix("torch.")
 
 
 def device_named(device: str | torch.device) -> torch.device:
@@ -119,74 +171,52 @@ def fixed_threads(threads: int | None) -> Iterator[int]:
 
 
 @contextmanager
-def prepared(
-    model: nn.Module,
-    input: ModelInputs,
-    *,
-    pass_: str = "forward",
-    mode: str = "eval",
-    device: str | torch.device = "cpu",
-    dtype: str | torch.dtype = "float32",
-    batch_size: int | None = None,
-    compile: bool = False,
-    loss: Loss = "auto",
-) -> Iterator[Prepared]:
-    """A pass of a copy of the network, ready to be timed; the random state is kept.
+def prepared(model: nn.Module, input: ModelInputs, setting: Setting | None = None) -> Iterator[Prepared]:
+    """A pass of a copy of the network, ready to be timed, on the setting's threads; the random state is kept.
 
     Raises:
-        UnknownNameError: for an unknown pass, mode, dtype or loss.
-        SettingError: for a network without values, without anything to differentiate, or a missing device; for a
-            batch size that the inputs cannot have, an output that has not run, or a loss that does not fit it.
+        SettingError: for a network without values or without anything to differentiate; for a batch size that the
+            inputs cannot have, an output that has not run, or a loss that does not fit it.
         MeasurementError: when torch cannot run the pass: a batch that does not fit, a dtype without a kernel.
     """
-    if pass_ not in PASSES:
-        raise UnknownNameError("pass", pass_, PASSES)
-    if mode not in MODES:
-        raise UnknownNameError("mode", mode, MODES)
-    if not callable(loss) and loss not in LOSSES:
-        raise UnknownNameError("loss", loss, LOSSES)
-    where, kind = device_named(device), dtype_named(dtype)
-    tensors = (*model.parameters(), *model.buffers())
-    if any(tensor.is_meta for tensor in tensors):
+    setting = setting or Setting()
+    where, kind, batch_size = device_named(setting.device), dtype_named(setting.dtype), setting.batch_size
+    if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
         raise SettingError("a network on the meta device has no values to run: build it with build('cpu')")
-    if pass_ != "forward" and not any(parameter.requires_grad for parameter in model.parameters()):
-        raise SettingError(f"pass (={pass_!r}) needs a parameter that requires a gradient")
-    inputs = _inputs(input, batch_size)
+    if setting.pass_ != "forward" and not any(parameter.requires_grad for parameter in model.parameters()):
+        raise SettingError(f"pass (={setting.pass_!r}) needs a parameter that requires a gradient")
+    if isinstance(input, Tensor) and batch_size not in (None, input.shape[0]):
+        raise SettingError(f"batch_size (={batch_size}) contradicts images of shape {tuple(input.shape)}")
+    inputs = BatchedInputs.of(input)
+    batch = batch_size or inputs.batch_size or 1
     try:
-        with random_state_kept():
+        with fixed_threads(setting.threads) as threads, random_state_kept():
             torch.manual_seed(0)
             network = copy.deepcopy(model).to(where, kind)
             network.zero_grad(set_to_none=True)
-            network.train(mode == "train")
+            network.train(setting.mode == "train")
             example = inputs.at(batch_size, kind, where)
-            runs: Callable[..., Any] = torch.compile(network) if compile else network
-            batch = batch_size or inputs.batch_size or 1
-            yield _ready(runs, network, example, batch, pass_, mode, loss)
+            runs: Callable[..., Any] = torch.compile(network) if setting.compile else network
+            losses: dict[str, None] = {}
+            work = _work(runs, network, example, batch, setting, losses)
+            if setting.graphs:
+                from e4profile.witnesses.timing.cuda import graphed
+
+                work = graphed(work, where)
+            yield Prepared(work, network, example, setting, threads, losses)
     except E4ProfileError:
         raise
     except (RuntimeError, ValueError, MemoryError) as error:
         # what torch cannot run here (a dtype without a kernel, a batch that does not fit) is an answer, not a crash
-        what = f"{pass_} at batch size {batch_size or inputs.batch_size or 1} in {kind} on {where}"
+        what = f"{setting.pass_} at batch size {batch} in {kind} on {where}"
         raise MeasurementError(f"{what} cannot run: {(text_of(error).splitlines() or [''])[0]}") from error
 
 
-def _inputs(input: ModelInputs, batch_size: int | None) -> BatchedInputs:
-    """The inputs for any batch: a shape without a batch size is one image, given images keep theirs.
-
-    Raises:
-        SettingError: when a batch size contradicts the given images.
-    """
-    if batch_size is not None:
-        positive(batch_size=batch_size)
-    if isinstance(input, Tensor) and batch_size not in (None, input.shape[0]):
-        raise SettingError(f"batch_size (={batch_size}) contradicts images of shape {tuple(input.shape)}")
-    return BatchedInputs.of(input)
-
-
-def _ready(  # noqa: PLR0917 - one caller
-    runs: Callable[..., Any], network: nn.Module, example: Example, batch: int, pass_: str, mode: str, loss: Loss
-) -> Prepared:
-    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+def _work(  # noqa: PLR0917 - one caller
+    runs: Callable[..., Any], network: nn.Module, example: Example, batch: int, setting: Setting,
+    losses: dict[str, None],
+) -> Work:  # fmt: skip
+    """The pass as a piece of work; writes the name of its loss down as soon as it is known."""
     looked_at: list[bool] = []
 
     def output_of(inputs: Example) -> Any:
@@ -196,36 +226,37 @@ def _ready(  # noqa: PLR0917 - one caller
             looked_at.append(True)
         return output
 
-    if pass_ == "forward":
+    if setting.pass_ == "forward":
 
         def forward(inputs: Example) -> Any:
-            with torch.set_grad_enabled(mode == "train"):
+            with torch.set_grad_enabled(setting.mode == "train"):
                 return output_of(inputs)
 
-        return Prepared(Work(forward, example.fresh), network, example, {})
+        return Work(forward, example.fresh)
 
-    losses: dict[str, None] = {}
-    device = next(network.parameters()).device
-    target = torch.zeros(batch, dtype=torch.int64, device=device)
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    target = torch.zeros(batch, dtype=torch.int64, device=parameters[0].device)
 
     def loss_at(inputs: Example) -> Tensor:
         with torch.enable_grad():
-            value, name = loss_of(output_of(inputs), loss, target)
+            value, name = loss_of(output_of(inputs), setting.loss, target)
         losses.setdefault(name)
         return value
 
-    def reset() -> Example:
+    def reset() -> None:
         for parameter in parameters:
             parameter.grad = None
-        return example.fresh()
 
     def backward(value: Tensor) -> Tensor:
         value.backward()
         return value
 
+    def before_backward() -> Tensor:
+        reset()
+        return loss_at(example.fresh())
+
     def step(inputs: Example) -> Tensor:
         reset()
         return backward(loss_at(inputs))
 
-    work = Work(backward, lambda: loss_at(reset())) if pass_ == "backward" else Work(step, example.fresh)
-    return Prepared(work, network, example, losses)
+    return Work(backward, before_backward) if setting.pass_ == "backward" else Work(step, example.fresh)

@@ -1,9 +1,15 @@
-"""A device's measured peaks: arithmetic from a matrix product, bandwidth from a copy. Williams et al. 2009."""
+"""A device's measured peaks: arithmetic from a matrix product, bandwidth from a copy. Williams et al. 2009.
+
+They are kept between runs in the user's cache folder, if it can be written.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +19,9 @@ import torch
 
 from e4profile.errors import positive
 from e4profile.witnesses.environment import environment
-from e4profile.witnesses.timing.cache import cache_folder, read_json, write_json
 from e4profile.witnesses.timing.clock import Clock, Work
 from e4profile.witnesses.timing.measure import clock_for
-from e4profile.witnesses.timing.passes import device_named, dtype_named, fixed_threads
+from e4profile.witnesses.timing.passes import device_named, dtype_name, dtype_named, fixed_threads
 from e4profile.witnesses.timing.samples import StopRule, collect
 
 SCHEMA_VERSION = 1
@@ -96,7 +101,7 @@ def measure_peaks(
             macs_per_s=size**3 / min(multiply.seconds),
             bytes_per_s=2 * elements * kind.itemsize / min(copy.seconds),
             device=where.type,
-            dtype=str(kind).removeprefix("torch."),
+            dtype=dtype_name(kind),
             threads=used,
             environment=environment(),
         )
@@ -127,7 +132,7 @@ def cached_peaks(
     Raises:
         SettingError: as ``measure_peaks``.
     """
-    where, kind = device_named(device), str(dtype_named(dtype)).removeprefix("torch.")
+    where, kind = device_named(device), dtype_name(dtype)
     with fixed_threads(threads) as used:
         here = environment()
     key = {"device": where.type, "dtype": kind, "threads": used, "environment": _for_timing(here)}
@@ -151,3 +156,50 @@ def _usable(found: Mapping[str, Any]) -> bool:
 
 def _for_timing(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name != "e4profile"}
+
+
+def cache_folder(variables: Mapping[str, str] | None = None, platform: str = sys.platform) -> Path:
+    """``$XDG_CACHE_HOME``, or the platform's own place for caches, with ``e4profile`` below.
+
+    A relative ``XDG_CACHE_HOME`` is ignored, as the XDG base directory specification asks.
+    """
+    variables = os.environ if variables is None else variables
+    named = variables.get("XDG_CACHE_HOME", "")
+    if named and Path(named).is_absolute():
+        return Path(named) / "e4profile"
+    if platform == "win32":
+        local = variables.get("LOCALAPPDATA")
+        return (Path(local) if local else Path.home() / "AppData" / "Local") / "e4profile" / "Cache"
+    if platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "e4profile"
+    return Path.home() / ".cache" / "e4profile"
+
+
+def read_json(path: Path) -> tuple[dict[str, Any] | None, str]:
+    """The object in a file and an empty note; None with a note where there is none that can be used."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None, ""
+    except (OSError, ValueError) as error:
+        return (None, f"the cached file {path.name} cannot be used ({type(error).__name__}) and is measured anew")
+    if not isinstance(found, dict):
+        return None, f"the cached file {path.name} holds no JSON object and is measured anew"
+    return found, ""
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> str:
+    """Write an object, whole or not at all; a note where the folder cannot be written, otherwise empty."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+                json.dump(values, stream, indent=1, sort_keys=True)
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        return f"not cached: {path.parent} cannot be written ({error.strerror}); set XDG_CACHE_HOME to another folder"
+    return ""

@@ -22,9 +22,10 @@ from e4profile.questions.budget.command import _recipe
 from e4profile.subjects.subject import resolve
 from e4profile.witnesses.counts.counted_step import count_training_step
 from e4profile.witnesses.counts.training import training_step_macs
-from e4profile.witnesses.memory.predict import predict
-from e4profile.witnesses.timing import MeasurementError, Samples, StopRule, TimeRecord, Work
-from e4profile.witnesses.timing.energy import energy_per_call_j
+from e4profile.witnesses.memory.step import predict
+from e4profile.witnesses.timing.clock import MeasurementError, Work
+from e4profile.witnesses.timing.cuda import energy_per_call_j
+from e4profile.witnesses.timing.samples import Samples, StopRule, TimeRecord
 
 SMALL = find_card("e4net").with_arguments({"width": 2})
 

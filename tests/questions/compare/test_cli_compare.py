@@ -11,7 +11,7 @@ from program import Run
 
 from e4profile.records.store import RecordStore
 from e4profile.records.times import to_record
-from e4profile.witnesses.timing import Samples, TimeRecord
+from e4profile.witnesses.timing.samples import Samples, TimeRecord
 
 
 def layer(path: str, params: int) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def test_kernels_are_odd():
 
 
 def test_memory_is_the_predicted_step():
-    from e4profile.witnesses.memory import predict
+    from e4profile.witnesses.memory.step import predict
 
     card = find_card("p4cnn")
     found = match(card, "2M", by="memory", batch_size=2)
@@ -377,7 +377,7 @@ def test_a_model_of_ones_own_is_a_target_too(own):
 
 def test_memory_of_a_model_of_ones_own(own):
     from e4profile.subjects.batches import BatchedInputs
-    from e4profile.witnesses.memory import predict
+    from e4profile.witnesses.memory.step import predict
 
     found = match(own("build"), "1MB", by="memory", batch_size=2)
     at = own("build", width=found.nearest.setting["width"])

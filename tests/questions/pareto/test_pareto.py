@@ -109,7 +109,7 @@ def test_errors_of_different_data_are_never_mixed(cards, table, y, message):
 
 
 def test_memory_is_the_emulated_peak():
-    from e4profile.witnesses.memory import allocator_emulation
+    from e4profile.witnesses.memory.peak import allocator_emulation
 
     card = find_card("z2cnn")
     expected = allocator_emulation(card.build(), card.input, batch_size=2, device="meta").peak_bytes

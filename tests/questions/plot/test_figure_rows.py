@@ -20,7 +20,7 @@ from e4profile.questions.pareto.figure_accuracy import accuracy_rows
 from e4profile.questions.pareto.figure_accuracy import default_models as accuracy_models
 from e4profile.questions.sweep.figure_cost import cost_rows
 from e4profile.witnesses.counts.measure import measure
-from e4profile.witnesses.memory import predict
+from e4profile.witnesses.memory.step import predict
 
 MAPS = (28, 14, 14, 7, 7, 7)
 """Pixels per side in the six layers of the rot-MNIST stack."""

@@ -13,8 +13,7 @@ from e4profile.questions.report.measured import measured_tables
 from e4profile.records.store import RecordStore
 from e4profile.records.times import to_record
 from e4profile.witnesses.environment import described
-from e4profile.witnesses.timing.record import TimeRecord
-from e4profile.witnesses.timing.samples import Samples
+from e4profile.witnesses.timing.samples import Samples, TimeRecord
 
 HERE = {"device": "a CPU", "torch": "2.0", "threads": 1}
 THERE = {**HERE, "device": "a GPU"}

@@ -18,9 +18,10 @@ from e4profile.questions.roofline.roofline import (
 )
 from e4profile.questions.roofline.time_plots import Roof, RoofPoint, roofline_plot, save_roofline
 from e4profile.witnesses.counts.closed_form import count_closed_form
-from e4profile.witnesses.timing import Reading, StopRule, Work
+from e4profile.witnesses.timing.clock import Reading, Work
 from e4profile.witnesses.timing.layers import CpuMarks, layer_seconds
 from e4profile.witnesses.timing.peaks import Peaks
+from e4profile.witnesses.timing.samples import StopRule
 
 PEAKS = Peaks(1000.0, 100.0, "cpu", "float32", 1, {})
 

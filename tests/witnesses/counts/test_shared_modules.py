@@ -19,7 +19,8 @@ from e4profile.witnesses.counts.differences import differences
 from e4profile.witnesses.counts.dispatch import count_dispatch
 from e4profile.witnesses.counts.measure import measure_module
 from e4profile.witnesses.counts.training import training_step_macs
-from e4profile.witnesses.memory import predict_saved, saved_for_backward
+from e4profile.witnesses.memory.closed_form import predict_saved
+from e4profile.witnesses.memory.saved import saved_for_backward
 
 SHAPE = (2, 4, 6, 6)
 

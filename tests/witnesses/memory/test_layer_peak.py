@@ -20,18 +20,16 @@ from e4profile.layers.stock import STOCK
 from e4profile.layers.stock_peak import STOCK_PEAK
 from e4profile.ops import generated, shifted
 from e4profile.symbols import B, c_in
-from e4profile.witnesses.memory import (
-    FusedSizes,
+from e4profile.witnesses.memory.closed_form import predict_saved
+from e4profile.witnesses.memory.fused_workspace import FusedSizes, backward_at_most, forward_at_most
+from e4profile.witnesses.memory.layer_peak import (
     LayerPeak,
-    LiveStorages,
-    backward_at_most,
-    forward_at_most,
     measure_layer_peak,
     moments,
     no_peak_reason,
     predict_layer_peak,
-    predict_saved,
 )
+from e4profile.witnesses.memory.peak import LiveStorages
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16]
 REFUSED = {

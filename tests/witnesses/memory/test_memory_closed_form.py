@@ -16,7 +16,8 @@ from e4profile.layers import LAYERS, Chain, E4Conv2d, GroupConv2d, LiftingConv2d
 from e4profile.layers.channel_pool import ChannelMaxPool
 from e4profile.layers.separable import SeparableGroupConv2d
 from e4profile.networks import NETWORKS
-from e4profile.witnesses.memory import predict_saved, saved_for_backward
+from e4profile.witnesses.memory.closed_form import predict_saved
+from e4profile.witnesses.memory.saved import saved_for_backward
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16]
 

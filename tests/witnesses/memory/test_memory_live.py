@@ -9,7 +9,7 @@ from torch import nn
 
 from e4profile.errors import SettingError, UnknownNameError
 from e4profile.networks import NETWORKS
-from e4profile.witnesses.memory import LiveStorages, allocator_emulation
+from e4profile.witnesses.memory.peak import LiveStorages, allocator_emulation
 
 
 def rounded(elements: int, itemsize: int = 4) -> int:

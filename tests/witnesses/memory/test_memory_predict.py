@@ -8,16 +8,15 @@ from memory_nets import group_net, plain_stack
 from torch import nn
 
 from e4profile.errors import SettingError, UnknownNameError
-from e4profile.witnesses.memory import (
-    allocator_emulation,
-    allocator_peak,
+from e4profile.witnesses.memory.peak import allocator_emulation, allocator_peak
+from e4profile.witnesses.memory.saved import saved_for_backward
+from e4profile.witnesses.memory.step import (
+    _largest_that_fits,
     largest_batch,
     predict,
-    saved_for_backward,
     training_state_bytes,
     training_state_of,
 )
-from e4profile.witnesses.memory.predict import _largest_that_fits
 
 OPTIMISERS = {
     "sgd": lambda parameters: torch.optim.SGD(parameters, lr=0.1),
@@ -130,7 +129,7 @@ def test_the_allocator_never_reports_less_than_the_live_storages():
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_saved_bytes_on_cuda_follow_their_units():
-    from e4profile.witnesses.memory import predict_saved
+    from e4profile.witnesses.memory.closed_form import predict_saved
 
     for dtype in (torch.float32, torch.bfloat16):
         measured = saved_for_backward(group_net(), (1, 12, 12), batch_size=2, dtype=dtype, device="cuda")

@@ -11,7 +11,7 @@ from torch import nn
 from e4profile.errors import SettingError
 from e4profile.layers import GroupConv2d
 from e4profile.networks import NETWORKS
-from e4profile.witnesses.memory import saved_for_backward
+from e4profile.witnesses.memory.saved import saved_for_backward
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])

@@ -14,7 +14,7 @@ from e4profile.networks.cards import find_card
 from e4profile.questions.memory.peak_table import COLUMNS, peak_rows, peak_table
 from e4profile.show.tables import render
 from e4profile.subjects.subject import Target, resolve
-from e4profile.witnesses.memory import measure_layer_peak
+from e4profile.witnesses.memory.layer_peak import measure_layer_peak
 
 
 def test_rows_of_a_network_add_up_to_what_its_layers_hold():

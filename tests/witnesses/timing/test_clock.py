@@ -7,8 +7,9 @@ import pytest
 from stub_clocks import StubEvents
 
 from e4profile.errors import SettingError
-from e4profile.witnesses.timing import CpuClock, EventClock, Work, clock_for
-from e4profile.witnesses.timing.nvml import Nvml
+from e4profile.witnesses.timing.clock import CpuClock, EventClock, Work
+from e4profile.witnesses.timing.cuda import Nvml
+from e4profile.witnesses.timing.measure import clock_for
 
 
 def test_the_cpu_clock_leaves_the_preparation_out(monkeypatch):

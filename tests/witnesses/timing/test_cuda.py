@@ -12,19 +12,23 @@ import torch
 from e4profile.networks.cards import find_card
 from e4profile.questions.budget.budget import Recipe, measure_budget
 from e4profile.questions.roofline.roofline import measure_roofline
-from e4profile.witnesses.timing import EventClock, MeasurementError, StopRule, Work, measure_time
 from e4profile.witnesses.timing.breakdown import measure_breakdown
+from e4profile.witnesses.timing.clock import EventClock, MeasurementError, Work
 from e4profile.witnesses.timing.cuda import CudaEvents, graphed
+from e4profile.witnesses.timing.measure import measure_time
+from e4profile.witnesses.timing.passes import Setting
 from e4profile.witnesses.timing.peaks import measure_peaks
+from e4profile.witnesses.timing.samples import StopRule
 
 SMALL = find_card("e4net").with_arguments({"width": 2})
+DEVICE = torch.device("cuda:1")
 QUICK = StopRule(min_run_time_s=0.0, max_run_time_s=1.0)
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
 class _Stream:
-    def __init__(self, log):
-        self.log = log
+    def __init__(self, log, device=None):
+        self.log, self.device = log, device
 
     def wait_stream(self, other):
         self.log.append("wait")
@@ -47,7 +51,7 @@ class _Cuda:
             "synchronize": lambda device=None: self.log.append("synchronize"),
             "get_device_properties": lambda index: SimpleNamespace(L2_cache_size=4096, uuid="abc"),
             "Event": lambda enable_timing: _TimedEvent(self, enable_timing),
-            "Stream": lambda: _Stream(self.log),
+            "Stream": lambda device: _Stream(self.log, device),
             "stream": self.on_stream,
             "CUDAGraph": lambda: _Graph(self),
             "graph": self.capture,
@@ -61,10 +65,10 @@ class _Cuda:
         yield
 
     @contextmanager
-    def capture(self, graph, pool=None):
+    def capture(self, graph, pool=None, stream=None):
         if self.refuse:
             raise RuntimeError("operation not permitted when stream is capturing\nmore")
-        self.log.append(f"capture pool={pool}")
+        self.log.append(f"capture pool={pool} on {stream.device}")
         before, self.log = self.log, []
         yield
         if not self.log:
@@ -126,9 +130,10 @@ def test_events_count_milliseconds_and_the_flush_is_as_large_as_the_cache(cuda):
 
 def test_graphs_capture_preparation_and_call_apart_and_replay_both(cuda):
     work = Work(lambda state: cuda.log.append(f"call {state}"), lambda: cuda.log.append("prepare") or 7)
-    replayed = graphed(work)
+    replayed = graphed(work, DEVICE)
     assert cuda.log == [
-        "wait", "side stream", *["prepare", "call 7"] * 3, "wait", "capture pool=None", "capture pool=shared",
+        "wait", "side stream", *["prepare", "call 7"] * 3, "wait", "capture pool=None on cuda:1",
+        "capture pool=shared on cuda:1",
     ]  # fmt: skip
     cuda.log.clear()
     replayed.call(replayed.prepare())
@@ -136,18 +141,18 @@ def test_graphs_capture_preparation_and_call_apart_and_replay_both(cuda):
 
 
 def test_a_pass_without_preparation_is_captured_without_a_word(cuda):
-    replayed = graphed(Work(lambda _: cuda.log.append("call")))
+    replayed = graphed(Work(lambda _: cuda.log.append("call")), DEVICE)
     cuda.log.clear()
     replayed.call(replayed.prepare())
     assert cuda.log == ["replayed call"]
     with pytest.warns(UserWarning, match="CUDA Graph is empty"):
-        graphed(Work(lambda _: None))
+        graphed(Work(lambda _: None), DEVICE)
 
 
 def test_what_cannot_be_captured_says_why_in_a_line(cuda):
     cuda.refuse = True
     with pytest.raises(MeasurementError, match=r"as a CUDA graph: operation not permitted when stream is capturing$"):
-        graphed(Work(lambda _: None))
+        graphed(Work(lambda _: None), DEVICE)
 
 
 @needs_gpu
@@ -155,10 +160,8 @@ def test_what_cannot_be_captured_says_why_in_a_line(cuda):
 @pytest.mark.parametrize("graphs", [False, True])
 @pytest.mark.parametrize(("pass_", "mode"), [("forward", "eval"), ("backward", "train"), ("step", "train")])
 def test_passes_are_timed_by_events(pass_, mode, graphs):
-    record = measure_time(
-        SMALL.build("cpu"), SMALL.input, pass_=pass_, mode=mode, device="cuda", batch_size=2, graphs=graphs,
-        min_run_time_s=0.0, max_run_time_s=1.0,
-    )  # fmt: skip
+    setting = Setting(pass_, mode, "cuda", batch_size=2, graphs=graphs)
+    record = measure_time(SMALL.build("cpu"), SMALL.input, setting, QUICK)
     assert (record.device, record.clock, record.graphed) == ("cuda", "torch.cuda.Event", graphs)
     assert min(record.samples.seconds) > 0
 
@@ -166,9 +169,7 @@ def test_passes_are_timed_by_events(pass_, mode, graphs):
 @needs_gpu
 @pytest.mark.gpu
 def test_the_breakdown_counts_kernels():
-    found = measure_breakdown(
-        SMALL.build("cpu"), SMALL.input, pass_="step", mode="train", device="cuda", passes=2, rule=QUICK
-    )
+    found = measure_breakdown(SMALL.build("cpu"), SMALL.input, Setting("step", "train", "cuda"), passes=2, rule=QUICK)
     assert {"aggregation", "convolution", "norm"} <= {term.term for term in found.terms if term.seconds > 0}
     assert sum(term.seconds for term in found.terms) + found.unattributed_s == pytest.approx(found.total_s)
 

@@ -6,9 +6,9 @@ import pytest
 
 from e4profile.errors import E4ProfileError
 from e4profile.questions.time.fits import _fastest, _reasons
-from e4profile.witnesses.timing import MeasurementError, Samples, StopRule, TimeRecord, Work, collect
+from e4profile.witnesses.timing.clock import MeasurementError, Work
 from e4profile.witnesses.timing.fits import largest_batch_within, most_in_memory, out_of_memory
-from e4profile.witnesses.timing.samples import noise_notes
+from e4profile.witnesses.timing.samples import Samples, StopRule, TimeRecord, collect, noise_notes
 
 
 def record(batch: int, seconds: tuple[float, ...]) -> TimeRecord:
@@ -181,7 +181,7 @@ class _Stub:
         self.seconds, self.count = seconds, 0
 
     def read(self, work: Work):
-        from e4profile.witnesses.timing import Reading
+        from e4profile.witnesses.timing.clock import Reading
 
         self.count += 1
         return Reading(self.seconds[self.count % len(self.seconds)])

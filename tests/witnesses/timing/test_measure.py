@@ -10,10 +10,12 @@ from torch import nn
 from e4profile.errors import SettingError, UnknownNameError
 from e4profile.layers import Chain, E4Conv2d, GroupMaxPool
 from e4profile.records.times import environment_labels, from_record, to_record
-from e4profile.witnesses.timing import MeasurementError, Setting, StopRule, Timed, compare_interleaved, measure_time
-from e4profile.witnesses.timing.passes import prepared
+from e4profile.witnesses.timing.clock import MeasurementError
+from e4profile.witnesses.timing.measure import Timed, compare_interleaved, measure_time
+from e4profile.witnesses.timing.passes import Setting, prepared
+from e4profile.witnesses.timing.samples import StopRule
 
-QUICK = {"min_run_time_s": 0.0, "max_run_time_s": 5.0}
+QUICK = StopRule(min_run_time_s=0.0, max_run_time_s=5.0)
 
 
 def small_net(classes: int = 3) -> Chain:
@@ -30,8 +32,8 @@ def small_net(classes: int = 3) -> Chain:
     )
 
 
-def timed(model, pass_="forward", mode="eval", **more):
-    return measure_time(model, (1, 6, 6), pass_=pass_, mode=mode, clock=RunningClock(), **QUICK, **more)
+def timed(model, pass_="forward", mode="eval", name="", **more):
+    return measure_time(model, (1, 6, 6), Setting(pass_, mode, **more), QUICK, name=name, clock=RunningClock())
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
@@ -68,7 +70,7 @@ def test_a_failing_network_is_left_as_it_was_found_too():
     model = Failing().train()
     random_state, threads = torch.random.get_rng_state(), torch.get_num_threads()
     with pytest.raises(MeasurementError, match=r"step at batch size 2 in torch\.float32 on cpu cannot run: no kernel"):
-        timed(model, "step", "train", batch_size=2, threads=threads + 1)
+        timed(model, "step", "train", batch_size=2, threads=1 if threads > 1 else 2)
     assert model.training
     assert torch.equal(torch.random.get_rng_state(), random_state)
     assert torch.get_num_threads() == threads
@@ -102,7 +104,7 @@ def test_forward_builds_a_graph_in_training_mode_only(mode, gradients):
 @pytest.mark.parametrize("mode", ["eval", "train"])
 def test_backward_and_step_differ_by_what_is_on_the_clock(mode):
     model = _Watch()
-    with prepared(model, (1, 4, 4), pass_="backward", mode=mode, batch_size=2) as taken:
+    with prepared(model, (1, 4, 4), Setting("backward", mode, batch_size=2)) as taken:
         model.seen.clear()
         loss = taken.work.prepare()
         assert len(model.seen) == 1
@@ -110,7 +112,7 @@ def test_backward_and_step_differ_by_what_is_on_the_clock(mode):
         taken.work.call(loss)
         assert len(model.seen) == 1
         assert taken.network.weight.grad is not None
-    with prepared(model, (1, 4, 4), pass_="step", mode=mode, batch_size=2) as taken:
+    with prepared(model, (1, 4, 4), Setting("step", mode, batch_size=2)) as taken:
         model.seen.clear()
         state = taken.work.prepare()
         assert model.seen == []
@@ -138,12 +140,12 @@ def test_an_output_without_class_scores_is_averaged():
 
 def test_given_images_are_used_as_they_are():
     images = torch.randn(5, 1, 6, 6)
-    record = measure_time(small_net(), images, clock=RunningClock(), **QUICK)
+    record = measure_time(small_net(), images, rule=QUICK, clock=RunningClock())
     assert record.batch_size == 5
     with prepared(small_net(), images) as taken:
         assert torch.equal(taken.example.tensors[0], images)
     with pytest.raises(SettingError, match=r"batch_size \(=2\) contradicts images of shape \(5, 1, 6, 6\)"):
-        measure_time(small_net(), images, batch_size=2, clock=RunningClock(), **QUICK)
+        measure_time(small_net(), images, Setting(batch_size=2), QUICK, clock=RunningClock())
 
 
 def test_compilation_is_asked_for_once_and_recorded(monkeypatch):
@@ -169,7 +171,7 @@ def test_compilation_is_asked_for_once_and_recorded(monkeypatch):
 )
 def test_values_that_cannot_be_measured_are_refused(values, error, message):
     with pytest.raises(error, match=message):
-        measure_time(small_net(), (1, 6, 6), clock=RunningClock(), **{**QUICK, **values})
+        Setting(**values)
 
 
 def test_a_missing_gpu_is_named():
@@ -217,5 +219,5 @@ def test_environments_go_into_one_table_only_when_asked_and_then_labelled():
 def test_more_threads_than_processors_are_refused() -> None:
     before = torch.get_num_threads()
     with pytest.raises(SettingError, match=r"threads \(=100000000\) must be at most \d+"):
-        measure_time(small_net(), (1, 8, 8), threads=100_000_000)
+        measure_time(small_net(), (1, 8, 8), Setting(threads=100_000_000))
     assert torch.get_num_threads() == before

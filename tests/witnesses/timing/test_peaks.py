@@ -10,8 +10,7 @@ import torch
 from stub_clocks import RunningClock, ScriptedClock
 
 from e4profile.errors import SettingError
-from e4profile.witnesses.timing.cache import cache_folder, read_json, write_json
-from e4profile.witnesses.timing.peaks import cached_peaks, measure_peaks
+from e4profile.witnesses.timing.peaks import cache_folder, cached_peaks, measure_peaks, read_json, write_json
 from e4profile.witnesses.timing.samples import StopRule
 
 TINY = {"product_size": 4, "copy_bytes": 64, "rule": StopRule(min_run_time_s=0.0)}

@@ -7,7 +7,9 @@ import pytest
 from stub_clocks import ScriptedClock
 
 from e4profile.errors import SettingError
-from e4profile.witnesses.timing import MeasurementError, Reading, Samples, StopRule, Work, collect, compare_works
+from e4profile.witnesses.timing.clock import MeasurementError, Reading, Work
+from e4profile.witnesses.timing.measure import compare_works
+from e4profile.witnesses.timing.samples import Samples, StopRule, collect
 
 IDLE = Work(lambda _: None)
 

@@ -15,9 +15,9 @@ from e4profile.questions.roofline.roofline import LayerRoofline, LayerTraffic, R
 from e4profile.questions.time import runs as time_runs
 from e4profile.records.store import RecordStore
 from e4profile.records.times import from_record
-from e4profile.witnesses.timing import Samples
 from e4profile.witnesses.timing.passes import device_named
 from e4profile.witnesses.timing.peaks import Peaks
+from e4profile.witnesses.timing.samples import Samples
 
 QUICK = ["--min-run-time-s", "0", "--max-run-time-s", "0.02"]
 SMALL = ["e4net", "--set", "width=2"]
