@@ -64,7 +64,7 @@ TERM_COLOURS: dict[str, str] = {
 }
 """A named term has one colour in every figure."""
 
-SPARE_COLOURS = (YELLOW, "#8C510A", "#35978F", "#762A83", LIGHT_GREY)
+SPARE_COLOURS = (YELLOW, "#8C510A", "#35978F", "#762A83", "#332288", "#DDCC77", "#882255", LIGHT_GREY)
 """For terms without a colour of their own, in the order in which they appear."""
 
 RC: dict[str, Any] = {

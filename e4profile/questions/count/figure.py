@@ -47,36 +47,52 @@ def counter_rows(networks: Sequence[Subject]) -> list[dict[str, Any]]:
     from e4profile.witnesses.counts.measure import measure
 
     rows = []
+    chosen = ("dispatch", *STOCK)
     for network in networks:
-        chosen = ("dispatch", *STOCK)
         found = measure(network, chosen) if isinstance(network, Card) else network.measure(chosen)
         for counter in STOCK:
-            row: dict[str, Any] = {
-                "model": drawn_name(network), "counter": counter, "macs": found.dispatch.macs, "reported": None,
-                "besides": None, "seen": None, "reported_share": None, "seen_share": None,
-                "failure": found.failures.get(counter),
-            }  # fmt: skip
-            if counter in found.gaps and found.dispatch.macs:
-                gap = found.gaps[counter]
-                besides = sum(cause.amount for cause in gap.causes if cause.amount > 0)
-                seen = gap.reported - besides
-                row |= {
-                    "reported": gap.reported,
-                    "besides": besides,
-                    "seen": seen,
-                    "reported_share": gap.reported / gap.truth,
-                    "seen_share": seen / gap.truth,
-                }
-            rows.append(row)
+            gap = found.gaps.get(counter)
+            causes = [] if gap is None else [cause.amount for cause in gap.causes]
+            reported = None if gap is None else gap.reported
+            row = counter_row(drawn_name(network), counter, found.dispatch.macs, reported, causes)
+            rows.append({**row, "failure": found.failures.get(counter)})
     return rows
 
 
-def counters_plot(name: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
+def counter_row(label: str, counter: str, macs: int, reported: int | None, causes: Sequence[int]) -> dict[str, Any]:
+    """The row of one counter.
+
+    Args:
+        label: of the network.
+        counter: its name.
+        macs: that run.
+        reported: the counter's figure; None without an answer.
+        causes: of the gap between both, each with its sign.
+    """
+    row: dict[str, Any] = {"model": label, "counter": counter, "macs": macs}
+    if reported is None or not macs:
+        return row | dict.fromkeys(("reported", "besides", "seen", "reported_share", "seen_share"))
+    besides = sum(amount for amount in causes if amount > 0)
+    seen = reported - besides
+    return row | {
+        "reported": reported, "besides": besides, "seen": seen, "reported_share": reported / macs,
+        "seen_share": seen / macs,
+    }  # fmt: skip
+
+
+def counters_plot(
+    name: str,
+    rows: Sequence[Mapping[str, Any]],
+    title: tuple[str, str] = ("Stock counters", "what they see of each network"),
+    further: Sequence[str] = (),
+) -> Plot:
     """Per network and counter a line from 100% down to the MACs it sees, with what it reports on the way.
 
     Args:
         name: of the files.
         rows: with the keys of ``counter_rows``.
+        title: the subject, and what is shown of it.
+        further: sentences below the figure, behind its own.
 
     Raises:
         SettingError: when no counter gave a figure.
@@ -116,7 +132,7 @@ def counters_plot(name: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
     ]
     if None in [row["reported"] for row in rows]:
         remarks.append(f"{MISSING}: the counter gave no figure.")
-    finish(figure, "Stock counters", "what they see of each network", handles, remarks)
+    finish(figure, *title, handles, [*remarks, *further])
     return Plot(name, figure, list(rows))
 
 

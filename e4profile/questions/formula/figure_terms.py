@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from e4profile.conventions import CONVOLUTION, MAC_KINDS
+from e4profile.conventions import MAC_KINDS
 from e4profile.errors import SettingError
 from e4profile.questions.plot.registry import Figure, drawn_name
 from e4profile.show.axes import readable_on
@@ -14,17 +14,13 @@ from e4profile.show.numbers import si
 from e4profile.show.style import SPARE_COLOURS, TERM_COLOURS, Plot, beside, finish, new_figure
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from e4profile.subjects.subject import Subject, Target
-    from e4profile.witnesses.counts.measure import Measurement
 
 _ROW_INCHES = 0.2
 _TOTAL_POINTS = 34
 _INVISIBLE_SHARE = 0.003
 _NAMED_SHARE = 0.095
 REST = "further terms"
-_SPARE = (*SPARE_COLOURS[:-1], "#332288", "#DDCC77", "#882255", SPARE_COLOURS[-1])
 
 _DEFAULT_MODELS = (
     "p4-cnn", "e4net", "e4net-large", "p4-r18", "p4-e4r18", "p4m-r18", "p4m-e4r18",
@@ -64,67 +60,34 @@ def macs_by_named_term(network: Subject) -> dict[str, int]:
     """MACs of one image by the layers' own names of their terms, in order of execution."""
     from e4profile.networks.cards import Card
     from e4profile.subjects.variants import VariantCounter
+    from e4profile.witnesses.counts.closed_form import count_closed_form
 
     if not isinstance(network, Card):
         own: dict[str, int] = VariantCounter().model_on_meta(network, _own_terms)
         return own
-    return _by_topology(network.build("meta"), network.input_shape())
+    return count_closed_form(network.build("meta"), network.input_shape()).macs_by_term
 
 
 def _own_terms(target: Target) -> dict[str, int]:
+    """The terms of the layers that have a closed form; all else that runs has its kind for a name."""
     measured = target.measure(())
-    shape = target.example("meta").single_shape
-    if measured.sizes == "topology" and shape is not None:
-        return _by_topology(target.build(), shape)
-    if measured.sizes == "recorded" and not measured.differences:
-        return _by_recorded_shapes(target.build(), measured)
-    return {kind: macs for kind, macs in measured.dispatch.operations.items() if kind in MAC_KINDS and macs}
-
-
-def _by_recorded_shapes(model: nn.Module, measured: Measurement) -> dict[str, int]:
-    """The terms of the layers that have a closed form, and the kinds of all else that runs."""
-    from e4profile.layers.stock import as_costed
-
-    formed = {layer.path: layer for layer in measured.closed.layers}
+    if measured.sizes == "recorded" and measured.differences:
+        return {kind: macs for kind, macs in measured.dispatch.operations.items() if kind in MAC_KINDS and macs}
+    formed = {layer.path: layer.macs_by_term for layer in measured.closed.layers}
+    rest = measured.dispatch.rolled_up(formed)
     found: Counter[str] = Counter()
-    seen_by_path = measured.dispatch.rolled_up(formed)
-    for path, seen in sorted(seen_by_path.items(), key=lambda item: item[0] not in formed):
-        module = model.get_submodule(path)
-        form = as_costed(module) if path in formed else None
-        # what no form names has its kind for a name
-        amounts = seen.operations if form is None else formed[path].terms
-        for term, macs in amounts.items():
-            if macs and (term if form is None else form.kinds.get(term, CONVOLUTION)) in MAC_KINDS:
-                found[term if form is None else _name(module, term)] += macs
+    for path in [*formed, *(path for path in rest if path not in formed)]:
+        amounts = formed[path] if path in formed else rest[path].operations
+        found.update({term: n for term, n in amounts.items() if n and (path in formed or term in MAC_KINDS)})
     return dict(found)
 
 
-def _by_topology(model: nn.Module, input_shape: tuple[int, ...]) -> dict[str, int]:
-    from e4profile.layers.base import layer_cost
-    from e4profile.layers.containers import trace
-
-    _, steps = trace(model, input_shape)
-    found: Counter[str] = Counter()
-    for step in steps:
-        cost = layer_cost(step.form, step.input_shape)
-        for term, macs in cost.macs.items():
-            if cost.kinds[term] in MAC_KINDS and macs:
-                found[_name(step.module, term)] += macs
-    return dict(found)
-
-
-def _name(module: object, term: str) -> str:
-    from e4profile.layers.group_conv import GroupConv2d
-    from e4profile.layers.lifting import LiftingConv2d
-
-    if term == "convolution" and isinstance(module, LiftingConv2d):
-        return "lifting"
-    if term == "convolution" and isinstance(module, GroupConv2d):
-        return "group convolution"
-    return term
-
-
-def terms_plot(name: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
+def terms_plot(
+    name: str,
+    rows: Sequence[Mapping[str, Any]],
+    title: tuple[str, str] = ("MACs by named term", "shares of each network"),
+    further: Sequence[str] = (),
+) -> Plot:
     """One bar per network, its terms as shares of its MACs, the MACs beside it.
 
     Terms beyond the palette are drawn together as ``further terms``; the numbers keep them apart.
@@ -132,6 +95,8 @@ def terms_plot(name: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
     Args:
         name: of the files.
         rows: with the keys of ``terms_rows``.
+        title: the subject, and what is shown of it.
+        further: sentences below the figure.
 
     Raises:
         SettingError: without rows.
@@ -167,7 +132,7 @@ def terms_plot(name: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("share of the network's MACs in %")
     handles = [Patch(color=colour, label=_label(term, rows)) for term, colour in colours.items()]
-    finish(figure, "MACs by named term", "shares of each network", handles)
+    finish(figure, *title, handles, further)
     return Plot(name, figure, list(rows))
 
 
@@ -178,9 +143,9 @@ def _colours(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         largest[row["term"]] = max(largest.get(row["term"], 0.0), row["share"])
     colours = {term: colour for term, colour in TERM_COLOURS.items() if term in largest}
     others = sorted((term for term in largest if term not in TERM_COLOURS), key=lambda term: -largest[term])
-    own = others if len(others) <= len(_SPARE) else others[: len(_SPARE) - 1]
-    colours |= dict(zip(own, _SPARE, strict=False))
-    return colours if len(own) == len(others) else {**colours, REST: _SPARE[-1]}
+    own = others if len(others) <= len(SPARE_COLOURS) else others[: len(SPARE_COLOURS) - 1]
+    colours |= dict(zip(own, SPARE_COLOURS, strict=False))
+    return colours if len(own) == len(others) else {**colours, REST: SPARE_COLOURS[-1]}
 
 
 def _label(term: str, rows: Sequence[Mapping[str, Any]]) -> str:

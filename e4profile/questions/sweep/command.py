@@ -196,11 +196,10 @@ def _measure(running: Sweep, store: RecordStore) -> None:
 
 
 def _write_reports(table: Table, running: Sweep, folder: Path) -> list[Path]:
-    from e4profile.questions.sweep.plots import plot_sweep
+    from e4profile.questions.sweep.figures import draw_sweep
     from e4profile.show.tables import render
 
-    rows = running.rows_for_plots()
-    written = plot_sweep(rows, folder)
+    written = draw_sweep(running.rows_for_figures(), folder)
     for name, output_format in (("table.md", "markdown"), ("table.csv", "csv")):
         (folder / name).write_text(render(table, output_format), encoding="utf-8")
     note(f"wrote {len(written)} plot files, table.md and table.csv to {folder}")

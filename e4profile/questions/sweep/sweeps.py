@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -67,7 +66,7 @@ def measure_setting(setting: Setting) -> Record:
         "agrees": measured.agrees,
         "differences": [str(difference) for difference in measured.differences],
         "unknown": dict(measured.dispatch.uncounted),
-        "terms": _terms(measured.closed.layers),
+        "terms": measured.closed.macs_by_term,
         "failures": dict(measured.failures),
     }
     for name in STOCK:
@@ -85,24 +84,6 @@ def measure_setting(setting: Setting) -> Record:
     )
 
 
-_TERM_NAMES = {
-    ("LiftingConv2d", "convolution"): "lifting",
-    ("GroupConv2d", "convolution"): "group convolution",
-    ("Conv2d", "convolution"): "convolution",
-}
-
-
-def _terms(layers: Iterable[Any]) -> dict[str, int]:
-    from e4profile.conventions import MAC_KINDS
-
-    gathered: Counter[str] = Counter()
-    for layer in layers:
-        for term, amount in layer.terms.items():
-            if "norm" not in term and amount and set(layer.operations) & set(MAC_KINDS):
-                gathered[_TERM_NAMES.get((layer.layer, term), term)] += amount
-    return dict(gathered)
-
-
 @dataclass
 class Sweep:
     """A plan being measured: iterate over ``run`` for the outcomes, then ask for ``rows``."""
@@ -115,7 +96,8 @@ class Sweep:
     def run(self) -> Iterator[Outcome]:
         """Measure what the store does not hold yet; every finished setting is stored before it is yielded.
 
-        A setting in which a third-party counter failed is measured again; its later record replaces the earlier one.
+        A setting in which a third-party counter failed, or whose recorded terms are not its MACs, is measured again;
+        its later record replaces the earlier one.
         """
         known: dict[str, Record] = {}
         if self.store is not None:
@@ -125,7 +107,7 @@ class Sweep:
         pending: list[Setting] = []
         for setting in self.plan.settings:
             key = Record(card=setting.model, arguments=setting.arguments, counts={}, counters=versions).key
-            if key in known and not _may_succeed_now(known[key]):
+            if key in known and _terms_are_its_macs(known[key]) and not _may_succeed_now(known[key]):
                 outcome = Outcome(setting, known[key], resumed=True)
                 self.outcomes.append(outcome)
                 yield outcome
@@ -146,17 +128,31 @@ class Sweep:
         }
         return [_row(outcome, baselines.get(_baseline_key(outcome.setting))) for outcome in finished]
 
-    def rows_for_plots(self) -> list[dict[str, Any]]:
-        """The rows with two more keys: ``params_printed_form`` and ``terms``, the MACs by named term."""
-        more = ("params_printed_form", "terms")
+    def rows_for_figures(self) -> list[dict[str, Any]]:
+        """The rows with the card's name, whether it is the G-CNN ``baseline``, and more of the record's counts.
+
+        ``params_printed_form``, ``terms`` (MACs by named term) and ``gaps`` (of each counter its causes).
+        """
+        more = ("params_printed_form", "terms", "gaps")
         return [
-            {**row, **{name: outcome.record.counts[name] for name in more}}
+            {
+                **row,
+                "card": outcome.setting.card.name,
+                "baseline": outcome.setting.baseline,
+                **{name: outcome.record.counts[name] for name in more},
+            }
             for row, outcome in zip(self.rows(), self._finished(), strict=True)
         ]
 
     def _finished(self) -> list[Outcome]:
         order = {id(setting): index for index, setting in enumerate(self.plan.settings)}
         return sorted(self.outcomes, key=lambda outcome: order[id(outcome.setting)])
+
+
+def _terms_are_its_macs(record: Record) -> bool:
+    """False for a record from when the terms of norms and of wrong charges were among them."""
+    terms: Mapping[str, int] = record.counts["terms"]
+    return sum(terms.values()) == int(record.counts["macs_formula"])
 
 
 def _may_succeed_now(record: Record) -> bool:

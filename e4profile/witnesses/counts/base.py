@@ -6,10 +6,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from e4profile.conventions import convention
+from e4profile.conventions import MAC_KINDS, convention
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+_CONVOLUTIONS = {"LiftingConv2d": "lifting", "GroupConv2d": "group convolution"}
+"""What the one term of these layers is called beside other layers' convolutions."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,8 @@ class LayerCount:
         params: parameters.
         operations: amount by kind (see ``e4profile.conventions``): MACs for arithmetic kinds, elements for
             norms. A raw counter reports its own figures by its own operation names instead.
-        terms: MACs by named term, where the counter knows terms.
+        terms: amount by named term, where the counter knows terms.
+        kinds: the kind of each term.
     """
 
     path: str
@@ -30,10 +35,18 @@ class LayerCount:
     params: int
     operations: Mapping[str, int]
     terms: Mapping[str, int] = field(default_factory=dict)
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
     def total(self, convention_name: str) -> int:
         """Operations added up under a named convention."""
         return convention(convention_name).total(self.operations)
+
+    @property
+    def macs_by_term(self) -> dict[str, int]:
+        """The terms whose kind is arithmetic, without those of norms; a convolution has its layer's name."""
+        mine = {"convolution": _CONVOLUTIONS.get(self.layer, "convolution")}
+        macs = {term: amount for term, amount in self.terms.items() if amount and self.kinds[term] in MAC_KINDS}
+        return {mine.get(term, term): amount for term, amount in macs.items()}
 
 
 @dataclass(frozen=True)
@@ -78,6 +91,15 @@ class Count:
         if self.raw:
             return sum(sum(layer.operations.values()) for layer in self.layers)
         return sum(layer.total(convention_name) for layer in self.layers)
+
+    @property
+    def macs_by_term(self) -> dict[str, int]:
+        """MACs of the whole network by named term, in order of execution."""
+        by_term: dict[str, int] = {}
+        for layer in self.layers:
+            for term, amount in layer.macs_by_term.items():
+                by_term[term] = by_term.get(term, 0) + amount
+        return by_term
 
     @property
     def operations(self) -> dict[str, int]:

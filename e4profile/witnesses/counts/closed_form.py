@@ -42,6 +42,7 @@ def layer_counts(model: nn.Module, steps: Iterable[Step]) -> tuple[LayerCount, .
             cost.total_params,
             _added(before.operations if before else {}, cost.operations),
             _added(before.terms if before else {}, {**cost.macs, **cost.elements}),
+            cost.kinds,
         )
     return tuple(layers.values())
 

@@ -17,7 +17,7 @@ from e4profile.questions.sweep.figure_cost import cost_plot
 from e4profile.questions.time.figure import share_plot
 from e4profile.show.axes import log_axis, readable_on
 from e4profile.show.labels import label_points
-from e4profile.show.style import COLUMN_CM, new_figure, paper_style
+from e4profile.show.style import COLUMN_CM, SPARE_COLOURS, TERM_COLOURS, new_figure, paper_style
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +85,13 @@ def test_terms_fill_the_bar_and_the_rest_is_named():
     assert REST in texts(plot)
     assert len({bar.get_facecolor() for bar in bars}) == len(bars)
     assert len(plot.data) == 13
+
+
+def test_every_term_with_a_bar_has_its_own_colour():
+    assert len({*TERM_COLOURS.values(), *SPARE_COLOURS}) == len(TERM_COLOURS) + len(SPARE_COLOURS)
+    rows = [{"model": "net", "term": name, "macs": 1, "share": 0.05} for name in [*TERM_COLOURS, *"abcdefghijkl"]]
+    bars = terms_plot("terms", rows).figure.axes[0].patches
+    assert len({bar.get_facecolor() for bar in bars}) == len(bars) == 16
 
 
 def counter_row(counter: str, reported, seen, macs: int = 10**6):

@@ -303,3 +303,11 @@ def test_a_mistake_is_one_line_and_exit_code_2(command, arguments, message, tmp_
     assert err.startswith(f"e4profile: {message}")
     assert err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_below_a_file_is_refused_before_anything_is_drawn(command, tmp_path: Path, monkeypatch):
+    (tmp_path / "afile").write_text("")
+    monkeypatch.setattr("e4profile.questions.plot.registry.draw", lambda *_, **__: pytest.fail("drawn all the same"))
+    code, _, err = command("terms", "--out", str(tmp_path / "afile" / "x"))
+    assert code == 2
+    assert "afile is a file; name another folder" in err
