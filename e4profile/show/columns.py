@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from typing import Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from e4profile.errors import SettingError, UnknownNameError
 
@@ -137,6 +137,19 @@ class Table:
         from e4profile.show.notebook import render_notebook
 
         return render_notebook(self)
+
+
+Field: TypeAlias = "tuple[Column, Callable[[Any], object]]"
+"""A column with what it shows of one thing."""
+
+
+def table_of(
+    title: str, fields: Sequence[Field], things: Iterable[Any], notes: Iterable[str] = (), convention: str | None = None
+) -> Table:
+    """A table with a row for each thing, so that a column and its value are said in one place."""
+    columns = tuple(column for column, _ in fields)
+    rows = tuple({column.key: value(thing) for column, value in fields} for thing in things)
+    return Table(title, columns, rows, tuple(notes), convention)
 
 
 def _check(value: object, column: Column, row: int) -> None:

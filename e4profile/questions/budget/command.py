@@ -20,10 +20,10 @@ from e4profile.questions.options import (
 )
 from e4profile.questions.output import Progress, emit, note
 from e4profile.questions.time.table import threads_text
+from e4profile.show.columns import Column, Field, Table, table_of
 
 if TYPE_CHECKING:
     from e4profile.questions.budget.budget import Budget
-    from e4profile.show.tables import Table
     from e4profile.subjects.subject import Subject
 
 
@@ -103,65 +103,35 @@ def _recipe(subject: Subject, given: list[str]) -> Any:
 
 
 def _table(found: list[Budget], device: str | None, dtype: str, threads: int, asked: int) -> Table:
-    from e4profile.show.tables import Table
-
     measured = device is not None
     missing = [f"interrupted: {len(found)} of {asked} networks"] if len(found) < asked else []
-    return Table(
-        title="Training budgets" + (f" on {device} in {dtype}, {threads_text(threads)}" if measured else ""),
-        columns=tuple(_columns(measured)),
-        rows=tuple(_row(one, measured) for one in found),
-        notes=(*missing, *_notes(found, measured)),
+    return table_of(
+        "Training budgets" + (f" on {device} in {dtype}, {threads_text(threads)}" if measured else ""),
+        (*_COUNTED, *_MEASURED) if measured else _COUNTED,
+        found,
+        (*missing, *_notes(found, measured)),
         convention="macs, forward and backward from the closed form"
         + (" or counted from what runs" if any(one.macs.counted for one in found) else ""),
     )
 
 
-def _columns(measured: bool) -> list[Any]:
-    from e4profile.show.tables import Column
-
-    columns = [
-        Column("network", "network", "text", priority=100),
-        Column("params", "params", "integer", priority=60),
-        Column("batch_size", "batch", "integer", priority=40),
-        Column("epochs", "epochs", "integer", priority=40),
-        Column("steps", "steps", "integer", priority=70),
-        Column("forward_macs", "forward MACs", "integer", priority=30),
-        Column("backward_macs", "backward MACs", "integer", priority=30),
-        Column("training_macs", "training MACs", "integer", priority=90),
-        Column("step_bytes", "step memory (predicted)", "bytes", "memory", 80),
-    ]
-    if measured:
-        columns += [
-            Column("step_s", "step", "seconds", priority=85),
-            Column("hours", "device hours", "ratio", "hours", 95),
-            Column("peak_bytes", "peak (measured)", "bytes", "peak", 50),
-            Column("energy_kwh", "energy (kWh)", "ratio", "kWh", 75),
-        ]
-    return columns
-
-
-def _row(found: Budget, measured: bool) -> dict[str, object]:
-    row: dict[str, object] = {
-        "network": found.name,
-        "params": found.params,
-        "batch_size": found.recipe.batch_size,
-        "epochs": found.recipe.epochs,
-        "steps": found.recipe.steps,
-        "forward_macs": found.macs.forward,
-        "backward_macs": found.macs.backward,
-        "training_macs": found.macs.total,
-        "step_bytes": found.memory.step_bytes,
-    }
-    if measured:
-        assert found.step is not None
-        row |= {
-            "step_s": found.step.record.median_s,
-            "hours": found.hours,
-            "peak_bytes": found.step.peak_bytes,
-            "energy_kwh": found.energy_kwh,
-        }
-    return row
+_COUNTED: tuple[Field, ...] = (
+    (Column("network", "network", "text", priority=100), lambda one: one.name),
+    (Column("params", "params", "integer", priority=60), lambda one: one.params),
+    (Column("batch_size", "batch", "integer", priority=40), lambda one: one.recipe.batch_size),
+    (Column("epochs", "epochs", "integer", priority=40), lambda one: one.recipe.epochs),
+    (Column("steps", "steps", "integer", priority=70), lambda one: one.recipe.steps),
+    (Column("forward_macs", "forward MACs", "integer", priority=30), lambda one: one.macs.forward),
+    (Column("backward_macs", "backward MACs", "integer", priority=30), lambda one: one.macs.backward),
+    (Column("training_macs", "training MACs", "integer", priority=90), lambda one: one.macs.total),
+    (Column("step_bytes", "step memory (predicted)", "bytes", "memory", 80), lambda one: one.memory.step_bytes),
+)
+_MEASURED: tuple[Field, ...] = (
+    (Column("step_s", "step", "seconds", priority=85), lambda one: one.step.record.median_s),
+    (Column("hours", "device hours", "ratio", "hours", 95), lambda one: one.hours),
+    (Column("peak_bytes", "peak (measured)", "bytes", "peak", 50), lambda one: one.step.peak_bytes),
+    (Column("energy_kwh", "energy (kWh)", "ratio", "kWh", 75), lambda one: one.energy_kwh),
+)
 
 
 def _notes(found: list[Budget], measured: bool) -> list[str]:

@@ -23,7 +23,7 @@ _POINTS = {"ratio": 24, "params": 58}
 def default_models() -> tuple[str, ...]:
     """Every card of an implicitly equivariant network, by topology."""
     from e4profile.networks.cards import all_cards
-    from e4profile.questions.table.implicit_rows import NETWORKS, objective_name
+    from e4profile.questions.table.implicit import NETWORKS, objective_name
 
     cards = [card for card in all_cards().values() if card.network in NETWORKS]
     cards.sort(key=lambda card: (NETWORKS.index(card.network), len(objective_name(card.arguments)), card.name))
@@ -39,7 +39,7 @@ def training_rows(cards: Sequence[Card]) -> list[dict[str, Any]]:
     Raises:
         SettingError: for a card whose network is not one of an implicitly equivariant study.
     """
-    from e4profile.questions.table.implicit_rows import NETWORKS, comparison_row
+    from e4profile.questions.table.implicit import NETWORKS, comparison_row
 
     rows = []
     for card in cards:

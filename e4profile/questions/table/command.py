@@ -57,7 +57,7 @@ def table(
 
 def _emit_one(name: str, built: Built, output_format: str, units: str) -> None:
     from e4profile.questions.table.published import STEERABLE, as_table
-    from e4profile.questions.table.steerable_table import steerable_table
+    from e4profile.questions.table.steerable import steerable_table
 
     emit(as_table(name, built, for_programs=output_format in _EXACT), output_format, units)
     if name == STEERABLE and output_format not in _EXACT:
@@ -67,7 +67,7 @@ def _emit_one(name: str, built: Built, output_format: str, units: str) -> None:
 
 def _emit_all(built: dict[str, Built], output_format: str, units: str) -> None:
     from e4profile.questions.table.published import as_table, tally_text
-    from e4profile.questions.table.steerable_table import steerable_table
+    from e4profile.questions.table.steerable import steerable_table
 
     summary = tally_text(list(built.values()))
     if output_format in _EXACT:

@@ -9,20 +9,19 @@ from typing import Any, TypeAlias, cast
 
 from e4profile.networks.cards import BY_RULE, all_cards, find_card
 from e4profile.networks.published import tally
-from e4profile.questions.table.implicit_rows import implicit_comparison
-from e4profile.questions.table.implicit_table import implicit_table
+from e4profile.questions.table.implicit import implicit_comparison, implicit_objects, implicit_table
 from e4profile.questions.table.rows import (
     CARRIED,
+    FIELDS,
     IMPLICIT,
     TABLE_COLUMNS,
     TITLES,
     BuiltCell,
     build_table,
-    implicit_rows,
     published_text,
     table_rows,
 )
-from e4profile.questions.table.steerable_table import steerable_objects
+from e4profile.questions.table.steerable import steerable_objects
 from e4profile.show.tables import Column, Table
 
 STEERABLE = "steerable"
@@ -37,19 +36,7 @@ _CONVENTION = (
     "as each row says; reproduced: the built value has the published digits at their precision; "
     "deviation: built against published"
 )
-_COLUMNS = (
-    Column("row", "row", "text", priority=95),
-    Column("quantity", "quantity", "text", priority=90),
-    Column("published", "published", "text", priority=90),
-    Column("built", "built", "integer", priority=90),
-    Column("deviation_percent", "deviation %", "percent", "dev. %", 60),
-    Column("convention", "convention", "text", priority=50),
-    Column("verdict", "verdict", "verdict", priority=100),
-    Column("executed_macs", "executed MACs", "integer", priority=30),
-    Column("card", "card", "text", priority=20),
-    Column("evidence", "evidence", "text", priority=0),
-    Column("kind", "kind", "text", priority=0),
-)
+_COLUMNS = tuple(column for column, _ in FIELDS)
 
 
 def build(name: str) -> Built:
@@ -65,7 +52,7 @@ def as_table(name: str, built: Built, *, for_programs: bool) -> Table:
     """What was built for a table as a table: for readers, or with every line and column for programs."""
     if name == IMPLICIT:
         comparison = cast("list[dict[str, Any]]", built)
-        return _objects(TITLES[name], implicit_rows(comparison)) if for_programs else implicit_table(comparison)
+        return _objects(TITLES[name], implicit_objects(comparison)) if for_programs else implicit_table(comparison)
     cells = cast("list[BuiltCell]", built)
     if not for_programs:
         return readable_table(name, cells)

@@ -11,6 +11,7 @@ from typing import Any
 from e4profile.errors import SettingError, UnknownNameError
 from e4profile.networks.cards import GPU_MEMORY, Card, Cell, PublishedRow, all_cards
 from e4profile.networks.published import deviation_percent, judge
+from e4profile.show.columns import Column, Field
 
 TITLES = {
     "1": "Table 1: rot-MNIST (He et al. 2021)",
@@ -104,7 +105,7 @@ def build_table(name: str) -> list[BuiltCell]:
     if name not in table_names():
         raise UnknownNameError("table", name, table_names())
     if name == IMPLICIT:
-        raise SettingError("nothing was published for the table 'implicit': see implicit_rows")
+        raise SettingError("nothing was published for the table 'implicit': see implicit_objects")
     rows = sorted(
         ((row, card) for card in all_cards().values() for row in card.published if row.table == name),
         key=lambda pair: (pair[0].order, pair[1].name),
@@ -174,45 +175,33 @@ def built_value(measurement: Any, cell: Cell) -> int:
     return int(measurement.total(cell.convention or "macs"))
 
 
-TABLE_COLUMNS = (
-    "row",
-    "quantity",
-    "published",
-    "built",
-    "deviation_percent",
-    "convention",
-    "verdict",
-    "executed_macs",
-    "card",
-    "evidence",
-    "kind",
-)
-
-
-def table_rows(cells: Sequence[BuiltCell]) -> list[dict[str, Any]]:
-    """One object per cell, with the keys of ``TABLE_COLUMNS``."""
-    return [
-        {
-            "row": cell.row.row,
-            "quantity": cell.cell.quantity,
-            "published": published_text(cell.cell),
-            "built": cell.built,
-            "deviation_percent": cell.deviation_percent,
-            "convention": _convention_of(cell),
-            "verdict": cell.verdict,
-            "executed_macs": cell.executed_macs,
-            "card": cell.card.name,
-            "evidence": cell.cell.evidence,
-            "kind": cell.kind,
-        }
-        for cell in cells
-    ]
-
-
 def _convention_of(cell: BuiltCell) -> str | None:
     if cell.measured_on is not None:
         return f"peak bytes at batch 2, measured on {cell.measured_on}"
     return MEMORY_CONVENTION if cell.cell.quantity == GPU_MEMORY else cell.cell.convention
+
+
+FIELDS: tuple[Field, ...] = (
+    (Column("row", "row", "text", priority=95), lambda one: one.row.row),
+    (Column("quantity", "quantity", "text", priority=90), lambda one: one.cell.quantity),
+    (Column("published", "published", "text", priority=90), lambda one: published_text(one.cell)),
+    (Column("built", "built", "integer", priority=90), lambda one: one.built),
+    (Column("deviation_percent", "deviation %", "percent", "dev. %", 60), lambda one: one.deviation_percent),
+    (Column("convention", "convention", "text", priority=50), _convention_of),
+    (Column("verdict", "verdict", "verdict", priority=100), lambda one: one.verdict),
+    (Column("executed_macs", "executed MACs", "integer", priority=30), lambda one: one.executed_macs),
+    (Column("card", "card", "text", priority=20), lambda one: one.card.name),
+    (Column("evidence", "evidence", "text", priority=0), lambda one: one.cell.evidence),
+    (Column("kind", "kind", "text", priority=0), lambda one: one.kind),
+)
+"""The columns of a published table, and what each shows of a built cell."""
+
+TABLE_COLUMNS = tuple(column.key for column, _ in FIELDS)
+
+
+def table_rows(cells: Sequence[BuiltCell]) -> list[dict[str, Any]]:
+    """One object per cell, with the keys of ``TABLE_COLUMNS``."""
+    return [{column.key: value(cell) for column, value in FIELDS} for cell in cells]
 
 
 def published_text(cell: Cell) -> str:
@@ -222,45 +211,7 @@ def published_text(cell: Cell) -> str:
     return f"{cell.value}{spread}{unit}"
 
 
-_IMPLICIT_QUANTITIES = {
-    "params": None,
-    "inference_macs": "macs",
-    "step_macs": "macs, forward and backward of an image and its copy, closed form",
-    "measured_step_macs": "macs, the same, as executed",
-    "measured_plain_step_macs": "macs, forward and backward of one image, as executed",
-}
-
-
 def built_object(row: str, card: str, quantity: str, convention: str | None, built: int) -> dict[str, Any]:
     """A built figure that no publication has, as an object with the keys of ``TABLE_COLUMNS``."""
-    return {
-        "row": row,
-        "quantity": quantity,
-        "published": None,
-        "built": built,
-        "deviation_percent": None,
-        "convention": convention,
-        "verdict": BUILT,
-        "executed_macs": None,
-        "card": card,
-        "evidence": None,
-        "kind": BUILT_KIND,
-    }
-
-
-def implicit_rows(comparison: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The comparison of implicitly equivariant networks as objects with the keys of ``TABLE_COLUMNS``.
-
-    Args:
-        comparison: the rows of ``e4profile.questions.table.implicit_rows.implicit_comparison``.
-    """
-    rows = []
-    for built in comparison:
-        other = f"G-CNN of nearest parameters ({built['gcnn_group']}, width {built['gcnn_width']})"
-        for label, prefix in ((built["model"], ""), (f"{built['model']}: {other}", "gcnn_")):
-            rows += [
-                built_object(label, built["model"], quantity, meaning, built[prefix + quantity])
-                for quantity, meaning in _IMPLICIT_QUANTITIES.items()
-                if prefix + quantity in built
-            ]
-    return rows
+    said = {"row": row, "quantity": quantity, "convention": convention, "built": built, "card": card}
+    return {**dict.fromkeys(TABLE_COLUMNS), **said, "verdict": BUILT, "kind": BUILT_KIND}

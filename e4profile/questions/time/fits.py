@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from e4profile.questions.time.runs import kept, timed
-from e4profile.show.tables import Column, Table
+from e4profile.questions.time.table import finite
+from e4profile.show.columns import Column, Field, Table, table_of
 
 if TYPE_CHECKING:
     from e4profile.subjects.subject import Target
@@ -37,14 +38,14 @@ def fits_networks(
             raise SettingError(
                 f"--fits: the inputs of {card.name} ({given}) share no leading size that could be the batch"
             )
-    rows: list[dict[str, object]] = []
+    rows: list[_Searched] = []
     notes: list[str] = []
     with waiting("time --fits") as say:
         for number, card in enumerate(cards, start=1):
             for choice in choices:
                 what = f"{full_name(card)} ({number} of {len(cards)}), {choice.pass_}"
                 found = _search(card, choice, rule, limit_s, out, partial(_tell, say, what))
-                rows.append(_row(card, choice, found, limit_s))
+                rows.append(_Searched(full_name(card), choice, found, limit_s))
                 notes += [f"{full_name(card)}, {choice.pass_}: {why}" for why in _reasons(found, limit_s)]
     return _table(rows, limit_s, [*_fastest(rows, limit_s), *_own_inputs(cards), *notes])
 
@@ -73,18 +74,18 @@ def _reasons(found: FittingBatch, limit_s: float) -> list[str]:
     return reasons
 
 
-def _fastest(rows: Sequence[dict[str, object]], limit_s: float) -> list[str]:
+def _fastest(rows: Sequence[_Searched], limit_s: float) -> list[str]:
     """Of several networks, the one that serves the most images per second, for each pass."""
     from e4profile.show.numbers import si
 
     notes = []
-    for one in dict.fromkeys(str(row["pass"]) for row in rows):
-        rates = [(cast(float, row["images_per_s"]), row) for row in rows if row["pass"] == one and row["batch_size"]]
-        if len(rates) > 1:
-            rate, best = max(rates, key=lambda pair: pair[0])
+    for pass_ in dict.fromkeys(row.choice.pass_ for row in rows):
+        rated = [(row.images_per_s, row) for row in rows if row.choice.pass_ == pass_ and row.images_per_s is not None]
+        if len(rated) > 1:
+            rate, best = max(rated, key=lambda pair: pair[0])
             notes.append(
-                f"most images per second within {si(limit_s, 's')}, {one}: {best['network']} with {rate:,.0f}, in "
-                f"batches of {best['batch_size']}"
+                f"most images per second within {si(limit_s, 's')}, {pass_}: {best.network} with {rate:,.0f}, in "
+                f"batches of {best.found.batch_size}"
             )
     return notes
 
@@ -120,38 +121,58 @@ def _search(
     return largest_batch_within(measure, limit_s, most=most)
 
 
-def _row(card: Target, choice: Setting, found: FittingBatch, limit_s: float) -> dict[str, object]:
-    from e4profile.subjects.subject import full_name
+@dataclass(frozen=True)
+class _Searched:
+    """A network, the pass that was timed, and the batch that was found for it."""
 
-    largest, above = found.largest, found.above
-    low, high = (None, None) if largest is None else largest.interval_s
-    return {
-        "network": full_name(card),
-        "pass": choice.pass_,
-        "mode": choice.mode,
-        "device": choice.device,
-        "dtype": choice.dtype,
-        "threads": choice.threads,
-        "batch_size": found.batch_size,
-        "median_s": None if largest is None else largest.record.median_s,
-        "low_s": low,
-        "high_s": high if high is not None and math.isfinite(high) else None,
-        "per_image_s": None if largest is None else largest.record.median_s / found.batch_size,
-        "images_per_s": None if largest is None else found.batch_size / largest.record.median_s,
-        "batch_above": found.batch_above,
-        "above_s": None if above is None else above.record.median_s,
-        "limit_s": limit_s,
-        "within_noise": found.within_noise,
-        "measured": found.measured,
-    }
+    network: str
+    choice: Setting
+    found: FittingBatch
+    limit_s: float
+
+    @property
+    def median_s(self) -> float | None:
+        return None if self.found.largest is None else self.found.largest.record.median_s
+
+    @property
+    def interval_s(self) -> tuple[float | None, float | None]:
+        low, high = (None, None) if self.found.largest is None else self.found.largest.interval_s
+        return low, finite(high)
+
+    @property
+    def images_per_s(self) -> float | None:
+        return None if self.median_s is None else self.found.batch_size / self.median_s
 
 
-def _table(rows: list[dict[str, object]], limit_s: float, notes: list[str]) -> Table:
+_FIELDS: tuple[Field, ...] = (
+    (Column("network", "network", "text", priority=100), lambda one: one.network),
+    (Column("pass", "pass", "text", priority=85), lambda one: one.choice.pass_),
+    (Column("mode", "mode", "text", priority=40), lambda one: one.choice.mode),
+    (Column("device", "device", "text", priority=30), lambda one: one.choice.device),
+    (Column("dtype", "dtype", "text", priority=30), lambda one: one.choice.dtype),
+    (Column("threads", "threads", "integer", priority=20), lambda one: one.choice.threads),
+    (Column("batch_size", "largest batch", "integer", "batch", 99), lambda one: one.found.batch_size),
+    (Column("median_s", "median", "seconds", priority=90), lambda one: one.median_s),
+    (Column("low_s", "from", "seconds", priority=70), lambda one: one.interval_s[0]),
+    (Column("high_s", "to", "seconds", priority=70), lambda one: one.interval_s[1]),
+    (Column("per_image_s", "per image", "seconds", priority=98),
+     lambda one: None if one.median_s is None else one.median_s / one.found.batch_size),
+    (Column("images_per_s", "images per second", "ratio", "images/s", 96), lambda one: one.images_per_s),
+    (Column("batch_above", "next batch", "integer", "next", 60), lambda one: one.found.batch_above),
+    (Column("above_s", "takes", "seconds", priority=60),
+     lambda one: None if one.found.above is None else one.found.above.record.median_s),
+    (Column("limit_s", "limit", "seconds", priority=10), lambda one: one.limit_s),
+    (Column("within_noise", "within noise", "boolean", "noise?", 95), lambda one: one.found.within_noise),
+    (Column("measured", "measurements", "integer", "meas.", 15), lambda one: one.found.measured),
+)  # fmt: skip
+
+
+def _table(rows: Sequence[_Searched], limit_s: float, notes: list[str]) -> Table:
     from e4profile.show.numbers import si
     from e4profile.witnesses.timing.passes import PASS_MEANINGS
 
-    passes = dict.fromkeys(str(row["pass"]) for row in rows)
-    undecided = sum(row["within_noise"] is True for row in rows)
+    passes = dict.fromkeys(row.choice.pass_ for row in rows)
+    undecided = sum(row.found.within_noise for row in rows)
     told = [
         *(f"{one}: {PASS_MEANINGS[one]}." for one in passes),
         "The interval is that of the median (95%); the next batch is the smallest above it that was too slow.",
@@ -162,27 +183,4 @@ def _table(rows: list[dict[str, object]], limit_s: float, notes: list[str]) -> T
             f"within noise: in {undecided} of {len(rows)} rows, for the reasons above, another run may find another "
             "batch"
         )
-    return Table(
-        title=f"Largest batch within {si(limit_s, 's')}",
-        columns=(
-            Column("network", "network", "text", priority=100),
-            Column("pass", "pass", "text", priority=85),
-            Column("mode", "mode", "text", priority=40),
-            Column("device", "device", "text", priority=30),
-            Column("dtype", "dtype", "text", priority=30),
-            Column("threads", "threads", "integer", priority=20),
-            Column("batch_size", "largest batch", "integer", "batch", 99),
-            Column("median_s", "median", "seconds", priority=90),
-            Column("low_s", "from", "seconds", priority=70),
-            Column("high_s", "to", "seconds", priority=70),
-            Column("per_image_s", "per image", "seconds", priority=98),
-            Column("images_per_s", "images per second", "ratio", "images/s", 96),
-            Column("batch_above", "next batch", "integer", "next", 60),
-            Column("above_s", "takes", "seconds", priority=60),
-            Column("limit_s", "limit", "seconds", priority=10),
-            Column("within_noise", "within noise", "boolean", "noise?", 95),
-            Column("measured", "measurements", "integer", "meas.", 15),
-        ),
-        rows=tuple(rows),
-        notes=tuple(told),
-    )
+    return table_of(f"Largest batch within {si(limit_s, 's')}", _FIELDS, rows, told)

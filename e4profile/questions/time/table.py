@@ -6,24 +6,52 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from e4profile.show.columns import Column, Field, Table, table_of
 from e4profile.show.numbers import si
-from e4profile.show.tables import Column, Table
 
 if TYPE_CHECKING:
     from e4profile.witnesses.timing.breakdown import Breakdown
     from e4profile.witnesses.timing.measure import Comparison
     from e4profile.witnesses.timing.samples import TimeRecord
 
-_SETTING = (
-    Column("pass", "pass", "text", priority=85),
-    Column("mode", "mode", "text", priority=60),
-    Column("batch_size", "batch", "integer", priority=85),
-    Column("device", "device", "text", priority=30),
-    Column("dtype", "dtype", "text", priority=30),
-    Column("execution", "execution", "text", priority=10),
-    Column("threads", "threads", "integer", priority=20),
-)
 
+def _execution(record: TimeRecord) -> str:
+    means = [name for name, used in (("compiled", record.compiled), ("CUDA graphs", record.graphed)) if used]
+    return ", ".join(means) or "eager"
+
+
+_SETTING: tuple[Field, ...] = (
+    (Column("pass", "pass", "text", priority=85), lambda one: one.pass_),
+    (Column("mode", "mode", "text", priority=60), lambda one: one.mode),
+    (Column("batch_size", "batch", "integer", priority=85), lambda one: one.batch_size),
+    (Column("device", "device", "text", priority=30), lambda one: one.device),
+    (Column("dtype", "dtype", "text", priority=30), lambda one: one.dtype),
+    (Column("execution", "execution", "text", priority=10), _execution),
+    (Column("threads", "threads", "integer", priority=20), lambda one: one.threads),
+)
+_TIMES: tuple[Field, ...] = (
+    (Column("network", "network", "text", priority=100), lambda one: one.title),
+    *_SETTING,
+    (Column("median_s", "median", "seconds", priority=98), lambda one: one.median_s),
+    (Column("iqr_s", "interquartile range", "seconds", "IQR", 80), lambda one: one.iqr_s),
+    (Column("per_image_s", "per image", "seconds", priority=40), lambda one: one.median_s / one.batch_size),
+    (Column("samples", "samples", "integer", priority=50), lambda one: len(one.samples.seconds)),
+    (Column("dropped", "dropped", "integer", priority=5), lambda one: one.samples.dropped),
+    (Column("noisy", "noisy", "boolean", priority=70), lambda one: one.noisy),
+    (Column("stopped_by", "stopped by", "text", priority=15), lambda one: one.samples.stopped_by),
+)
+_COMPARED: tuple[Field, ...] = (
+    (Column("network", "network", "text", priority=95), lambda one: one.first.title),
+    (Column("against", "against", "text", priority=90), lambda one: one.second.title),
+    *((column, lambda one, value=value: value(one.first)) for column, value in _SETTING),
+    (Column("median_s", "median", "seconds", priority=70), lambda one: one.first.median_s),
+    (Column("against_s", "against's median", "seconds", "other", 60), lambda one: one.second.median_s),
+    (Column("ratio", "ratio", "ratio", priority=98), lambda one: one.estimate.ratio),
+    (Column("low", "from", "ratio", priority=80), lambda one: one.estimate.low),
+    (Column("high", "to", "ratio", priority=80), lambda one: finite(one.estimate.high)),
+    (Column("pairs", "pairs", "integer", priority=40), lambda one: len(one.first.samples.seconds)),
+    (Column("verdict", "verdict", "verdict", priority=100), lambda one: one.estimate.verdict),
+)
 
 WITNESSES = {
     "closed form": "the closed form",
@@ -46,73 +74,22 @@ def time_table(records: Sequence[TimeRecord], *, mixed: bool = False) -> Table:
     from e4profile.records.times import environment_labels
 
     labels = environment_labels([record.environment for record in records], mixed=mixed)
-    labelled = any(labels)
-    columns = [
-        Column("network", "network", "text", priority=100),
-        *_SETTING,
-        Column("median_s", "median", "seconds", priority=98),
-        Column("iqr_s", "interquartile range", "seconds", "IQR", 80),
-        Column("per_image_s", "per image", "seconds", priority=40),
-        Column("samples", "samples", "integer", priority=50),
-        Column("dropped", "dropped", "integer", priority=5),
-        Column("noisy", "noisy", "boolean", priority=70),
-        Column("stopped_by", "stopped by", "text", priority=15),
-    ]
-    if labelled:
-        columns.insert(1, Column("environment", "environment", "text", "env.", 99))
-    rows = []
-    for record, label in zip(records, labels, strict=True):
-        row: dict[str, object] = {
-            "network": record.title,
-            **_setting(record),
-            "median_s": record.median_s,
-            "iqr_s": record.iqr_s,
-            "per_image_s": record.median_s / record.batch_size,
-            "samples": len(record.samples.seconds),
-            "dropped": record.samples.dropped,
-            "noisy": record.noisy,
-            "stopped_by": record.samples.stopped_by,
-        }
-        rows.append({**row, "environment": label} if labelled else row)
-    return Table("Time of one pass", tuple(columns), tuple(rows), tuple(_notes(records, labels)))
+    label_of = {id(record): label for record, label in zip(records, labels, strict=True)}
+    fields = list(_TIMES)
+    if any(labels):
+        fields.insert(1, (Column("environment", "environment", "text", "env.", 99), lambda one: label_of[id(one)]))
+    return table_of("Time of one pass", fields, records, _notes(records, labels))
 
 
 def comparison_table(found: Sequence[Comparison]) -> Table:
     """One row per comparison; the verdict is on the first network."""
-    columns = (
-        Column("network", "network", "text", priority=95),
-        Column("against", "against", "text", priority=90),
-        *_SETTING,
-        Column("median_s", "median", "seconds", priority=70),
-        Column("against_s", "against's median", "seconds", "other", 60),
-        Column("ratio", "ratio", "ratio", priority=98),
-        Column("low", "from", "ratio", priority=80),
-        Column("high", "to", "ratio", priority=80),
-        Column("pairs", "pairs", "integer", priority=40),
-        Column("verdict", "verdict", "verdict", priority=100),
-    )
-    rows = tuple(
-        {
-            "network": one.first.title,
-            "against": one.second.title,
-            **_setting(one.first),
-            "median_s": one.first.median_s,
-            "against_s": one.second.median_s,
-            "ratio": one.estimate.ratio,
-            "low": one.estimate.low,
-            "high": one.estimate.high if math.isfinite(one.estimate.high) else None,
-            "pairs": len(one.first.samples.seconds),
-            "verdict": one.estimate.verdict,
-        }
-        for one in found
-    )
     records = [record for one in found for record in (one.first, one.second)]
     confidence = found[0].estimate.confidence
     notes = [
         f"Sampled in turn; the ratio is the median of the pairs' ratios with its {confidence:.0%} interval.",
         *_notes(records, [""] * len(records), "timings"),
     ]
-    return Table("Time of one pass, compared", columns, rows, tuple(notes))
+    return table_of("Time of one pass, compared", _COMPARED, found, notes)
 
 
 def breakdown_table(found: Breakdown) -> Table:
@@ -152,21 +129,9 @@ def breakdown_table(found: Breakdown) -> Table:
     return Table(title, columns, tuple(rows), tuple(notes), convention="macs; the shares are of a forward pass")
 
 
-def _setting(record: TimeRecord) -> dict[str, object]:
-    return {
-        "pass": record.pass_,
-        "mode": record.mode,
-        "batch_size": record.batch_size,
-        "device": record.device,
-        "dtype": record.dtype,
-        "execution": _execution(record),
-        "threads": record.threads,
-    }
-
-
-def _execution(record: TimeRecord) -> str:
-    means = [name for name, used in (("compiled", record.compiled), ("CUDA graphs", record.graphed)) if used]
-    return ", ".join(means) or "eager"
+def finite(value: float | None) -> float | None:
+    """The number, or None where it is infinite."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _notes(records: Sequence[TimeRecord], labels: Sequence[str], what: str = "rows") -> list[str]:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from e4profile.groups import Group
 from e4profile.networks import NETWORKS
 from e4profile.networks.cards import Card, all_cards
-from e4profile.questions.table.implicit_rows import NETWORKS as IMPLICIT
-from e4profile.questions.table.implicit_rows import (
+from e4profile.questions.table.implicit import NETWORKS as IMPLICIT
+from e4profile.questions.table.implicit import (
     comparison_row,
     g_cnn_params,
     measured_plain_step,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from functools import cache
 from typing import Any
@@ -17,6 +17,8 @@ from e4profile.groups import Group
 from e4profile.layers import trace
 from e4profile.networks.cards import Card, all_cards
 from e4profile.networks.resnets import basic_resnet
+from e4profile.questions.table.rows import IMPLICIT, TITLES, built_object
+from e4profile.show.columns import Column, Table
 from e4profile.witnesses.counts.closed_form import count_closed_form
 from e4profile.witnesses.counts.training import training_step_macs
 from e4profile.witnesses.counts.training_step import measured_training_macs
@@ -161,3 +163,61 @@ def _reading_order(card: Card) -> tuple[Any, ...]:
     shared_out = arguments.get("ratio") is not None
     mode = str(arguments.get("mode", "R4"))
     return (shared_out, bool(arguments.get("reflection")), mode, card.name)
+
+
+def implicit_table(comparison: Sequence[Mapping[str, Any]]) -> Table:
+    """The rows of ``implicit_comparison`` as a table."""
+    columns = (
+        Column("model", "model", "text", priority=100),
+        Column("objective", "objective", "text", priority=50),
+        Column("width", "width", "integer", priority=60),
+        Column("params", "params", "integer", priority=90),
+        Column("inference_macs", "inference MACs", "integer", priority=95),
+        Column("step_macs", "training step MACs", "integer", priority=95),
+        Column("step_ratio", "step / plain step", "ratio", priority=80),
+        Column("gcnn_group", "G-CNN group", "text", priority=30),
+        Column("gcnn_width", "G-CNN width", "integer", priority=30),
+        Column("gcnn_params", "G-CNN params", "integer", priority=40),
+        Column("gcnn_inference_macs", "G-CNN inference MACs", "integer", priority=70),
+        Column("gcnn_step_macs", "G-CNN training step MACs", "integer", priority=70),
+    )
+    return Table(
+        TITLES[IMPLICIT],
+        columns,
+        tuple({column.key: row[column.key] for column in columns} for row in comparison),
+        (
+            "inference costs what the plain network costs; a training step runs an image and its copy, forward and "
+            "backward",
+            "step / plain step is measured: executed MACs of a step with and without the objective",
+            "the G-CNN is the ResNet18 whose parameters, by closed form, come nearest",
+            "no cost was published for these networks",
+        ),
+        convention="macs, per sample",
+    )
+
+
+_QUANTITIES = {
+    "params": None,
+    "inference_macs": "macs",
+    "step_macs": "macs, forward and backward of an image and its copy, closed form",
+    "measured_step_macs": "macs, the same, as executed",
+    "measured_plain_step_macs": "macs, forward and backward of one image, as executed",
+}
+
+
+def implicit_objects(comparison: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The comparison of implicitly equivariant networks as objects with the keys of ``TABLE_COLUMNS``.
+
+    Args:
+        comparison: the rows of ``implicit_comparison``.
+    """
+    rows = []
+    for built in comparison:
+        other = f"G-CNN of nearest parameters ({built['gcnn_group']}, width {built['gcnn_width']})"
+        for label, prefix in ((built["model"], ""), (f"{built['model']}: {other}", "gcnn_")):
+            rows += [
+                built_object(label, built["model"], quantity, meaning, built[prefix + quantity])
+                for quantity, meaning in _QUANTITIES.items()
+                if prefix + quantity in built
+            ]
+    return rows
