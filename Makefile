@@ -1,8 +1,9 @@
 PYTHON ?= python3
 VENV := .venv
+ESCNN := .venv-escnn
 BIN := $(VENV)/bin
 
-.PHONY: sweep test lint golden docs bench clean
+.PHONY: sweep test test-escnn golden docs bench clean
 
 sweep: $(VENV)/.installed
 	$(BIN)/e4profile sweep --group p4
@@ -13,6 +14,10 @@ test: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q
+
+# escnn, the reference library for steerable convolutions, needs an older numpy: an environment of its own.
+test-escnn: $(ESCNN)/.installed
+	OMP_NUM_THREADS=1 $(ESCNN)/bin/python -m pytest -n 2 -q tests/layers/test_steerable_reference.py
 
 golden: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q tests/test_golden.py --refresh-golden
@@ -41,5 +46,13 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@ $(VENV)/.installed
 
+# escnn itself comes without what it asks for: py3nj builds with a Fortran compiler and serves 3D groups only.
+$(ESCNN)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(ESCNN)
+	$(ESCNN)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . \
+		"numpy<2" scipy joblib pymanopt autograd lie_learn pytest pytest-xdist hypothesis
+	$(ESCNN)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps escnn==1.0.11
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) $(ESCNN) build dist

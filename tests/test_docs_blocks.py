@@ -113,10 +113,9 @@ def test_the_blocks_of_a_page_run(page: str, program: str, tmp_path: Path) -> No
     assert code == 0, log[-4000:]
 
 
-@pytest.mark.parametrize("block", LEFT_OUT, ids=str)
-def test_a_block_is_left_out_for_a_reason(block: Block) -> None:
-    assert len(block.reason.split()) >= 3
-    pytest.skip(f"{block} is not run: {block.reason}")
+def test_a_block_is_left_out_for_a_reason() -> None:
+    for block in LEFT_OUT:
+        assert len(block.reason.split()) >= 3, block
 
 
 @pytest.mark.parametrize(

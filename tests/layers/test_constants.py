@@ -31,13 +31,14 @@ def tables(layer: nn.Module) -> dict[str, torch.Tensor]:
     return {name: buffer for name, buffer in layer.named_buffers() if name not in saved}
 
 
-@pytest.mark.parametrize(("layer", "sample"), CASES, ids=lambda value: getattr(value, "__name__", ""))
+WITH_TABLES = [case for case in CASES if tables(made(case[0], case[1].arguments))]
+
+
+@pytest.mark.parametrize(("layer", "sample"), WITH_TABLES, ids=lambda value: getattr(value, "__name__", ""))
 def test_a_layer_made_on_the_meta_device_gets_its_tables_back(layer: type[EquivariantLayer], sample: object) -> None:
     arguments = sample.arguments  # type: ignore[attr-defined]
     real = made(layer, arguments)
     wanted = tables(real)
-    if not wanted:
-        pytest.skip("has no index tables")
     with torch.device("meta"):
         assigned, emptied = made(layer, arguments), made(layer, arguments)
     state = torch.random.get_rng_state()

@@ -10,6 +10,12 @@ import pytest
 from e4profile.subjects.subject import resolve
 from e4profile.witnesses.counts.measure import Measurement
 
+try:
+    import torchvision
+except (ImportError, RuntimeError) as error:  # a wheel for another build of torch fails late
+    text = f"torchvision does not import: {type(error).__name__}: {str(error).splitlines()[0]}"
+    pytest.skip(text, allow_module_level=True)
+
 EXACT = ("closed-form", "dispatch")
 
 CLASSIFIERS = (
@@ -27,20 +33,11 @@ AUXILIARY = {
 """Whether the published parameters include the auxiliary heads, which do not run in evaluation mode."""
 
 
-@pytest.fixture(scope="module")
-def torchvision() -> Any:
-    try:
-        import torchvision
-    except (ImportError, RuntimeError) as error:  # a wheel for another build of torch fails late
-        pytest.skip(f"torchvision does not import: {type(error).__name__}: {str(error).splitlines()[0]}")
-    return torchvision
-
-
 def counted(name: str, shape: str, **arguments: Any) -> Measurement:
     return resolve(name, [shape], arguments).measure(EXACT)
 
 
-def says(torchvision: Any, name: str) -> tuple[int, Decimal, int]:
+def says(name: str) -> tuple[int, Decimal, int]:
     """Parameters, 10^9 MACs with three decimals and image size, as torchvision's metadata has them."""
     weights = torchvision.models.get_model_weights(name)
     first = next(iter(weights))
@@ -53,8 +50,8 @@ def in_billions(macs: int) -> Decimal:
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
-def test_classifiers_have_the_cost_that_torchvision_prints(torchvision: Any, name: str) -> None:
-    params, billions, size = says(torchvision, name)
+def test_classifiers_have_the_cost_that_torchvision_prints(name: str) -> None:
+    params, billions, size = says(name)
     found = counted(f"torchvision.models:{name}", f"1x3x{size}x{size}", **AUXILIARY.get(name, {}))
     assert found.dispatch.uncounted == {}
     assert found.dispatch.summed_products == {}
@@ -63,7 +60,7 @@ def test_classifiers_have_the_cost_that_torchvision_prints(torchvision: Any, nam
 
 
 @pytest.mark.parametrize("name", VIDEO)
-def test_video_networks(torchvision: Any, name: str) -> None:
+def test_video_networks(name: str) -> None:
     weights = next(iter(torchvision.models.get_model_weights(name)))
     found = counted(f"torchvision.models.video:{name}", f"1x3x16x{VIDEO[name]}x{VIDEO[name]}")
     assert found.dispatch.uncounted == {}
@@ -72,7 +69,7 @@ def test_video_networks(torchvision: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["deeplabv3_mobilenet_v3_large", "fcn_resnet50", "lraspp_mobilenet_v3_large"])
-def test_segmentation_networks_with_outputs_in_a_dict(torchvision: Any, name: str) -> None:
+def test_segmentation_networks_with_outputs_in_a_dict(name: str) -> None:
     weights = next(iter(torchvision.models.get_model_weights(name)))
     arguments = {"weights_backbone": None, "num_classes": 21}
     if not name.startswith("lraspp"):
@@ -83,7 +80,7 @@ def test_segmentation_networks_with_outputs_in_a_dict(torchvision: Any, name: st
     assert in_billions(found.dispatch.macs) == Decimal(str(weights.meta["_ops"]))
 
 
-def test_arguments_of_a_factory(torchvision: Any) -> None:
+def test_arguments_of_a_factory() -> None:
     full = counted("torchvision.models:resnet18", "1x3x224x224")
     ten = counted("torchvision.models:resnet18", "1x3x224x224", num_classes=10)
     assert full.dispatch.params - ten.dispatch.params == 990 * 513
@@ -91,7 +88,7 @@ def test_arguments_of_a_factory(torchvision: Any) -> None:
     assert full.closed.macs == full.dispatch.macs
 
 
-def test_deformable_convolution(torchvision: Any) -> None:
+def test_deformable_convolution() -> None:
     import torch
     from torch import nn
 
@@ -114,7 +111,7 @@ def test_deformable_convolution(torchvision: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224", "crossvit_9_240", "maxvit_pico_rw_256"])
-def test_timm_has_one_factory_for_all(torchvision: Any, name: str) -> None:
+def test_timm_has_one_factory_for_all(name: str) -> None:
     timm = pytest.importorskip("timm", reason="timm is not installed")
     size = timm.get_pretrained_cfg(name).input_size[-1]
     found = counted("timm:create_model", f"1x3x{size}x{size}", model_name=name)

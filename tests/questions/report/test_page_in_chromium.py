@@ -14,7 +14,8 @@ from page_sample import EVIL, figure, table
 from e4profile.show.html.page import write_page
 from e4profile.show.tables import render
 
-pytestmark = pytest.mark.skipif(chromium.PROGRAM is None, reason="needs chromium on the path")
+if chromium.PROGRAM is None:
+    pytest.skip("needs chromium on the path", allow_module_level=True)
 
 HELPERS = """
 const box = document.querySelector("div.table");

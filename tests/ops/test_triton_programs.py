@@ -1,0 +1,93 @@
+"""The Triton programs without a GPU: compiled for one, run in Triton's interpreter, and refused with the reason."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from e4profile.errors import SettingError
+from e4profile.ops import aggregate, generate_and_aggregate
+from e4profile.ops.choice import interpreter_reason
+
+if os.environ.get("TRITON_INTERPRET") == "1":
+    pytest.skip("interpreted programs are not compiled", allow_module_level=True)
+HAS_TRITON = importlib.util.find_spec("triton") is not None
+needs_triton = pytest.mark.skipif(not HAS_TRITON, reason="the triton package is not installed")
+
+
+@needs_triton
+@pytest.mark.parametrize("kind", ["fp16", "bf16", "fp32", "fp64"])
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [
+        ("_forward", {}),
+        ("_backward", {"OF_STENCILS": True, "OF_VALUES": True}),
+        ("_backward", {"OF_STENCILS": True, "OF_VALUES": False}),
+        ("_backward", {"OF_STENCILS": False, "OF_VALUES": True}),
+    ],
+)
+def test_compiles_without_a_gpu_and_without_atomics(name, flags, kind, tmp_path, monkeypatch):
+    """Types, masks and pointers as the compiler for compute capability 8.0 sees them, down to assembly."""
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    import triton
+    from triton.backends.compiler import GPUTarget
+
+    from e4profile.ops import triton_kernels
+
+    function = getattr(triton_kernels, name)
+    constants = {"KERNEL": 3, "STRIDE": 2, "POSITIONS": 128, "CHANNELS": 8, "PARTS": 2, **flags}
+    if flags:
+        constants["OUT_POSITIONS"] = 32
+    constants["ACCUMULATOR"] = triton.language.float64 if kind == "fp64" else triton.language.float32
+    pointers = ("stencils", "values", "out", "grad", "stencil_grad", "value_grad")
+    signature = {n: f"*{kind}" if n in pointers else "i32" for n in function.arg_names}
+    if "constexprs" in inspect.signature(triton.compiler.ASTSource).parameters:
+        signature.update(dict.fromkeys(constants, "constexpr"))
+        places = {(function.arg_names.index(n),): value for n, value in constants.items()}
+        source = triton.compiler.ASTSource(fn=function, signature=signature, constexprs=places)
+    else:
+        signature = {n: kind for n, kind in signature.items() if n not in constants}
+        source = triton.compiler.ASTSource(fn=function, signature=signature, constants=constants)
+    options = {"enable_fp_fusion": True}
+    assembly = triton.compile(source, target=GPUTarget("cuda", 80, 32), options=options).asm["ptx"]
+    assert "st.global" in assembly
+    assert re.search(r"\b(atom|red)\.", assembly) is None
+
+
+@needs_triton
+@pytest.mark.skipif(HAS_TRITON and interpreter_reason() is not None, reason="Triton's interpreter is wrong here")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the programs run on the GPU")
+def test_they_run_in_the_interpreter():
+    """``test_triton`` in a process whose Triton interprets: a process decides so when it imports Triton."""
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", Path(__file__).with_name("test_triton.py")],
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-2000:]
+    # all but the one that needs a GPU
+    assert re.search(r"^\d{2} passed, 1 skipped in ", run.stdout, re.MULTILINE), run.stdout[-1000:]
+
+
+@pytest.mark.parametrize(
+    ("call", "shapes"),
+    [
+        (aggregate, [(1, 1, 1, 9, 2, 2), (1, 1, 1, 1, 2, 2)]),
+        (generate_and_aggregate, [(1, 1, 1, 2, 2), (1, 9, 1), (1, 9), (1, 1, 1, 1, 2, 2)]),
+    ],
+)
+def test_on_a_cpu_they_are_refused_with_the_reason(call, shapes):
+    reason = "the tensors are on cpu, not on a CUDA device" if HAS_TRITON else "the triton package is not installed"
+    message = f"implementation (='triton') cannot run: {reason}; use 'auto' or 'cpu'"
+    with pytest.raises(SettingError, match=f"^{re.escape(message)}$"):
+        call(*map(torch.zeros, shapes), 3, implementation="triton")
