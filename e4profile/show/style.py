@@ -152,11 +152,12 @@ def finish(
     footnote = _LINE_INCHES * len(lines) + 2 * _PAD_INCHES
     columns = _legend_columns([str(handle.get_label()) for handle in handles])
     below = footnote + _LEGEND_ROW_INCHES * math.ceil(len(handles) / columns)
-    one_line = len(f"{subject}: {title}") <= TITLE_CHARACTERS
+    heading = f"{subject}: {title}" if title else subject
+    one_line = len(heading) <= TITLE_CHARACTERS
     width, height = figure.get_size_inches()
     height += below + _TITLE_INCHES * (1 if one_line else 2)
     figure.set_size_inches(width, height)
-    figure.suptitle(f"{subject}: {title}" if one_line else f"{subject}:\n{title}", fontweight="bold")
+    figure.suptitle(heading if one_line else f"{subject}:\n{title}" if title else _broken(subject), fontweight="bold")
     left, bottom = _PAD_INCHES / width, _PAD_INCHES / height
     note = figure.text(left, bottom, "\n".join(lines), va="bottom", fontsize=5.5, color=GREY, linespacing=1.2)
     legend = figure.legend(
@@ -177,6 +178,10 @@ def finish(
     figure.set_layout_engine("none")
 
 
+def _broken(subject: str) -> str:
+    return "\n".join(textwrap.wrap(subject, TITLE_CHARACTERS))
+
+
 def _legend_columns(labels: Sequence[str]) -> int:
     """As many columns as fit the width, at most four; matplotlib fills them from top to bottom."""
     for columns in range(min(4, len(labels)), 1, -1):
@@ -188,26 +193,6 @@ def _legend_columns(labels: Sequence[str]) -> int:
         if sum(_LEGEND_KEY_INCHES + _CHARACTER_INCHES * width for width in widest) < COLUMN_CM / CM_PER_INCH:
             return columns
     return 1
-
-
-def plain_log_ticks(axes: Axes) -> None:
-    """A logarithmic x axis with a few plain numbers (0.1, 1, 10) as far apart as the axis is long."""
-    from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullLocator
-
-    axes.set_xscale("log")
-    low, high = axes.get_xlim()
-    locator: Locator
-    if high / low < 3:
-        locator = MaxNLocator(3)
-    elif high / low < 10:
-        locator = LogLocator(subs=(1, 2, 5))
-    elif high / low < 100:
-        locator = LogLocator(subs=(1, 3))
-    else:
-        locator = LogLocator(subs=(1,))
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def beside(axes: Axes, points: float, row: float, text: str, colour: str) -> None:

@@ -235,7 +235,7 @@ def _how(x: str, device: str, batch_size: int | None, *, recorded: bool) -> str:
 
 
 def _draw(points: Sequence[Point], x: str, error: str, how: str, out: Path) -> None:
-    from e4profile.questions.pareto.plot_pareto import plot_pareto
+    from e4profile.questions.pareto.drawing import plot_pareto
     from e4profile.questions.table.rows import TITLES
     from e4profile.show.style import paper_style, save
 

@@ -124,8 +124,10 @@ def _series(source: str, distinction: str) -> str:
 
 
 _STYLES = ((BLUE, "o"), (VERMILION, "s"), (GREEN, "^"), (PURPLE, "D"), (ORANGE, "v"))
-_PANELS = {"macs": "M MACs of the network as built", "params": "thousand parameters of the network as built"}
-_SCALES = {"macs": 1e6, "params": 1e3}
+_PANELS = {
+    "macs": (1e6, "M MACs of the network as built"),
+    "params": (1e3, "thousand parameters of the network as built"),
+}
 
 
 def accuracy_plots(name: str, rows: Sequence[Mapping[str, Any]]) -> list[Plot]:
@@ -145,67 +147,103 @@ def accuracy_plot(name: str, title: str, rows: Sequence[Mapping[str, Any]]) -> P
     Raises:
         SettingError: without rows.
     """
-    from matplotlib.lines import Line2D
-
     if not rows:
         raise SettingError(f"{title}: no published test error to draw")
     series = list(dict.fromkeys(row["series"] for row in rows))
     styles = {one: _STYLES[index % len(_STYLES)] for index, one in enumerate(sorted(series))}
     figure = new_figure(4.8)
-    panels = dict(zip(_PANELS, figure.subplots(2, 1), strict=True))
-    for cost, axes in panels.items():
-        _panel(axes, cost, rows, styles)
-    handles = [
-        Line2D([], [], color=colour, marker=marker, drawstyle="steps-post", label=f"{one}: front")
-        for one, (colour, marker) in styles.items()
-    ]
-    handles.append(
-        Line2D([], [], color="black", linestyle="none", marker="o", markerfacecolor="white", label="not on its front")
-    )
+    panels = []
+    for axes, (cost, (scale, label)) in zip(figure.subplots(2, 1), _PANELS.items(), strict=True):
+        points = [
+            Point(row["series"], row["label"], row[cost] / scale, row["test_error_percent"], row["spread_percent"],
+                  row[f"on_{cost}_front"])
+            for row in rows
+        ]  # fmt: skip
+        panels.append((axes, points))
+        draw_points(axes, points, styles)
+        axes.set_xlabel(f"{label} (log)")
+        axes.set_ylabel("published test error in % (log)")
     remarks = [
         "Test errors as published (bars: printed deviation over runs), costs of the networks as built here; names are "
         "the tables' rows. A front holds the networks that no other of the same publication beats in both."
     ]
-    finish(figure, title, "published test error against cost", handles, remarks)
-    for cost, axes in panels.items():
-        lines = [end for row in rows for end in _along_bar(row, cost)]
-        for one in styles:
-            lines += along_steps(_front(rows, one, cost))
-        order = sorted(rows, key=lambda row: (not row[f"on_{cost}_front"], row["test_error_percent"]))
-        names = [(*_point(row, cost), row["label"], styles[row["series"]][0]) for row in order]
-        label_points(axes, names, [_point(row, cost) for row in rows], lines)
+    finish(figure, title, "published test error against cost", keys(styles), remarks)
+    for axes, points in panels:
+        name_points(axes, points, styles)
     return Plot(name, figure, list(rows))
 
 
-def _point(row: Mapping[str, Any], cost: str) -> tuple[float, float]:
-    return row[cost] / _SCALES[cost], row["test_error_percent"]
+@dataclass(frozen=True)
+class Point:
+    """A network in a panel: its series and name, its cost and error in the axes' units, and whether it is on the front.
+
+    ``spread`` is that of the error, None where none is known.
+    """
+
+    series: str
+    label: str
+    cost: float
+    error: float
+    spread: float | None
+    on_front: bool
 
 
-def _along_bar(row: Mapping[str, Any], cost: str) -> list[tuple[float, float]]:
-    x, y = _point(row, cost)
-    spread = row["spread_percent"] or 0
-    return [(x, y + part / 4 * spread) for part in range(-4, 5)] if spread else []
+Styles = Mapping[str, tuple[str, str]]
+"""The colour and the marker of each series."""
 
 
-def _front(rows: Sequence[Mapping[str, Any]], series: str, cost: str) -> list[tuple[float, float]]:
-    return sorted(_point(row, cost) for row in rows if row["series"] == series and row[f"on_{cost}_front"])
+def draw_points(axes: Axes, points: Sequence[Point], styles: Styles) -> None:
+    """Each series as points with their spreads, filled where they are on its front, which is a staircase.
 
-
-def _panel(axes: Axes, cost: str, rows: Sequence[Mapping[str, Any]], styles: Mapping[str, tuple[str, str]]) -> None:
+    Both axes are logarithmic; that of a cost with a zero is not.
+    """
     for one, (colour, marker) in styles.items():
-        mine = [row for row in rows if row["series"] == one]
-        front = _front(rows, one, cost)
-        axes.plot(*zip(*front, strict=True), color=colour, drawstyle="steps-post", linewidth=0.8, zorder=2)
-        for row in mine:
-            x, y = _point(row, cost)
-            if row["spread_percent"] is not None:
-                axes.errorbar([x], [y], [row["spread_percent"]], color=colour, elinewidth=0.5, zorder=2)
-            filled = colour if row[f"on_{cost}_front"] else "white"
-            axes.plot([x], [y], color=colour, marker=marker, markerfacecolor=filled, markeredgewidth=0.7, zorder=3)
-    log_axis(axes, "x", *around([_point(row, cost)[0] for row in rows], 1.6))
-    log_axis(axes, "y", *around([row["test_error_percent"] for row in rows], 1.15))
-    axes.set_xlabel(f"{_PANELS[cost]} (log)")
-    axes.set_ylabel("published test error in % (log)")
+        axes.plot(
+            *zip(*_front(points, one), strict=True), color=colour, drawstyle="steps-post", linewidth=0.8, zorder=2
+        )
+        for point in [point for point in points if point.series == one]:
+            if point.spread is not None:
+                axes.errorbar([point.cost], [point.error], [point.spread], color=colour, elinewidth=0.5, zorder=2)
+            axes.plot(
+                [point.cost], [point.error], color=colour, marker=marker,
+                markerfacecolor=colour if point.on_front else "white", markeredgewidth=0.7, zorder=3,
+            )  # fmt: skip
+    costs = [point.cost for point in points]
+    if min(costs) > 0:
+        log_axis(axes, "x", *around(costs, 1.6))
+    else:
+        axes.margins(x=0.12)
+    log_axis(axes, "y", *around([point.error for point in points], 1.15))
+
+
+def keys(styles: Styles) -> list[Any]:
+    """The legend of such points."""
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], color=colour, marker=marker, drawstyle="steps-post", label=f"{one}: front" if one else "front")
+        for one, (colour, marker) in styles.items()
+    ]
+    hollow: dict[str, Any] = {"linestyle": "none", "marker": "o", "markerfacecolor": "white"}
+    return [*handles, Line2D([], [], color="black", **hollow, label="not on its front")]
+
+
+def name_points(axes: Axes, points: Sequence[Point], styles: Styles) -> None:
+    """A name beside every point, those of the fronts first; the layout must be final."""
+    lines = [end for point in points for end in _along_bar(point)]
+    for one in styles:
+        lines += along_steps(_front(points, one))
+    order = sorted(points, key=lambda point: (not point.on_front, point.error))
+    names = [(point.cost, point.error, point.label, styles[point.series][0]) for point in order]
+    label_points(axes, names, [(point.cost, point.error) for point in points], lines)
+
+
+def _along_bar(point: Point) -> list[tuple[float, float]]:
+    return [(point.cost, point.error + part / 4 * point.spread) for part in range(-4, 5)] if point.spread else []
+
+
+def _front(points: Sequence[Point], series: str) -> list[tuple[float, float]]:
+    return sorted((point.cost, point.error) for point in points if point.series == series and point.on_front)
 
 
 FIGURE = Figure(

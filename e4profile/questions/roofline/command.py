@@ -66,6 +66,7 @@ def roofline(
     """
     check_format(output_format)
     from e4profile.errors import positive
+    from e4profile.questions.roofline.figure import roofline_plot, roofline_record, roofline_rows
     from e4profile.questions.roofline.roofline import measure_roofline, with_implementation
     from e4profile.records.store import RecordStore
     from e4profile.show.style import check_folder
@@ -111,19 +112,19 @@ def roofline(
         rows=tuple(row for one in found for row in _rows(one)),
         notes=(*_notes(found), *card.notes),
     )
+    records = [roofline_record(one) for one in found]
     if store is not None:
-        from e4profile.questions.roofline.figure import roofline_record
-
-        for record in map(roofline_record, found):
+        for record in records:
             store.append(record)
     emit(table, output_format, units)
     if plot is not None:
-        from e4profile.questions.roofline.time_plots import save_roofline
+        from e4profile.show.style import paper_style, save
 
-        roof, points = _figure(found)
         stem = re.sub(r"[^\w.-]+", "-", name).strip("-.")
-        for path in save_roofline(f"roofline-{stem}-{peaks.device}-{dtype}", card.title, roof, points, plot):
-            note(f"wrote {path}")
+        with paper_style():
+            drawn = roofline_plot(f"roofline-{stem}-{peaks.device}-{dtype}", card.title, roofline_rows(records))
+            for path in save(drawn, plot):
+                note(f"wrote {path}")
 
 
 def _columns() -> list[Any]:
@@ -222,20 +223,6 @@ def _above_the_roof(found: list[Roofline]) -> list[str]:
             named = ", ".join(list(paths)[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
             notes.append(f"Above 100% and bound by {bound} ({named}): these layers {meaning}.")
     return notes
-
-
-def _figure(found: list[Roofline]) -> tuple[Any, list[Any]]:
-    from e4profile.questions.roofline.time_plots import Roof, RoofPoint
-
-    peaks = found[0].peaks
-    label = f"{peaks.environment.get('device', peaks.device)}, {peaks.dtype}, {threads_text(peaks.threads)}"
-    points = [
-        RoofPoint(one.name, t.path, t.layer, t.macs, t.bytes, layer.measured_s)
-        for one in found
-        for layer in one.layers
-        for t in (layer.traffic,)
-    ]
-    return Roof(peaks.macs_per_s, peaks.bytes_per_s, label), points
 
 
 def register(app: typer.Typer) -> None:

@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import SettingError
 from e4profile.questions.plot.registry import Figure
-from e4profile.questions.roofline.time_plots import Roof, RoofPoint, roofline_plot
 from e4profile.records.store import Record
-from e4profile.show.style import Plot
+from e4profile.show.axes import around
+from e4profile.show.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY_BLUE, VERMILION, Plot, finish, new_figure
 
 if TYPE_CHECKING:
     from e4profile.questions.roofline.roofline import Roofline
 
 KIND = "roofline"
+
+_PANEL_INCHES = 2.6
+_COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY_BLUE, BLACK)
+_MARKERS = ("o", "^", "s", "D", "v", "P")
 
 
 def roofline_record(found: Roofline) -> Record:
@@ -83,18 +87,83 @@ def roofline_plots(name: str, rows: Sequence[Mapping[str, Any]]) -> list[Plot]:
     """
     if not rows:
         raise SettingError("no layers to draw under a roof")
-    roofs: dict[Roof, list[RoofPoint]] = {}
+    roofs: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
-        roof = Roof(row["macs_per_s"], row["bytes_per_s"], row["roof"])
-        series = f"{row['model']}, B={row['batch_size']}"
-        roofs.setdefault(roof, []).append(
-            RoofPoint(series, row["path"], row["layer"], row["macs"], row["bytes"], row["measured_s"])
-        )
+        roofs.setdefault((row["macs_per_s"], row["bytes_per_s"], row["roof"]), []).append(row)
     names = [name, *(f"{name}-{number}" for number in range(2, len(roofs) + 1))]
     return [
-        roofline_plot(one, f"Roofline: {roof.label}", roof, points)
-        for one, (roof, points) in zip(names, roofs.items(), strict=True)
+        roofline_plot(one, f"Roofline: {found[0]['roof']}", found)
+        for one, found in zip(names, roofs.values(), strict=True)
     ]
+
+
+def roofline_plot(name: str, title: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
+    """Layers under one roof; those without MACs have no place on logarithmic axes and are counted below.
+
+    A layer's class has a colour, a network and batch a marker.
+
+    Raises:
+        SettingError: without a layer that has MACs.
+    """
+    from matplotlib.lines import Line2D
+
+    shown = [row for row in rows if row["macs"]]
+    if not shown:
+        raise SettingError(f"{title}: no layer has MACs to draw")
+    macs_per_s, bytes_per_s = rows[0]["macs_per_s"], rows[0]["bytes_per_s"]
+    figure = new_figure(_PANEL_INCHES)
+    axes = figure.subplots()
+    ridge = macs_per_s / bytes_per_s
+    low, high = around([*(row["macs"] / row["bytes"] for row in shown), ridge], 2)
+    corner = [low, ridge, high]
+    axes.plot(corner, [min(x * bytes_per_s, macs_per_s) for x in corner], color=BLACK, zorder=2)
+    colours = _assigned([row["layer"] for row in shown], _COLOURS)
+    markers = _assigned([_series(row) for row in shown], _MARKERS)
+    for row in shown:
+        axes.plot(
+            [row["macs"] / row["bytes"]], [row["macs"] / row["measured_s"]], linestyle="none",
+            marker=markers[_series(row)], markerfacecolor="none", markeredgecolor=colours[row["layer"]], zorder=3,
+        )  # fmt: skip
+    axes.set(xscale="log", yscale="log", xlabel="arithmetic intensity (MACs per byte)", ylabel="MACs per second")
+    handles = [Line2D([], [], color=BLACK, label=rows[0]["roof"])]
+    handles += [
+        Line2D([], [], linestyle="none", marker="o", color=colour, label=layer) for layer, colour in colours.items()
+    ]
+    if len(markers) > 1:
+        handles += [
+            Line2D([], [], linestyle="none", marker=marker, color=GREY, markerfacecolor="none", label=series)
+            for series, marker in markers.items()
+        ]
+    remark = (
+        f"Roof: {macs_per_s:.3g} MACs/s and {bytes_per_s:.3g} bytes/s, both measured. Bytes are each input, "
+        "output and weight once, filters as expanded."
+    )
+    if len(shown) < len(rows):
+        remark += f" {len(rows) - len(shown)} layers without MACs are not shown."
+    finish(figure, title, "", handles, [remark], convention_name=None)
+    return Plot(name, figure, [_numbers(row) for row in rows])
+
+
+def _series(row: Mapping[str, Any]) -> str:
+    return f"{row['model']}, B={row['batch_size']}"
+
+
+def _assigned(names: Sequence[str], values: Sequence[str]) -> dict[str, str]:
+    """A value per name in order of appearance; beyond the last value they repeat."""
+    unique = list(dict.fromkeys(names))
+    return {name: values[index % len(values)] for index, name in enumerate(unique)}
+
+
+def _numbers(row: Mapping[str, Any]) -> dict[str, object]:
+    ideal_s = max(row["macs"] / row["macs_per_s"], row["bytes"] / row["bytes_per_s"])
+    return {
+        "series": _series(row),
+        **{name: row[name] for name in ("path", "layer", "macs", "bytes")},
+        "intensity": row["macs"] / row["bytes"],
+        "ideal_s": ideal_s,
+        "measured_s": row["measured_s"],
+        "achieved": ideal_s / row["measured_s"],
+    }
 
 
 FIGURE = Figure(

@@ -9,8 +9,8 @@ import pytest
 
 from e4profile.errors import SettingError, UnknownNameError
 from e4profile.networks.cards import all_cards, find_card
+from e4profile.questions.pareto.drawing import plot_pareto
 from e4profile.questions.pareto.pareto import Candidate, candidates, cost_of, error_name, front, sweep_costs
-from e4profile.questions.pareto.plot_pareto import plot_pareto
 from e4profile.questions.sweep.plans import Setting
 from e4profile.records.store import Record, RecordStore
 from e4profile.show.style import paper_style, save
