@@ -1,12 +1,18 @@
-"""Errors written for the person at the keyboard: one line, the value, the remedy. And files read as text."""
+"""Errors written for the person at the keyboard: one line, the value, the remedy. And files read with such errors."""
 
 from __future__ import annotations
 
 import codecs
 import difflib
-from collections.abc import Iterable
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from itertools import islice
 from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class E4ProfileError(Exception):
@@ -82,3 +88,84 @@ def read_text(file: Path) -> str:
         UnicodeDecodeError: when it is no text.
     """
     return decode(file.read_bytes())
+
+
+def parse_toml(text: str, where: object, error: type[E4ProfileError] = SettingError) -> dict[str, Any]:
+    """The tables of a TOML text.
+
+    Raises:
+        error: beginning with ``where``, for a text that is no TOML.
+    """
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise error(f"{where}: not TOML that can be read: nested too deeply") from None
+    except tomllib.TOMLDecodeError as problem:
+        raise error(f"{where}: not TOML: {problem}") from problem
+
+
+_WORDS = {
+    "int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false", "object": "a table",
+    "array": "a list", "null": "nothing",
+}  # fmt: skip
+_MOST_SHOWN = 100
+_STEP = re.compile(r"(\w+)|\[([0-9]+)\]")
+
+
+def from_table(
+    table: Any, kind: type[T], where: str = "", error: type[E4ProfileError] = SettingError, **ours: Any
+) -> T:
+    """A table of TOML or JSON as a dataclass, without any conversion of types.
+
+    Args:
+        table: as it was read.
+        kind: the dataclass; what its ``__post_init__`` refuses begins with the key.
+        where: what messages begin with: the file and the place in it.
+        error: to raise.
+        ours: fields that are no keys of the table.
+
+    Raises:
+        error: naming place, key, value and what it must be, for a wrong type, a missing or an unknown key.
+    """
+    import msgspec
+
+    given = table
+    if isinstance(table, Mapping):
+        known = {field.name for field in fields(kind)} - set(ours)  # type: ignore[arg-type]
+        for key in table:
+            if key not in known:
+                raise error(f"{where}{key}: {UnknownNameError('key', str(key), known)}")
+        given = {**table, **ours}
+    try:
+        return msgspec.convert(given, kind)
+    except msgspec.ValidationError as problem:
+        raise error(_refusal(str(problem), where, given)) from problem
+
+
+def _refusal(problem: str, where: str, given: Any) -> str:
+    said, _, place = problem.partition(" - at `$")
+    place = place.strip(".`")
+    if said.startswith("Expected "):
+        # the library does not say which value of a mapping it was
+        known, unnamed, _ = place.partition("[...]")
+        for name, index in _STEP.findall(known):
+            given = given[name or int(index)]
+        types, _, _ = said.removeprefix("Expected ").partition(", got ")
+        must = re.sub("`(.+?)`", lambda found: " or ".join(map(_in_words, found[1].split(" | "))), types)
+        return f"{(where + place).rstrip('. :')}: {'a value in ' if unnamed else ''}{_shown(given)} must be {must}"
+    place = place and f"{place}."
+    missing = re.fullmatch("Object missing required field `(.+)`", said)
+    return f"{where}{place}{missing[1]}: missing" if missing else f"{where}{place}{said}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+
+
+def _in_words(kind: str) -> str:
+    return _WORDS.get(kind, kind)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from e4profile.errors import SettingError
+from e4profile.errors import SettingError, from_table
 
 try:
     import fcntl
@@ -66,18 +66,9 @@ class Record:
     def __post_init__(self) -> None:
         if type(self.schema) is not int or self.schema != SCHEMA_VERSION:
             raise SettingError(f"schema (={self.schema!r}) must be {SCHEMA_VERSION}, the one this version writes")
-        for name in ("kind", "card"):
-            if not isinstance(getattr(self, name), str):
-                raise SettingError(f"{name} (={getattr(self, name)!r}) must be a text")
-        for name in ("arguments", "counts", "counters", "environment"):
-            if not isinstance(getattr(self, name), dict):
-                raise SettingError(f"{name} (={getattr(self, name)!r}) must be a dict")
         for name, value in self.arguments.items():
             if not isinstance(value, _SCALARS):
                 raise SettingError(f"arguments[{name!r}] (={value!r}) must be a number, a text, a boolean or None")
-        for name, version in self.counters.items():
-            if not isinstance(version, str):
-                raise SettingError(f"counters[{name!r}] (={version!r}) must be a version as text")
 
     @property
     def key(self) -> str:
@@ -262,11 +253,9 @@ def _parse(line: bytes) -> Record:
         raise SettingError("it is not a JSON object")
     if values.get("schema") != SCHEMA_VERSION:
         raise SettingError(f"its schema is {values.get('schema')!r}, this version reads {SCHEMA_VERSION}")
-    names = {f.name for f in fields(Record)}
-    odd = sorted(names.symmetric_difference(values))
-    if odd:
-        raise SettingError(f"missing or unknown: {', '.join(odd)}")
-    return Record(**values)
+    if missing := sorted({field.name for field in fields(Record)} - set(values)):
+        raise SettingError(f"{', '.join(missing)}: missing")
+    return from_table(values, Record)
 
 
 def _refuse_constant(name: str) -> None:

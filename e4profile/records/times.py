@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
-from e4profile.errors import SettingError
+from e4profile.errors import SettingError, from_table
 from e4profile.records.store import Record
 from e4profile.witnesses.environment import same_environment
 from e4profile.witnesses.timing.samples import Samples, TimeRecord
@@ -57,37 +58,21 @@ def from_record(record: Record) -> TimeRecord:
     """
     if record.kind != KIND:
         raise SettingError(f"a record of kind {record.kind!r} holds no timing")
-    counts = record.counts
-    try:
-        samples = Samples(
-            seconds=tuple(float(value) for value in counts["seconds"]),
-            dropped=counts["dropped"],
-            first_call_s=counts["first_call_s"],
-            warm_up_calls=counts["warm_up_calls"],
-            warm_up_stable=counts["warm_up_stable"],
-            stopped_by=counts["stopped_by"],
-            stopped_because=counts["stopped_because"],
-        )
-        return TimeRecord(
-            name=record.card,
-            pass_=counts["pass"],
-            mode=counts["mode"],
-            loss=counts["loss"],
-            device=counts["device"],
-            dtype=counts["dtype"],
-            input_shape=tuple(counts["input_shape"]),
-            compiled=counts["compiled"],
-            graphed=counts["graphed"],
-            threads=counts["threads"],
-            clock=record.counters["clock"],
-            samples=samples,
-            environment=record.environment,
-            arguments=record.arguments,
-            inputs=counts.get("inputs", ""),
-            label=counts.get("label", ""),
-        )
-    except KeyError as error:
-        raise SettingError(f"the timing of {record.card!r} lacks {error}") from error
+    where = f"the timing of {record.card!r}: "
+    counts = {"pass_" if name == "pass" else name: value for name, value in record.counts.items()}
+    taken, setting = (
+        {one.name: counts[one.name] for one in fields(kind) if one.name in counts} for kind in (Samples, TimeRecord)
+    )
+    return from_table(
+        setting,
+        TimeRecord,
+        where,
+        name=record.card,
+        clock=record.counters.get("clock"),
+        samples=from_table(taken, Samples, where),
+        environment=record.environment,
+        arguments=record.arguments,
+    )
 
 
 def environment_labels(environments: Sequence[Mapping[str, Any]], *, mixed: bool = False) -> list[str]:

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from e4profile.errors import SettingError, UnknownNameError, read_text
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from e4profile.errors import SettingError, UnknownNameError, from_table, parse_toml, read_text
+from e4profile.subjects.written import parse_count, parse_size
 
 CONFIG_NAMES = ("e4profile.toml", "pyproject.toml")
 """Where the configuration may stand; in one folder the first that has it is taken."""
 
 BASELINE_NAME = "e4profile-baseline.json"
 
-_TOOL_KEYS = ("baseline", "models")
-_BUDGET_KEYS = (
-    "params_max", "macs_max", "saved_bytes_max", "equivariance_error_max", "group", "field_out", "closed_form",
-)  # fmt: skip
-_MODEL_KEYS = ("name", "build", "input", "args", *_BUDGET_KEYS)
-_COUNTS = ("params_max", "macs_max", "saved_bytes_max")
+_LIMITS = {"params_max": parse_count, "macs_max": parse_count, "saved_bytes_max": parse_size}
 _FIELDS = ("regular", "trivial", "invariant")
 
 
@@ -41,6 +32,9 @@ class Budgets:
         group: the group of that error; the network's own when None.
         field_out: the output's field type; what its shape says when None.
         closed_form: whether the closed form must equal what runs, layer by layer.
+
+    Raises:
+        SettingError: beginning with the key, for a limit below 0 or not finite, or an unknown field type.
     """
 
     params_max: int | None = None
@@ -50,6 +44,32 @@ class Budgets:
     group: str | None = None
     field_out: str | None = None
     closed_form: bool = False
+
+    def __post_init__(self) -> None:
+        for key in (*_LIMITS, "equivariance_error_max"):
+            limit = getattr(self, key)
+            if limit is not None and not 0 <= limit < math.inf:
+                raise SettingError(f"{key}: {limit!r} must be a number, 0 or more")
+        if self.field_out is not None and self.field_out not in _FIELDS:
+            raise SettingError(f"field_out: {UnknownNameError('field type', self.field_out, _FIELDS)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Entry(Budgets):
+    """A network as it is written."""
+
+    name: str
+    build: str = ""
+    input: str | list[str] | dict[str, str] = ""
+    args: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Tool:
+    """What is written for the project."""
+
+    models: list[dict[str, Any]] = field(default_factory=list)
+    baseline: str | bool = BASELINE_NAME
 
 
 @dataclass(frozen=True)
@@ -140,30 +160,36 @@ def load_config(file: Path) -> GuardConfig:
         table = data
     else:
         raise SettingError(f"{file}: [tool.e4profile]: missing; it lists the networks to guard")
-    reader = _Reader(str(file))
-    reader.table(table, "tool.e4profile")
-    reader.known(table, _TOOL_KEYS, "")
-    given = table.get("models", [])
-    if not isinstance(given, list) or not given:
+    tool = from_table(table, _Tool, f"{file}: ")
+    if not tool.models:
         raise SettingError(f"{file}: models: give at least one [[tool.e4profile.models]]")
-    models = tuple(reader.model(entry, f"models[{index}]") for index, entry in enumerate(given))
+    models = tuple(_model(entry, f"{file}: models[{index}].") for index, entry in enumerate(tool.models))
     names = [model.name for model in models]
     for name in names:
         if names.count(name) > 1:
-            raise SettingError(f"{file}: models: the name {name!r} stands {names.count(name)} times")
-    baseline = table.get("baseline", BASELINE_NAME)
-    if baseline is not False and (not isinstance(baseline, str) or not baseline):
-        raise SettingError(f"{file}: baseline: {baseline!r} must be a file name, or false for budgets only")
-    return GuardConfig(file, models, None if baseline is False else file.parent / baseline)
+            raise SettingError(f"{file}: models: the name {name!r} is given {names.count(name)} times")
+    if tool.baseline in (True, ""):
+        raise SettingError(f"{file}: baseline: {tool.baseline!r} must be a file name, or false for budgets only")
+    return GuardConfig(file, models, file.parent / tool.baseline if isinstance(tool.baseline, str) else None)
 
 
 def _toml(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(read_text(file))
+        return parse_toml(read_text(file), file)
     except OSError as error:
         raise SettingError(f"{file}: cannot be read: {error.strerror}") from error
-    except (UnicodeDecodeError, RecursionError, tomllib.TOMLDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise SettingError(f"{file}: not TOML: {error}") from error
+
+
+def _model(table: dict[str, Any], where: str) -> GuardedModel:
+    entry = from_table(_limits(table, where), _Entry, where)
+    if not entry.name:
+        raise SettingError(f"{where}name: is empty")
+    inputs = [f"{key}={shape}" for key, shape in entry.input.items()] if isinstance(entry.input, dict) else entry.input
+    given = (inputs,) if isinstance(inputs, str) and inputs else tuple(inputs)
+    budgets = Budgets(**{one.name: getattr(entry, one.name) for one in fields(Budgets)})
+    return GuardedModel(entry.name, entry.build or entry.name, given, entry.args, budgets)
 
 
 def parse_budgets(table: Mapping[str, Any], where: str) -> Budgets:
@@ -176,70 +202,12 @@ def parse_budgets(table: Mapping[str, Any], where: str) -> Budgets:
     Raises:
         SettingError: naming place, key and value.
     """
-    for key in table:
-        if key not in _BUDGET_KEYS:
-            raise SettingError(f"{where}: {UnknownNameError('budget', key, _BUDGET_KEYS)}")
-    for key in _COUNTS:
-        value = table.get(key)
-        if value is not None and (type(value) is not int or value < 0):
-            raise SettingError(f"{where}.{key}: {value!r} must be a whole number, 0 or more")
-    error = table.get("equivariance_error_max")
-    if error is not None and (type(error) not in (int, float) or not 0 <= error < float("inf")):
-        raise SettingError(f"{where}.equivariance_error_max: {error!r} must be a number, 0 or more")
-    for key in ("group", "field_out"):
-        value = table.get(key)
-        if value is not None and not isinstance(value, str):
-            raise SettingError(f"{where}.{key}: {value!r} must be a text")
-    field_out = table.get("field_out")
-    if field_out is not None and field_out not in _FIELDS:
-        raise SettingError(f"{where}.field_out: {UnknownNameError('field type', field_out, _FIELDS)}")
-    closed_form = table.get("closed_form", False)
-    if not isinstance(closed_form, bool):
-        raise SettingError(f"{where}.closed_form: {closed_form!r} must be true or false")
-    return Budgets(**table)
+    return from_table(_limits(table, where), Budgets, where)
 
 
-class _Reader:
-    """Typed access to the configuration's tables, with errors that say where."""
-
-    def __init__(self, file: str) -> None:
-        self.file = file
-
-    def table(self, value: object, where: str) -> None:
-        if not isinstance(value, dict):
-            raise SettingError(f"{self.file}: {where}: must be a table")
-
-    def known(self, table: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
-        for key in table:
-            if key not in keys:
-                raise SettingError(f"{self.file}: {where}{UnknownNameError('key', key, keys)}")
-
-    def model(self, table: Any, where: str) -> GuardedModel:
-        self.table(table, where)
-        self.known(table, _MODEL_KEYS, f"{where}: ")
-        name = self._text(table, "name", where)
-        if not name:
-            raise SettingError(f"{self.file}: {where}.name: {'missing' if name is None else 'is empty'}")
-        arguments = table.get("args", {})
-        self.table(arguments, f"{where}.args")
-        return GuardedModel(
-            name,
-            self._text(table, "build", where) or name,
-            self._inputs(table.get("input", []), f"{where}.input"),
-            arguments,
-            parse_budgets({key: table[key] for key in _BUDGET_KEYS if key in table}, f"{self.file}: {where}"),
-        )
-
-    def _inputs(self, value: object, where: str) -> tuple[str, ...]:
-        if isinstance(value, dict):
-            value = [f"{key}={shape}" for key, shape in value.items()]
-        given = [value] if isinstance(value, str) else value
-        if not isinstance(given, list) or not all(isinstance(one, str) and one for one in given):
-            raise SettingError(f"{self.file}: {where}: {value!r} must be a text such as '1x3x32x32', or several")
-        return tuple(given)
-
-    def _text(self, table: Mapping[str, Any], key: str, where: str) -> str | None:
-        value = table.get(key)
-        if value is not None and not isinstance(value, str):
-            raise SettingError(f"{self.file}: {where}.{key}: {value!r} must be a text")
-        return value
+def _limits(table: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Limits that are written with a unit as numbers, everything else as it is."""
+    return {
+        key: _LIMITS[key](value, f"{where}{key}") if key in _LIMITS and isinstance(value, str) else value
+        for key, value in table.items()
+    }

@@ -35,7 +35,7 @@ def check_directly(
     Raises:
         SettingError: for a budget, an argument or an input that does not exist or fit.
     """
-    limits = parse_budgets(budgets, "e4profile_check")
+    limits = parse_budgets(budgets, "e4profile_check: ")
     texts, given = _inputs(input)
     name = model if isinstance(model, str) else type(model).__name__
     entry = GuardedModel(name, name, texts, arguments, limits)

@@ -44,6 +44,11 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     assert config.baseline == tmp_path / "counts.json"
 
 
+def test_limits_may_have_units(tmp_path: Path) -> None:
+    text = config_text(params_max="25k", macs_max="1.5 G", saved_bytes_max="2gib")
+    assert load_config(write(tmp_path, text)).models[0].budgets == Budgets(25_000, 1_500_000_000, 2**31)
+
+
 def test_named_inputs_are_keywords(tmp_path: Path) -> None:
     text = config_text(input={"image": "1x3x8x8", "mask": "1x1x8x8:bool"})
     assert load_config(write(tmp_path, text)).models[0].inputs == ("image=1x3x8x8", "mask=1x1x8x8:bool")
@@ -80,25 +85,26 @@ def test_nearest_configuration_wins(tmp_path: Path) -> None:
         ("tool = [", "not TOML"),
         ("[tool.other]", r"\[tool.e4profile\]: missing"),
         ("tool = 3", r"\[tool.e4profile\]: missing"),
-        ("[tool]\ne4profile = 3", "tool.e4profile: must be a table"),
+        ("[tool]\ne4profile = 3", "3 must be a table"),
         ("[tool.e4profile]", "at least one"),
-        ("[tool.e4profile]\nmodels = 3", "at least one"),
-        ("[tool.e4profile]\nmodels = [3]", r"models\[0\]: must be a table"),
+        ("[tool.e4profile]\nmodels = 3", "models: 3 must be a list"),
+        ("[tool.e4profile]\nmodels = [3]", r"models\[0\]: 3 must be a table"),
         ("[tool.e4profile]\nmodel = 3", "unknown key 'model'; did you mean models"),
         ("[[tool.e4profile.models]]\nbuild = 'a'", r"models\[0\].name: missing"),
-        (config_text() + config_text(), "'net' stands 2 times"),
+        (config_text() + config_text(), "'net' is given 2 times"),
         (config_text(parms_max=3), "unknown key 'parms_max'; did you mean params_max"),
-        (config_text(params_max="3"), "params_max: '3' must be a whole number"),
+        (config_text(params_max="3Q"), r"models\[0\].params_max \(=3Q\) has the unknown unit 'q': write 25210, 25k"),
+        (config_text(saved_bytes_max="3 parsecs"), r"models\[0\].saved_bytes_max \(=3 parsecs\) .*: write 24GiB"),
         (config_text(params_max=True), "params_max: True must be"),
         (config_text(macs_max=1.5), "macs_max: 1.5 must be"),
         (config_text(saved_bytes_max=-1), "saved_bytes_max: -1 must be"),
-        (config_text(equivariance_error_max=-1), "equivariance_error_max: -1 must be"),
+        (config_text(equivariance_error_max=-1), "equivariance_error_max: -1.0 must be"),
         (config_text(equivariance_error_max=True), "equivariance_error_max: True must be"),
         (config_text(closed_form=1), "closed_form: 1 must be true or false"),
         (config_text(field_out="vector"), "unknown field type 'vector'"),
         (config_text(group=4), "group: 4 must be a text"),
-        (config_text(input=3), "input: 3 must be a text"),
-        (config_text(args=3), "args: must be a table"),
+        (config_text(input=3), "input: 3 must be a text or a table or a list"),
+        (config_text(args=3), "args: 3 must be a table"),
         ("[tool.e4profile]\nbaseline = true\n" + config_text(), "baseline: True must be a file name"),
     ],
 )
