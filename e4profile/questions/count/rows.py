@@ -86,11 +86,10 @@ def gap_notes(measured: Measurement, convention_name: str = "macs") -> list[str]
         notes.append(f"{who} held against the MACs that run, not against the totals by {convention_name}")
     for name, gap in measured.gaps.items():
         share = f" ({100 * gap.reported / gap.truth:.4g}%)" if gap.truth else ""
-        causes = ", ".join(f"{cause.name} {cause.amount:+,}" for cause in gap.causes) or "no deviation"
-        rest = f", {_unexplained(gap)}" if gap.unexplained else ""
-        if measured.dispatch.uncounted:
-            rest += "; operators are unknown, so the MACs that run are not all known"
-        notes.append(f"{name} reports {gap.reported:,} where {gap.truth:,} MACs run{share}: {causes}{rest}")
+        causes = [f"{cause.name} {cause.amount:+,}" for cause in gap.causes]
+        parts = ", ".join([*causes, *([_unexplained(gap)] if gap.unexplained else [])]) or "no deviation"
+        rest = "; operators are unknown, so the MACs that run are not all known" if measured.dispatch.uncounted else ""
+        notes.append(f"{name} reports {gap.reported:,} where {gap.truth:,} MACs run{share}: {parts}{rest}")
     notes += [f"{name}: no figure: {reason}" for name, reason in measured.failures.items()]
     return [*notes, *measured.notes]
 

@@ -10,6 +10,12 @@ from e4profile.conventions import MAC_KINDS, convention
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import nn
+
+BIAS = "bias additions"
+PER_OUTPUT = "outputs of transposed convolutions"
+CHARGED = (BIAS, PER_OUTPUT)
+"""Names under which a stock counter's operations list what it charges beyond its products, where it adds them up."""
 
 
 _CONVOLUTIONS = {"LiftingConv2d": "lifting", "GroupConv2d": "group convolution"}
@@ -63,6 +69,7 @@ class Count:
         free: operations that cost nothing in any convention, with how often (dispatch only).
         summed_products: elements of element-by-element products that a sum consumed, by the module that formed
             them: MACs that are not charged (dispatch only).
+        by_operator: the operations of each module by the operator that ran, then by kind (dispatch only).
         notes: what a reader must know, for example that a parameter total is the counter's own.
     """
 
@@ -74,6 +81,7 @@ class Count:
     uncounted_in: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     free: Mapping[str, int] = field(default_factory=dict)
     summed_products: Mapping[str, int] = field(default_factory=dict)
+    by_operator: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
@@ -143,6 +151,38 @@ class Count:
         return pd.DataFrame(rows)
 
 
+def layer_counts(model: nn.Module, by_path: Mapping[str, Mapping[str, int]]) -> tuple[LayerCount, ...]:
+    """A layer for each module that has parameters or operations of its own, in order of definition.
+
+    Args:
+        model: its parameters are counted in the first module that has them.
+        by_path: operations by module path.
+    """
+    seen: set[nn.Parameter] = set()
+    layers = []
+    for path, module in model.named_modules():
+        own = [parameter for parameter in module.parameters(recurse=False) if parameter not in seen]
+        seen.update(own)
+        amounts = {kind: amount for kind, amount in by_path.get(path, {}).items() if amount}
+        if own or amounts:
+            layers.append(LayerCount(path, type(module).__name__, sum(p.numel() for p in own), amounts))
+    return tuple(layers)
+
+
+@dataclass(frozen=True)
+class Known:
+    """A deviation that a counter is known for, which explains a module's figure where it holds exactly.
+
+    Attributes:
+        name: of the cause.
+        holds: whether it is so, called with the module's class, the MACs that the counter reports there, and those
+            that run; both are more than 0 and they differ.
+    """
+
+    name: str
+    holds: Callable[[str, int, int], bool]
+
+
 @dataclass(frozen=True)
 class CounterSpec:
     """How one counter is asked.
@@ -150,11 +190,12 @@ class CounterSpec:
     Attributes:
         name: of the counter on the command line and in the library.
         package: the distribution that it needs, whose version is recorded.
-        count: called with the model in evaluation mode, which the caller gives back as it was, and the positional
-            inputs, it returns a raw ``Count``. None for the two exact counters, which every measurement has.
+        count: returns a raw ``Count``, called with a copy of the model in evaluation mode on a real device and with its
+            positional inputs. None for the two exact counters, which every measurement has.
         title: the heading of its column; the name where there is none.
         by_default: whether it is asked where no counter is named.
-        on_meta: whether it runs on the meta device, where a network of any size takes no memory.
+        keywords: whether it takes inputs by keyword too; otherwise positional ones only.
+        known: deviations that it is known for, besides operations that it does not see or charges apart.
     """
 
     name: str
@@ -162,7 +203,8 @@ class CounterSpec:
     count: Callable[..., Count] | None = None
     title: str = ""
     by_default: bool = False
-    on_meta: bool = False
+    keywords: bool = False
+    known: tuple[Known, ...] = ()
 
     @property
     def raw(self) -> bool:

@@ -19,7 +19,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from e4profile.subjects.as_found import evaluation_mode, meta_state, random_state_kept, refuse_unrun
-from e4profile.witnesses.counts.base import Count, LayerCount
+from e4profile.witnesses.counts.base import Count, layer_counts
 from e4profile.witnesses.counts.ledger import FREE, is_known, operations
 from e4profile.witnesses.counts.products import SummedProducts
 
@@ -48,7 +48,8 @@ class _Scopes:
 
 
 @contextmanager
-def _following(model: nn.Module) -> Iterator[_Scopes]:
+def following(model: nn.Module) -> Iterator[_Scopes]:
+    """The module whose forward runs at any time: its path is ``current[0]``."""
     scopes = _Scopes(model)
     handles = [
         register_module_forward_pre_hook(scopes.enter),
@@ -66,6 +67,7 @@ class _Recorder(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.scopes = scopes
         self.by_path: dict[str, Counter[str]] = {}
+        self.by_operator: dict[str, dict[str, Counter[str]]] = {}
         self.unknown: Counter[str] = Counter()
         self.unknown_in: dict[str, dict[str, None]] = {}
         self.free: Counter[str] = Counter()
@@ -89,6 +91,8 @@ class _Recorder(TorchDispatchMode):
             self.unknown_in.setdefault(name, {})[path] = None
         elif amounts:
             self.by_path.setdefault(path, Counter()).update(amounts)
+            name = func._overloadpacket._qualified_op_name
+            self.by_operator.setdefault(path, {}).setdefault(name, Counter()).update(amounts)
         else:
             self.free[func._overloadpacket._qualified_op_name] += 1
         return out
@@ -145,7 +149,7 @@ def count_dispatch(
         torch.no_grad(),
         meta_state(model) if on_meta else nullcontext(),
         _unfused_attention(),
-        _following(model) as scopes,
+        following(model) as scopes,
     ):
         if on_meta:
             arguments, named = _on_meta(arguments), _on_meta(named)
@@ -154,24 +158,13 @@ def count_dispatch(
     return Count(
         "dispatch",
         torch.__version__,
-        _layers(model, recorder.by_path),
+        layer_counts(model, recorder.by_path),
         uncounted=dict(sorted(recorder.unknown.items())),
         uncounted_in={name: tuple(paths) for name, paths in sorted(recorder.unknown_in.items())},
         free=dict(sorted(recorder.free.items())),
+        by_operator=recorder.by_operator,
         summed_products=dict(recorder.summed.macs),
     )
-
-
-def _layers(model: nn.Module, by_path: Mapping[str, Mapping[str, int]]) -> tuple[LayerCount, ...]:
-    seen: set[Tensor] = set()
-    layers = []
-    for path, module in model.named_modules():
-        own = [parameter for parameter in module.parameters(recurse=False) if parameter not in seen]
-        seen.update(own)
-        amounts = {kind: amount for kind, amount in by_path.get(path, {}).items() if amount}
-        if own or amounts:
-            layers.append(LayerCount(path, type(module).__name__, sum(p.numel() for p in own), amounts))
-    return tuple(layers)
 
 
 def families(count: Count) -> dict[str, int]:

@@ -1,7 +1,7 @@
-"""Why a third-party counter's figure differs from the MACs that really run, cause by cause.
+"""Why a stock counter's figure differs from the MACs that really run, cause by cause.
 
-Each cause is read off the two accounts, module by module, and none is computed as what is left over. What the
-causes do not explain is reported as a remainder.
+Each cause is read off the two accounts, module by module and operator by operator, and none is computed as what is
+left over. What the causes do not explain is reported as a remainder.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import combinations
 
 from e4profile.conventions import MAC_KINDS
-from e4profile.witnesses.counts.base import Count
+from e4profile.witnesses.counts.base import CHARGED, Count, LayerCount
+from e4profile.witnesses.counts.free import FREE
+from e4profile.witnesses.counts.registry import REGISTRY
 
-_NORMS = ("norm",)
-_ARITHMETIC = (
-    "conv", "linear", "addmm", "mm", "bmm", "matmul", "einsum", "baddbmm", "conv2d", "conv1d", "conv3d",
-    "scaled_dot_product_attention", "aggregate",
-)  # fmt: skip
+_NOT_SEEN_AT_ONCE = 3
+"""So many operators of one module at most are searched for as unseen together: more would fit by chance."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,23 @@ class Gap:
         return sum(map(abs, self.unexplained_in.values()))
 
 
-def _class_of(operation: str) -> str:
-    name = operation.lower()
-    if any(part in name for part in _NORMS):
+def _class_of(operation: str, runs: bool) -> str:
+    """The family of an operation that a counter lists; ``runs`` says whether MACs run in its module."""
+    name = operation.lower().rpartition(".")[2]
+    if operation in CHARGED:
+        return f"{operation} charged"
+    if "norm" in name:
         return "norm operations charged"
-    if name in _ARITHMETIC or name.startswith("conv"):
-        return "arithmetic"
-    if "pool" in name or "upsample" in name:
+    if "pool" in name or "upsample" in name or name == "interpolate":
         return "pooling charged"
+    if "embedding" in name:
+        return "embedding tables charged"
+    if name in _PRODUCTS or name.startswith("conv") or (runs and name not in FREE and f"_{name}" not in FREE):
+        return "arithmetic"
     return "element-by-element operations charged"
+
+
+_PRODUCTS = ("linear", "addmm", "mm", "bmm", "matmul", "einsum", "baddbmm", "scaled_dot_product_attention", "aggregate")
 
 
 def _unseen(kind: str, module_has_own_class: bool) -> str:
@@ -80,36 +88,55 @@ def explain(raw: Count, truth: Count) -> Gap:
     """Split a raw counter's deviation into named causes.
 
     Args:
-        raw: what fvcore or thop reported.
+        raw: what a stock counter reported.
         truth: the dispatch counter's account of the same forward pass.
     """
     causes: Counter[str] = Counter()
-    reported: dict[str, Counter[str]] = {}
+    ran = {layer.path: _products(layer, truth) for layer in truth.layers}
+    reported: Counter[str] = Counter()
     for layer in raw.layers:
         for operation, amount in layer.operations.items():
-            family = _class_of(operation)
+            family = _class_of(operation, bool(ran.get(layer.path)))
             if family == "arithmetic":
-                reported.setdefault(layer.path, Counter())[operation] += amount
+                reported[layer.path] += amount
             else:
                 causes[family] += amount
-    left = Counter({path: sum(amounts.values()) for path, amounts in reported.items()})
+    left = Counter(reported)
+    spec = REGISTRY.get(raw.counter)
     for layer in truth.layers:
-        arithmetic = {kind: layer.operations.get(kind, 0) for kind in MAC_KINDS if layer.operations.get(kind)}
-        seen = sum(reported.get(layer.path, {}).values())
-        missing = _missing(arithmetic, seen)
-        for kind, amount in missing.items():
+        products, seen = ran[layer.path], reported[layer.path]
+        total = sum(products.values())
+        missing = _missing(products, seen)
+        for (_, kind), amount in missing.items():
             causes[_unseen(kind, layer.layer.startswith("Conv"))] -= amount
-        left[layer.path] -= sum(arithmetic.values()) - sum(missing.values())
+        left[layer.path] -= total - sum(missing.values())
+        if left[layer.path] and seen > 0 and total:
+            for known in spec.known if spec else ():
+                if left[layer.path] and known.holds(layer.layer, seen, total):
+                    causes[known.name] += left.pop(layer.path)
     named = tuple(Cause(name, amount) for name, amount in sorted(causes.items()) if amount)
     unexplained = {path: amount for path, amount in left.items() if amount}
     return Gap(raw.counter, raw.macs, truth.macs, named, unexplained)
 
 
-def _missing(arithmetic: Mapping[str, int], seen: int) -> Mapping[str, int]:
-    """The kinds of one module that a counter did not see, if leaving them out gives what it saw."""
+def _products(layer: LayerCount, truth: Count) -> dict[tuple[str, str], int]:
+    """The MACs of one module by operator and kind; by kind alone where the account has no operators."""
+    operators = truth.by_operator.get(layer.path, {"": layer.operations})
+    return {
+        (operator, kind): amount
+        for operator, amounts in operators.items()
+        for kind, amount in amounts.items()
+        if kind in MAC_KINDS and amount
+    }
+
+
+def _missing(products: Mapping[tuple[str, str], int], seen: int) -> Mapping[tuple[str, str], int]:
+    """The operators of one module that a counter did not see, if leaving them out gives what it saw: the fewest."""
     if seen == 0:
-        return arithmetic
-    for kind, amount in arithmetic.items():
-        if sum(arithmetic.values()) - amount == seen:
-            return {kind: amount}
+        return products
+    unseen = sum(products.values()) - seen
+    for size in range(1, min(_NOT_SEEN_AT_ONCE, len(products) - 1) + 1):
+        for chosen in combinations(products.items(), size):
+            if sum(amount for _, amount in chosen) == unseen:
+                return dict(chosen)
     return {}

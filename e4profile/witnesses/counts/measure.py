@@ -183,7 +183,7 @@ def _measure(
             failures["closed-form"] = "; ".join(dict.fromkeys(why))
     else:
         (closed, printed_params, printed_macs), sizes = strict, "topology"
-    raw, refused = ask([spec for spec in asked if spec.raw], model, real, example, dispatch)
+    raw, refused = ask([spec for spec in asked if spec.raw], real, example, dispatch)
     failures |= refused
     return Measurement(closed, dispatch, printed_params, printed_macs, raw, failures, sizes, tuple(notes))
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from e4profile.subjects.as_found import attributes_kept, evaluation_mode, meta_state, one_thread, random_state_kept
+from e4profile.subjects.as_found import evaluation_mode, one_thread, random_state_kept
 from e4profile.subjects.guest import text_of
 from e4profile.subjects.inputs import Example
 from e4profile.witnesses.counts import NOT_RUN
@@ -32,7 +32,7 @@ def count_stock(name: str, model: nn.Module, inputs: Sequence[Any], **keywords: 
 
     Args:
         name: of a stock counter in the registry.
-        model: on the device where it runs; on the meta device for a counter that runs there.
+        model: on the device where it runs.
         inputs: positional, on the same device.
         keywords: by name, for a counter that takes them.
 
@@ -53,14 +53,13 @@ def count_stock(name: str, model: nn.Module, inputs: Sequence[Any], **keywords: 
 
 
 def ask(
-    stock: Sequence[CounterSpec], model: nn.Module, real: Callable[[], nn.Module], example: Example, dispatch: Count
+    stock: Sequence[CounterSpec], real: Callable[[], nn.Module], example: Example, dispatch: Count
 ) -> tuple[dict[str, Count], dict[str, str]]:
     """What stock counters report, and why some report nothing, by name.
 
     Args:
         stock: the counters to ask.
-        model: on any device.
-        real: gives the model on a real device, for the counters that run it.
+        real: gives the model on a real device, for the counters run it.
         example: inputs of one call.
         dispatch: the dispatch counter's account of the same call, which says how large it is.
     """
@@ -74,8 +73,7 @@ def ask(
         # whatever a stock counter raises belongs in its own column, where the reader sees it
         try:
             with one_thread():
-                counted = _count_on_meta(spec.name, model, example) if spec.on_meta else None
-                raw[spec.name] = counted or _count_for_real(spec.name, runnable, example, dispatch)
+                raw[spec.name] = _count_for_real(spec, runnable, example, dispatch)
         except _NotAskedError as reason:
             failures[spec.name] = str(reason)
         except Exception as error:
@@ -87,18 +85,7 @@ class _NotAskedError(Exception):
     """Why a counter was not asked."""
 
 
-def _count_on_meta(name: str, model: nn.Module, example: Example) -> Count | None:
-    """The count on the meta device; None for a network that cannot run there."""
-    inputs = example.map(lambda tensor: torch.empty_like(tensor, device="meta"))
-    try:
-        with attributes_kept(model), meta_state(model):
-            return count_stock(name, model, inputs.positional, **inputs.keywords)
-    except Exception:
-        # what is wrong for real raises again there, with the values that the message is about
-        return None
-
-
-def _count_for_real(name: str, real: Callable[[], nn.Module], example: Example, dispatch: Count) -> Count:
+def _count_for_real(spec: CounterSpec, real: Callable[[], nn.Module], example: Example, dispatch: Count) -> Count:
     if dispatch.macs > _REAL_RUN_MACS or dispatch.params > _REAL_RUN_PARAMS:
         raise _NotAskedError(
             f"{NOT_RUN}: it executes the real network, and {dispatch.params:,} parameters with {dispatch.macs:,} MACs "
@@ -106,10 +93,13 @@ def _count_for_real(name: str, real: Callable[[], nn.Module], example: Example, 
         )
     model = real()
     device = device_of(model)
-    inputs = example.map(lambda tensor: _real(tensor, device)).in_order(model.forward)
+    given = example.map(lambda tensor: _real(tensor, device))
+    if spec.keywords:
+        return count_stock(spec.name, model, given.positional, **given.keywords)
+    inputs = given.in_order(model.forward)
     if inputs is None:
         raise _NotAskedError("it takes positional inputs only, and forward takes some by keyword only")
-    return count_stock(name, model, inputs)
+    return count_stock(spec.name, model, inputs)
 
 
 def device_of(model: nn.Module) -> torch.device:

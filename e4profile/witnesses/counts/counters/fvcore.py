@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from e4profile.witnesses.counts.base import Count, CounterSpec, LayerCount
+from e4profile.witnesses.counts.base import Count, CounterSpec, layer_counts
 
 if TYPE_CHECKING:
     from torch import nn
@@ -25,19 +25,14 @@ def count_fvcore(model: nn.Module, inputs: Sequence[Any]) -> Count:
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     cumulative = analysis.by_module_and_operator()
     unsupported = dict(sorted(analysis.unsupported_ops().items()))
-    layers = []
-    seen: set[nn.Parameter] = set()
+    by_path: dict[str, Counter[str]] = {}
     for path, module in model.named_modules():
         own = Counter({name: int(amount) for name, amount in cumulative.get(path, {}).items()})
         for child, part in module.named_children():
             inner = cumulative.get(f"{path}.{child}" if path else child, {})
             own.subtract({name: int(amount) for name, amount in inner.items() if part is not module})
-        parameters = [parameter for parameter in module.parameters(recurse=False) if parameter not in seen]
-        seen.update(parameters)
-        amounts = {name: amount for name, amount in sorted(own.items()) if amount}
-        if amounts or parameters:
-            layers.append(LayerCount(path, type(module).__name__, sum(p.numel() for p in parameters), amounts))
-    return Count(COUNTER.name, COUNTER.version or "", tuple(layers), raw=True, uncounted=unsupported)
+        by_path[path] = Counter(dict(sorted(own.items())))
+    return Count(COUNTER.name, COUNTER.version or "", layer_counts(model, by_path), raw=True, uncounted=unsupported)
 
 
 COUNTER = CounterSpec("fvcore", "fvcore", count_fvcore, by_default=True)

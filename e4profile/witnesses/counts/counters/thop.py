@@ -1,11 +1,15 @@
-"""thop: it hooks the leaf modules that it knows by their class and runs the network once."""
+"""thop: it hooks the leaf modules that it knows by their class and runs the network once.
+
+It adds the gates to the products of a recurrent layer, and counts a module that a network holds under several names
+once for each pair of names and calls.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from e4profile.witnesses.counts.base import Count, CounterSpec, LayerCount
+from e4profile.witnesses.counts.base import PER_OUTPUT, Count, CounterSpec, LayerCount
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,6 +27,7 @@ def count_thop(model: nn.Module, inputs: Sequence[Any]) -> Count:
     """
     from thop import profile
 
+    positions = _transposed_positions(model)
     _, _, account = profile(model, inputs=tuple(inputs), verbose=False, ret_layer_info=True)
     layers: list[LayerCount] = []
 
@@ -34,12 +39,34 @@ def count_thop(model: nn.Module, inputs: Sequence[Any]) -> Count:
                 leaves(inner, child, below)
             elif operations or params:
                 kind = type(child).__name__
-                amounts = {kind: int(operations)} if operations else {}
+                made, given = positions.get(below, (1, 1))
+                outputs = int(operations) - int(operations) * given // made
+                amounts = {kind: int(operations) - outputs, PER_OUTPUT: outputs}
+                amounts = {name: amount for name, amount in amounts.items() if amount}
                 layers.append(LayerCount(below, kind, int(params), amounts))
 
     leaves(account, model, "")
     notes = ("parameters are thop's own: only leaf modules that it knows",)
     return Count(COUNTER.name, COUNTER.version or "", tuple(layers), raw=True, notes=notes)
+
+
+def _transposed_positions(model: nn.Module) -> dict[str, tuple[int, int]]:
+    """Positions of output and input of each transposed convolution, filled in as the model runs.
+
+    A product is made per position of the input, and thop charges one per position of the output.
+    """
+    from torch.nn.modules.conv import _ConvTransposeNd
+
+    found: dict[str, tuple[int, int]] = {}
+
+    def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        found[paths[module]] = output[:, :1].numel(), inputs[0][:, :1].numel()
+
+    paths = {module: path for path, module in model.named_modules()}
+    for module in paths:
+        if isinstance(module, _ConvTransposeNd):
+            module.register_forward_hook(note)
+    return found
 
 
 COUNTER = CounterSpec("thop", "thop", count_thop, by_default=True)
