@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from e4profile.show.cells import broken, cell, one_line
-from e4profile.show.columns import Column, Table, constant, hiding_order, telling
+from e4profile.show.numbers import broken, cell, one_line
+from e4profile.show.tables import Column, Table, constant, hiding_order, telling
 
 _ESCAPES = {
     "\\": r"\textbackslash{}",

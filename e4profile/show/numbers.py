@@ -1,4 +1,4 @@
-"""Numbers as a reader sees them: grouped, in SI units, or at the precision of a published figure.
+"""Values as a reader sees them: grouped, in SI units, at the precision of a published figure; the text of a cell.
 
 Rounding is exact decimal arithmetic with a half going away from zero, so the same number prints the same
 everywhere; a float is taken at its exact binary value.
@@ -6,8 +6,14 @@ everywhere; a float is taken at its exact binary value.
 
 from __future__ import annotations
 
+import textwrap
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from e4profile.show.tables import Column
 
 Number = int | float | Fraction | Decimal
 MISSING = "–"
@@ -54,3 +60,50 @@ def _rounded(value: Fraction, places: int) -> Decimal:
     nearest = (2 * scaled.numerator + scaled.denominator) // (2 * scaled.denominator)
     # A rounded-away negative would print as -0.000.
     return Decimal((int(value < 0 and nearest > 0), tuple(map(int, str(nearest))), -places))
+
+
+_RATIO_PLACES = 3
+_PERCENT_PLACES = 2
+
+
+def cell(value: object, column: Column, *, si_units: bool) -> str:
+    """The text of a cell: ratios to three decimals, percentages to two, seconds to four digits,
+    relative errors to two.
+
+    Args:
+        value: a value of the column's kind, or None.
+        column: the column it stands in.
+        si_units: integers and bytes to four digits with an SI prefix, rather than grouped.
+    """
+    if value is None:
+        return MISSING
+    if column.kind == "boolean":
+        return "yes" if value else "no"
+    if not column.is_number:
+        return one_line(str(value))
+    return _number(cast(Number, value), column, si_units)
+
+
+# fitting a table to a terminal tries many layouts of the same values
+@lru_cache(maxsize=65536, typed=True)
+def _number(value: Number, column: Column, si_units: bool) -> str:
+    if column.kind in ("integer", "bytes"):
+        unit = "B" if column.kind == "bytes" else ""
+        whole = cast(int, value)
+        return si(whole, unit) if si_units else f"{grouped(whole)} {unit}".rstrip()
+    if column.kind == "seconds":
+        return si(value, "s")
+    if column.kind == "error":
+        return f"{value:.1e}" if value else "0"
+    return f"{fixed(value, _PERCENT_PLACES)}%" if column.kind == "percent" else fixed(value, _RATIO_PLACES)
+
+
+def one_line(text: str) -> str:
+    """The text with every control character (line end, escape) as a space, so that no table breaks."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def broken(header: str, cell_width: int) -> str:
+    """A header in lines no longer than the cells below it, but for its longest word."""
+    longest_word = max((len(word) for word in header.split()), default=1)
+    return "\n".join(textwrap.wrap(header, max(cell_width, longest_word, 1), break_long_words=False))

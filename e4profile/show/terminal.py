@@ -1,16 +1,26 @@
-"""A table for a terminal: it fits the width it is given, and says what it had to leave out."""
+"""A table for a terminal: it fits the width it is given, and says what it had to leave out.
+
+What is shown, in order: everything with every digit; constant columns lifted into a line above; headers broken at
+spaces; short headers; SI numbers; long text folded into several lines; and only then columns hidden, the least
+important first. No text is ever cut.
+"""
 
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
 
-from e4profile.show.cells import cell, one_line
-from e4profile.show.columns import Column, Table
+from rich.cells import cell_len
 
-if TYPE_CHECKING:
-    from e4profile.show.layout import Layout
+from e4profile.errors import SettingError
+from e4profile.show.numbers import broken, cell, one_line
+from e4profile.show.tables import Column, Table, constant, hiding_order, telling
 
+GAP = 2
+MIN_WIDTH = 20
+_BREAKS = "/._-:,"
 _GOOD = ("reproduced", "agrees", "holds", "yes")
 _BAD = ("unresolved", "differs", "disagrees", "fails", "no")
 
@@ -27,8 +37,6 @@ def render_terminal(table: Table, *, width: int | None, color: bool, units: str)
     from rich.console import Console
     from rich.table import Table as Grid
     from rich.text import Text
-
-    from e4profile.show.layout import GAP, fit
 
     layout = fit(table, width, units)
     grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0), header_style="bold")
@@ -97,3 +105,180 @@ def _style(text: str, column: Column) -> str:
     if text.startswith(_GOOD):
         return "green"
     return "bold red" if text.startswith(_BAD) and not text.startswith("not ") else "yellow"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A table ready to print: headers and the cells of text may hold line breaks.
+
+    Attributes:
+        columns: the visible columns, deciding ones first.
+        headers: their headers.
+        cells: the text of each row.
+        lifted: columns whose one value stands above the table.
+        hidden: columns that do not fit, in the table's order.
+        si_units: whether integers are shortened to four digits.
+        text_limit: the length at which longer text was folded, None where no text was.
+    """
+
+    columns: tuple[Column, ...]
+    headers: tuple[str, ...]
+    cells: tuple[tuple[str, ...], ...]
+    lifted: tuple[Column, ...]
+    hidden: tuple[Column, ...]
+    si_units: bool
+    text_limit: int | None
+
+    @property
+    def width(self) -> int:
+        """Terminal columns the table takes."""
+        return sum(map(_column_width, self.headers, _columns_of(self))) + GAP * (len(self.columns) - 1)
+
+
+@dataclass(frozen=True)
+class _Style:
+    si_units: bool
+    short: bool
+    stacked: bool
+    text_limit: int | None
+
+
+def fit(table: Table, width: int | None, units: str) -> Layout:
+    """The fullest layout that is at most ``width`` wide.
+
+    Raises:
+        SettingError: when the width is below 20.
+    """
+    shown = _display_order(table)
+    number_forms = {"exact": (False,), "si": (True,), "auto": (False, True)}[units]
+    plain = _Style(number_forms[0], short=False, stacked=False, text_limit=None)
+    full = _layout(table, shown, (), (), plain)
+    if width is None:
+        return full
+    if width < MIN_WIDTH:
+        raise SettingError(f"width (={width}) must be at least {MIN_WIDTH}")
+    if full.width <= width:
+        return full
+    lifted = constant(table, shown)
+    kept = [column for column in shown if column not in lifted]
+    expendable = hiding_order(table, kept)
+    styles = [
+        _Style(si_units, short, stacked, text_limit)
+        for text_limit, si_units, (short, stacked) in product(
+            (None, max(MIN_WIDTH // 2, width // 3)),
+            number_forms,
+            ((False, False), (False, True), (True, False), (True, True)),
+        )
+    ]
+    for count in range(len(kept)):
+        gone = expendable[:count]
+        visible = [column for column in kept if column not in gone]
+        hidden = [column for column in table.columns if column in gone]
+        for style in styles:
+            layout = _layout(table, visible, lifted, hidden, style)
+            if layout.width <= width:
+                return _told(_with_widest_text(layout, table, style, width), table)
+    raise SettingError(f"width (={width}) is too narrow for column {visible[0].key!r}")
+
+
+def _told(layout: Layout, table: Table) -> Layout:
+    """The same layout without lifted numbers that matter less than what is hidden."""
+    told = telling(layout.lifted, layout.hidden)
+    gone = [column for column in table.columns if column in (*layout.hidden, *layout.lifted) and column not in told]
+    return replace(layout, lifted=tuple(told), hidden=tuple(gone))
+
+
+def _with_widest_text(layout: Layout, table: Table, style: _Style, width: int) -> Layout:
+    """The same layout with folded text in lines as long as the width allows."""
+    if style.text_limit is None:
+        return layout
+    fits, too_long = style.text_limit, width
+    while too_long - fits > 1:
+        limit = (fits + too_long) // 2
+        longer = _layout(
+            table, list(layout.columns), list(layout.lifted), list(layout.hidden), replace(style, text_limit=limit)
+        )
+        if longer.width <= width:
+            fits, layout = limit, longer
+        else:
+            too_long = limit
+    return layout
+
+
+def _layout(
+    table: Table,
+    visible: list[Column],
+    lifted: list[Column] | tuple[()],
+    hidden: list[Column] | tuple[()],
+    style: _Style,
+) -> Layout:
+    cells = [
+        [
+            text if column.is_number else fold(text, style.text_limit)
+            for column in visible
+            for text in [cell(row[column.key], column, si_units=style.si_units)]
+        ]
+        for row in table.rows
+    ]
+    headers = []
+    for index, column in enumerate(visible):
+        header = one_line(column.short if style.short else column.header)
+        if style.stacked:
+            header = broken(header, max((_text_width(row[index]) for row in cells), default=1))
+        headers.append(fold(header, style.text_limit))
+    return Layout(
+        columns=tuple(visible),
+        headers=tuple(headers),
+        cells=tuple(map(tuple, cells)),
+        lifted=tuple(lifted),
+        hidden=tuple(hidden),
+        si_units=style.si_units,
+        text_limit=style.text_limit,
+    )
+
+
+def _display_order(table: Table) -> list[Column]:
+    deciding = table.deciding
+    return [*deciding, *(column for column in table.columns if column not in deciding)]
+
+
+def fold(text: str, limit: int | None) -> str:
+    """Text in lines of at most ``limit``, broken at blanks; a longer word behind one of its marks, else anywhere."""
+    if limit is None or _text_width(text) <= limit:
+        return text
+    lines = [""]
+    for index, word in enumerate(text.replace("\n", " \n ").split(" ")):
+        if word == "\n":
+            lines.append("")
+            continue
+        rest = word if not index or not lines[-1] else f" {word}"
+        if cell_len(lines[-1] + rest) > limit and lines[-1]:
+            lines.append("")
+            rest = word
+        while cell_len(rest) > limit:
+            fits = _fitting(rest, limit)
+            lines[-1:] = [rest[:fits], ""]
+            rest = rest[fits:]
+        lines[-1] += rest
+    return "\n".join(line.rstrip(" ") for line in lines if line.strip(" ")) or text[:0]
+
+
+def _fitting(word: str, limit: int) -> int:
+    """How many characters of a word that is longer than a line go on the line: at least one."""
+    fits = 1
+    while cell_len(word[: fits + 1]) <= limit:
+        fits += 1
+    marks = [index + 1 for index in range(fits // 2, fits) if word[index] in _BREAKS]
+    return marks[-1] if marks else fits
+
+
+def _text_width(text: str) -> int:
+    return max(map(cell_len, text.split("\n")))
+
+
+def _column_width(header: str, cells: tuple[str, ...]) -> int:
+    return max(map(_text_width, (header, *cells)))
+
+
+def _columns_of(layout: Layout) -> list[tuple[str, ...]]:
+    return [tuple(row[index] for row in layout.cells) for index in range(len(layout.columns))]

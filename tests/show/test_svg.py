@@ -10,7 +10,7 @@ import matplotlib as mpl
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from e4profile.show.svg import numbered_names
+from e4profile.show.style import numbered_names
 
 
 def drawn(width: float) -> str:

@@ -12,8 +12,8 @@ from rich.cells import cell_len
 from table_sample import sweep_table
 
 from e4profile.errors import SettingError
-from e4profile.show.layout import fold
 from e4profile.show.tables import Column, Table, render
+from e4profile.show.terminal import fold
 
 AT_80 = """\
 E4 settings against the group convolution, p4

@@ -20,7 +20,7 @@ from e4profile.questions.options import (
 )
 from e4profile.questions.output import Progress, emit, note
 from e4profile.questions.time.table import threads_text
-from e4profile.show.columns import Column, Field, Table, table_of
+from e4profile.show.tables import Column, Field, Table, table_of
 
 if TYPE_CHECKING:
     from e4profile.questions.budget.budget import Budget

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import SettingError
 from e4profile.questions.plot.registry import Figure
-from e4profile.show.axes import around, log_axis
 from e4profile.show.numbers import si
-from e4profile.show.style import BLUE, VERMILION, Plot, beside, finish, new_figure
+from e4profile.show.style import BLUE, VERMILION, Plot, around, beside, finish, log_axis, new_figure
 
 if TYPE_CHECKING:
     from e4profile.networks.cards import Card

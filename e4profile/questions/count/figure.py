@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import SettingError
 from e4profile.questions.plot.registry import Figure, drawn_name
-from e4profile.show.axes import around
 from e4profile.show.numbers import MISSING
-from e4profile.show.style import BLUE, VERMILION, Plot, beside, finish, new_figure
+from e4profile.show.style import BLUE, VERMILION, Plot, around, beside, finish, new_figure
 from e4profile.witnesses.counts.registry import STOCK
 
 if TYPE_CHECKING:

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 from e4profile.conventions import MAC_KINDS
 from e4profile.errors import SettingError
 from e4profile.questions.plot.registry import Figure, drawn_name
-from e4profile.show.axes import readable_on
 from e4profile.show.numbers import si
-from e4profile.show.style import SPARE_COLOURS, TERM_COLOURS, Plot, beside, finish, new_figure
+from e4profile.show.style import SPARE_COLOURS, TERM_COLOURS, Plot, beside, finish, new_figure, readable_on
 
 if TYPE_CHECKING:
     from e4profile.subjects.subject import Subject, Target

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import SettingError
 from e4profile.questions.plot.registry import Figure, drawn_name
-from e4profile.show.axes import around, log_axis, value_ticks
-from e4profile.show.style import BLUE, GREY, ORANGE, VERMILION, Plot, finish, new_figure
+from e4profile.show.style import BLUE, GREY, ORANGE, VERMILION, Plot, around, finish, log_axis, new_figure, value_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

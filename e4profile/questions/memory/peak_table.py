@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from e4profile.show.columns import Table
+    from e4profile.show.tables import Table
     from e4profile.subjects.batches import ModelInputs
     from e4profile.subjects.subject import Target
 
@@ -148,7 +148,7 @@ def peak_table(card: Target, batch_size: int | None, dtype_name: str) -> Table:
         SettingError: for a network none of whose layers states what it holds, with the reasons.
         UserCodeError: for what a model of one's own raises.
     """
-    from e4profile.show.columns import Column, Table
+    from e4profile.show.tables import Column, Table
 
     check_input(card, batch_size)
     model = on_meta(card)

@@ -9,9 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import SettingError
 from e4profile.questions.plot.registry import Figure
-from e4profile.show.axes import along_steps, around, log_axis
 from e4profile.show.labels import label_points
-from e4profile.show.style import BLUE, GREEN, ORANGE, PURPLE, VERMILION, Plot, finish, new_figure
+from e4profile.show.style import (
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    VERMILION,
+    Plot,
+    along_steps,
+    around,
+    finish,
+    log_axis,
+    new_figure,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,8 +8,20 @@ from typing import TYPE_CHECKING, Any
 from e4profile.errors import SettingError
 from e4profile.questions.plot.registry import Figure
 from e4profile.records.store import Record
-from e4profile.show.axes import around
-from e4profile.show.style import BLACK, BLUE, GREEN, GREY, ORANGE, PURPLE, SKY_BLUE, VERMILION, Plot, finish, new_figure
+from e4profile.show.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY_BLUE,
+    VERMILION,
+    Plot,
+    around,
+    finish,
+    new_figure,
+)
 
 if TYPE_CHECKING:
     from e4profile.questions.roofline.roofline import Roofline

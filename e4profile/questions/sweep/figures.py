@@ -11,9 +11,20 @@ from typing import TYPE_CHECKING, Any
 from e4profile.questions.count.figure import counter_row, counters_plot
 from e4profile.questions.formula.figure_terms import terms_plot
 from e4profile.questions.sweep.figure_cost import cost_plot
-from e4profile.show.axes import around, log_axis
 from e4profile.show.numbers import MISSING, fixed
-from e4profile.show.style import E4_COLOUR, GCNN_COLOUR, LIGHT_GREY, Plot, beside, finish, new_figure, paper_style, save
+from e4profile.show.style import (
+    E4_COLOUR,
+    GCNN_COLOUR,
+    LIGHT_GREY,
+    Plot,
+    around,
+    beside,
+    finish,
+    log_axis,
+    new_figure,
+    paper_style,
+    save,
+)
 from e4profile.witnesses.counts.registry import STOCK
 
 if TYPE_CHECKING:

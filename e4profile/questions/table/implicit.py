@@ -18,7 +18,7 @@ from e4profile.layers import trace
 from e4profile.networks.cards import Card, all_cards
 from e4profile.networks.resnets import basic_resnet
 from e4profile.questions.table.rows import IMPLICIT, TITLES, built_object
-from e4profile.show.columns import Column, Table
+from e4profile.show.tables import Column, Table
 from e4profile.witnesses.counts.closed_form import count_closed_form
 from e4profile.witnesses.counts.training import training_step_macs
 from e4profile.witnesses.counts.training_step import measured_training_macs

@@ -11,7 +11,7 @@ from typing import Any
 from e4profile.errors import SettingError, UnknownNameError
 from e4profile.networks.cards import GPU_MEMORY, Card, Cell, PublishedRow, all_cards
 from e4profile.networks.published import deviation_percent, judge
-from e4profile.show.columns import Column, Field
+from e4profile.show.tables import Column, Field
 
 TITLES = {
     "1": "Table 1: rot-MNIST (He et al. 2021)",

@@ -7,7 +7,7 @@ from typing import Any
 from e4profile.conventions import EXPANSION, EXPANSION_REFERENCE
 from e4profile.networks.cards import Card, all_cards
 from e4profile.questions.table.rows import built_object
-from e4profile.show.columns import Column, Table
+from e4profile.show.tables import Column, Table
 
 SHARE_BATCH = 32
 """Images of the training forward in which the share of the expansion is stated."""

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from e4profile.errors import SettingError
 from e4profile.questions.plot.registry import Figure
 from e4profile.records.store import Record
-from e4profile.show.axes import readable_on
 from e4profile.show.style import (
     BLUE,
     GREEN,
@@ -21,6 +20,7 @@ from e4profile.show.style import (
     Plot,
     finish,
     new_figure,
+    readable_on,
 )
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from e4profile.questions.time.runs import kept, timed
 from e4profile.questions.time.table import finite
-from e4profile.show.columns import Column, Field, Table, table_of
+from e4profile.show.tables import Column, Field, Table, table_of
 
 if TYPE_CHECKING:
     from e4profile.subjects.subject import Target

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from e4profile.show.columns import Column, Field, Table, table_of
 from e4profile.show.numbers import si
+from e4profile.show.tables import Column, Field, Table, table_of
 
 if TYPE_CHECKING:
     from e4profile.witnesses.timing.breakdown import Breakdown

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from e4profile.errors import SettingError
-from e4profile.show.columns import Table
+from e4profile.show.tables import Table
 
 Details = Sequence[tuple[str, str]]
 """Labelled sentences that stand behind one row."""

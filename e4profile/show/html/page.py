@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from e4profile.errors import SettingError
-from e4profile.show.columns import Table
 from e4profile.show.files import is_special
 from e4profile.show.files import replace_file as write_whole
 from e4profile.show.html.figures import shown_figures
 from e4profile.show.html.model import Page, PageTable, Section, slug
 from e4profile.show.html.tables import shown_table
+from e4profile.show.tables import Table
 
 if TYPE_CHECKING:
     from jinja2 import Environment

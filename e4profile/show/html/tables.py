@@ -8,11 +8,10 @@ from decimal import Decimal
 from fractions import Fraction
 from urllib.parse import quote
 
-from e4profile.show.cells import cell, one_line
-from e4profile.show.columns import Column, Table
-from e4profile.show.exact import render_csv
+from e4profile.show.formats import render_csv
 from e4profile.show.html.model import Details, PageTable
-from e4profile.show.numbers import MISSING
+from e4profile.show.numbers import MISSING, cell, one_line
+from e4profile.show.tables import Column, Table
 
 EVIDENCE = "evidence"
 """The key of a text column that opens on click rather than taking room in every row."""

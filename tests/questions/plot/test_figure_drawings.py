@@ -15,9 +15,8 @@ from e4profile.questions.pareto.figure_accuracy import accuracy_plot
 from e4profile.questions.roofline.figure import roofline_plots
 from e4profile.questions.sweep.figure_cost import cost_plot
 from e4profile.questions.time.figure import share_plot
-from e4profile.show.axes import log_axis, readable_on
 from e4profile.show.labels import label_points
-from e4profile.show.style import COLUMN_CM, SPARE_COLOURS, TERM_COLOURS, new_figure, paper_style
+from e4profile.show.style import COLUMN_CM, SPARE_COLOURS, TERM_COLOURS, log_axis, new_figure, paper_style, readable_on
 
 
 @pytest.fixture(autouse=True)
