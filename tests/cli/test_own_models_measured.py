@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import image_clock
 import pytest
 from own_model_nets import IMAGES_ONLY, write
 from program import Run
+
+from e4profile.witnesses.timing.clock import CpuClock
 
 QUICK = ("--min-run-time-s", "0", "--max-run-time-s", "0.02")
 INPUTS = ("--input", "image=2x3x8x8", "--input", "mask=2x1x6x6:bool", "--input", "times:=3")
@@ -228,16 +231,17 @@ def test_two_models_of_ones_own_are_compared(own: Run, tmp_path: Path) -> None:
     assert (code, "images.py:build cannot run on (2, 3, 9, 9): in 3 (Linear)" in err) == (2, True)
 
 
-def test_the_batch_that_fits_a_time(own: Run, tmp_path: Path) -> None:
+def test_the_batch_that_fits_a_time(own: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CpuClock, "read", image_clock.read)
     write(tmp_path, IMAGES_ONLY, "images.py")
     file = tmp_path / "times.jsonl"
     fits = ("time", "images.py:build", "--input", "1x3x8x8", *QUICK, "--out", file)
-    code, out, _ = own(*fits, "--fits", "5ms", "-f", "json")
+    code, out, _ = own(*fits, "--fits", "5.5ms", "-f", "json")
     (row,) = json.loads(out)
     assert code == 0
-    assert row["limit_s"] == 0.005
-    assert 0 < row["batch_size"] < row["batch_above"]
-    assert row["median_s"] <= row["limit_s"] < row["above_s"]
+    assert row["limit_s"] == 0.0055
+    assert (row["batch_size"], row["batch_above"]) == (5, 6)
+    assert (row["median_s"], row["above_s"]) == pytest.approx((0.005, 0.006))
     assert len(file.read_text().splitlines()) == row["measured"]
     code, out, err = own(*fits, "--fits", "1ns")
     assert code == 1
