@@ -5,12 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from e4profile.show.tables import Table
+
+_ERASE = "\r\x1b[2K"
+_INTERRUPTED = 130
+_QUIET_S = 2.0
+_EVERY_S = 10.0
 
 
 def terminal_width() -> int | None:
@@ -52,6 +58,24 @@ def on_interrupt(remark: str | Callable[[], str] | None) -> Iterator[None]:
         raise
 
 
+class _Line:
+    """One line of stderr that is written anew each time, no wider than the terminal, and leaves nothing behind."""
+
+    def __init__(self) -> None:
+        self.shown = False
+
+    def write(self, text: str) -> None:
+        width = max(20, shutil.get_terminal_size().columns)
+        sys.stderr.write(f"{_ERASE}{text[: width - 1]}")
+        sys.stderr.flush()
+        self.shown = True
+
+    def clear(self) -> None:
+        if self.shown:
+            sys.stderr.write(_ERASE)
+            sys.stderr.flush()
+
+
 class Progress:
     """How far a long command is, on stderr: on a terminal a bar with an estimate, which leaves nothing behind.
 
@@ -66,13 +90,10 @@ class Progress:
     _BAR = 20
 
     def __init__(self, what: str, total: int, *, quiet: bool = False) -> None:
-        import time
-
-        self._clock = time.monotonic
         self.what, self.total, self.done = what, total, 0
-        self._start = self._clock()
+        self._start = time.monotonic()
         self._quiet = quiet
-        self._live = sys.stderr.isatty()
+        self._live, self._line = sys.stderr.isatty(), _Line()
         if self._live:
             self._draw("")
         elif not quiet:
@@ -82,26 +103,57 @@ class Progress:
         """One more is done; ``text`` says which."""
         self.done += 1
         if self._live:
-            left = (self._clock() - self._start) / self.done * (self.total - self.done)
+            left = (time.monotonic() - self._start) / self.done * (self.total - self.done)
             self._draw(f", about {left:.0f} s left: {text}")
 
     def close(self, *, failed: bool = False) -> None:
         """Leave the line behind; a failure has a line of its own."""
-        if self._live:
-            sys.stderr.write("\r\x1b[2K")
-            sys.stderr.flush()
+        self._line.clear()
         if not self._quiet or (self._live and self.done < self.total and not failed):
             note(f"{self.what}: {self.done} of {self.total} done")
 
     def _draw(self, text: str) -> None:
         filled = self._BAR * self.done // max(self.total, 1)
         bar = "#" * filled + "-" * (self._BAR - filled)
-        width = max(20, shutil.get_terminal_size().columns)
-        sys.stderr.write(f"\r\x1b[2K{f'{self.what} [{bar}] {self.done}/{self.total}{text}'[: width - 1]}")
-        sys.stderr.flush()
+        self._line.write(f"{self.what} [{bar}] {self.done}/{self.total}{text}")
 
     def __enter__(self) -> Progress:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.close(failed=kind is not None and issubclass(kind, Exception))
+
+
+def stop_interrupted() -> NoReturn:
+    """End the program after what was finished before Ctrl-C has been shown; nothing of it was stored."""
+    sys.stderr.write("\ne4profile: interrupted; the result above holds what was finished, and no more\n")
+    sys.exit(_INTERRUPTED)
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[Callable[[str], None]]:
+    """Give a function that is told in words what is being done.
+
+    On a terminal one line of stderr is rewritten; otherwise a line is written at most every ten seconds.
+    """
+    live, line = sys.stderr.isatty(), _Line()
+    start = said = 0.0
+
+    def say(text: str) -> None:
+        nonlocal start, said
+        now = time.monotonic()
+        # what came before the first words (loading torch) is not the work
+        start = start or now
+        if now - start < _QUIET_S or (said and now - said < (0.1 if live else _EVERY_S)):
+            return
+        said = now
+        words = f"{what}, {now - start:.0f} s: {text}"
+        if live:
+            line.write(words)
+        else:
+            note(words)
+
+    try:
+        yield say
+    finally:
+        line.clear()

@@ -8,7 +8,7 @@ import sys
 import pytest
 from program import Run
 
-from e4profile.questions.output import Progress
+from e4profile.questions.output import Progress, waiting
 
 
 class Terminal(io.StringIO):
@@ -99,3 +99,25 @@ def test_an_interrupted_bar_says_how_far_it_came(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert screens(terminal)[-1] == "count: 1 of 3 done\n"
+
+
+SAID = ((0.0, "start"), (1.9, "early"), (2.5, "first"), (2.55, "soon"), (9.0, "later"), (12.6, "last"))
+
+
+def told(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter(1.0 + seconds for seconds, _ in SAID)
+    monkeypatch.setattr("time.monotonic", lambda: next(now))
+    with waiting("match") as say:
+        for _, text in SAID:
+            say(text)
+
+
+def test_words_come_after_two_seconds_and_leave_nothing_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = on_terminal(monkeypatch)
+    told(monkeypatch)
+    assert screens(terminal) == ["", "match, 2 s: first", "match, 9 s: later", "match, 13 s: last", ""]
+
+
+def test_a_pipe_is_told_every_ten_seconds(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    told(monkeypatch)
+    assert capsys.readouterr() == ("", "match, 2 s: first\nmatch, 13 s: last\n")

@@ -23,8 +23,7 @@ from e4profile.questions.options import (
     Units,
     check_format,
 )
-from e4profile.questions.output import emit, note
-from e4profile.questions.waiting import stop_interrupted, waiting
+from e4profile.questions.output import emit, note, stop_interrupted, waiting
 
 if TYPE_CHECKING:
     from e4profile.questions.match.matching import Match, Point

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from e4profile.questions.options import MODEL, MODEL_HELP, Arguments, Format, Inputs, Units, check_format, names
-from e4profile.questions.output import Progress, emit, note
-from e4profile.questions.waiting import stop_interrupted
+from e4profile.questions.output import Progress, emit, note, stop_interrupted
 
 if TYPE_CHECKING:
     from e4profile.questions.pareto.pareto import Candidate, Point

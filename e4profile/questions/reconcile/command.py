@@ -20,8 +20,7 @@ from e4profile.questions.options import (
     check_format,
     names,
 )
-from e4profile.questions.output import Progress, emit, note
-from e4profile.questions.waiting import stop_interrupted
+from e4profile.questions.output import Progress, emit, note, stop_interrupted
 
 if TYPE_CHECKING:
     from e4profile.networks.cards import Card

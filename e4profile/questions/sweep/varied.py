@@ -8,8 +8,7 @@ from collections.abc import Sequence
 
 from e4profile.errors import SettingError
 from e4profile.questions.options import target
-from e4profile.questions.output import emit, note
-from e4profile.questions.waiting import stop_interrupted, waiting
+from e4profile.questions.output import emit, note, stop_interrupted, waiting
 
 
 def sweep_one_network(

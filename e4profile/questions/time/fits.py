@@ -29,7 +29,7 @@ def fits_networks(
         SettingError: for inputs whose leading sizes are no batch.
     """
     from e4profile.errors import SettingError
-    from e4profile.questions.waiting import waiting
+    from e4profile.questions.output import waiting
     from e4profile.subjects.subject import full_name
 
     for card in cards:
