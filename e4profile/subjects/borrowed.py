@@ -77,6 +77,11 @@ class Borrowed:
         return loss_of(output, loss, self.target)[0]
 
 
+def dtype_of(model: nn.Module) -> torch.dtype:
+    """The dtype of the first parameter that has a floating-point one; float32 where none has."""
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+
+
 @contextmanager
 def borrowed(
     model: nn.Module,
@@ -109,7 +114,7 @@ def borrowed(
     if device.type != "meta" and any(p.is_meta for p in (*model.parameters(), *model.buffers())):
         raise SettingError(f"a model on the meta device has no values to run on {device}; use device='meta'")
     cuda_devices = [device] if device.type == "cuda" else []
-    dtype = dtype or next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    dtype = dtype or dtype_of(model)
     try:
         with torch.random.fork_rng(devices=cuda_devices), torch.enable_grad():
             if any(mode != train for _, mode in modes):

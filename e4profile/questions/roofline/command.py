@@ -215,7 +215,8 @@ def _above_the_roof(found: list[Roofline]) -> list[str]:
         (
             "compute",
             "are no faster than arithmetic can be: the peak was measured too low, for example on a busy machine "
-            "(--refresh measures it anew), or their convolution runs with fewer products (Winograd)",
+            "(--refresh measures it anew), or their convolution runs with fewer products (Winograd) or, in float32 on "
+            "CUDA, in TF32",
         ),
     ):
         paths = dict.fromkeys(layer.traffic.path for layer in above if layer.bound == bound)

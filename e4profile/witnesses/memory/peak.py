@@ -190,7 +190,7 @@ def allocator_peak(
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
         before_bytes = _allocated(device)
-        after_forward_bytes, after_backward_bytes = _run(lent, loss, device)
+        after_forward_bytes, after_backward_bytes, loss_name = _run(lent, loss, device)
         statistics = torch.cuda.memory_stats(device)
     return PeakMemory(
         int(statistics["allocated_bytes.all.peak"]) - before_bytes,
@@ -200,17 +200,19 @@ def allocator_peak(
         batch_size,
         str(device),
         "CUDA caching allocator, workspaces included",
+        loss_name,
     )
 
 
-def _run(lent: Borrowed, loss: Loss, device: torch.device) -> tuple[int, int]:
+def _run(lent: Borrowed, loss: Loss, device: torch.device) -> tuple[int, int, str]:
+    """Allocated bytes after forward and after backward, and what backward started from."""
     output = lent.forward()
-    value = lent.loss(output, loss)
+    value, loss_name = loss_of(output, loss, lent.target)
     torch.cuda.synchronize(device)
     after_forward_bytes = _allocated(device)
     value.backward()
     torch.cuda.synchronize(device)
-    return after_forward_bytes, _allocated(device)
+    return after_forward_bytes, _allocated(device), loss_name
 
 
 def _allocated(device: torch.device) -> int:

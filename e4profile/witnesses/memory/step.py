@@ -10,6 +10,7 @@ from torch import nn
 
 from e4profile.errors import SettingError, UnknownNameError, positive
 from e4profile.subjects.batches import BatchedInputs, ModelInputs
+from e4profile.subjects.borrowed import dtype_of
 from e4profile.subjects.losses import Loss
 from e4profile.witnesses.memory.peak import allocator_emulation
 from e4profile.witnesses.memory.saved import saved_for_backward
@@ -88,11 +89,7 @@ def training_state_of(model: nn.Module, optimiser: str = "sgd", dtype: torch.dty
     trained = [p for p in parameters if p.requires_grad]
     total = sum(p.numel() for p in parameters)
     return training_state_bytes(
-        total,
-        optimiser,
-        dtype or next((p.dtype for p in parameters if p.is_floating_point()), torch.float32),
-        tensors=len(trained),
-        frozen=total - sum(p.numel() for p in trained),
+        total, optimiser, dtype or dtype_of(model), tensors=len(trained), frozen=total - sum(p.numel() for p in trained)
     )
 
 
@@ -187,7 +184,7 @@ def predict(
     if batch_size is not None:
         positive(batch_size=batch_size)
     model = _built(builder)
-    wanted = dtype or _dtype_of(model)
+    wanted = dtype or dtype_of(model)
     inputs = BatchedInputs.of(input_shape)
     saved = saved_for_backward(model, inputs, batch_size=batch_size, dtype=wanted)
     peak = allocator_emulation(model, inputs, batch_size=batch_size, loss=loss, dtype=wanted)
@@ -231,7 +228,7 @@ def largest_batch(
         NothingFits: when not even one image fits, naming what it needs.
     """
     model = _built(builder)
-    wanted = dtype or _dtype_of(model)
+    wanted = dtype or dtype_of(model)
     state = training_state_of(model, optimiser, wanted)
     resident = state.parameter_bytes + state.optimiser_bytes + _buffer_bytes(model, wanted)
     inputs = BatchedInputs.of(input_shape)
@@ -283,10 +280,6 @@ def _built(builder: Callable[[], nn.Module] | nn.Module) -> nn.Module:
         return builder
     with torch.device("meta"):
         return builder()
-
-
-def _dtype_of(model: nn.Module) -> torch.dtype:
-    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
 
 
 def _input_bytes(inputs: BatchedInputs, batch_size: int | None, dtype: torch.dtype) -> int:

@@ -15,7 +15,13 @@ from typing import Any
 
 from e4profile.errors import SettingError, positive
 from e4profile.witnesses.timing.clock import Clock, MeasurementError, Work
-from e4profile.witnesses.timing.statistics import interquartile_range, median, median_interval, relative_noise
+from e4profile.witnesses.timing.statistics import (
+    COMPARISON_CONFIDENCE,
+    interquartile_range,
+    median,
+    median_interval,
+    relative_noise,
+)
 
 NOISE_TARGET = "noise target"
 MAX_RUN_TIME = "max run time"
@@ -38,7 +44,7 @@ _WARM_UP_SHARE = 0.25
 _TEXTS = {
     NOISE_TARGET: "the median is {known}, within the target of {target:.2%}",
     MAX_RUN_TIME: "max_run_time_s (={cap:g}) is used up with the median {known}, target {target:.2%}",
-    LIMIT_DECIDED: "the median, {known}, is on one side of the limit of {limit:g} s for sure",
+    LIMIT_DECIDED: "the median, {known}, is on one side of the limit of {limit:g} s (99% interval)",
     MAX_SAMPLES: "max_samples (={most}) are taken with the median {known}, target {target:.2%}",
 }
 
@@ -89,8 +95,12 @@ class StopRule:
         return MAX_SAMPLES if count >= self.max_samples else None
 
     def decided(self, samples: Sequence[float]) -> bool:
-        """Whether the samples say on which side of the limit their median is."""
-        interval = None if self.limit_s is None else median_interval(samples)
+        """Whether the samples say on which side of the limit their median is.
+
+        The interval is looked at again and again, so it is as wide as that of a comparison: with the narrower one of
+        a single look, every fifth median that is exactly the limit was put on one side of it.
+        """
+        interval = None if self.limit_s is None else median_interval(samples, COMPARISON_CONFIDENCE)
         return interval is not None and not interval[0] <= (self.limit_s or 0) <= interval[1]
 
     def explain(self, reason: str, noise: float) -> str:

@@ -9,6 +9,7 @@ import math
 import statistics as stats
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from e4profile.errors import SettingError
@@ -71,6 +72,7 @@ def median_interval(samples: Sequence[float], confidence: float = CONFIDENCE) ->
     return ordered[rank - 1], ordered[-rank]
 
 
+@lru_cache
 def _rank(count: int, confidence: float) -> int:
     """The largest k with 1 - 2 P(Binomial(n, 1/2) < k) >= confidence; 0 where there is none."""
     if count > _EXACT_UP_TO:

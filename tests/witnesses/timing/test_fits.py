@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import random
 
 import pytest
 
@@ -206,3 +207,16 @@ def test_noise_is_one_note_per_cause():
     assert [note.split(" (")[0] for note in notes] == ["noisy: 1 of 4 rows", "noisy: 3 of 4 rows", "noisy: 2 of 4 rows"]
     assert "up to " in notes[0]
     assert noise_notes([quiet]) == []
+
+
+def test_a_median_on_the_limit_is_seldom_put_on_one_side_of_it():
+    """Looking again and again at an interval of 95% would put every fifth on one side."""
+    looks = [10]
+    while looks[-1] < 200:
+        looks.append(looks[-1] + 1 + looks[-1] // 10)
+    rule, decided = StopRule(limit_s=1.0), 0
+    for seed in range(150):
+        draws = random.Random(seed)
+        seconds = [draws.lognormvariate(0.0, 0.05) for _ in range(looks[-1])]
+        decided += any(rule.decided(seconds[:count]) for count in looks)
+    assert decided <= 15
