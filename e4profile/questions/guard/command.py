@@ -46,9 +46,14 @@ def guard(
     """
     check_format(output_format)
     from e4profile.errors import SettingError, UnknownNameError
-    from e4profile.questions.guard.annotations import PLATFORMS
-    from e4profile.questions.guard.junit import junit_error, junit_text, write_report
-    from e4profile.questions.guard.report import guard_table, markdown_comment
+    from e4profile.questions.guard.report import (
+        PLATFORMS,
+        guard_table,
+        junit_error,
+        junit_text,
+        markdown_comment,
+        write_report,
+    )
 
     if annotations is not None and annotations not in PLATFORMS:
         raise UnknownNameError("platform", annotations, PLATFORMS)
@@ -94,7 +99,7 @@ def _run(running: Guard) -> GuardResult:
 
 def _annotate(result: GuardResult, platform: str | None, *, to_stderr: bool) -> None:
     """The platform reads both streams; data for a program must stay alone on stdout."""
-    from e4profile.questions.guard.annotations import github_annotations
+    from e4profile.questions.guard.report import github_annotations
 
     if platform == "github":
         for line in github_annotations(result):

@@ -46,7 +46,7 @@ def e4profile_check(request: pytest.FixtureRequest) -> Checker:
         model: nn.Module | str, input: Any = None, *, arguments: Mapping[str, Any] | None = None, **budgets: Any
     ) -> ModelCosts:
         __tracebackhide__ = True
-        from e4profile.questions.guard.direct import check_directly
+        from e4profile.questions.guard.run import check_directly
 
         costs, problems = check_directly(model, input, request.config.rootpath, arguments or {}, budgets)
         if problems:

@@ -1,12 +1,21 @@
-"""The guard's result as tables: for the terminal and programs, and as a pull-request comment in Markdown."""
+"""The guard's result: tables for terminal and programs, a pull-request comment, JUnit XML, and platform annotations.
+
+JUnit agrees with the exit code: a deviation is a failure, a missing baseline or a usage error is an error, so that the
+code is 0 exactly when there is neither, and 1 exactly when there is a failure.
+"""
 
 from __future__ import annotations
 
 import math
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
-from e4profile.questions.guard.changes import UNITS
-from e4profile.questions.guard.checks import Check
+from e4profile.errors import SettingError, read_text
+from e4profile.questions.guard.checks import UNITS, Check
 from e4profile.questions.guard.run import GuardResult, ModelResult
 from e4profile.records.baseline import QUANTITIES
 from e4profile.show.tables import Column, Table, render
@@ -137,3 +146,130 @@ def _moved(model: ModelResult, quantity: str) -> Table | None:
             for change in changes
         ),
     )
+
+
+_SUITE = "e4profile guard"
+
+
+def junit_text(result: GuardResult) -> str:
+    """One test case per check."""
+    problems = [check for check in result.checks if check.status != "pass"]
+    suite = _suite(
+        tests=len(result.checks),
+        failures=sum(check.status == "deviation" for check in problems),
+        errors=sum(check.status == "no baseline" for check in problems),
+    )
+    for check in result.checks:
+        case = ET.SubElement(suite, "testcase", classname=_clean(check.model), name=check.name, time="0")
+        if check.status != "pass":
+            kind = "failure" if check.status == "deviation" else "error"
+            ET.SubElement(case, kind, message=_clean(check.message), type=check.status)
+    notes = [*result.notes, *(f"{model.name}: {note}" for model in result.models for note in model.notes)]
+    if notes:
+        ET.SubElement(suite, "system-out").text = _clean("\n".join(notes))
+    return _text(suite)
+
+
+def junit_error(message: str) -> str:
+    """The report of a run that ended with a usage error, so that no older report is taken for it."""
+    suite = _suite(tests=1, failures=0, errors=1)
+    case = ET.SubElement(suite, "testcase", classname=_SUITE, name="usage", time="0")
+    ET.SubElement(case, "error", message=_clean(message), type="usage")
+    return _text(suite)
+
+
+def write_report(file: Path, text: str) -> None:
+    """Write a report, making its folder.
+
+    Raises:
+        SettingError: when it cannot be written.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise SettingError(f"cannot write {file}: {error.strerror}") from error
+
+
+def _suite(**counts: int) -> ET.Element:
+    return ET.Element(
+        "testsuite", {"name": _SUITE, **{key: str(n) for key, n in counts.items()}, "skipped": "0", "time": "0"}
+    )
+
+
+def _text(suite: ET.Element) -> str:
+    root = ET.Element("testsuites", {key: suite.attrib[key] for key in ("name", "tests", "failures", "errors")})
+    root.append(suite)
+    ET.indent(root)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _clean(text: str) -> str:
+    # XML 1.0 has no way to write a control character, escaped or not
+    return "".join(c if c in "\t\n" or (c.isprintable() and c not in "\ufffe\uffff") else " " for c in text)
+
+
+PLATFORMS = ("github",)
+
+SHOWN = 10
+"""Annotations of one kind that the platform shows for a step."""
+
+
+def github_annotations(result: GuardResult) -> list[str]:
+    """One command line per network with problems; the tenth gathers what does not fit.
+
+    A baseline that no network has is said once.
+    """
+    config = result.config.file
+    failing = [model for model in result.models if model.problems]
+    if failing and all(check.status == "no baseline" for model in failing for check in model.problems):
+        names = ", ".join(model.name for model in failing)
+        return [_command(config, None, "e4profile guard", f"no baseline for {names}: {_first(failing)}")]
+    shown = failing if len(failing) <= SHOWN else failing[: SHOWN - 1]
+    lines = [
+        _command(
+            config,
+            model.name,
+            f"e4profile guard: {model.name}",
+            "\n".join(f"{check.name}: {check.message}" for check in model.problems),
+        )
+        for model in shown
+    ]
+    if len(shown) < len(failing):
+        rest = failing[len(shown) :]
+        names = ", ".join(model.name for model in rest)
+        lines.append(_command(config, None, "e4profile guard", f"{len(rest)} more networks deviate: {names}"))
+    return lines
+
+
+def _first(failing: Sequence[ModelResult]) -> str:
+    return failing[0].problems[0].message
+
+
+def _command(file: Path, model: str | None, title: str, message: str) -> str:
+    properties = {"file": _relative(file), "title": title}
+    line = _line_of(file, model) if model is not None else None
+    if line is not None:
+        properties["line"] = str(line)
+    said = ",".join(f"{key}={_property(value)}" for key, value in properties.items())
+    return f"::error {said}::{_data(message)}"
+
+
+def _relative(file: Path) -> str:
+    """As the platform wants it: from the folder that the step runs in, with forward slashes."""
+    return Path(os.path.relpath(file)).as_posix()
+
+
+def _line_of(file: Path, model: str) -> int | None:
+    """The line that names the network; None where a text search does not find it."""
+    pattern = re.compile(rf"""\s*name\s*=\s*(["']){re.escape(model)}\1""")
+    lines = read_text(file).splitlines()
+    return next((number for number, line in enumerate(lines, start=1) if pattern.match(line)), None)
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")

@@ -1,15 +1,26 @@
-"""Running the guard: every budget and every baseline count as one check with expected and actual."""
+"""Running the guard: every budget and every baseline count as one check with expected and actual.
+
+A configuration's networks are held to budgets and baseline, a network in hand to its budgets alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import E4ProfileError, SettingError
-from e4profile.questions.guard.changes import LayerChange, layer_changes, setting_changes
-from e4profile.questions.guard.checks import Check, check_baseline, check_budgets, unknown_operators
-from e4profile.questions.guard.config import GuardConfig, GuardedModel
+from e4profile.questions.guard.checks import (
+    Check,
+    LayerChange,
+    check_baseline,
+    check_budgets,
+    layer_changes,
+    setting_changes,
+    unknown_operators,
+)
+from e4profile.questions.guard.config import GuardConfig, GuardedModel, parse_budgets
 from e4profile.records.baseline import (
     QUANTITIES,
     Baseline,
@@ -19,6 +30,9 @@ from e4profile.records.baseline import (
     torch_version,
     write_baseline,
 )
+
+if TYPE_CHECKING:
+    from torch import nn
 
 PASSED, DEVIATION, USAGE, NO_BASELINE = 0, 1, 2, 3
 """Exit codes."""
@@ -180,3 +194,55 @@ class Guard:
 def update_command(config: Path | None) -> str:
     """How to accept a change, with the configuration that was asked for."""
     return "e4profile guard --update" if config is None else f"e4profile guard --config {config} --update"
+
+
+def check_directly(
+    model: nn.Module | str, input: Any, folder: Path, arguments: Mapping[str, Any], budgets: Mapping[str, Any]
+) -> tuple[ModelCosts, list[str]]:
+    """Count a network and hold it to its budgets.
+
+    Args:
+        model: a module, which is left as it was found, or what ``build`` may be in a configuration.
+        input: ``1x3x32x32``, several such texts, or what ``subjects.inputs.as_example`` takes: (1, 3, 32, 32), a
+        tensor, a dict of keyword inputs, a sequence of inputs; a card has its own.
+        folder: where relative paths start.
+        arguments: of the builder.
+        budgets: by the names of ``Budgets``.
+
+    Returns:
+        The exact counts, and a message for every budget that is exceeded.
+
+    Raises:
+        SettingError: for a budget, an argument or an input that does not exist or fit.
+    """
+    from e4profile.questions.guard.loading import load, load_module
+    from e4profile.questions.guard.witness import model_costs
+
+    limits = parse_budgets(budgets, "e4profile_check: ")
+    texts, given = _inputs(input)
+    name = model if isinstance(model, str) else type(model).__name__
+    entry = GuardedModel(name, name, texts, arguments, limits)
+    if isinstance(model, str):
+        loaded = load(entry, folder, given)
+    elif arguments:
+        raise SettingError(f"{', '.join(arguments)}: arguments are for a builder, not for a module")
+    else:
+        loaded = load_module(entry, model, given)
+    costs = model_costs(entry, loaded, saved_bytes=limits.saved_bytes_max is not None)
+    checks = check_budgets(name, limits, loaded, costs)
+    return costs, [f"{name}: {check.name}: {check.message}" for check in checks if check.status != "pass"]
+
+
+def _inputs(given: Any) -> tuple[tuple[str, ...], Any]:
+    """Inputs as texts, or as they are in the second place."""
+    if given is None:
+        return (), None
+    if isinstance(given, str):
+        return (given,), None
+    if not isinstance(given, Sequence) or not given:
+        return (), given
+    if all(isinstance(one, str) for one in given):
+        return tuple(given), None
+    if all(type(one) is int for one in given):
+        return ("x".join(map(str, given)),), None
+    return (), given

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from e4profile.errors import SettingError
-from e4profile.questions.guard.changes import layer_changes, setting_changes
+from e4profile.questions.guard.checks import layer_changes, setting_changes
 from e4profile.records import baseline as module
 from e4profile.records.baseline import Baseline, LayerCosts, ModelCosts, read_baseline, write_baseline
 

@@ -4,12 +4,16 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
-from e4profile.questions.guard.annotations import github_annotations
-from e4profile.questions.guard.changes import LayerChange
-from e4profile.questions.guard.checks import Check, Status
+from e4profile.questions.guard.checks import Check, LayerChange, Status
 from e4profile.questions.guard.config import GuardConfig
-from e4profile.questions.guard.junit import junit_error, junit_text
-from e4profile.questions.guard.report import MARKER, guard_table, markdown_comment
+from e4profile.questions.guard.report import (
+    MARKER,
+    github_annotations,
+    guard_table,
+    junit_error,
+    junit_text,
+    markdown_comment,
+)
 from e4profile.questions.guard.run import GuardResult, ModelResult
 from e4profile.records.baseline import LayerCosts, ModelCosts
 

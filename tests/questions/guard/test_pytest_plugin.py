@@ -7,7 +7,7 @@ import pytest
 from guarded_project import NET, macs_of, params_of
 from torch import nn
 
-from e4profile.questions.guard.direct import check_directly
+from e4profile.questions.guard.run import check_directly
 
 pytest_plugins = ["pytester"]
 
@@ -23,10 +23,14 @@ def test_the_entry_point_is_installed(pytestconfig: pytest.Config) -> None:
     assert pytestconfig.pluginmanager.has_plugin("e4profile")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _imported(tmp_path_factory: pytest.TempPathFactory) -> None:
+    # pytester drops what a run inside it imports first, and PyTorch does not survive being imported again
+    check_directly(nn.Conv2d(1, 1, 1), "1x1x3x3", tmp_path_factory.getbasetemp(), {}, {"saved_bytes_max": 10**9})
+
+
 @pytest.fixture
 def project(pytester: pytest.Pytester) -> pytest.Pytester:
-    # what a run inside imports first is dropped after it, and PyTorch does not survive being imported again
-    check_directly(nn.Conv2d(1, 1, 1), "1x1x3x3", pytester.path, {}, {"saved_bytes_max": 10**9})
     pytester.makepyfile(net=NET)
     pytester.makefile(
         ".ini", pytest="[pytest]\naddopts = --strict-markers -p no:cacheprovider\nfilterwarnings = error\n"
