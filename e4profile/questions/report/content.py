@@ -65,7 +65,7 @@ def make_report(folder: Path, records: Path, done: Callable[[str], None]) -> Non
         sweeps.append(PageTable(f"sweep-{group}", _swept(group)))
         _write_table(folder / TABLES, sweeps[-1].name, sweeps[-1].table, sweeps[-1].table)
         done(f"sweep {group}")
-    figures = _draw(folder / DRAWINGS, records)
+    figures = draw_all(folder / DRAWINGS, records)
     done("figures")
     (folder / VERSIONS).write_text(json.dumps(installed_versions(), indent=2) + "\n", encoding="utf-8")
     sections = tuple(_sections(published, sweeps, figures, measured))
@@ -93,10 +93,6 @@ def _swept(group: str) -> Table:
     for _ in running.run():
         pass
     return sweep_table(running)
-
-
-def _draw(folder: Path, records: Path) -> list[Path]:
-    return draw_all(folder, records)
 
 
 def _figures(paths: Sequence[Path]) -> Section:

@@ -101,13 +101,13 @@ class _InsideOperators(LiveStorages):
 
 def no_peak_reason(layer: nn.Module, input_shape: Sequence[int]) -> str | None:
     """Why no closed form of the peak holds for a layer on inputs (B, channels, h, w), or None where one does."""
-    name = type(layer).__name__
     if not isinstance(layer, EquivariantLayer):
         return stock_no_peak(layer)
     # a subclass may make other storages, so it has to state its own timeline
-    if "peak" not in vars(type(layer)) and layer.no_peak_on(tuple(input_shape)) is None:
-        return f"{name} states no timeline of its storages"
-    return layer.no_peak_on(tuple(input_shape))
+    said = layer.no_peak_on(tuple(input_shape))
+    if said is None and "peak" not in vars(type(layer)):
+        return f"{type(layer).__name__} states no timeline of its storages"
+    return said
 
 
 def moments(

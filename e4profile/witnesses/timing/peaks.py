@@ -135,7 +135,9 @@ def cached_peaks(
     where, kind = device_named(device), dtype_name(dtype)
     with fixed_threads(threads) as used:
         here = environment()
-    key = {"device": where.type, "dtype": kind, "threads": used, "environment": _for_timing(here)}
+    # this package's own version changes no peak
+    around = {name: value for name, value in here.items() if name != "e4profile"}
+    key = {"device": where.type, "dtype": kind, "threads": used, "environment": around}
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     path = (folder or cache_folder()) / "peaks" / f"{where.type}-{kind}-{used}-{digest}.json"
     found, note = (None, "") if refresh else read_json(path)
@@ -152,10 +154,6 @@ def cached_peaks(
 def _usable(found: Mapping[str, Any]) -> bool:
     values = (found.get("macs_per_s"), found.get("bytes_per_s"))
     return all(isinstance(value, float) and value > 0 for value in values)
-
-
-def _for_timing(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name != "e4profile"}
 
 
 def cache_folder(variables: Mapping[str, str] | None = None, platform: str = sys.platform) -> Path:
