@@ -80,14 +80,18 @@ def decode(content: bytes) -> str:
     return content.decode(encoding)
 
 
-def read_text(file: Path) -> str:
+def read_text(file: Path, error: type[E4ProfileError] = SettingError) -> str:
     """A file's text.
 
     Raises:
-        OSError: when it cannot be read.
-        UnicodeDecodeError: when it is no text.
+        error: naming the file, when it cannot be read or is no text.
     """
-    return decode(file.read_bytes())
+    try:
+        return decode(file.read_bytes())
+    except OSError as problem:
+        raise error(f"{file}: cannot be read: {problem.strerror}") from problem
+    except UnicodeDecodeError as problem:
+        raise error(f"{file}: cannot be read: it is no text: {problem}") from problem
 
 
 def parse_toml(text: str, where: object, error: type[E4ProfileError] = SettingError) -> dict[str, Any]:

@@ -299,12 +299,7 @@ def find_card(name: str) -> Card:
     from e4profile.networks.card_reader import parse_card
 
     if name.endswith(".toml"):
-        try:
-            text = read_text(Path(name))
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise CardError(f"{name}: cannot be read: {reason}") from error
-        return parse_card(text, name)
+        return parse_card(read_text(Path(name), CardError), name)
     cards = all_cards()
     if name.lower() not in cards:
         raise UnknownNameError("model", name, cards)

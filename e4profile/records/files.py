@@ -98,16 +98,11 @@ def read_results(file: Path, *, by_axes: bool = False) -> Results:
     Raises:
         SettingError: for a file that cannot be read or holds nothing to compare, with the reason.
     """
-    if file.is_dir() and (file / RECORDS_NAME).is_file():
+    if file.is_dir():
+        if not (file / RECORDS_NAME).is_file():
+            raise SettingError(f"{file}: is a folder without {RECORDS_NAME}: name a file of results")
         file /= RECORDS_NAME
-    try:
-        text = read_text(file)
-    except IsADirectoryError as error:
-        raise SettingError(f"{file}: is a folder without {RECORDS_NAME}: name a file of results") from error
-    except OSError as error:
-        raise SettingError(f"{file}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise SettingError(f"{file}: is no text: {error}") from error
+    text = read_text(file)
     if not text.strip():
         raise SettingError(f"{file}: is empty: nothing to compare")
     if re.search(rf"[0-9]{{{_DIGITS + 1}}}", text):

@@ -14,9 +14,8 @@ import pytest
 
 from e4profile.errors import SettingError
 from e4profile.records.baseline import Baseline, LayerCosts, ModelCosts, write_baseline
-from e4profile.records.comparison import compare_files
+from e4profile.records.comparison import RESAMPLES, _resampled_medians, compare_files, compare_independent
 from e4profile.records.files import Key
-from e4profile.records.independent import RESAMPLES, _resampled_medians, compare_independent
 from e4profile.records.store import Record, RecordStore
 from e4profile.records.times import to_record
 from e4profile.witnesses.timing.samples import Samples, TimeRecord

@@ -140,7 +140,7 @@ def find_config(start: Path) -> Path:
 
 
 def _has_table(file: Path) -> bool:
-    tool = _toml(file).get("tool")
+    tool = parse_toml(read_text(file), file).get("tool")
     return isinstance(tool, dict) and "e4profile" in tool
 
 
@@ -152,7 +152,7 @@ def load_config(file: Path) -> GuardConfig:
     Raises:
         SettingError: naming file, key and reason.
     """
-    data = _toml(file)
+    data = parse_toml(read_text(file), file)
     tool = data.get("tool", {})
     if isinstance(tool, dict) and "e4profile" in tool:
         table = tool["e4profile"]
@@ -171,15 +171,6 @@ def load_config(file: Path) -> GuardConfig:
     if tool.baseline in (True, ""):
         raise SettingError(f"{file}: baseline: {tool.baseline!r} must be a file name, or false for budgets only")
     return GuardConfig(file, models, file.parent / tool.baseline if isinstance(tool.baseline, str) else None)
-
-
-def _toml(file: Path) -> dict[str, Any]:
-    try:
-        return parse_toml(read_text(file), file)
-    except OSError as error:
-        raise SettingError(f"{file}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise SettingError(f"{file}: not TOML: {error}") from error
 
 
 def _model(table: dict[str, Any], where: str) -> GuardedModel:
