@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import signal
 import sys
@@ -10,6 +11,9 @@ from contextlib import suppress
 from types import FrameType
 
 _INTERRUPTED = 130
+
+_YOUNG_OBJECTS = 100_000
+"""After how many new objects the garbage collector looks at them: importing torch makes 380 times the usual 700."""
 
 
 def _interrupted(number: int, frame: FrameType | None) -> None:
@@ -22,6 +26,9 @@ def _interrupted(number: int, frame: FrameType | None) -> None:
 
 def main() -> None:
     """Run the program; Ctrl-C while it is imported ends it like Ctrl-C later."""
+    gc.set_threshold(_YOUNG_OBJECTS)
+    # modules are no garbage at the end either: collecting them takes a quarter of the time that importing torch takes
+    atexit.register(gc.freeze)
     # a program started in the background may have been told to ignore Ctrl-C
     listens = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if listens:

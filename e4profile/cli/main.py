@@ -16,6 +16,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import e4profile.questions
+from e4profile.cli.deferred import defer_what_torch_may_not_need
 from e4profile.errors import E4ProfileError
 
 app = typer.Typer(
@@ -113,6 +114,7 @@ def _leave_stdout() -> None:
 def main() -> None:
     """Run the program with the process's arguments."""
     _check_streams()
+    defer_what_torch_may_not_need()
     try:
         code = app(standalone_mode=False, prog_name="e4profile")
     except E4ProfileError as error:

@@ -9,6 +9,20 @@ import torch
 from torch import Tensor, nn
 
 
+def shifted(table: Any, copies: int, step: int) -> Tensor:
+    """The flat index of ``copies`` of a table (n, ...) side by side (n, copies, ...), each ``step`` further along.
+
+    On the CPU first: on the meta device torch would do this arithmetic with kernels written in Python, and import
+    its compiler and sympy for the first of them.
+    """
+    with torch.device("cpu"):
+        one = torch.as_tensor(table)
+        places = step * torch.arange(copies).view(-1, *[1] * (one.dim() - 1))
+        index = (one[:, None] + places).flatten()
+    # before torch 2.5 get_default_device() does not see a ``with torch.device(...)`` around it
+    return index.to(torch.empty(0).device)
+
+
 class ConstantTables(nn.Module):
     """A module whose non-persistent buffers are computed from its constructor's arguments.
 

@@ -13,6 +13,7 @@ from e4profile.conventions import AGGREGATION, BATCH_NORM, GROUP_NORM
 from e4profile.errors import SettingError, divisors, positive
 from e4profile.groups import GroupLike, as_group
 from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps, window_size
+from e4profile.layers.constants import shifted
 from e4profile.layers.e4_peak import E4
 from e4profile.layers.grid import window_reason
 from e4profile.layers.group_conv import GroupConv2d
@@ -190,9 +191,8 @@ class E4Conv2d(EquivariantLayer):
         self.generator_weight = nn.Parameter(torch.empty(self.slices * taps, hidden))
         nn.init.kaiming_uniform_(self.generator_weight, a=5**0.5)
         self.generator_bias = nn.Parameter(torch.zeros(self.slices * taps))
-        per_element = torch.tensor(self.group.lifting_index(kernel))
-        rows = per_element[:, None, :] + taps * torch.arange(self.slices)[None, :, None]
-        self.register_buffer("generator_rows", rows.flatten(), persistent=False)
+        rows = shifted(self.group.lifting_index(kernel), self.slices, taps)
+        self.register_buffer("generator_rows", rows, persistent=False)
         self.aggregation = Aggregation(kernel, stride, implementation)
 
     generator_rows: Tensor

@@ -13,6 +13,7 @@ from e4profile.errors import SettingError, positive
 from e4profile.groups import GroupLike, as_group
 from e4profile.layers.bank_peak import bank_timeline
 from e4profile.layers.base import Dimensions, Sample, Shape, check_maps, window_size
+from e4profile.layers.constants import shifted
 from e4profile.layers.filter_bank import FilterBankLayer
 from e4profile.layers.grid import window_reason
 from e4profile.layers.saved import INDEX
@@ -69,11 +70,8 @@ class GroupConv2d(FilterBankLayer):
         self.c_in, self.c_out, self.kernel = c_in, c_out, kernel
         self.stride, self.padding, self.stride_by = stride, padding, stride_by
         order, taps = self.group.order, kernel * kernel
-        per_pair = torch.tensor(self.group.filter_bank_index(kernel))
-        index = per_pair[:, None] + order * taps * torch.arange(c_in)[None, :, None, None]
-        self._set_filters(
-            (c_out, c_in, order, kernel, kernel), index.flatten(), (c_out * order, c_in * order, kernel, kernel)
-        )
+        index = shifted(self.group.filter_bank_index(kernel), c_in, order * taps)
+        self._set_filters((c_out, c_in, order, kernel, kernel), index, (c_out * order, c_in * order, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(c_out)) if bias else None
 
     @property

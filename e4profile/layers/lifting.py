@@ -13,6 +13,7 @@ from e4profile.errors import SettingError, positive
 from e4profile.groups import GroupLike, as_group
 from e4profile.layers.bank_peak import bank_timeline
 from e4profile.layers.base import Dimensions, Sample, Shape, check_maps, window_size
+from e4profile.layers.constants import shifted
 from e4profile.layers.filter_bank import FilterBankLayer
 from e4profile.layers.grid import window_reason
 from e4profile.symbols import A, c_in, c_out, h, h_out, has_bias, k, w, w_out
@@ -56,9 +57,8 @@ class LiftingConv2d(FilterBankLayer):
         self.c_in, self.c_out, self.kernel = c_in, c_out, kernel
         self.stride, self.padding = stride, padding
         order, taps = self.group.order, kernel * kernel
-        per_element = torch.tensor(self.group.lifting_index(kernel))
-        index = per_element[:, None, :] + taps * torch.arange(c_in)[None, :, None]
-        self._set_filters((c_out, c_in, kernel, kernel), index.flatten(), (c_out * order, c_in, kernel, kernel))
+        index = shifted(self.group.lifting_index(kernel), c_in, taps)
+        self._set_filters((c_out, c_in, kernel, kernel), index, (c_out * order, c_in, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(c_out)) if bias else None
 
     def forward(self, images: Tensor) -> Tensor:

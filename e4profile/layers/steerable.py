@@ -16,6 +16,7 @@ from e4profile.errors import SettingError, UnknownNameError, positive
 from e4profile.groups import GroupLike, as_group
 from e4profile.layers.bank_peak import STEERABLE
 from e4profile.layers.base import Dimensions, Sample, Shape, check_maps, window_size
+from e4profile.layers.constants import shifted
 from e4profile.layers.filter_bank import FilterBankLayer
 from e4profile.layers.grid import window_reason
 from e4profile.layers.saved import CONVERTED
@@ -90,25 +91,20 @@ class SteerableConv2d(FilterBankLayer):
         self.stride, self.padding = stride, padding
         self.field_in, self.field_out = field_in, field_out
         regular_in, regular_out = field_in == "regular", field_out == "regular"
-        # before torch 2.5 get_default_device() does not see a ``with torch.device(...)`` around it
-        device = torch.empty(0).device
         basis = sampled_basis(
             self.group, kernel, rotated=regular_in or regular_out, invariant=not (regular_in or regular_out)
         )
-        pair = pair_index(self.group, kernel, regular_in, regular_out).to(device)
-        samples = self._relative_elements * basis.shape[1]
-        index = pair[:, None] + samples * torch.arange(c_in)[None, :, None, None]
+        pair = pair_index(self.group, kernel, regular_in, regular_out)
+        index = shifted(pair, c_in, self._relative_elements * basis.shape[1])
         channels_in, channels_out = c_in * self._channels(field_in), c_out * self._channels(field_out)
         self._set_filters(
-            (c_out, c_in, self._relative_elements, basis.shape[0]),
-            index.flatten(),
-            (channels_out, channels_in, kernel, kernel),
+            (c_out, c_in, self._relative_elements, basis.shape[0]), index, (channels_out, channels_in, kernel, kernel)
         )
         # the variance of He et al. 2015, from what unit weights carry on average over the rotated grids
         energy = float(basis.square().sum()) * kernel * kernel / basis.shape[1]
         nn.init.normal_(self.weight, std=math.sqrt(2 / (channels_in * energy)))
         # kept as the bits of float64, so that casting the module never rounds the basis
-        self.register_buffer("basis_bits", basis.view(torch.int64).to(device), persistent=False)
+        self.register_buffer("basis_bits", basis.view(torch.int64).to(index.device), persistent=False)
         self.bias = nn.Parameter(torch.zeros(c_out)) if bias else None
 
     def _channels(self, field: str) -> int:

@@ -1,0 +1,106 @@
+"""Two modules of torch that one process of ours almost never needs, imported when it does.
+
+A kernel of the meta device that is written in Python tells the compiler not to look inside it, and asks of every
+condition whether it is symbolic. The first such kernel thereby imports ``torch._dynamo`` and sympy, which takes as
+long as torch itself. Without a compiler there is nothing to tell, and a plain bool is not symbolic: these two
+questions are answered here, and anything else asked of the two modules imports them. A torch that asks for other
+names loses the time, nothing else.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+_COMPILER = "torch._dynamo"
+_SHAPES = "torch.fx.experimental.symbolic_shapes"
+_MARK = "__dynamo_disable"
+"""The attribute in which torch keeps a function with the compiler told to stay out."""
+
+
+class _Deferred(ModuleType):
+    """A stand-in for a module: imports it, and steps aside, for every name but its own."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.__spec__ = ModuleSpec(name, None)
+        self.__file__ = None
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        return getattr(self._real(), name)
+
+    def _real(self) -> ModuleType:
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return import_module(self.__name__)
+
+
+class _Compiler(_Deferred):
+    """``torch._dynamo`` before it is imported: a function kept from the compiler is the function itself."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._kept_out: list[Callable[..., Any]] = []
+
+    @property
+    def __path__(self) -> Any:  # type: ignore[override]
+        # asked for whenever a submodule is imported
+        return self._real().__path__
+
+    def disable(self, function: Any = None, *arguments: Any, **keywords: Any) -> Any:
+        """The function, told apart from the compiled ones as soon as there is a compiler."""
+        if function is None:
+            return self._real().disable(function, *arguments, **keywords)
+        self._kept_out.append(function)
+        return function
+
+    def _real(self) -> ModuleType:
+        for function in self._kept_out:
+            # torch asks again, and the compiler answers
+            vars(function).pop(_MARK, None)
+        self._kept_out.clear()
+        return super()._real()
+
+
+_OF_PLAIN_VALUES: dict[str, Callable[..., Any]] = {
+    **dict.fromkeys(("expect_true", "guard_or_false", "guard_or_true", "guard_size_oblivious"), lambda value: value),
+    **dict.fromkeys(("statically_known_true", "guarding_hint_or_throw"), lambda value: value),
+    "has_guarding_hint": lambda _: True,
+    "is_nested_int": lambda _: False,
+    "sym_and": lambda *conditions: all(conditions),
+    "sym_or": lambda *conditions: any(conditions),
+    "sym_eq": lambda one, other: tuple(one) == tuple(other) if isinstance(one, (tuple, list)) else one == other,
+}
+"""What the functions of ``_SHAPES`` answer where no argument is symbolic."""
+
+
+def _is_plain(value: Any) -> bool:
+    return type(value) in (bool, int) or (isinstance(value, (tuple, list)) and all(type(size) is int for size in value))
+
+
+def _settled(name: str, stand_in: _Deferred) -> Callable[..., Any]:
+    """The function of this name; the module itself answers for anything but bools, ints and shapes."""
+    plain = _OF_PLAIN_VALUES[name]
+
+    def answer(*arguments: Any, **keywords: Any) -> Any:
+        if keywords or not all(map(_is_plain, arguments)):
+            return getattr(stand_in._real(), name)(*arguments, **keywords)
+        return plain(*arguments)
+
+    return answer
+
+
+def defer_what_torch_may_not_need() -> None:
+    """Put the stand-ins in place, where torch is not imported yet."""
+    if "torch" in sys.modules:
+        return
+    sys.modules[_COMPILER] = _Compiler(_COMPILER)
+    shapes = sys.modules[_SHAPES] = _Deferred(_SHAPES)
+    for name in _OF_PLAIN_VALUES:
+        setattr(shapes, name, _settled(name, shapes))
