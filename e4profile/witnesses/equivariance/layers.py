@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -35,7 +36,7 @@ def act(features: Tensor, group: Group, element: int, field: str) -> Tensor:
 def equivariance_errors(
     function: Callable[[Tensor], Tensor], inputs: Tensor, group: Group, field_in: str, field_out: str
 ) -> list[float]:
-    """``max |f(g x) - g f(x)| / max |f(x)|`` for every element g, in element order.
+    """``max |f(g x) - g f(x)| / max |f(x)|`` for every element g, in element order; infinite where it is not finite.
 
     Args:
         function: the map, for example a module in float64 and evaluation mode.
@@ -59,7 +60,9 @@ def equivariance_errors(
                     f"element {element} of {group.name}: f(g x) has shape {tuple(moved_before.shape)} but g f(x) has "
                     f"{tuple(moved_after.shape)}"
                 )
-            errors.append(float((moved_before - moved_after).abs().max()) / scale)
+            error = float((moved_before - moved_after).abs().max()) / scale
+            # a comparison with NaN is false, so that the largest error would pass it by
+            errors.append(error if math.isfinite(error) else math.inf)
     return errors
 
 

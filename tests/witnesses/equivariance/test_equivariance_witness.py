@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -12,7 +14,7 @@ from e4profile.layers import Chain, FieldGroupNorm, GroupConv2d, GroupMaxPool, L
 from e4profile.questions.equivariance.rows import report_rows
 from e4profile.subjects.inputs import as_example
 from e4profile.subjects.subject import resolve
-from e4profile.witnesses.equivariance.layers import equivariance_errors, randomise
+from e4profile.witnesses.equivariance.layers import assert_equivariant, equivariance_errors, randomise
 from e4profile.witnesses.equivariance.probe import same_motion
 from e4profile.witnesses.equivariance.witness import (
     AT_INIT,
@@ -263,3 +265,15 @@ def test_the_published_self_attention_breaks_and_its_repair_does_not() -> None:
     assert layer.layer == "GroupSelfAttention2d"
     assert "relative_index='published'" in str(layer.reason)
     assert found["equivariant"].verdict == EQUIVARIANT
+
+
+def test_a_value_that_is_no_number_is_no_small_error():
+    images = torch.arange(16.0, dtype=torch.float64).reshape(1, 1, 4, 4)
+
+    def breaks_when_turned(turned: torch.Tensor) -> torch.Tensor:
+        return turned if torch.equal(turned, images) else turned / 0 * 0
+
+    fields = {"field_in": "trivial", "field_out": "trivial"}
+    assert equivariance_errors(breaks_when_turned, images, Group(4), **fields) == [0.0, math.inf, math.inf, math.inf]
+    with pytest.raises(AssertionError, match="under element 1 of C4"):
+        assert_equivariant(breaks_when_turned, images, Group(4), **fields)
