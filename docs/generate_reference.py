@@ -113,6 +113,43 @@ def conventions() -> str:
     return "\n".join(text)
 
 
+def counters() -> str:
+    """Every stock counter, and what it sees of three networks."""
+    from importlib import import_module
+
+    from e4profile.networks.cards import find_card
+    from e4profile.questions.count.rows import gap_causes
+    from e4profile.witnesses.counts.measure import measure
+    from e4profile.witnesses.counts.registry import REGISTRY, STOCK
+
+    stock = [spec for spec in REGISTRY.values() if spec.raw]
+    page = FOLDER / "counters.md"
+    before = page.read_text(encoding="utf-8").split("\n## ") if page.exists() else []
+    text = [
+        "# Stock counters\n",
+        f"`--counter NAME` takes any of them, and `count(..., counters=[...])` too; {' and '.join(STOCK)} are asked by "
+        "default. Each is shown as it reports. It is "
+        "held against the MACs that run, and the gap is split into causes, module by module; what none explains is "
+        "called unexplained. A counter that is not installed has no figure, and its note says how to install it.\n",
+    ]
+    text += [f"### `{spec.name}`\n\n{inspect.getdoc(import_module(spec.count.__module__))}\n" for spec in stock]
+    for name in ("e4net", "p4-r18", "p4-sa"):
+        measured = measure(find_card(name), ["dispatch", *(spec.name for spec in stock if spec.version)])
+        # a counter that is not installed here keeps the row that was made where it was
+        kept = next((part.splitlines() for part in before if part.startswith(f"{name}\n")), [])
+        text.append(f"## {name}\n\n{measured.dispatch.macs:,} MACs run.\n\n| counter | reports | share | causes |")
+        text.append("|---|---|---|---|")
+        for spec in stock:
+            if spec.name in measured.gaps:
+                gap = measured.gaps[spec.name]
+                share = f"{100 * gap.reported / gap.truth:.4g}%"
+                text.append(f"| `{spec.name}` | {gap.reported:,} | {share} | {gap_causes(gap)} |")
+            else:
+                text += [line for line in kept if line.startswith(f"| `{spec.name}` |")]
+        text.append("")
+    return "\n".join(text)
+
+
 def layers() -> str:
     """Every layer's named terms."""
     from e4profile.questions.formula.formulas import find_layer, formula_text, layer_names
@@ -199,6 +236,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "cards.md": cards,
     "records.md": records,
     "conventions.md": conventions,
+    "counters.md": counters,
     "layers.md": layers,
     "measured.md": measured,
 }

@@ -86,12 +86,16 @@ def gap_notes(measured: Measurement, convention_name: str = "macs") -> list[str]
         notes.append(f"{who} held against the MACs that run, not against the totals by {convention_name}")
     for name, gap in measured.gaps.items():
         share = f" ({100 * gap.reported / gap.truth:.4g}%)" if gap.truth else ""
-        causes = [f"{cause.name} {cause.amount:+,}" for cause in gap.causes]
-        parts = ", ".join([*causes, *([_unexplained(gap)] if gap.unexplained else [])]) or "no deviation"
         rest = "; operators are unknown, so the MACs that run are not all known" if measured.dispatch.uncounted else ""
-        notes.append(f"{name} reports {gap.reported:,} where {gap.truth:,} MACs run{share}: {parts}{rest}")
+        notes.append(f"{name} reports {gap.reported:,} where {gap.truth:,} MACs run{share}: {gap_causes(gap)}{rest}")
     notes += [f"{name}: no figure: {reason}" for name, reason in measured.failures.items()]
     return [*notes, *measured.notes]
+
+
+def gap_causes(gap: Gap) -> str:
+    """The causes of a gap with their amounts, and what none explains, as text."""
+    causes = [f"{cause.name} {cause.amount:+,}" for cause in gap.causes]
+    return ", ".join([*causes, *([_unexplained(gap)] if gap.unexplained else [])]) or "no deviation"
 
 
 def _unexplained(gap: Gap) -> str:
