@@ -75,7 +75,7 @@ class Recurrent(nn.Module):
 
 
 class Products(nn.Module):
-    """An einsum, a matrix product by its operator, and a bilinear map."""
+    """An einsum, a matrix product by its operator, one by a function with a bias, and a bilinear map."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class Products(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         y = torch.einsum("bhi,hij->bhj", x, self.weight)
-        return self.bilinear(y.mean(1), y.sum(1)), y @ y.transpose(1, 2)
+        return self.bilinear(y.mean(1), y.sum(1)), torch.baddbmm(y @ y.transpose(1, 2), y, y.transpose(1, 2))
 
 
 class Shared(nn.Module):
