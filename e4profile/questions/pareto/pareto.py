@@ -164,7 +164,7 @@ def cost_of(x: str, *, batch_size: int | None = None, call_batch_size: int = 1) 
     if x not in COSTS:
         raise UnknownNameError("cost", x, COSTS)
     if x == "time":
-        raise SettingError("time is measured: see e4profile.witnesses.timing.measure_time")
+        raise SettingError("time is measured: see e4profile.witnesses.timing.measure.measure_time")
     counter = VariantCounter()
 
     def cost(subject: Subject) -> int:
