@@ -99,6 +99,12 @@ def test_names(alias: str, name: str, order: int) -> None:
     assert as_group(group.alias) == group
 
 
+def test_the_axes_that_some_element_reverses_or_exchanges() -> None:
+    rows_and_columns = {"C1": (False, False), "D1": (False, True)}
+    for group in GRID_EXACT:
+        assert group.reversed_axes == rows_and_columns.get(group.name, (True, True))
+
+
 def test_the_six_grid_exact_groups() -> None:
     assert {group.name for group in GRID_EXACT} == {"C1", "C2", "C4", "D1", "D2", "D4"}
     assert all(group.exact_on_grid for group in GRID_EXACT)
@@ -151,6 +157,9 @@ def test_values_out_of_range_are_named() -> None:
             Group(rotations, mirrors)
     with pytest.raises(SettingError, match=r"kernel \(=100001\) must be at most"):
         Group(4).stencil_permutation(0, 100001)
+    assert len(Group(4).stencil_permutation(1, 255)) == 255**2
+    with pytest.raises(SettingError, match=r"kernel \(=256\) must be at most 255"):
+        Group(4).stencil_permutation(0, 256)
     for rotations in (0, -4, 2.0, True):
         with pytest.raises(SettingError, match="rotations"):
             Group(rotations)  # type: ignore[arg-type]

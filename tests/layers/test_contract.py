@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import torch
 
@@ -77,6 +79,14 @@ def test_gradients_reach_every_parameter(layer, sample, group):
     for name, parameter in module.named_parameters():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
+
+
+def test_a_convolution_is_plain_unless_asked():
+    """As published: without padding, stride and bias; the pointwise map is the one with a bias, as a linear map."""
+    plain = {"stride": 1, "padding": 0, "bias": False}
+    for name, layer in LAYERS.items():
+        defaults = {key: one.default for key, one in inspect.signature(layer).parameters.items() if key in plain}
+        assert defaults == {key: plain[key] for key in defaults} | ({"bias": True} if name == "PointwiseConv2d" else {})
 
 
 @pytest.mark.parametrize("name", sorted(LAYERS))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import math
 from itertools import chain, repeat
 
 import pytest
@@ -95,6 +96,28 @@ def test_two_programs_take_turns_and_every_other_round_is_reversed():
     assert "".join(order) == "a" * 7 + "b" * 7 + "abba" * 5
 
 
+def test_a_discarded_round_is_a_turn_too():
+    order: list[str] = []
+    works = [Work(lambda _: order.append("a")), Work(lambda _: order.append("b"))]
+    script = chain(repeat(Reading(0.01), 14), [Reading(0.01, dropped=True)], repeat(Reading(0.01)))
+    clock = ScriptedClock(script)
+    collect(works, clock, StopRule(min_run_time_s=0.0, min_samples=2, max_samples=2), now=clock.now)
+    assert "".join(order[14:]) == "ab" + "baab"
+
+
+def test_the_noise_is_looked_at_ever_more_rarely():
+    looks: list[int] = []
+
+    def noisy(kept):
+        looks.append(len(kept[0]))
+        return math.inf
+
+    clock = ScriptedClock(repeat(0.01))
+    collect([IDLE], clock, StopRule(min_run_time_s=0.0, max_samples=30), noise=noisy, now=clock.now)
+    # the last look is for the sentence that says why sampling ended
+    assert looks == [10, 12, 14, 16, 18, 20, 23, 26, 29, 30]
+
+
 def test_a_round_with_a_dropped_sample_is_discarded_whole():
     warm = repeat(Reading(0.01), 14)
     script = chain(warm, [Reading(0.01), Reading(0.09, dropped=True)], repeat(Reading(0.01)))
@@ -155,6 +178,32 @@ def test_garbage_collection_is_off_meanwhile_and_then_as_it_was(was_on):
 def test_a_rule_that_cannot_be_met_is_refused(values, message):
     with pytest.raises(SettingError, match=message):
         StopRule(**values)
+
+
+def test_a_bound_is_met_by_its_own_value():
+    rule = StopRule(relative_noise=0.01, min_samples=5, max_samples=50, max_run_time_s=2.0)
+    assert rule.reason(9, 1.0, 0.01) == "noise target"
+    assert rule.reason(9, 2.0, 0.02) == "max run time"
+    assert rule.reason(50, 1.0, 0.02) == "max samples"
+    assert rule.reason(49, 1.9, 0.02) is None
+    assert StopRule(min_samples=7, max_samples=7).min_samples == 7
+
+    def causes(*seconds: float) -> list[str]:
+        return list(Samples(seconds, 0, 1.0, 7, True, "noise target", "").noise_causes)
+
+    assert causes(18.0, *[20.0] * 4, 21.0) == ["median"]
+    assert causes(19.0, *[20.0] * 4, 21.0) == []
+    assert causes(*[9.0] * 30, *[10.0] * 40, *[10.1] * 30) == ["spread"]
+    assert causes(*[9.0] * 30, *[10.0] * 40, *[10.0] * 30) == []
+    _, samples = take(chain([1.0], [20.0] * 3, [21.0] * 3, repeat(21.0)), StopRule(0.01, 5, 0.0, 1000.0))
+    assert (samples.warm_up_calls, samples.warm_up_stable) == (7, True)
+
+
+def test_a_median_on_the_limit_is_on_neither_side_of_it():
+    rule = StopRule(limit_s=1.0)
+    assert [rule.decided([seconds] * 20) for seconds in (0.9, 1.0, 1.1)] == [True, False, True]
+    assert not rule.decided([0.5] * 10 + [1.0] * 10)
+    assert not StopRule().decided([0.5] * 20)
 
 
 def test_statistics_are_derived_from_the_raw_samples():
