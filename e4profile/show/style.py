@@ -199,12 +199,11 @@ def _legend_columns(labels: Sequence[str]) -> int:
 
 _WIDE_RANGE = 1000.0
 _NARROW_RANGE = 5.0
-_EVEN_RANGE = 2.0
 
 
 def log_axis(axes: Axes, which: Literal["x", "y"], low: float, high: float) -> None:
     """A logarithmic axis from ``low`` to ``high`` with as many plain numbers as its decades leave room for."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     if which == "x":
         axes.set_xscale("log")
@@ -215,8 +214,7 @@ def log_axis(axes: Axes, which: Literal["x", "y"], low: float, high: float) -> N
     axis: Axis = axes.xaxis if which == "x" else axes.yaxis
     span = high / low
     subs = (1,) if span > _WIDE_RANGE else (1, 3) if span > _NARROW_RANGE else (1, 2, 3, 5, 7)
-    # a narrow axis may lie between two of the logarithmic ticks
-    axis.set_major_locator(MaxNLocator(3) if span < _EVEN_RANGE else LogLocator(subs=subs, numticks=8))
+    axis.set_major_locator(LogLocator(subs=subs, numticks=8))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}" if value < 1e5 else f"{value:,.0f}"))
     axis.set_minor_locator(NullLocator())
 
