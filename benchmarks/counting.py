@@ -17,6 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from stock_networks import IMAGE, ViT, resnet50
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from e4profile.layers import E4Conv2d
 from e4profile.layers.terms import compile_expression, total
@@ -31,20 +34,20 @@ REPEATS = 7
 SETTINGS = 1_000_000
 
 
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
+def seconds(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+    start = clock()
     work()
-    return time.perf_counter() - start
+    return clock() - start
 
 
-def interleaved(*works: Callable[[], object]) -> list[list[float]]:
+def interleaved(*works: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> list[list[float]]:
     """Samples of each work, taken in turn after one warm-up each."""
     for work in works:
         work()
     samples: list[list[float]] = [[] for _ in works]
     for _ in range(REPEATS):
         for index, work in enumerate(works):
-            samples[index].append(seconds(work))
+            samples[index].append(seconds(work, clock))
     return samples
 
 
@@ -64,6 +67,28 @@ def counters(name: str) -> dict[str, object]:
         "closed_form_median_s": statistics.median(closed),
         "fvcore_over_dispatch_median": statistics.median(pairs),
         "fvcore_over_dispatch_min": min(pairs),
+    }
+
+
+def against_pytorch(name: str, build: Callable[[], nn.Module]) -> dict[str, object]:
+    """CPU seconds of the dispatch counter and of PyTorch's own on the meta device; they must agree."""
+    with torch.device("meta"):
+        model, image = build(), torch.empty(IMAGE)
+
+    def theirs() -> int:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(image)
+        return int(counter.get_total_flops())
+
+    if 2 * count_dispatch(model, (image,)).macs != theirs():
+        raise SystemExit(f"the two counters disagree on {name}")
+    ours, others = interleaved(lambda: count_dispatch(model, (image,)), theirs, clock=time.process_time)
+    pairs = [a / b for a, b in zip(ours, others, strict=True)]
+    return {
+        "what": f"count {name} on the meta device, CPU seconds",
+        "dispatch_median_s": statistics.median(ours),
+        "pytorch_median_s": statistics.median(others),
+        "dispatch_over_pytorch_median": statistics.median(pairs),
     }
 
 
@@ -115,6 +140,8 @@ def main() -> None:
     results = [
         counters("p4-r18"),
         counters("p4m-r18"),
+        against_pytorch("ResNet-50", resnet50),
+        against_pytorch("ViT-B/16", ViT),
         million_settings(),
         command("e4profile --help", "--help"),
         bare_sweep(),

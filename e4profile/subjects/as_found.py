@@ -20,12 +20,14 @@ def evaluation_mode(model: nn.Module, training: bool = False) -> Iterator[None]:
     """
     modes = [(module, module.training) for module in model.modules()]
     try:
-        for module, _ in modes:
-            module.training = training
+        for module, mode in modes:
+            if mode != training:
+                module.training = training
         yield
     finally:
         for module, mode in modes:
-            module.training = mode
+            if module.training != mode:
+                module.training = mode
 
 
 @contextmanager
@@ -97,10 +99,15 @@ def meta_state(model: nn.Module) -> Iterator[None]:
     """Put a meta tensor of the same shape, strides and dtype in place of every parameter and buffer."""
 
     def on_meta(tensor: Tensor) -> Tensor:
-        return torch.empty_like(tensor, device="meta", requires_grad=False)
+        return tensor.detach() if tensor.is_meta else torch.empty_like(tensor, device="meta", requires_grad=False)
 
     with tensors_replaced(model, on_meta):
         yield
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's parameters and buffers are; the CPU without any."""
+    return next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
 
 
 @contextmanager

@@ -198,7 +198,7 @@ class VariantCounter:
 
 
 def _beyond_what_runs(operations: Mapping[str, int]) -> dict[str, int]:
-    from e4profile.witnesses.counts.differences import WITNESSED_KINDS
+    from e4profile.witnesses.counts.base import WITNESSED_KINDS
 
     return {kind: amount for kind, amount in operations.items() if kind not in WITNESSED_KINDS}
 

@@ -6,8 +6,7 @@ import pytest
 
 from e4profile.networks.cards import Cell
 from e4profile.networks.published import judge, tally
-from e4profile.witnesses.counts.base import Count, LayerCount
-from e4profile.witnesses.counts.differences import differences
+from e4profile.witnesses.counts.base import Count, LayerCount, differences
 
 
 def cell(value: str, rounding: str = "rounded", convention: str | None = None) -> Cell:

@@ -15,8 +15,8 @@ from e4profile.networks import NETWORKS
 from e4profile.networks.cards import Card, all_cards
 from e4profile.networks.implicit import basic_cnn, implicit_resnet18, implicit_vgg
 from e4profile.questions.table.implicit import NETWORKS as IMPLICIT
+from e4profile.witnesses.counts.base import differences
 from e4profile.witnesses.counts.closed_form import count_closed_form
-from e4profile.witnesses.counts.differences import differences
 from e4profile.witnesses.counts.dispatch import count_dispatch
 
 CARDS = [card for card in all_cards().values() if card.network in IMPLICIT]

@@ -13,8 +13,8 @@ from e4profile.networks.cards import all_cards
 from e4profile.networks.published import judge
 from e4profile.networks.resnets import separable_cifar
 from e4profile.networks.stacks import separable_mnist
+from e4profile.witnesses.counts.base import differences
 from e4profile.witnesses.counts.closed_form import count_closed_form
-from e4profile.witnesses.counts.differences import differences
 from e4profile.witnesses.counts.dispatch import count_dispatch
 from e4profile.witnesses.equivariance.layers import equivariance_errors, randomise
 

@@ -18,8 +18,8 @@ from e4profile.subjects.losses import Loss
 from e4profile.subjects.subject import Subject, Target, full_name, guarded
 from e4profile.subjects.variants import VariantCounter, built_whole
 from e4profile.subjects.written import parse_count
-from e4profile.witnesses.counts.counted_step import count_training_step
-from e4profile.witnesses.counts.training import training_step_macs
+from e4profile.witnesses.counts.closed_form import training_step_macs
+from e4profile.witnesses.counts.training_step import count_training_step
 from e4profile.witnesses.memory.peak import allocator_emulation
 from e4profile.witnesses.memory.step import MOMENTS, StepMemory, predict
 from e4profile.witnesses.timing.cuda import energy_per_call_j

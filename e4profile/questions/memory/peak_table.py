@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import SettingError
@@ -94,7 +94,7 @@ def _layers(
             ]
             return found, True
     found = _layers_that_run(model, inputs, batch_size)
-    layers = {part for _, layer in _outermost(model, "") for part in layer.modules()}
+    layers = {part for layer in _outermost(model) for part in layer.modules()}
     return found, all(isinstance(one, nn.Sequential | Traced) for one in model.modules() if one not in layers)
 
 
@@ -104,41 +104,39 @@ def _layers_that_run(
     import torch
 
     from e4profile.subjects.borrowed import borrowed
+    from e4profile.witnesses.walk import Call, Watcher, following
 
     found: list[tuple[str, nn.Module, tuple[int, ...]]] = []
 
-    def note(path: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
-        def hook(module: nn.Module, positional: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-            tensors = (one for one in (*positional, *keywords.values()) if isinstance(one, torch.Tensor))
+    class Shapes(Watcher):
+        def enter(self, call: Call) -> None:
+            tensors = (one for one in (*call.inputs, *call.keywords.values()) if isinstance(one, torch.Tensor))
             first = next(tensors, None)
             if first is not None:
-                found.append((path, module, tuple(first.shape)))
+                found.append((call.path or type(call.module).__name__, call.module, tuple(first.shape)))
 
-        return hook
-
-    with ExitStack() as hooks:
-        for path, module in _outermost(model, ""):
-            handle = module.register_forward_pre_hook(note(path or type(module).__name__), with_kwargs=True)
-            hooks.callback(handle.remove)
-        with borrowed(model, inputs, batch_size=batch_size) as lent, torch.no_grad():
-            lent.forward()
+    with (
+        following(model, Shapes(), only=_outermost(model)),
+        borrowed(model, inputs, batch_size=batch_size) as lent,
+        torch.no_grad(),
+    ):
+        lent.forward()
     return found
 
 
-def _outermost(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
+def _outermost(module: nn.Module) -> Iterator[nn.Module]:
     """The layers of a network, without what is inside a layer with a closed form."""
     from e4profile.layers.base import EquivariantLayer
-    from e4profile.layers.containers import join
     from e4profile.layers.stock import as_costed
 
-    children = dict(module.named_children())
+    children = list(module.children())
     closed = isinstance(module, EquivariantLayer) or as_costed(module) is not None
     # parameters of its own: what its forward does with them is no part's
     if not children or closed or next(module.parameters(recurse=False), None) is not None:
-        yield path, module
+        yield module
         return
-    for name, child in children.items():
-        yield from _outermost(child, join(path, name))
+    for child in children:
+        yield from _outermost(child)
 
 
 def peak_table(card: Target, batch_size: int | None, dtype_name: str) -> Table:

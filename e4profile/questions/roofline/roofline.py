@@ -26,7 +26,7 @@ from e4profile.layers.terms import evaluate
 from e4profile.ops import IMPLEMENTATIONS
 from e4profile.subjects.batches import ModelInputs
 from e4profile.subjects.inputs import Example
-from e4profile.witnesses.counts.recorded_work import CLOSED_FORM, DISPATCH, LayerCall, recorded_work
+from e4profile.witnesses.counts.recorded import CLOSED_FORM, DISPATCH, LayerCall, recorded_work
 from e4profile.witnesses.timing.clock import Clock
 from e4profile.witnesses.timing.layers import Marks, layer_seconds, marks_for
 from e4profile.witnesses.timing.measure import clock_for

@@ -19,8 +19,7 @@ from e4profile.networks.cards import Card, all_cards
 from e4profile.networks.resnets import basic_resnet
 from e4profile.questions.table.rows import IMPLICIT, TITLES, built_object
 from e4profile.show.tables import Column, Table
-from e4profile.witnesses.counts.closed_form import count_closed_form
-from e4profile.witnesses.counts.training import training_step_macs
+from e4profile.witnesses.counts.closed_form import count_closed_form, training_step_macs
 from e4profile.witnesses.counts.training_step import measured_training_macs
 from e4profile.witnesses.equivariance.implicit import implicit_equivariance_loss, sampling_group
 

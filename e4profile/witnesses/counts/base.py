@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from e4profile.conventions import MAC_KINDS, convention
+from e4profile.conventions import MAC_KINDS, NORM_KINDS, convention
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -158,14 +158,14 @@ def layer_counts(model: nn.Module, by_path: Mapping[str, Mapping[str, int]]) -> 
         model: its parameters are counted in the first module that has them.
         by_path: operations by module path.
     """
-    seen: set[nn.Parameter] = set()
+    seen: set[int] = set()
     layers = []
     for path, module in model.named_modules():
-        own = [parameter for parameter in module.parameters(recurse=False) if parameter not in seen]
+        own = {id(p): p for p in module._parameters.values() if p is not None and id(p) not in seen}
         seen.update(own)
         amounts = {kind: amount for kind, amount in by_path.get(path, {}).items() if amount}
         if own or amounts:
-            layers.append(LayerCount(path, type(module).__name__, sum(p.numel() for p in own), amounts))
+            layers.append(LayerCount(path, type(module).__name__, sum(p.numel() for p in own.values()), amounts))
     return tuple(layers)
 
 
@@ -230,3 +230,37 @@ class CounterSpec:
             return version(self.package)
         except PackageNotFoundError:
             return None
+
+
+WITNESSED_KINDS = (*MAC_KINDS, *NORM_KINDS)
+"""The kinds that both the closed form and the dispatch counter report."""
+
+
+@dataclass(frozen=True)
+class LayerDifference:
+    """One layer and quantity on which two counters disagree."""
+
+    path: str
+    quantity: str
+    formula: int
+    measured: int
+
+    def __str__(self) -> str:
+        return f"{self.path or '(network)'}: {self.quantity}: closed form {self.formula}, measured {self.measured}"
+
+
+def differences(formula: Count, measured: Count) -> list[LayerDifference]:
+    """Every layer where closed form and dispatch disagree, in parameters or in any witnessed kind.
+
+    Operations and parameters outside every layer of the closed form count as disagreements too.
+    """
+    expected = {layer.path: layer for layer in formula.layers}
+    actual = measured.rolled_up(expected)
+    found: list[LayerDifference] = []
+    for path in sorted({*expected, *actual}):
+        left, right = expected.get(path), actual.get(path)
+        pairs = {"params": (left.params if left else 0, right.params if right else 0)}
+        for kind in WITNESSED_KINDS:
+            pairs[kind] = (left.operations.get(kind, 0) if left else 0, right.operations.get(kind, 0) if right else 0)
+        found += [LayerDifference(path, name, *pair) for name, pair in pairs.items() if pair[0] != pair[1]]
+    return found

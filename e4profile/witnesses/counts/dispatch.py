@@ -1,101 +1,114 @@
 """Our counter: every operator that PyTorch dispatches, on the meta device, scoped by module, with a ledger.
 
 On the meta device nothing is allocated and nothing is computed; only shapes flow. While the model is called,
-meta tensors stand in place of its parameters and buffers; modules are followed by process-wide hooks, so that
-none is set on the model.
+meta tensors stand in place of its parameters and buffers.
 """
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from e4profile.subjects.as_found import evaluation_mode, meta_state, random_state_kept, refuse_unrun
+from e4profile.subjects.as_found import (
+    attributes_kept,
+    buffers_kept,
+    device_of,
+    evaluation_mode,
+    meta_state,
+    random_state_kept,
+    refuse_unrun,
+)
+from e4profile.subjects.guest import first_line
+from e4profile.subjects.inputs import Example
 from e4profile.witnesses.counts.base import Count, layer_counts
-from e4profile.witnesses.counts.ledger import FREE, is_known, operations
-from e4profile.witnesses.counts.products import SummedProducts
+from e4profile.witnesses.counts.ledger import FREE, Price, price_of
+from e4profile.witnesses.counts.products import Role, SummedProducts, role_of
+from e4profile.witnesses.walk import Walk, Watcher, following
 
 
-class _Scopes:
-    """The stack of modules whose forward is running."""
+@dataclass(slots=True)
+class _Known:
+    """What is known of one operator overload: looked up once in a run."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self.paths = {module: path for path, module in model.named_modules()}
-        self.stack: list[tuple[str, Any]] = []
-        self.thread = threading.get_ident()
-
-    def enter(self, module: nn.Module, _: Any) -> None:
-        if module in self.paths and threading.get_ident() == self.thread:
-            says = hasattr(module, "operation_kind") or hasattr(module, "counts_products")
-            outer = self.stack[-1][1] if self.stack else None
-            self.stack.append((self.paths[module], module if says else outer))
-
-    def leave(self, module: nn.Module, _: Any, __: Any) -> None:
-        if module in self.paths and threading.get_ident() == self.thread and self.stack:
-            self.stack.pop()
-
-    @property
-    def current(self) -> tuple[str, Any]:
-        return self.stack[-1] if self.stack else ("", None)
-
-
-@contextmanager
-def following(model: nn.Module) -> Iterator[_Scopes]:
-    """The module whose forward runs at any time: its path is ``current[0]``."""
-    scopes = _Scopes(model)
-    handles = [
-        register_module_forward_pre_hook(scopes.enter),
-        register_module_forward_hook(scopes.leave, always_call=True),
-    ]
-    try:
-        yield scopes
-    finally:
-        for handle in handles:
-            handle.remove()
+    name: str
+    price: Price | None
+    role: Role
+    decomposes: bool
+    free: int = 0
+    unknown: int = 0
 
 
 class _Recorder(TorchDispatchMode):
-    def __init__(self, scopes: _Scopes) -> None:
+    def __init__(self, walk: Walk) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.scopes = scopes
-        self.by_path: dict[str, Counter[str]] = {}
-        self.by_operator: dict[str, dict[str, Counter[str]]] = {}
-        self.unknown: Counter[str] = Counter()
+        self.walk = walk
+        # the modules that say how their products count
+        self.saying = {
+            module for module in walk.paths if hasattr(module, "operation_kind") or hasattr(module, "counts_products")
+        }
+        self.known: dict[Any, _Known] = {}
+        self.by_operator: dict[str, dict[str, dict[str, int]]] = {}
         self.unknown_in: dict[str, dict[str, None]] = {}
-        self.free: Counter[str] = Counter()
         self.summed = SummedProducts()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
+        known = self.known.get(func) or self._look_up(func)
         keywords = kwargs or {}
-        if torch.is_inference_mode_enabled() and not is_known(func) and func._can_decompose():
+        if known.decomposes and torch.is_inference_mode_enabled():
             # a forward that enters inference mode hides what an operator is made of: take it apart as PyTorch would
             with self:
                 return func.decompose(*args, **keywords)
         out = func(*args, **keywords)
-        path, scope = self.scopes.current
-        amounts = operations(func, args, keywords, out, scope)
-        self.summed.see(func, args, out, path, charged=bool(amounts))
+        path, price = self.walk.path, known.price
+        amounts = None if price is None else price(args, keywords, out, self._scope())
+        self.summed.see(known.role, args, out, path, charged=bool(amounts))
         if amounts is None:
-            name = func._overloadpacket._qualified_op_name
-            self.unknown[name] += 1
-            self.unknown_in.setdefault(name, {})[path] = None
+            known.unknown += 1
+            self.unknown_in.setdefault(known.name, {})[path] = None
         elif amounts:
-            self.by_path.setdefault(path, Counter()).update(amounts)
-            name = func._overloadpacket._qualified_op_name
-            self.by_operator.setdefault(path, {}).setdefault(name, Counter()).update(amounts)
+            here = self.by_operator.setdefault(path, {}).setdefault(known.name, {})
+            for kind, amount in amounts.items():
+                here[kind] = here.get(kind, 0) + amount
         else:
-            self.free[func._overloadpacket._qualified_op_name] += 1
+            known.free += 1
         return out
+
+    @property
+    def by_path(self) -> dict[str, dict[str, int]]:
+        """Operations by module and kind."""
+        found: dict[str, Counter[str]] = {}
+        for path, operators in self.by_operator.items():
+            for amounts in operators.values():
+                found.setdefault(path, Counter()).update(amounts)
+        return {path: dict(amounts) for path, amounts in found.items()}
+
+    def times(self, outcome: str) -> dict[str, int]:
+        """How often operators ran as ``free`` or ``unknown``, by name."""
+        found: Counter[str] = Counter()
+        for known in self.known.values():
+            found[known.name] += getattr(known, outcome)
+        return {name: times for name, times in sorted(found.items()) if times}
+
+    def _look_up(self, func: Any) -> _Known:
+        price = price_of(func)
+        known = self.known[func] = _Known(
+            func._overloadpacket._qualified_op_name, price, role_of(func), price is None and func._can_decompose()
+        )
+        return known
+
+    def _scope(self) -> nn.Module | None:
+        if not self.saying or self.walk.running is None:
+            return None
+        return next((call.module for call in self.walk.running if call.module in self.saying), None)
 
 
 @contextmanager
@@ -126,6 +139,7 @@ def count_dispatch(
     *,
     training: bool = False,
     on_meta: bool = True,
+    watchers: Sequence[Watcher] = (),
 ) -> Count:
     """Count what one forward pass executes.
 
@@ -135,6 +149,7 @@ def count_dispatch(
         keywords: keyword inputs, likewise.
         training: count in training mode instead of evaluation mode.
         on_meta: False runs the model for real on its own device, for a model that cannot run on meta.
+        watchers: told of every module that runs, for other accounts of the same run.
 
     Raises:
         SettingError: for a forward that returns a generator or a coroutine, whose body has not run.
@@ -149,27 +164,64 @@ def count_dispatch(
         torch.no_grad(),
         meta_state(model) if on_meta else nullcontext(),
         _unfused_attention(),
-        following(model) as scopes,
+        following(model, *watchers) as walk,
     ):
         if on_meta:
             arguments, named = _on_meta(arguments), _on_meta(named)
-        with _Recorder(scopes) as recorder:
+        with _Recorder(walk) as recorder:
             refuse_unrun(model(*arguments, **named))
     return Count(
         "dispatch",
         torch.__version__,
         layer_counts(model, recorder.by_path),
-        uncounted=dict(sorted(recorder.unknown.items())),
+        uncounted=recorder.times("unknown"),
         uncounted_in={name: tuple(paths) for name, paths in sorted(recorder.unknown_in.items())},
-        free=dict(sorted(recorder.free.items())),
+        free=recorder.times("free"),
         by_operator=recorder.by_operator,
         summed_products=dict(recorder.summed.macs),
     )
+
+
+W = TypeVar("W", bound=Watcher)
+
+
+def count_run(
+    model: nn.Module, example: Example, watcher: Callable[[], W], *, fallback: bool = True
+) -> tuple[Count, W, tuple[str, ...]]:
+    """Count one call, on the meta device or, where a model cannot run there, for real; it is left as it was found.
+
+    Args:
+        model: on any device.
+        example: its inputs.
+        watcher: makes one that is told of every module in the run that counts.
+        fallback: whether to run for real what cannot run on the meta device.
+
+    Returns:
+        The count, the watcher, and a note where it ran for real.
+
+    Raises:
+        Whatever the model's forward raises.
+    """
+    try:
+        seen = watcher()
+        with attributes_kept(model):
+            return count_dispatch(model, example.positional, example.keywords, watchers=(seen,)), seen, ()
+    except Exception as error:
+        # what is wrong for real raises again below, with the values that the message is about
+        device = device_of(model)
+        if not fallback or device.type == "meta":
+            raise
+        reason = first_line(error)
+    inputs, seen = example.map(lambda tensor: tensor.to(device)), watcher()
+    with attributes_kept(model), buffers_kept(model):
+        counted = count_dispatch(model, inputs.positional, inputs.keywords, on_meta=False, watchers=(seen,))
+    return counted, seen, (f"run for real on {device}, because it cannot run on the meta device ({reason})",)
 
 
 def families(count: Count) -> dict[str, int]:
     """The free operators of a count by family, for the ledger's summary."""
     gathered: Counter[str] = Counter()
     for name, times in count.free.items():
-        gathered[FREE[name.removeprefix("aten::")]] += times
+        # a formula may charge nothing, for a distance without products
+        gathered[FREE.get(name.removeprefix("aten::"), "element by element")] += times
     return dict(sorted(gathered.items()))

@@ -13,7 +13,7 @@ from itertools import combinations
 
 from e4profile.conventions import MAC_KINDS
 from e4profile.witnesses.counts.base import CHARGED, Count, LayerCount
-from e4profile.witnesses.counts.free import FREE
+from e4profile.witnesses.counts.ledger import FREE
 from e4profile.witnesses.counts.registry import REGISTRY
 
 _NOT_SEEN_AT_ONCE = 3

@@ -1,4 +1,8 @@
-"""What an executed operator costs: counted by a formula, free by the list of ``counters.free``, or unknown."""
+"""What an executed operator costs: counted by a formula, free in every convention of this package, or unknown.
+
+Free means that an operator moves, makes, compares or sums elements, or maps them one by one. The list is explicit so
+that an operator that is on none is unknown, never zero.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +25,8 @@ from e4profile.conventions import (
     NORM_KINDS,
 )
 from e4profile.errors import SettingError, UnknownNameError
-from e4profile.witnesses.counts.free import FREE
 
-__all__ = ["FORMULAS", "FREE", "KINDS", "is_known", "operations", "register_free", "register_operator"]
+__all__ = ["FORMULAS", "FREE", "KINDS", "Price", "price_of", "register_free", "register_operator"]
 
 KINDS = (*MAC_KINDS, *NORM_KINDS, *FILTER_KINDS)
 """What a registered operator may report."""
@@ -138,6 +141,59 @@ _PRODUCTS: dict[str, Callable[..., int]] = {
 """MACs of products that PyTorch's own registry of flops does not have."""
 
 
+_FAMILIES: dict[str, str] = {
+    "views": """
+        _conj _neg_view _reshape_alias _reshape_copy _unsafe_view alias as_strided detach diagonal expand flatten imag
+        lift_fresh movedim narrow permute real reshape select slice split split_with_sizes squeeze swapaxes t transpose
+        unbind unflatten unfold unsafe_chunk unsafe_split unsafe_split_with_sizes unsqueeze view view_as_complex
+        view_as_real""",
+    "copies and creation": """
+        _pin_memory _to_copy arange cat channel_shuffle clone col2im complex constant_pad_nd contiguous copy
+        diag_embed embedding empty empty_like empty_permuted empty_strided eye fill flip full full_like gather im2col
+        index index_copy index_fill index_put index_select lift linspace logspace masked_fill masked_scatter
+        masked_select native_channel_shuffle new_empty new_empty_strided new_full new_ones new_zeros nonzero ones
+        ones_like pixel_shuffle pixel_unshuffle reflection_pad1d reflection_pad2d reflection_pad3d repeat
+        repeat_interleave replication_pad1d replication_pad2d replication_pad3d resize roll rot90 scalar_tensor scatter
+        select_scatter slice_scatter stack take tril tril_indices triu triu_indices where zero zeros zeros_like""",
+    "random numbers": """
+        bernoulli exponential native_dropout normal rand rand_like randint randint_like randn randn_like randperm
+        uniform""",
+    "element by element": """
+        _prelu_kernel abs acos acosh add addcdiv addcmul angle asin asinh atan atan2 atanh bitwise_and bitwise_not
+        bitwise_or bitwise_xor ceil celu clamp clamp_max clamp_min copysign cos cosh deg2rad digamma div elu eq erf
+        erfc erfinv exp exp2 expm1 floor floor_divide fmod frac ge gelu glu gt hardshrink hardsigmoid hardswish
+        hardtanh heaviside hypot isfinite isinf isnan le leaky_relu lerp lgamma log log10 log1p log2
+        log_sigmoid_forward logaddexp logical_and logical_not logical_or logical_xor logit lt maximum minimum mish mul
+        nan_to_num ne neg polar pow prelu rad2deg reciprocal relu remainder round rrelu_with_noise rsqrt rsub sgn
+        sigmoid sign silu sin sinc sinh softplus softshrink sqrt square sub tan tanh threshold true_divide trunc
+        xlogy""",
+    "reductions and orderings": """
+        _embedding_bag _embedding_bag_forward_only _weight_norm_interface all amax amin aminmax any argmax argmin
+        argsort bincount bucketize count_nonzero cummax cummin cumprod cumsum histc index_add kthvalue
+        linalg_vector_norm logcumsumexp logsumexp max median min mode nanmedian nansum native_norm norm prod renorm
+        scatter_add scatter_reduce searchsorted segment_reduce sort std std_mean sum topk var var_mean
+        torchvision::nms""",
+    "losses": """
+        _ctc_loss binary_cross_entropy binary_cross_entropy_with_logits huber_loss kl_div mse_loss multi_margin_loss
+        multilabel_margin_loss_forward nll_loss nll_loss2d_forward nll_loss_forward smooth_l1_loss soft_margin_loss""",
+    "softmax": "_log_softmax _softmax _safe_softmax",
+    "pooling and resampling": """
+        _adaptive_avg_pool2d _adaptive_avg_pool3d _upsample_bicubic2d_aa _upsample_bilinear2d_aa
+        _upsample_nearest_exact1d _upsample_nearest_exact2d _upsample_nearest_exact3d adaptive_avg_pool2d
+        adaptive_avg_pool3d adaptive_max_pool2d adaptive_max_pool3d avg_pool2d avg_pool3d fractional_max_pool2d
+        fractional_max_pool3d grid_sampler_2d grid_sampler_3d max_pool2d max_pool2d_with_indices
+        max_pool3d_with_indices max_unpool2d max_unpool3d mean upsample_bicubic2d upsample_bilinear2d upsample_linear1d
+        upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_trilinear3d torchvision::ps_roi_align
+        torchvision::ps_roi_pool torchvision::roi_align torchvision::roi_pool""",
+    "bookkeeping": "_assert_async _assert_scalar _local_scalar_dense equal is_same_size item sym_numel sym_size",
+}
+
+FREE: dict[str, str] = {
+    form: family for family, names in _FAMILIES.items() for name in names.split() for form in (name, f"{name}_")
+}
+"""Free operators by name, ATen's without their namespace, with their family; each stands for its in-place form too."""
+
+
 def register_operator(name: str, formula: Formula) -> None:
     """Say what an operator costs.
 
@@ -178,45 +234,56 @@ def _check_name(name: str) -> None:
         raise SettingError(f"operator (={name!r}) must be a qualified name such as 'mylib::my_op'")
 
 
-def is_known(func: Any) -> bool:
-    """Whether ``operations`` knows what an operator costs, or that it costs nothing."""
-    packet = func._overloadpacket
-    name: str = packet._qualified_op_name
-    known = name in FORMULAS or name in _PRODUCTS or packet in flop_registry
-    return known or name.removeprefix("aten::") in (*FREE, "mul", "mul_")
+Price = Callable[[tuple[Any, ...], Mapping[str, Any], Any, Any], "Mapping[str, int] | None"]
+"""Operations by kind of one call: of its arguments, its keyword arguments, what it returned, and the innermost module
+that says how its products count, or None. None for a call that cannot be counted after all."""
 
 
-def operations(
-    func: Any, arguments: tuple[Any, ...], keywords: Mapping[str, Any], out: Any, scope: Any
-) -> Mapping[str, int] | None:
-    """What one executed operator costs.
+def _free(*_: Any) -> Mapping[str, int]:
+    return {}
 
-    Args:
-        func: the operator overload that ran.
-        arguments: its positional arguments.
-        keywords: its keyword arguments.
-        out: what it returned.
-        scope: the innermost module that says how its products count, or None. ``scope.operation_kind``
-            names the kind of its matrix products; ``scope.counts_products`` makes each element of an
-            element-by-element product a MAC.
 
-    Returns:
-        Operations by kind; an empty mapping for a free operator; None for an unknown one.
+def price_of(func: Any) -> Price | None:
+    """The price of an operator overload, which gives {} for a free one; None for an unknown one.
+
+    The module of a call may name the kind of its matrix products (``operation_kind``), or make each element of an
+    element-by-element product a MAC (``counts_products``).
     """
     packet = func._overloadpacket
     name: str = packet._qualified_op_name
-    kind = getattr(scope, "operation_kind", None)
     if name in FORMULAS:
-        return FORMULAS[name](*arguments, **keywords, out=out)
+        formula = FORMULAS[name]
+        return lambda arguments, keywords, out, _: formula(*arguments, **keywords, out=out)
     default = ATTENTION if "attention" in name else LINEAR
     if name in _PRODUCTS:
-        products = _PRODUCTS[name](*arguments, **keywords, out=out)
-        return {kind or default: products} if products else {}
+        return _products(_PRODUCTS[name], default)
     if packet in flop_registry:
-        flops = flop_registry[packet](*arguments, **keywords, out_val=out)
-        macs, rest = divmod(int(flops), 2)
-        return None if rest else {_KINDS.get(name) or kind or default: macs}
+        return _half_the_flops(flop_registry[packet], _KINDS.get(name), default)
     short = name.removeprefix("aten::")
-    if short in ("mul", "mul_") and getattr(scope, "counts_products", False):
-        return {kind or AGGREGATION: math.prod(out.shape)}
-    return {} if short in FREE else None
+    if short in ("mul", "mul_"):
+        return _elementwise_product
+    return _free if short in FREE else None
+
+
+def _products(macs: Callable[..., int], default: str) -> Price:
+    def price(arguments: tuple[Any, ...], keywords: Mapping[str, Any], out: Any, scope: Any) -> Mapping[str, int]:
+        amount = macs(*arguments, **keywords, out=out)
+        return {getattr(scope, "operation_kind", None) or default: amount} if amount else {}
+
+    return price
+
+
+def _half_the_flops(formula: Callable[..., Any], kind: str | None, default: str) -> Price:
+    def price(
+        arguments: tuple[Any, ...], keywords: Mapping[str, Any], out: Any, scope: Any
+    ) -> Mapping[str, int] | None:
+        macs, rest = divmod(int(formula(*arguments, **keywords, out_val=out)), 2)
+        return None if rest else {kind or getattr(scope, "operation_kind", None) or default: macs}
+
+    return price
+
+
+def _elementwise_product(_: Any, __: Any, out: Any, scope: Any) -> Mapping[str, int]:
+    if not getattr(scope, "counts_products", False):
+        return {}
+    return {getattr(scope, "operation_kind", None) or AGGREGATION: math.prod(out.shape)}

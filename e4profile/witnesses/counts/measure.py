@@ -13,17 +13,15 @@ from e4profile.conventions import convention
 from e4profile.errors import E4ProfileError, SettingError
 from e4profile.layers.containers import trace
 from e4profile.networks.cards import Card
-from e4profile.subjects.as_found import attributes_kept, buffers_kept
 from e4profile.subjects.inputs import Example, as_example
 from e4profile.witnesses.counts import COUNTERS
-from e4profile.witnesses.counts.base import Count
+from e4profile.witnesses.counts.base import WITNESSED_KINDS, Count, LayerDifference, differences
 from e4profile.witnesses.counts.closed_form import count_closed_form, printed_form
-from e4profile.witnesses.counts.differences import WITNESSED_KINDS, LayerDifference, differences
-from e4profile.witnesses.counts.dispatch import count_dispatch
+from e4profile.witnesses.counts.dispatch import count_run
 from e4profile.witnesses.counts.gap import Gap, explain
-from e4profile.witnesses.counts.recorded_form import Recording, count_recorded, recording
+from e4profile.witnesses.counts.recorded import RecordedShapes, count_recorded
 from e4profile.witnesses.counts.registry import find_counters
-from e4profile.witnesses.counts.stock import ask, device_of, first_line
+from e4profile.witnesses.counts.stock import ask, first_line
 
 EVERY_LAYER_FORMED = "closed form: every layer has one; the shapes between them are recorded from the run"
 
@@ -167,9 +165,9 @@ def _measure(
 ) -> Measurement:
     asked = find_counters(counters)
     failures: dict[str, str] = {}
-    notes: list[str] = []
     strict = _strict(model, example)
-    dispatch, found = _run(model, example, fallback, notes)
+    dispatch, found, ran = count_run(model, example, RecordedShapes, fallback=fallback)
+    notes = [*ran]
     if isinstance(strict, str):
         closed, printed_params, printed_macs = count_recorded(model, found), 0, 0
         sizes: Literal["topology", "recorded", "none"] = "recorded" if closed.layers else "none"
@@ -205,20 +203,3 @@ def _strict(model: nn.Module, example: Example) -> tuple[Count, int, int] | str:
         return (count_closed_form(model, shape), *printed_form(model, shape))
     except SettingError as error:
         return str(error)
-
-
-def _run(model: nn.Module, example: Example, fallback: bool, notes: list[str]) -> tuple[Count, Recording]:
-    try:
-        with attributes_kept(model), recording(model) as found:
-            return count_dispatch(model, example.positional, example.keywords), found
-    except Exception as error:
-        # what is wrong for real raises again below, with the values that the message is about
-        device = device_of(model)
-        if not fallback or device.type == "meta":
-            raise
-        reason = f"{type(error).__name__}: {first_line(error)}"
-    inputs = example.map(lambda tensor: tensor.to(device))
-    with attributes_kept(model), buffers_kept(model), recording(model) as found:
-        counted = count_dispatch(model, inputs.positional, inputs.keywords, on_meta=False)
-    notes.append(f"run for real on {device}, because it cannot run on the meta device ({reason})")
-    return counted, found

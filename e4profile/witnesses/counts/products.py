@@ -20,6 +20,21 @@ _SUMS = ("sum", "mean")
 _COPIES = ("clone", "_to_copy", "contiguous", "_unsafe_view", "_reshape_copy", "copy")
 
 
+class Role(NamedTuple):
+    """What an operator does with a product."""
+
+    forms: bool
+    sums: bool
+    copies: bool
+    changes: bool
+
+
+def role_of(func: Any) -> Role:
+    """The role of an operator overload; ``changes`` where it writes into what it is given."""
+    name = func._overloadpacket._qualified_op_name.removeprefix("aten::")
+    return Role(name in _PRODUCTS, name in _SUMS, name in _COPIES, bool(func._schema.is_mutable))
+
+
 @dataclass
 class _Product:
     """A product that is followed: where it was formed, its elements, and what consumed it."""
@@ -58,16 +73,16 @@ class SummedProducts:
                 found[product.path] += product.amount
         return dict(found)
 
-    def see(self, func: Any, arguments: tuple[Any, ...], out: Any, path: str, *, charged: bool) -> None:
+    def see(self, role: Role, arguments: tuple[Any, ...], out: Any, path: str, *, charged: bool) -> None:
         """Look at one executed operator; ``charged`` products are already MACs."""
-        name = func._overloadpacket._qualified_op_name.removeprefix("aten::")
+        if not self._held and not role.forms:
+            return
         first = arguments[0] if arguments and isinstance(arguments[0], Tensor) else None
         source = None if first is None else _memory(first)
-        changes = bool(func._schema.is_mutable)
-        made = [tensor for tensor in _tensors((out,)) if _memory(tensor) != source or changes]
-        carried = self._held.get(source) if name in _COPIES else None
+        made = [tensor for tensor in _tensors((out,)) if _memory(tensor) != source or role.changes]
+        carried = self._held.get(source) if role.copies else None
         if made and carried is None:
-            self._consume(name, arguments, first)
+            self._consume(role, arguments, first)
         # memory is used again: a new tensor at an old address is no product, and an in-place change makes it none
         for tensor in made:
             self._held.pop(_memory(tensor), None)
@@ -76,17 +91,17 @@ class SummedProducts:
         if carried is not None and first is not None:
             same = out.shape == first.shape and out.stride() == first.stride()
             self._held[_memory(out)] = carried if same else carried._replace(varying=None)
-        if name in _PRODUCTS and not charged and _memory(out) is not None and _is_product(arguments):
+        if role.forms and not charged and _memory(out) is not None and _is_product(arguments):
             product = _Product(path, out.numel())
             self._products.append(product)
             self._held[_memory(out)] = _Held(product, tuple(_varying(arguments[:2], out)))
 
-    def _consume(self, name: str, arguments: tuple[Any, ...], first: Tensor | None) -> None:
+    def _consume(self, role: Role, arguments: tuple[Any, ...], first: Tensor | None) -> None:
         for tensor in _tensors(arguments):
             held = self._held.get(_memory(tensor))
             if held is None:
                 continue
-            if name in _SUMS and tensor is first:
+            if role.sums and tensor is first:
                 held.product.contracted |= _contracts(first, arguments, held.varying)
             else:
                 held.product.used = True

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from e4profile.subjects.as_found import evaluation_mode, one_thread, random_state_kept
+from e4profile.subjects.as_found import device_of, evaluation_mode, one_thread, random_state_kept
 from e4profile.subjects.guest import text_of
 from e4profile.subjects.inputs import Example
 from e4profile.witnesses.counts import NOT_RUN
@@ -100,11 +100,6 @@ def _count_for_real(spec: CounterSpec, real: Callable[[], nn.Module], example: E
     if inputs is None:
         raise _NotAskedError("it takes positional inputs only, and forward takes some by keyword only")
     return count_stock(spec.name, model, inputs)
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Where a model's parameters and buffers are; the CPU without any."""
-    return next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
 
 
 def first_line(error: Exception) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from e4profile.errors import SettingError, UnknownNameError
 from e4profile.groups import Group
 from e4profile.layers.channel_pool import channel_max_pool
+from e4profile.witnesses.walk import Call, Watcher, following
 
 _ROTATIONS = {"R4": 4, "R8": 8}
 
@@ -135,22 +135,17 @@ def tapped(model: nn.Module, taps: Sequence[str]) -> Iterator[dict[str, Tensor]]
     missing = [path for path in taps if path not in modules]
     if missing:
         raise SettingError(f"tapped module {missing[0]!r} is not in {type(model).__name__}")
-    outputs: dict[str, Tensor] = {}
-    handles = []
+    kept = _Outputs()
+    with following(model, kept, only=[modules[path] for path in taps]):
+        yield kept.by_path
 
-    def keep(path: str) -> Any:
-        def hook(_: nn.Module, __: Any, output: Tensor) -> None:
-            outputs[path] = output
 
-        return hook
+class _Outputs(Watcher):
+    def __init__(self) -> None:
+        self.by_path: dict[str, Tensor] = {}
 
-    try:
-        for path in taps:
-            handles.append(modules[path].register_forward_hook(keep(path)))
-        yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()
+    def leave(self, call: Call) -> None:
+        self.by_path[call.path] = call.output
 
 
 def _pooling(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -14,6 +13,7 @@ from e4profile.errors import SettingError
 from e4profile.groups import Group
 from e4profile.subjects.as_found import random_state_kept, refuse_unrun
 from e4profile.subjects.inputs import Example
+from e4profile.witnesses.walk import Call, Watcher, following
 
 Errors: TypeAlias = "tuple[float | None, ...]"
 """Relative errors by element; None for an element that was not compared."""
@@ -61,7 +61,7 @@ def _move(features: Tensor, acting: Group, element: int, field: str, own: Group 
     return acting.act_on_grid(features, element)
 
 
-class Probe:
+class Probe(Watcher):
     """One network in one state: the errors of its layers and of its output."""
 
     def __init__(self, network: nn.Module, acting: Group, field_in: str, field_out: str | None) -> None:
@@ -74,10 +74,12 @@ class Probe:
         self.constant = False
         self._made: dict[int, tuple[Tensor, str, Group | None]] = {}
         self._busy = False
-        compared = {path for path, module in network.named_modules() if _fields(module) is not None}
+        modules = dict(network.named_modules())
+        self._compared = {module: fields for module in modules.values() if (fields := _fields(module)) is not None}
+        compared = [path for path, module in modules.items() if module in self._compared]
         self.not_compared = tuple(
             f"{path or '(network)'} ({type(module).__name__})"
-            for path, module in network.named_modules()
+            for path, module in modules.items()
             if next(module.parameters(recurse=False), None) is not None
             and not any(path == one or path.startswith(f"{one}.") for one in compared)
         )
@@ -85,7 +87,7 @@ class Probe:
     def run(self, inputs: Example) -> Errors:
         """The output's errors by element; the layers' are in ``errors`` afterwards."""
         with torch.no_grad(), random_state_kept():
-            with self._watching():
+            with following(self.network, self, only=self._compared):
                 output = self._call(inputs)
             found = [self._output_error(inputs, output, element) for element in self.acting.elements]
             generator = torch.Generator().manual_seed(1)
@@ -116,42 +118,28 @@ class Probe:
                 errors.append(_relative(before, expected))
         return worst_of(errors)
 
-    @contextmanager
-    def _watching(self) -> Iterator[None]:
-        handles = [
-            module.register_forward_hook(self._hook(path, fields))
-            for path, module in self.network.named_modules()
-            if (fields := _fields(module)) is not None
-        ]
+    def leave(self, call: Call) -> None:
+        """Compare a layer on what it received."""
+        inputs, output = call.inputs, call.output
+        if self._busy or not inputs or not isinstance(inputs[0], Tensor) or not isinstance(output, Tensor):
+            return
+        features, module, fields = inputs[0], call.module, self._compared[call.module]
+        if fields.group is not None:
+            self.groups.add(fields.group)
+            self._made[id(output)] = (output, fields.out, fields.group)
+        self._busy = True
         try:
-            yield
+            found = [
+                self._layer_error(lambda moved: module(moved, *inputs[1:]), features, output, element, fields)
+                for element in self.acting.elements
+            ]
         finally:
-            for handle in handles:
-                handle.remove()
-
-    def _hook(self, path: str, fields: Fields) -> Callable[..., None]:
-        def compare(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            if self._busy or not inputs or not isinstance(inputs[0], Tensor) or not isinstance(output, Tensor):
-                return
-            features = inputs[0]
-            if fields.group is not None:
-                self.groups.add(fields.group)
-                self._made[id(output)] = (output, fields.out, fields.group)
-            self._busy = True
-            try:
-                found = [
-                    self._layer_error(lambda moved: module(moved, *inputs[1:]), features, output, element, fields)
-                    for element in self.acting.elements
-                ]
-            finally:
-                self._busy = False
-            before = self.errors.get(path, [None] * len(found))
-            self.errors[path] = [worst_of(pair) for pair in zip(before, found, strict=True)]
-            self.kinds[path] = type(module).__name__
-            inexact_on = getattr(module, "inexact_on", None)
-            self.reasons[path] = inexact_on(tuple(features.shape)) if callable(inexact_on) else None
-
-        return compare
+            self._busy = False
+        before = self.errors.get(call.path, [None] * len(found))
+        self.errors[call.path] = [worst_of(pair) for pair in zip(before, found, strict=True)]
+        self.kinds[call.path] = type(module).__name__
+        inexact_on = getattr(module, "inexact_on", None)
+        self.reasons[call.path] = inexact_on(tuple(features.shape)) if callable(inexact_on) else None
 
     def _layer_error(
         self, layer: Callable[[Tensor], Any], features: Tensor, output: Tensor, element: int, fields: Fields

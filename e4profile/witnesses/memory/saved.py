@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from e4profile.subjects.batches import BatchedInputs, ModelInputs
 from e4profile.subjects.borrowed import Borrowed, borrowed
+from e4profile.witnesses.walk import Walk, following
 
 Origin: TypeAlias = Literal["activation", "parameter", "buffer", "input"]
 
@@ -154,23 +153,23 @@ def _by_path(storages: Iterable[SavedStorage]) -> dict[str, int]:
 
 def _measure(model: nn.Module, inputs: BatchedInputs, batch_size: int | None, **setting: Any) -> list[SavedStorage]:
     with borrowed(model, inputs, batch_size=batch_size, **setting) as lent:
-        ledger = _Ledger(lent)
-        with ledger.running_modules(), saved_tensors_hooks(ledger.pack, ledger.unpack):
-            lent.forward()
+        with following(lent.model) as walk:
+            ledger = _Ledger(lent, walk)
+            with saved_tensors_hooks(ledger.pack, ledger.unpack):
+                lent.forward()
         return ledger.storages
 
 
 class _Ledger:
     """Writes down every storage that autograd saves, and keeps it alive so that no address is met twice."""
 
-    def __init__(self, lent: Borrowed) -> None:
-        self._model = lent.model
+    def __init__(self, lent: Borrowed, walk: Walk) -> None:
+        self._walk = walk
         self._origins: dict[int, Origin] = {t.untyped_storage()._cdata: "input" for t in lent.example.tensors}
         self._origins |= {t.untyped_storage()._cdata: "buffer" for t in lent.buffers.values()}
         self._origins |= {t.untyped_storage()._cdata: "parameter" for t in lent.parameters.values()}
         self._alive: list[torch.UntypedStorage] = []
         self._entries: dict[int, SavedStorage] = {}
-        self._running = [""]
 
     @property
     def storages(self) -> list[SavedStorage]:
@@ -183,7 +182,7 @@ class _Ledger:
         if known is None:
             self._alive.append(storage)
         self._entries[key] = SavedStorage(
-            path=known.path if known else self._running[-1],
+            path=known.path if known else self._walk.path,
             shape=known.shape if known else tuple(tensor.shape),
             dtype=known.dtype if known else tensor.dtype,
             saved_bytes=storage.nbytes(),
@@ -194,21 +193,3 @@ class _Ledger:
     @staticmethod
     def unpack(_: None) -> Tensor:
         raise RuntimeError("only the forward pass is measured: nothing was kept for backward")
-
-    @contextmanager
-    def running_modules(self) -> Iterator[None]:
-        """Know which module runs, by hooks on all modules that are gone afterwards."""
-        paths = {id(module): path for path, module in self._model.named_modules()}
-
-        def enter(module: nn.Module, _: Any) -> None:
-            self._running.append(paths.get(id(module), self._running[-1]))
-
-        def leave(_: nn.Module, __: Any, ___: Any) -> None:
-            self._running.pop()
-
-        handles = [register_module_forward_pre_hook(enter), register_module_forward_hook(leave)]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()

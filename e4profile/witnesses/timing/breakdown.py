@@ -14,7 +14,7 @@ from e4profile.layers.base import Shape, layer_cost
 from e4profile.layers.containers import trace
 from e4profile.subjects.batches import ModelInputs
 from e4profile.subjects.inputs import Example
-from e4profile.witnesses.counts.recorded_work import CLOSED_FORM, DISPATCH, counted_macs
+from e4profile.witnesses.counts.recorded import CLOSED_FORM, DISPATCH, counted_macs
 from e4profile.witnesses.timing.clock import Clock
 from e4profile.witnesses.timing.measure import clock_for
 from e4profile.witnesses.timing.operators import TERMS, term_of_kind, term_of_macs

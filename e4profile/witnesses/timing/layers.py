@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -13,6 +12,7 @@ from torch import nn
 from e4profile.errors import SettingError
 from e4profile.witnesses.timing.clock import Work
 from e4profile.witnesses.timing.statistics import median
+from e4profile.witnesses.walk import Call, Watcher, following
 
 
 class Marks(Protocol):
@@ -80,45 +80,50 @@ def layer_seconds(
         SettingError: when a layer runs more or less often than ``modules`` says.
     """
     times: list[list[float]] = [[] for _ in modules]
-    ends: dict[int, list[tuple[Any, Any]]] = {}
-    open_marks: dict[int, list[Any]] = {}
-
-    def before(module: nn.Module, _: Any) -> None:
-        open_marks.setdefault(id(module), []).append(marks.mark())
-
-    def after(module: nn.Module, _: Any, __: Any) -> None:
-        ends.setdefault(id(module), []).append((open_marks[id(module)].pop(), marks.mark()))
-
-    with ExitStack() as stack:
-        for module in {id(module): module for module in modules}.values():
-            for handle in (module.register_forward_pre_hook(before), module.register_forward_hook(after)):
-                stack.callback(handle.remove)
+    marked = _Marked(marks)
+    with following(nn.ModuleList(modules), marked, only=modules):
         start, passes = now(), 0
         while passes < 1 or (
             now() - start < max_run_time_s and (passes < min_passes or now() - start < min_run_time_s)
         ):
-            ends.clear()
+            marked.intervals.clear()
             work.call(work.prepare())
             marks.synchronize()
             passes += 1
-            for layer, interval in zip(times, _in_order(modules, ends), strict=True):
+            for layer, interval in zip(times, _in_order(modules, marked.intervals), strict=True):
                 layer.append(marks.seconds(*interval))
     return [median(layer) for layer in times]
 
 
-def _in_order(modules: Sequence[nn.Module], ends: dict[int, list[tuple[Any, Any]]]) -> list[tuple[Any, Any]]:
+class _Marked(Watcher):
+    """The marks before and after every call, by module."""
+
+    def __init__(self, marks: Marks) -> None:
+        self.intervals: dict[nn.Module, list[tuple[Any, Any]]] = {}
+        self._marks = marks
+        self._starts: dict[Call, Any] = {}
+
+    def enter(self, call: Call) -> None:
+        self._starts[call] = self._marks.mark()
+
+    def leave(self, call: Call) -> None:
+        end = self._marks.mark()
+        self.intervals.setdefault(call.module, []).append((self._starts.pop(call), end))
+
+
+def _in_order(modules: Sequence[nn.Module], ends: Mapping[nn.Module, list[tuple[Any, Any]]]) -> list[tuple[Any, Any]]:
     taken = dict.fromkeys(ends, 0)
     intervals = []
     for module in modules:
-        calls = ends.get(id(module), [])
-        index = taken.get(id(module), 0)
+        calls = ends.get(module, [])
+        index = taken.get(module, 0)
         if index >= len(calls):
             raise SettingError(f"{type(module).__name__} ran {len(calls)} times, less often than its topology says")
         intervals.append(calls[index])
-        taken[id(module)] = index + 1
+        taken[module] = index + 1
     for module in modules:
-        if taken[id(module)] != len(ends[id(module)]):
+        if taken[module] != len(ends[module]):
             raise SettingError(
-                f"{type(module).__name__} ran {len(ends[id(module)])} times, more often than its topology says"
+                f"{type(module).__name__} ran {len(ends[module])} times, more often than its topology says"
             )
     return intervals

@@ -1,13 +1,12 @@
 """A pass under ``torch.profiler``: every operator's own time, with the modules around it.
 
-Modules are marked by hooks. The operators of a backward pass carry the sequence number of the forward
+Modules are marked as they run. The operators of a backward pass carry the sequence number of the forward
 operator that they differentiate, and belong to its modules.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from e4profile.witnesses.timing.clock import MeasurementError, Work
 from e4profile.witnesses.timing.operators import OTHER_TERM, term_of
+from e4profile.witnesses.walk import Call, Watcher, following
 
 MODULE_SCOPE = "e4profile.module:"
 PASS_SCOPE = "e4profile.pass"
@@ -47,7 +47,7 @@ def profile_passes(network: nn.Module, work: Work, passes: int, device: torch.de
     activities = [ProfilerActivity.CPU]
     if device.type == "cuda":
         activities.append(ProfilerActivity.CUDA)
-    with _module_scopes(network), profile(activities=activities) as profiler:
+    with following(network, _Scopes()), profile(activities=activities) as profiler:
         for _ in range(passes):
             state = work.prepare()
             _synchronize(device)
@@ -92,27 +92,18 @@ def time_by_term(events: Iterable[Any], modules: Mapping[str, nn.Module], on_dev
     return ProfiledTime(terms_s, unattributed_s, total_s)
 
 
-@contextmanager
-def _module_scopes(network: nn.Module) -> Iterator[None]:
-    """Mark every module's forward as a scope that carries its path."""
-    running: list[Any] = []
+class _Scopes(Watcher):
+    """Marks every module's forward as a scope that carries its path."""
 
-    def enter(path: str) -> Callable[..., None]:
-        def before(*_: Any) -> None:
-            scope = record_function(MODULE_SCOPE + path)
-            running.append(scope)
-            scope.__enter__()
+    def __init__(self) -> None:
+        self._open: dict[Call, Any] = {}
 
-        return before
+    def enter(self, call: Call) -> None:
+        scope = self._open[call] = record_function(MODULE_SCOPE + call.path)
+        scope.__enter__()
 
-    def leave(*_: Any) -> None:
-        running.pop().__exit__(None, None, None)
-
-    with ExitStack() as stack:
-        for path, module in network.named_modules():
-            stack.callback(module.register_forward_pre_hook(enter(path)).remove)
-            stack.callback(module.register_forward_hook(leave, always_call=True).remove)
-        yield
+    def leave(self, call: Call) -> None:
+        self._open.pop(call).__exit__(None, None, None)
 
 
 def _synchronize(device: torch.device) -> None:

@@ -20,8 +20,8 @@ from e4profile.questions.budget.budget import (
 )
 from e4profile.questions.budget.command import _recipe
 from e4profile.subjects.subject import resolve
-from e4profile.witnesses.counts.counted_step import count_training_step
-from e4profile.witnesses.counts.training import training_step_macs
+from e4profile.witnesses.counts.closed_form import training_step_macs
+from e4profile.witnesses.counts.training_step import count_training_step
 from e4profile.witnesses.memory.step import predict
 from e4profile.witnesses.timing.clock import MeasurementError, Work
 from e4profile.witnesses.timing.cuda import energy_per_call_j

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import cProfile
+import pstats
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from e4profile.conventions import AGGREGATION, LINEAR
 from e4profile.layers import E4Conv2d
 from e4profile.witnesses.counts import ledger
-from e4profile.witnesses.counts.dispatch import count_dispatch
+from e4profile.witnesses.counts.dispatch import count_dispatch, families
 
 
 class Net(nn.Module):
@@ -131,3 +135,40 @@ def test_a_registered_operator_is_counted(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(ledger, "FORMULAS", dict(ledger.FORMULAS))
     ledger.register_operator("aten::special_bessel_j0", lambda x, out: {LINEAR: 7 * x.numel()})
     assert count_dispatch(Odd(), (torch.empty(3),)).operations == {LINEAR: 21}
+
+
+def test_a_count_calls_no_more_functions_than_pytorchs_own() -> None:
+    with torch.device("meta"):
+        part = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        net, image = (
+            nn.Sequential(*(nn.Sequential(part, nn.Dropout()) for _ in range(20))).eval(),
+            torch.empty(1, 8, 6, 6),
+        )
+
+    def theirs() -> None:
+        with torch.no_grad(), FlopCounterMode(display=False):
+            net(image)
+
+    def calls(work: Callable[[], object]) -> int:
+        work()
+        with cProfile.Profile() as profile:
+            work()
+        return int(pstats.Stats(profile).total_calls)  # type: ignore[attr-defined]
+
+    assert calls(lambda: count_dispatch(net, (image,))) <= calls(theirs)
+
+
+def test_distances_without_products_are_free() -> None:
+    class Distances(nn.Module):
+        def forward(self, points: Tensor) -> Tensor:
+            return torch.cdist(points, points, p=1)
+
+    counted = count_dispatch(Distances(), (torch.empty(5, 3),))
+    assert (counted.macs, counted.free["aten::_cdist_forward"]) == (0, 1)
+    assert families(counted)["element by element"] == 1
+
+
+def test_one_parameter_under_two_names_of_a_module_counts_once() -> None:
+    layer = nn.Linear(4, 4, bias=False)
+    layer.again = layer.weight
+    assert count_dispatch(layer, (torch.empty(1, 4),)).params == 16

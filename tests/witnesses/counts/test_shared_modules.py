@@ -13,12 +13,11 @@ from torch import Tensor, nn
 from e4profile.errors import SettingError
 from e4profile.layers import Chain, E4Conv2d, GroupConv2d, Residual, Step, trace
 from e4profile.layers.base import Shape
-from e4profile.witnesses.counts.closed_form import count_closed_form, printed_form
-from e4profile.witnesses.counts.counted_step import count_training_step
-from e4profile.witnesses.counts.differences import differences
+from e4profile.witnesses.counts.base import differences
+from e4profile.witnesses.counts.closed_form import count_closed_form, printed_form, training_step_macs
 from e4profile.witnesses.counts.dispatch import count_dispatch
 from e4profile.witnesses.counts.measure import measure_module
-from e4profile.witnesses.counts.training import training_step_macs
+from e4profile.witnesses.counts.training_step import count_training_step
 from e4profile.witnesses.memory.closed_form import predict_saved
 from e4profile.witnesses.memory.saved import saved_for_backward
 

@@ -15,8 +15,7 @@ from e4profile.errors import SettingError
 from e4profile.layers import Chain, E4Conv2d, GroupConv2d, LiftingConv2d, Residual
 from e4profile.networks import NETWORKS
 from e4profile.networks.cards import all_cards
-from e4profile.witnesses.counts.closed_form import count_closed_form
-from e4profile.witnesses.counts.training import training_step_macs
+from e4profile.witnesses.counts.closed_form import count_closed_form, training_step_macs
 from e4profile.witnesses.counts.training_step import measured_training_macs
 
 # giga-MACs of forward and backward of two images, of an independent computation, as rounded there

@@ -75,16 +75,16 @@ def _functions_listed(model: nn.Module, by_path: _ByPath) -> Iterator[None]:
     """List what ptflops charges for each function that it replaces, under the module that called it."""
     from ptflops.pytorch_ops import FUNCTIONAL_MAPPING, TENSOR_OPS_MAPPING
 
-    from e4profile.witnesses.counts.dispatch import following
+    from e4profile.witnesses.walk import following
 
     kept = [(table, dict(table)) for table in (FUNCTIONAL_MAPPING, TENSOR_OPS_MAPPING)]
-    with following(model) as scopes:
+    with following(model) as walk:
 
         def listed(name: str, rule: Callable[..., Any]) -> Callable[..., int]:
             def operations(*arguments: Any, **named: Any) -> int:
                 found = int(rule(*arguments, **named))
                 bias = arguments[0].numel() if name in ("addmm", "baddbmm") else 0
-                by_path.setdefault(scopes.current[0], Counter()).update({name: found - bias, BIAS: bias})
+                by_path.setdefault(walk.path, Counter()).update({name: found - bias, BIAS: bias})
                 return found
 
             return operations
@@ -103,17 +103,16 @@ def _additions_listed(model: nn.Module, by_path: _ByPath) -> Iterator[None]:
     """List what ptflops adds to the products of a module: biases, gates of recurrent layers, softmax and scale."""
     from ptflops.pytorch_ops import MODULES_MAPPING
 
-    paths = {module: path for path, module in model.named_modules() if type(module) in MODULES_MAPPING}
+    from e4profile.witnesses.walk import Call, Watcher, following
 
-    def listed(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> None:
-        by_path.setdefault(paths[module], Counter()).update(_additions(module, arguments, output))
+    class Additions(Watcher):
+        def leave(self, call: Call) -> None:
+            if call.output is not None:
+                found = _additions(call.module, call.inputs, call.output)
+                by_path.setdefault(call.path, Counter()).update(found)
 
-    handles = [module.register_forward_hook(listed) for module in paths]
-    try:
+    with following(model, Additions(), only=[part for part in model.modules() if type(part) in MODULES_MAPPING]):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _additions(module: nn.Module, arguments: tuple[Any, ...], output: Any) -> dict[str, int]:

@@ -6,7 +6,8 @@ once for each pair of names and calls.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from e4profile.witnesses.counts.base import PER_OUTPUT, Count, CounterSpec, LayerCount
@@ -27,8 +28,9 @@ def count_thop(model: nn.Module, inputs: Sequence[Any]) -> Count:
     """
     from thop import profile
 
-    positions = _transposed_positions(model)
-    _, _, account = profile(model, inputs=tuple(inputs), verbose=False, ret_layer_info=True)
+    positions: dict[str, tuple[int, int]] = {}
+    with _positions_noted(model, positions):
+        _, _, account = profile(model, inputs=tuple(inputs), verbose=False, ret_layer_info=True)
     layers: list[LayerCount] = []
 
     def leaves(parts: dict[str, Any], module: nn.Module, path: str) -> None:
@@ -50,23 +52,23 @@ def count_thop(model: nn.Module, inputs: Sequence[Any]) -> Count:
     return Count(COUNTER.name, COUNTER.version or "", tuple(layers), raw=True, notes=notes)
 
 
-def _transposed_positions(model: nn.Module) -> dict[str, tuple[int, int]]:
-    """Positions of output and input of each transposed convolution, filled in as the model runs.
+@contextmanager
+def _positions_noted(model: nn.Module, positions: dict[str, tuple[int, int]]) -> Iterator[None]:
+    """Positions of output and input of each transposed convolution that runs.
 
     A product is made per position of the input, and thop charges one per position of the output.
     """
     from torch.nn.modules.conv import _ConvTransposeNd
 
-    found: dict[str, tuple[int, int]] = {}
+    from e4profile.witnesses.walk import Call, Watcher, following
 
-    def note(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        found[paths[module]] = output[:, :1].numel(), inputs[0][:, :1].numel()
+    class Positions(Watcher):
+        def leave(self, call: Call) -> None:
+            if call.output is not None:
+                positions[call.path] = call.output[:, :1].numel(), call.inputs[0][:, :1].numel()
 
-    paths = {module: path for path, module in model.named_modules()}
-    for module in paths:
-        if isinstance(module, _ConvTransposeNd):
-            module.register_forward_hook(note)
-    return found
+    with following(model, Positions(), only=[part for part in model.modules() if isinstance(part, _ConvTransposeNd)]):
+        yield
 
 
 COUNTER = CounterSpec("thop", "thop", count_thop, by_default=True)

@@ -27,18 +27,18 @@ def count_torch(model: nn.Module, inputs: Sequence[Any], **keywords: Any) -> Cou
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    from e4profile.witnesses.counts.dispatch import following
+    from e4profile.witnesses.walk import following
 
     by_path: dict[str, Counter[str]] = {}
     mode = FlopCounterMode(display=False)
-    with following(model) as scopes:
+    with following(model) as walk:
 
         def located(operator: Any, formula: Callable[..., int]) -> Callable[..., int]:
             # the mode's own table adds up every module with those inside it, from which a module that two others
             # share cannot be taken out again
             def flops(*arguments: Any, **named: Any) -> int:
                 found = formula(*arguments, **named)
-                by_path.setdefault(scopes.current[0], Counter())[str(operator)] += _macs(str(operator), int(found))
+                by_path.setdefault(walk.path, Counter())[str(operator)] += _macs(str(operator), int(found))
                 return found
 
             return flops

@@ -10,7 +10,7 @@ from e4profile.errors import SettingError
 from e4profile.layers import Chain, E4Conv2d, GroupConv2d
 from e4profile.questions.roofline.roofline import measure_roofline, network_traffic, network_work
 from e4profile.subjects.inputs import Example, as_example
-from e4profile.witnesses.counts.recorded_work import recorded_work
+from e4profile.witnesses.counts.recorded import recorded_work
 from e4profile.witnesses.timing.breakdown import macs_by_witness
 from e4profile.witnesses.timing.clock import Reading, Work
 from e4profile.witnesses.timing.peaks import Peaks
