@@ -215,7 +215,7 @@ def _gcnn_row(study: Study, row: Row, base: Row) -> dict[str, Any]:
         "baseline_label": study.label(base),
         "macs": row["macs_formula"], "params": row["params_formula"],
         "baseline_macs": base["macs_formula"], "baseline_params": base["params_formula"],
-        "macs_ratio": row["macs_ratio"], "params_ratio": row["params_ratio"],
+        **{name: row[name] if row[name] is None else float(row[name]) for name in ("macs_ratio", "params_ratio")},
     }  # fmt: skip
 
 

@@ -204,6 +204,8 @@ def test_ratios_may_be_exact_fractions_or_unknown():
     rows[1].update(macs_ratio=Fraction(1, 3), params_ratio=None)
     plot = draw("e4-against-gcnn", rows)
     assert "0.33×" in texts(plot.figure.axes[0])
+    assert [item["macs_ratio"] for item in plot.data][1] == 1 / 3
+    assert str([item["macs_ratio"] for item in plot.data][1]) == "0.3333333333333333"
     assert "–" in texts(plot.figure.axes[1])
     assert "0.33×" not in texts(plot.figure.axes[1])
 
