@@ -43,6 +43,13 @@ def test_the_committed_counts_are_the_real_ones(tmp_path: Path) -> None:
     assert guard(tmp_path, input="3x3x8x8").exit_code == 0
 
 
+def test_a_change_is_told_in_per_cent_of_the_committed_count(tmp_path: Path) -> None:
+    guard(tmp_path, update=True)
+    found = messages(guard(tmp_path, args={"width": 5}))
+    assert macs_of(5) == 1.25 * macs_of(4)
+    assert f"(+{macs_of(5) - macs_of(4):,}, +25%)" in found["baseline macs"]
+
+
 def test_a_missing_baseline_is_its_own_exit_code(tmp_path: Path) -> None:
     found = guard(tmp_path)
     assert found.exit_code == 3

@@ -12,7 +12,7 @@ import e4profile
 from e4profile.groups import GRID_EXACT, Group, as_group
 from e4profile.layers import Chain, FieldGroupNorm, GroupConv2d, GroupMaxPool, LiftingConv2d
 from e4profile.questions.equivariance.rows import report_rows
-from e4profile.subjects.inputs import as_example
+from e4profile.subjects.inputs import Example, as_example
 from e4profile.subjects.subject import resolve
 from e4profile.witnesses.equivariance.layers import assert_equivariant, equivariance_errors, randomise
 from e4profile.witnesses.equivariance.probe import same_motion
@@ -277,3 +277,15 @@ def test_a_value_that_is_no_number_is_no_small_error():
     assert equivariance_errors(breaks_when_turned, images, Group(4), **fields) == [0.0, math.inf, math.inf, math.inf]
     with pytest.raises(AssertionError, match="under element 1 of C4"):
         assert_equivariant(breaks_when_turned, images, Group(4), **fields)
+
+
+@pytest.mark.parametrize(("moves", "error"), [(True, 1.0), (False, 0.0)])
+def test_whole_numbers_are_the_same_or_not(moves: bool, error: float) -> None:
+    class Place(nn.Module):
+        def forward(self, image):
+            order = image.flatten(1) if moves else image.flatten(1).sort(1).values
+            return order.argmax(1)
+
+    image = torch.randn(2, 1, 3, 3, generator=torch.Generator().manual_seed(0))
+    report = witness(Place(), Example((image,)), group="p4", train_steps=0)
+    assert max(report.output["at_init"]) == error
