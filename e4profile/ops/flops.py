@@ -1,4 +1,4 @@
-"""Registration of an operator's FLOP formula with PyTorch's counter, for every version of it."""
+"""FLOPs as PyTorch's counter has them: an operator's formula for every version of it, and the MACs in a figure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,21 @@ from typing import Any
 
 from torch.utils.flop_counter import flop_registry, register_flop_formula
 
+from e4profile.errors import SettingError
+
 Formula = Callable[..., int]
+
+
+def macs_of(operator: str, flops: int) -> int:
+    """The MACs of an operator whose FLOPs PyTorch's counter gives: half of them.
+
+    Raises:
+        SettingError: for an odd number, which a wrong formula gives.
+    """
+    macs, rest = divmod(flops, 2)
+    if rest:
+        raise SettingError(f"{operator}: {flops:,} FLOPs are odd, and a MAC is 2 FLOPs; correct its registered formula")
+    return macs
 
 
 def flop_formula(operator: Any) -> Callable[[Formula], Formula]:

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from e4profile.conventions import MAC_KINDS
+from e4profile.ops.flops import macs_of
 from e4profile.subjects.as_found import evaluation_mode, random_state_kept
 from e4profile.subjects.batches import ModelInputs
 from e4profile.subjects.borrowed import borrowed
@@ -109,6 +110,7 @@ def measured_training_macs(model: nn.Module, loss: Callable[[], Tensor]) -> int:
         loss: gives the scalar to differentiate, in the network's parameters.
 
     Raises:
+        SettingError: for an operator whose formula gives an odd number of FLOPs.
         Whatever ``loss`` raises.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -125,5 +127,5 @@ def measured_training_macs(model: nn.Module, loss: Callable[[], Tensor]) -> int:
         with torch.no_grad():
             for buffer, before in kept:
                 buffer.copy_(before)
-    flops: int = counter.get_total_flops()
-    return flops // 2
+    by_operator = counter.get_flop_counts().get("Global", {})
+    return sum(macs_of(str(operator), flops) for operator, flops in by_operator.items())

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.utils.flop_counter import flop_registry
 
 from e4profile.errors import SettingError
 from e4profile.layers import Chain, E4Conv2d, GroupConv2d, LiftingConv2d, Residual
@@ -211,7 +212,7 @@ def test_a_part_without_closed_form_is_named() -> None:
         training_step_macs(Chain(conv=nn.Conv2d(1, 1, 1), head=nn.LSTM(3, 3)), (1, 1, 4, 4))
 
 
-def test_measuring_leaves_the_model_as_it_was() -> None:
+def test_measuring_leaves_the_model_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     model = Chain(conv=nn.Conv2d(1, 2, 3), norm=nn.BatchNorm2d(2), drop=nn.Dropout(0.5)).eval()
     state = {name: value.clone() for name, value in model.state_dict().items()}
@@ -227,9 +228,13 @@ def test_measuring_leaves_the_model_as_it_was() -> None:
         raise RuntimeError("broken loss")
 
     assert measured_training_macs(model, loss) == 2 * 2 * (9 * 2 * 9)
+    with monkeypatch.context() as patch:
+        patch.setitem(flop_registry, torch.ops.aten.convolution, lambda *_, **__: 7)
+        with pytest.raises(SettingError, match=r"aten.convolution: 7 FLOPs are odd"):
+            measured_training_macs(model, loss)
     with pytest.raises(RuntimeError, match="broken loss"):
         measured_training_macs(model, broken)
-    assert seen == [True, True]
+    assert seen == [True, True, True]
     assert not any(module.training for module in model.modules())
     assert all(torch.equal(state[name], value) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from e4profile.errors import SettingError
 from e4profile.witnesses.counts.base import Count, CounterSpec, layer_counts
 
 if TYPE_CHECKING:
@@ -27,6 +26,7 @@ def count_torch(model: nn.Module, inputs: Sequence[Any], **keywords: Any) -> Cou
     """
     from torch.utils.flop_counter import FlopCounterMode
 
+    from e4profile.ops.flops import macs_of
     from e4profile.witnesses.walk import following
 
     by_path: dict[str, Counter[str]] = {}
@@ -38,7 +38,7 @@ def count_torch(model: nn.Module, inputs: Sequence[Any], **keywords: Any) -> Cou
             # share cannot be taken out again
             def flops(*arguments: Any, **named: Any) -> int:
                 found = formula(*arguments, **named)
-                by_path.setdefault(walk.path, Counter())[str(operator)] += _macs(str(operator), int(found))
+                by_path.setdefault(walk.path, Counter())[str(operator)] += macs_of(str(operator), int(found))
                 return found
 
             return flops
@@ -47,13 +47,6 @@ def count_torch(model: nn.Module, inputs: Sequence[Any], **keywords: Any) -> Cou
         with mode:
             model(*inputs, **keywords)
     return Count(COUNTER.name, COUNTER.version or "", layer_counts(model, by_path), raw=True)
-
-
-def _macs(operator: str, flops: int) -> int:
-    macs, rest = divmod(flops, 2)
-    if rest:
-        raise SettingError(f"{operator}: {flops:,} FLOPs are odd, and a MAC is 2 FLOPs; correct its registered formula")
-    return macs
 
 
 COUNTER = CounterSpec("torch", "torch", count_torch, keywords=True)
