@@ -1,4 +1,4 @@
-"""The symbols of every closed form, declared once.
+"""The symbols of every closed form, declared once, and the expressions that they are joined into.
 
 Sizes are positive integers. An indicator is 1 when a layer has the named part and 0 when it has not, so
 that a term which depends on an argument is still said once, in the layer's table.
@@ -6,15 +6,190 @@ that a term which depends on an argument is still said once, in the layer's tabl
 
 from __future__ import annotations
 
-import sympy as sp
+import operator
+from collections.abc import Mapping
+from typing import Any
 
 
-def _size(name: str) -> sp.Symbol:
-    return sp.Symbol(name, integer=True, positive=True)
+class Expression:
+    """A closed form: whole numbers and symbols joined by ``+ - * / **`` and ``least``.
+
+    It is kept as it was written and evaluated by integer arithmetic. Wherever sympy meets it, it is a sympy
+    expression: in ``sympy.sympify(term)``, joined with one, as text, and for an attribute that only sympy knows.
+    """
+
+    __slots__ = ("operation", "parts")
+
+    def __init__(self, operation: str, *parts: Any) -> None:
+        self.operation, self.parts = operation, parts
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Expression):
+            return NotImplemented
+        return self is other or (self.operation, self.parts) == (other.operation, other.parts)
+
+    def __hash__(self) -> int:
+        return hash((self.operation, self.parts))
+
+    def __add__(self, other: Any) -> Any:
+        return _joined("+", self, other)
+
+    def __radd__(self, other: Any) -> Any:
+        return _joined("+", other, self)
+
+    def __sub__(self, other: Any) -> Any:
+        return _joined("-", self, other)
+
+    def __rsub__(self, other: Any) -> Any:
+        return _joined("-", other, self)
+
+    def __mul__(self, other: Any) -> Any:
+        return _joined("*", self, other)
+
+    def __rmul__(self, other: Any) -> Any:
+        return _joined("*", other, self)
+
+    def __truediv__(self, other: Any) -> Any:
+        return _joined("/", self, other)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return _joined("/", other, self)
+
+    def __pow__(self, exponent: Any) -> Any:
+        return _joined("**", self, exponent) if isinstance(exponent, int) else NotImplemented
+
+    def __neg__(self) -> Any:
+        return _joined("*", -1, self)
+
+    @property
+    def free_symbols(self) -> set[Symbol]:
+        """The symbols that it needs values of."""
+        return {symbol for part in self.parts if isinstance(part, Expression) for symbol in part.free_symbols}
+
+    def fraction(self, values: Mapping[str, Any]) -> tuple[Any, Any]:
+        """Numerator and denominator.
+
+        Args:
+            values: ints, or NumPy integer arrays that broadcast together, by the name of a symbol.
+
+        Raises:
+            KeyError: for a symbol without a value.
+        """
+        first, second = self.parts
+        above, below = fraction(first, values)
+        if self.operation == "**":
+            above, below = above ** abs(second), below ** abs(second)
+            return (above, below) if second >= 0 else (below, above)
+        other_above, other_below = fraction(second, values)
+        if self.operation == "*":
+            return _times(above, other_above), _times(below, other_below)
+        if self.operation == "/":
+            return _times(above, other_below), _times(below, other_above)
+        # one denominator for all parts of a sum: what a symbol stands for is one object
+        if below is not other_below:
+            above, other_above, below = above * other_below, other_above * below, _times(below, other_below)
+        return _OPERATIONS[self.operation](above, other_above), below
+
+    def _sympy_(self) -> Any:
+        import sympy as sp
+
+        one, other = map(sp.sympify, self.parts)
+        return sp.Min(one, other) if self.operation == "least" else _OPERATIONS[self.operation](one, other)
+
+    def __str__(self) -> str:
+        return str(self._sympy_())
+
+    __repr__ = __str__
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._sympy_(), name)
 
 
-def _indicator(name: str) -> sp.Symbol:
-    return sp.Symbol(name, integer=True, nonnegative=True)
+class Symbol(Expression):
+    """A size, which is positive, or an indicator, which is 0 or 1.
+
+    Attributes:
+        name: as in formulas, settings and messages.
+        is_positive: True for a size, None for an indicator, as in sympy.
+    """
+
+    __slots__ = ("is_positive", "name")
+
+    def __init__(self, name: str, is_positive: bool | None = True) -> None:
+        super().__init__("symbol", name, is_positive)
+        self.name, self.is_positive = name, is_positive
+
+    def __reduce__(self) -> Any:
+        return Symbol, self.parts
+
+    @property
+    def free_symbols(self) -> set[Symbol]:
+        """Itself."""
+        return {self}
+
+    def fraction(self, values: Mapping[str, Any]) -> tuple[Any, Any]:
+        """Its value over 1."""
+        return values[self.name], 1
+
+    def _sympy_(self) -> Any:
+        import sympy as sp
+
+        return sp.Symbol(self.name, integer=True, **{"positive" if self.is_positive else "nonnegative": True})
+
+    def __str__(self) -> str:
+        return self.name
+
+    __repr__ = __str__
+
+
+def fraction(term: Any, values: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Numerator and denominator of an expression or of a whole number; see ``Expression.fraction``."""
+    return term.fraction(values) if isinstance(term, Expression) else (term, 1)
+
+
+def least(one: Any, other: Any) -> Any:
+    """The smaller of two terms."""
+    return min(one, other) if isinstance(one, int) and isinstance(other, int) else Expression("least", one, other)
+
+
+def _smaller(one: Any, other: Any) -> Any:
+    # of two ints or of two arrays
+    return (one + other - abs(one - other)) // 2
+
+
+_OPERATIONS: Mapping[str, Any] = {
+    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "**": operator.pow,
+    "least": _smaller,
+}  # fmt: skip
+
+
+def _joined(operation: str, one: Any, other: Any) -> Any:
+    """The expression, or the other operand where one is a 0 or 1 that leaves it as it is."""
+    if not (isinstance(one, (int, Expression)) and isinstance(other, (int, Expression))):
+        return NotImplemented
+    neutral = 0 if operation in ("+", "-") else 1
+    if isinstance(other, int) and other == neutral:
+        return one
+    if isinstance(one, int) and one == neutral and operation in ("+", "*"):
+        return other
+    return 0 if operation == "*" and 0 in (one, other) else Expression(operation, one, other)
+
+
+def _times(one: Any, other: Any) -> Any:
+    # an array times 1 would be a new array
+    if isinstance(one, int) and one == 1:
+        return other
+    return one if isinstance(other, int) and other == 1 else one * other
+
+
+def _size(name: str) -> Symbol:
+    return Symbol(name)
+
+
+def _indicator(name: str) -> Symbol:
+    return Symbol(name, is_positive=None)
 
 
 B = _size("B")
@@ -61,7 +236,7 @@ is_large = _indicator("delta_large")
 is_large_encoder, is_large_squeeze = _indicator("delta_large_V"), _indicator("delta_large_K")
 is_cropped = _indicator("delta_crop")
 
-MEANING: dict[sp.Symbol, str] = {
+MEANING: dict[Symbol, str] = {
     B: "images in the batch",
     A: "order of the point group",
     c_in: "input fields (channels of a plain layer)",

@@ -9,7 +9,6 @@ import math
 from collections.abc import Iterator
 from typing import ClassVar
 
-import sympy as sp
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,11 +17,11 @@ from e4profile.conventions import ATTENTION
 from e4profile.errors import SettingError, positive
 from e4profile.groups import GroupLike, as_group
 from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps, window_size
-from e4profile.layers.terms import Terms
+from e4profile.layers.terms import Term, Terms
 from e4profile.symbols import A, c_in, c_out, h, h_out, k, k_gate, r, w, w_out
 
 
-def _saved(sources: sp.Expr) -> Terms:
+def _saved(sources: Term) -> Terms:
     """Elements kept for backward per image: the responses and the gates are tensors over i, t, o and s."""
     gates = c_out * A * sources
     return {
@@ -39,7 +38,7 @@ def _saved(sources: sp.Expr) -> Terms:
     }
 
 
-def _saved_constant(sources: sp.Expr) -> Terms:
+def _saved_constant(sources: Term) -> Terms:
     """Elements kept for backward whatever the batch: the weights as every output element has them."""
     return {
         "filters": c_in * c_out * A * sources * k**2,
@@ -206,8 +205,8 @@ class AttentiveLiftingConv2d(_AttentiveConv2d):
         "channel gate": 4 * c_in * (c_in / r) * c_out * A,
         "spatial gate": 2 * k_gate**2 * c_out * A * h_out * w_out,
     }
-    saved = _saved(sp.S.One)
-    saved_constant = _saved_constant(sp.S.One)
+    saved = _saved(1)
+    saved_constant = _saved_constant(1)
 
     @property
     def _sources(self) -> int:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sympy as sp
-
 from e4profile.layers.peak import BIAS_ROWS, Step, Timeline, bias_gradient, bias_sum, expanded_bias, folded, gathered
 from e4profile.layers.saved import CONVERTED, INDEX
+from e4profile.layers.terms import Term
 from e4profile.symbols import (
     A_in,
     A_out,
@@ -26,9 +25,7 @@ from e4profile.symbols import (
 )
 
 
-def bank_timeline(
-    order_in: sp.Expr, order_out: sp.Expr, *, pooled: sp.Expr = sp.S.Zero, large: sp.Expr = sp.S.Zero
-) -> Timeline:
+def bank_timeline(order_in: Term, order_out: Term, *, pooled: Term = 0, large: Term = 0) -> Timeline:
     """Gather the filters, convolve, and pool where ``pooled`` is 1.
 
     Args:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
-import sympy as sp
 from torch import nn
 
 from e4profile.conventions import CONVOLUTION, convention
@@ -14,9 +13,10 @@ from e4profile.errors import SettingError
 from e4profile.layers.constants import ConstantTables
 from e4profile.layers.peak import Timeline
 from e4profile.layers.terms import Terms, evaluate
+from e4profile.symbols import Symbol
 
 Shape: TypeAlias = tuple[int, ...]
-Dimensions: TypeAlias = Mapping[sp.Symbol, int]
+Dimensions: TypeAlias = Mapping[Symbol, int]
 
 
 @dataclass(frozen=True)

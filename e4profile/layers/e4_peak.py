@@ -7,10 +7,9 @@ to float32 and sums those.
 
 from __future__ import annotations
 
-import sympy as sp
-
 from e4profile.layers.peak import Step, Timeline, folded, gathered, several
 from e4profile.layers.saved import ACCUMULATE, STATISTICS
+from e4profile.layers.terms import Term
 from e4profile.symbols import (
     A,
     B,
@@ -83,7 +82,7 @@ _BANK_V, _BANK_K = 1 - has_encoder_bias, 1 - has_squeeze_bias
 _ENCODER, _SQUEEZE = c_in * c_out, c_in * _C_MID
 
 
-def _rows_gathered(when: sp.Expr) -> tuple[Step, ...]:
+def _rows_gathered(when: Term) -> tuple[Step, ...]:
     """The gradients of the generator's rows, added up over group elements."""
     taps = s * k**2
     return (

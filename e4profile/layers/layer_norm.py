@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import sympy as sp
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -30,7 +29,7 @@ class FieldLayerNorm(EquivariantLayer):
     params = {"weight": c_in, "bias": c_in}
     elements = {"norm": c_in * A * h * w}
     kinds = {"norm": GROUP_NORM}
-    saved = {"input": c_in * A * h * w, "statistics": sp.Integer(2)}
+    saved = {"input": c_in * A * h * w, "statistics": 2}
     peak = Timeline(
         forward=(Step("normalise", {"output": B * c_in * A * h * w, "means": B, "deviations": B}),),
         backward=(

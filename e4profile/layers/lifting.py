@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import sympy as sp
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -35,7 +34,7 @@ class LiftingConv2d(FilterBankLayer):
     printed = {"params": ("weight",), "macs": ("convolution",)}
     saved = {"input": c_in * h * w}
     saved_constant = {"filters": c_in * c_out * A * k**2}
-    peak = bank_timeline(sp.S.One, A)
+    peak = bank_timeline(1, A)
 
     def __init__(
         self,

@@ -14,11 +14,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-import sympy as sp
-
 from e4profile.errors import SettingError
 from e4profile.layers.saved import COMPUTE
-from e4profile.layers.terms import Terms
+from e4profile.layers.terms import Term, Terms
+from e4profile.symbols import least
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Step:
     name: str
     makes: Terms = field(default_factory=dict)
     frees: tuple[str, ...] = ()
-    when: sp.Expr = sp.S.One
+    when: Term = 1
     halves: bool | None = None
 
 
@@ -99,12 +98,12 @@ def timeline_rows(timeline: Timeline) -> list[dict[str, object]]:
     ]
 
 
-def several(number: sp.Expr) -> sp.Expr:
+def several(number: Term) -> Term:
     """1 where a number is greater than 1, else 0: PyTorch permutes and sums over a single element for nothing."""
-    return sp.Min(1, number - 1)
+    return least(1, number - 1)
 
 
-def gathered(what: str, elements: sp.Expr, gradients: tuple[str, ...], when: sp.Expr = sp.S.One) -> tuple[Step, Step]:
+def gathered(what: str, elements: Term, gradients: tuple[str, ...], when: Term = 1) -> tuple[Step, Step]:
     """The backward of a gather: the gradient's rows are added up into zeros, and then freed."""
     zeros = f"zeros for {what}"
     return (
@@ -113,7 +112,7 @@ def gathered(what: str, elements: sp.Expr, gradients: tuple[str, ...], when: sp.
     )
 
 
-def folded(what: str, elements: sp.Expr, frees: tuple[str, ...], when: sp.Expr) -> Step:
+def folded(what: str, elements: Term, frees: tuple[str, ...], when: Term) -> Step:
     """The same where the convolution's backward does it itself, adding up in place and freeing at its end."""
     return Step(f"fold {what}", {f"gradient of {what}": elements}, frees, when=when)
 
@@ -121,17 +120,17 @@ def folded(what: str, elements: sp.Expr, frees: tuple[str, ...], when: sp.Expr) 
 BIAS_ROWS = "bias of each element"
 
 
-def expanded_bias(present: sp.Expr, fields: sp.Expr, order: sp.Expr) -> Step:
+def expanded_bias(present: Term, fields: Term, order: Term) -> Step:
     """One bias per field, copied to each of its group elements."""
     return Step("expand bias", {BIAS_ROWS: present * fields * order})
 
 
-def bias_gradient(present: sp.Expr, fields: sp.Expr, order: sp.Expr) -> Terms:
+def bias_gradient(present: Term, fields: Term, order: Term) -> Terms:
     """What a convolution's backward makes for ``expanded_bias``."""
     return {f"gradient of {BIAS_ROWS}": present * fields * order}
 
 
-def bias_sum(present: sp.Expr, fields: sp.Expr, order: sp.Expr) -> Step:
+def bias_sum(present: Term, fields: Term, order: Term) -> Step:
     """The gradient of the copies added up; of a single element it is the gradient itself."""
     made = {"gradient of bias": fields}
     return Step("add up bias", made, (f"gradient of {BIAS_ROWS}",), when=present * several(order))

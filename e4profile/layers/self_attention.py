@@ -9,7 +9,6 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import ClassVar, Literal
 
-import sympy as sp
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,7 +19,7 @@ from e4profile.groups import GroupLike, as_group
 from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps
 from e4profile.layers.positions import PositionEmbedding
 from e4profile.layers.saved import FLAG
-from e4profile.layers.terms import Terms
+from e4profile.layers.terms import Term, Terms
 from e4profile.symbols import A, D, H, P, c_in, c_out, h, k, n_hidden, w
 
 RelativeIndex = Literal["published", "equivariant"]
@@ -46,7 +45,7 @@ _SAVED_CONSTANT = {
 _SAVED_AS = {"outside the image": FLAG}
 
 
-def _saved(sources: sp.Expr) -> Terms:
+def _saved(sources: Term) -> Terms:
     """Elements kept for backward per image; the attention is kept for every output element."""
     return {
         "input": c_in * sources * h * w,
@@ -214,7 +213,7 @@ class LiftingSelfAttention2d(_SelfAttention2d):
         "position networks": _POSITION_MACS,
     }
     elements = {"position norms": _POSITION_NORMS, "naive attention": (D + 2 * P * A + D * A) * H * k**2 * h * w}
-    saved = _saved(sp.S.One)
+    saved = _saved(1)
     saved_constant = _SAVED_CONSTANT
     saved_as = _SAVED_AS
 

@@ -7,14 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import sympy as sp
 from torch import nn
 
 from e4profile.conventions import BATCH_NORM, CONVOLUTION, GROUP_NORM, LINEAR
 from e4profile.errors import SettingError
 from e4profile.layers.base import Costed, Dimensions, Shape, check_maps, window_size
 from e4profile.layers.saved import INDEX, MASK, STATISTICS
-from e4profile.layers.terms import Terms
+from e4profile.layers.terms import Term, Terms
 from e4profile.symbols import (
     c_in,
     c_out,
@@ -235,7 +234,7 @@ def _drops_nothing(dropout: nn.Dropout | nn.Dropout2d) -> bool:
     return dropout.p == 0 or dropout.inplace
 
 
-def _dropout(mask: sp.Expr) -> StockForm:
+def _dropout(mask: Term) -> StockForm:
     return StockForm(
         _dropout_dimensions, _same_shape, saved={"mask": is_masked * mask}, saved_as={"mask": MASK},
         hands_on_input=_drops_nothing,

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import sympy as sp
 from torch import nn
 
 from e4profile.layers.peak import Step, Timeline
 from e4profile.layers.saved import INDEX, STATISTICS
+from e4profile.layers.terms import Term
 from e4profile.symbols import B, c_in, c_out, h, h_out, has_affine, has_bias, k_h, k_w, n_groups, n_in, n_out, w, w_out
 
 _INPUT = {"gradient of input": B * n_in}
 
 
-def _weighted(output: sp.Expr, features: sp.Expr, weight: sp.Expr) -> Timeline:
+def _weighted(output: Term, features: Term, weight: Term) -> Timeline:
     """A convolution or a linear map."""
     return Timeline(
         forward=(Step("apply weight", {"output": B * output}),),
@@ -25,7 +25,7 @@ def _weighted(output: sp.Expr, features: sp.Expr, weight: sp.Expr) -> Timeline:
     )
 
 
-def _norm(elements: sp.Expr, statistics: sp.Expr, unit: str | None = None) -> Timeline:
+def _norm(elements: Term, statistics: Term, unit: str | None = None) -> Timeline:
     return Timeline(
         forward=(Step("normalise", {"output": B * elements, "means": statistics, "deviations": statistics}),),
         backward=(
@@ -52,7 +52,7 @@ def _pool(indexed: bool) -> Timeline:
     )
 
 
-def _dropout(mask: sp.Expr) -> Timeline:
+def _dropout(mask: Term) -> Timeline:
     return Timeline(
         forward=(Step("draw mask", {"mask": B * mask}), Step("multiply", {"output": B * n_in})),
         backward=(Step("multiply, backward", _INPUT, ("mask",)),),

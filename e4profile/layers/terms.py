@@ -1,74 +1,91 @@
-"""Named cost terms: sympy expressions, evaluated exactly for one setting or for a million at once."""
+"""Named cost terms, evaluated exactly for one setting or for a million at once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
-
-import sympy as sp
+from typing import Any, TypeAlias
 
 from e4profile.errors import SettingError
+from e4profile.symbols import Expression, fraction
 
-Terms = Mapping[str, sp.Expr]
+Term: TypeAlias = Any
+"""An ``Expression``, a whole number, or a sympy expression, as a layer from elsewhere may have."""
 
-
-@dataclass(frozen=True)
-class Polynomial:
-    """An expression as an integer polynomial over an integer denominator, so that division stays exact."""
-
-    expression: sp.Expr
-    symbols: tuple[sp.Symbol, ...]
-    numerator: Callable[..., Any]
-    denominator: Callable[..., Any]
-
-    def __call__(self, values: Mapping[sp.Symbol, int]) -> int:
-        """Evaluate with Python integers.
-
-        Raises:
-            SettingError: when a symbol has no value or the quotient is not a whole number.
-        """
-        missing = [str(symbol) for symbol in self.symbols if symbol not in values]
-        if missing:
-            raise SettingError(f"no value for {', '.join(missing)} in {self.expression}")
-        arguments = [int(values[symbol]) for symbol in self.symbols]
-        whole, rest = divmod(int(self.numerator(*arguments)), int(self.denominator(*arguments)))
-        if rest:
-            setting = ", ".join(f"{symbol}={value}" for symbol, value in zip(self.symbols, arguments, strict=True))
-            raise SettingError(f"{self.expression} is not a whole number at {setting}")
-        return whole
-
-    def many(self, values: Mapping[sp.Symbol, Any]) -> Any:
-        """Evaluate with NumPy integer arrays that broadcast together; returns an int64 array.
-
-        The caller keeps the results below 2**63 and the divisions whole.
-        """
-        arguments = [values[symbol] for symbol in self.symbols]
-        return self.numerator(*arguments) // self.denominator(*arguments)
+Terms: TypeAlias = Mapping[str, Term]
 
 
-@lru_cache(maxsize=4096)
-def compile_expression(expression: sp.Expr) -> Polynomial:
-    """Compile an expression once; later calls return the same object."""
-    numerator, denominator = sp.fraction(sp.together(sp.sympify(expression)))
-    symbols = tuple(sorted(expression.free_symbols, key=str))
+def value(term: Term, values: Mapping[Any, int]) -> int:
+    """The term's value, in Python's integers.
 
-    def function(part: sp.Expr) -> Any:
-        return sp.lambdify(symbols, sp.horner(part) if part.is_polynomial() else part, modules=[], cse=True)
+    Args:
+        term: a closed form.
+        values: by symbol; symbols of one name are one symbol.
 
-    return Polynomial(expression, symbols, function(numerator), function(denominator))
+    Raises:
+        SettingError: when a symbol has no value or the quotient is not a whole number.
+    """
+    return _value(term, _by_name(values))
 
 
-def evaluate(terms: Terms, values: Mapping[sp.Symbol, int]) -> dict[str, int]:
+def many(term: Term, values: Mapping[Any, Any]) -> Any:
+    """The term's values (int64) at NumPy integer arrays that broadcast together.
+
+    The caller keeps the results below 2**63 and the divisions whole.
+    """
+    numerator, denominator = _fraction(term, _by_name(values))
+    return numerator // denominator
+
+
+def evaluate(terms: Terms, values: Mapping[Any, int]) -> dict[str, int]:
     """The value of every named term, exactly.
 
     Raises:
         SettingError: when a symbol has no value or a term is not a whole number.
     """
-    return {name: compile_expression(expression)(values) for name, expression in terms.items()}
+    named = _by_name(values)
+    return {name: _value(term, named) for name, term in terms.items()}
 
 
-def total(terms: Terms) -> sp.Expr:
+def total(terms: Terms) -> Term:
     """The sum of all terms as one expression."""
-    return sp.Add(*terms.values())
+    return sum(terms.values())
+
+
+def _by_name(values: Mapping[Any, Any]) -> dict[str, Any]:
+    return {str(symbol): number for symbol, number in values.items()}
+
+
+def _value(term: Term, values: Mapping[str, int]) -> int:
+    try:
+        numerator, denominator = _fraction(term, values)
+    except KeyError:
+        missing = [name for name in _names(term) if name not in values]
+        raise SettingError(f"no value for {', '.join(missing)} in {term}") from None
+    whole, rest = divmod(int(numerator), int(denominator))
+    if rest:
+        setting = ", ".join(f"{name}={values[name]}" for name in _names(term))
+        raise SettingError(f"{term} is not a whole number at {setting}")
+    return whole
+
+
+def _names(term: Term) -> list[str]:
+    return sorted(map(str, term.free_symbols))
+
+
+def _fraction(term: Term, values: Mapping[str, Any]) -> tuple[Any, Any]:
+    if isinstance(term, (int, Expression)):
+        return fraction(term, values)
+    names, numerator, denominator = _compiled(term)
+    arguments = [values[name] for name in names]
+    return numerator(*arguments), denominator(*arguments)
+
+
+@lru_cache(maxsize=4096)
+def _compiled(term: Any) -> tuple[list[str], Callable[..., Any], Callable[..., Any]]:
+    """The names, the numerator and the denominator of a sympy expression."""
+    import sympy as sp
+
+    symbols = sorted(term.free_symbols, key=str)
+    above, below = (sp.lambdify(symbols, part, modules=[]) for part in sp.fraction(sp.together(term)))
+    return list(map(str, symbols)), above, below

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
-
-import sympy as sp
-from sympy.printing.mathml import mathml
+from typing import Any, Literal
 
 from e4profile import symbols as names
 
@@ -20,28 +17,32 @@ Format = Literal["text", "latex", "mathml"]
 WIDTH = 80
 """Columns that a formula takes as text."""
 
-_ORDER: tuple[sp.Symbol, ...] = (
-    names.B,
-    names.c_in, names.c_out, names.c_spatial, names.n_groups, names.n_in, names.n_out,
-    names.D, names.H, names.P, names.n_hidden,
-    names.A, names.A_in, names.A_out, names.A_rel, names.A_V, names.A_K, names.affine_pairs,
-    names.n_grids, names.n_k,
-    names.s, names.k, names.k_h, names.k_w, names.k_gate,
-    names.h, names.w, names.h_conv, names.w_conv, names.h_out, names.w_out,
-    names.r,
-)  # fmt: skip
+_ORDER = [
+    symbol.name
+    for symbol in (
+        names.B,
+        names.c_in, names.c_out, names.c_spatial, names.n_groups, names.n_in, names.n_out,
+        names.D, names.H, names.P, names.n_hidden,
+        names.A, names.A_in, names.A_out, names.A_rel, names.A_V, names.A_K, names.affine_pairs,
+        names.n_grids, names.n_k,
+        names.s, names.k, names.k_h, names.k_w, names.k_gate,
+        names.h, names.w, names.h_conv, names.w_conv, names.h_out, names.w_out,
+        names.r,
+    )
+]  # fmt: skip
 """Factors from left to right; what is not named here stands behind, by the alphabet."""
 
 
-def is_indicator(symbol: sp.Symbol) -> bool:
+def is_indicator(symbol: names.Symbol) -> bool:
     """Whether a symbol says that a layer has a part (1) or has it not (0)."""
     return not symbol.is_positive
 
 
-def reading_order(symbol: sp.Symbol) -> tuple[int, int, str]:
+def reading_order(symbol: names.Symbol) -> tuple[int, int, str]:
     """The sorting key of a symbol: indicators first, then as the field writes a cost."""
-    place = _ORDER.index(symbol) if symbol in _ORDER else len(_ORDER)
-    return 0 if is_indicator(symbol) else 1, place, str(symbol)
+    name = str(symbol)
+    place = _ORDER.index(name) if name in _ORDER else len(_ORDER)
+    return 0 if is_indicator(symbol) else 1, place, name
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,16 @@ class _Product:
 
     negative: bool
     coefficient: int
-    above: tuple[tuple[sp.Expr, int], ...]
-    below: tuple[tuple[sp.Expr, int], ...]
+    above: tuple[tuple[Any, int], ...]
+    below: tuple[tuple[Any, int], ...]
 
 
-def _product(expression: sp.Expr) -> _Product:
+def _product(expression: Any) -> _Product:
+    import sympy as sp
+
     number, rest = expression.as_coeff_Mul()
-    above: list[tuple[sp.Expr, int]] = []
-    below: list[tuple[sp.Expr, int]] = []
+    above: list[tuple[Any, int]] = []
+    below: list[tuple[Any, int]] = []
     for base, exponent in rest.as_powers_dict().items():
         if base == 1:
             continue
@@ -69,7 +72,7 @@ def _product(expression: sp.Expr) -> _Product:
     )
 
 
-def _place(factor: tuple[sp.Expr, int]) -> tuple[int, int, str]:
+def _place(factor: tuple[Any, int]) -> tuple[int, int, str]:
     base = factor[0]
     if base.is_Symbol:
         return reading_order(base)
@@ -80,23 +83,25 @@ def _place(factor: tuple[sp.Expr, int]) -> tuple[int, int, str]:
     return 0 if switch or base.is_Number else 2, 0, str(base)
 
 
-def _parts(expression: sp.Expr) -> list[_Product]:
+def _parts(expression: Any) -> list[_Product]:
     """The summands, those with a plus first."""
+    import sympy as sp
+
     products = [_product(part) for part in sp.sympify(expression).as_ordered_terms()]
     return sorted(products, key=lambda product: product.negative)
 
 
-def written(expression: sp.Expr, form: Format = "text") -> str:
+def written(expression: Any, form: Format = "text") -> str:
     """One expression."""
     return _sum(_parts(expression), form)
 
 
-def written_sum(expressions: Sequence[sp.Expr], form: Format = "text") -> str:
+def written_sum(expressions: Sequence[Any], form: Format = "text") -> str:
     """A sum whose parts are each written as they are alone."""
     return _sum([product for expression in expressions for product in _parts(expression)], form)
 
 
-def summands(expressions: Sequence[sp.Expr], form: Format = "text") -> list[str]:
+def summands(expressions: Sequence[Any], form: Format = "text") -> list[str]:
     """The parts of that sum one by one, from the second on with their signs."""
     products = [product for expression in expressions for product in _parts(expression)]
     return [_signed(product, form, first=not index) for index, product in enumerate(products)]
@@ -130,7 +135,7 @@ def _fraction(product: _Product, form: Format) -> str:
     return f"{top} / {bottom}" if len(below) == 1 else f"{top} / ({bottom})"
 
 
-def _power(base: sp.Expr, exponent: int, form: Format) -> str:
+def _power(base: Any, exponent: int, form: Format) -> str:
     inner = _base(base, form)
     if exponent == 1:
         return inner
@@ -139,14 +144,11 @@ def _power(base: sp.Expr, exponent: int, form: Format) -> str:
     return f"{inner}^{exponent}" if form == "text" else f"{inner}^{{{exponent}}}"
 
 
-def _base(base: sp.Expr, form: Format) -> str:
+def _base(base: Any, form: Format) -> str:
     if base.is_Integer:
         return _number(int(base), form)
     if base.is_Symbol:
-        if form == "text":
-            return str(base)
-        markup: str = sp.latex(base) if form == "latex" else mathml(base, printer="presentation")
-        return markup
+        return str(base) if form == "text" else _markup(base, form)
     if _is_extremum(base):
         return _extremum(base, form)
     if not base.is_Add:
@@ -155,13 +157,21 @@ def _base(base: sp.Expr, form: Format) -> str:
     return f"<mrow><mo>(</mo>{inside}<mo>)</mo></mrow>" if form == "mathml" else f"({inside})"
 
 
-def _is_extremum(base: sp.Expr) -> bool:
-    return isinstance(base, (sp.Min, sp.Max))
+def _markup(symbol: Any, form: Format) -> str:
+    from sympy.printing.latex import latex
+    from sympy.printing.mathml import mathml
+
+    markup: str = latex(symbol) if form == "latex" else mathml(symbol, printer="presentation")
+    return markup
 
 
-def _extremum(base: sp.Expr, form: Format) -> str:
+def _is_extremum(base: Any) -> bool:
+    return type(base).__name__ in ("Min", "Max")
+
+
+def _extremum(base: Any, form: Format) -> str:
     """A least or a greatest of several, the numbers first."""
-    name = "min" if isinstance(base, sp.Min) else "max"
+    name = type(base).__name__.lower()
     inside = [written(one, form) for one in sorted(base.args, key=lambda one: (not one.is_Number, str(one)))]
     if form == "mathml":
         return f"<mrow><mi>{name}</mi><mo>(</mo>{'<mo>,</mo>'.join(inside)}<mo>)</mo></mrow>"

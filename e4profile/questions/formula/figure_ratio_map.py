@@ -11,7 +11,6 @@ from e4profile.questions.plot.registry import Figure
 from e4profile.show.style import BLUE, VERMILION, Plot, finish, new_figure
 
 if TYPE_CHECKING:
-    import sympy as sp
     from matplotlib.axes import Axes
 
     from e4profile.layers.containers import Step
@@ -78,13 +77,13 @@ def ratio_rows(card: Card) -> list[dict[str, Any]]:
     return rows
 
 
-def _many(layer: type[E4Conv2d] | type[GroupConv2d], quantity: str, values: dict[sp.Symbol, Any]) -> Any:
-    from e4profile.layers.terms import compile_expression, total
+def _many(layer: type[E4Conv2d] | type[GroupConv2d], quantity: str, values: dict[Any, Any]) -> Any:
+    from e4profile.layers.terms import many, total
 
-    return compile_expression(total(getattr(layer, quantity))).many(values)
+    return many(total(getattr(layer, quantity)), values)
 
 
-def _e4_values(step: Step, layer: E4Conv2d, kernels: Any, orders: Any) -> dict[sp.Symbol, Any]:
+def _e4_values(step: Step, layer: E4Conv2d, kernels: Any, orders: Any) -> dict[Any, Any]:
     from e4profile.symbols import A_K, A_V, A, affine_pairs, k
 
     encoder, kernel = layer.concatenate in ("both", "encoder"), layer.concatenate in ("both", "kernel")
@@ -98,7 +97,7 @@ def _e4_values(step: Step, layer: E4Conv2d, kernels: Any, orders: Any) -> dict[s
     }
 
 
-def _gcnn_values(step: Step, layer: E4Conv2d, kernels: Any, orders: Any) -> dict[sp.Symbol, Any]:
+def _gcnn_values(step: Step, layer: E4Conv2d, kernels: Any, orders: Any) -> dict[Any, Any]:
     """A convolution padded to the size of the E4 layer's own output, with true strides."""
     from e4profile.symbols import h_conv, h_out, has_bias, w_conv, w_out
 

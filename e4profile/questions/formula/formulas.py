@@ -7,19 +7,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import sympy as sp
-
 from e4profile.errors import SettingError, UnknownNameError
 from e4profile.layers import LAYERS, EquivariantLayer
 from e4profile.layers.saved import COMPUTE
-from e4profile.layers.terms import Terms, evaluate
+from e4profile.layers.terms import Term, Terms, evaluate
 from e4profile.show.notation import WIDTH, is_indicator, reading_order, summands, wrapped, written, written_sum
-from e4profile.symbols import MEANING
+from e4profile.symbols import MEANING, Symbol
 
 PAPER = "paper's formula"
 """What the terms that the layer's source has in its own formula are called, together."""
 
-Values = Mapping[sp.Symbol, int]
+Values = Mapping[Symbol, int]
 
 
 @dataclass(frozen=True)
@@ -83,17 +81,18 @@ def tables(layer: type[EquivariantLayer], *, memory: bool = True) -> list[TermTa
     return [table for table in found if table.terms and (memory or not table.key.startswith("saved"))]
 
 
-def layer_symbols(layer: type[EquivariantLayer], *, memory: bool = True) -> list[sp.Symbol]:
+def layer_symbols(layer: type[EquivariantLayer], *, memory: bool = True) -> list[Symbol]:
     """Every symbol of the layer's terms, as a reader meets them: indicators last."""
     shown = tables(layer, memory=memory)
     return symbols_of(expression for table in shown for expression in table.terms.values())
 
 
-def symbols_of(expressions: Iterable[sp.Expr]) -> list[sp.Symbol]:
+def symbols_of(expressions: Iterable[Term]) -> list[Symbol]:
     """Every symbol of some expressions, as a reader meets them: indicators last."""
-    used: set[Any] = set()
-    for expression in expressions:
-        used |= sp.sympify(expression).free_symbols
+    ours = {symbol.name: symbol for symbol in MEANING}
+    # a whole number has no symbols, and those of a sympy expression are ours by name
+    found = {symbol for expression in expressions for symbol in getattr(expression, "free_symbols", ())}
+    used = {ours.get(str(symbol), symbol) for symbol in found}
     return sorted(used, key=lambda symbol: (is_indicator(symbol), reading_order(symbol)))
 
 
@@ -118,8 +117,8 @@ _EXAMPLES = {"c_in": 16, "A": 4, "k": 5, "h": 28, "n_in": 64}
 
 
 def settings(
-    layer: type[EquivariantLayer], given: Mapping[str, Any], symbols: Iterable[sp.Symbol] | None = None
-) -> tuple[dict[sp.Symbol, int], list[sp.Symbol]]:
+    layer: type[EquivariantLayer], given: Mapping[str, Any], symbols: Iterable[Symbol] | None = None
+) -> tuple[dict[Symbol, int], list[Symbol]]:
     """The value of every symbol of a layer, and which of them were assumed.
 
     What is not given follows where it usually does: c_out is c_in, w is h, the output is as large as the input,
@@ -171,7 +170,7 @@ def follows(name: str, others: Iterable[str]) -> bool:
     return other is not None
 
 
-def _assumed(name: str, symbol: sp.Symbol, values: Mapping[str, int]) -> int | None:
+def _assumed(name: str, symbol: Symbol, values: Mapping[str, int]) -> int | None:
     other: str | None = name
     while other is not None and other not in values:
         other = _FOLLOWS.get(other)
@@ -185,7 +184,7 @@ def _assumed(name: str, symbol: sp.Symbol, values: Mapping[str, int]) -> int | N
 def formula_text(
     layer: type[EquivariantLayer],
     values: Values | None = None,
-    assumed: Sequence[sp.Symbol] = (),
+    assumed: Sequence[Symbol] = (),
     *,
     memory: bool = True,
     origin: str = "",
@@ -217,7 +216,7 @@ def formula_text(
 
 
 def heading_lines(
-    layer: type[EquivariantLayer], values: Values | None, assumed: Sequence[sp.Symbol], origin: str = ""
+    layer: type[EquivariantLayer], values: Values | None, assumed: Sequence[Symbol], origin: str = ""
 ) -> list[str]:
     """What the layer is, its source, and the values of its symbols with where they come from."""
     lines = textwrap.wrap(f"{layer.__name__}: {summary(layer)}", WIDTH)
@@ -226,7 +225,7 @@ def heading_lines(
     return lines + ([] if values is None else _values_lines(values, assumed))
 
 
-def meaning_lines(symbols: Sequence[sp.Symbol]) -> list[str]:
+def meaning_lines(symbols: Sequence[Symbol]) -> list[str]:
     """What each symbol stands for."""
     lines = ["", "where"]
     width = max((len(str(symbol)) for symbol in symbols), default=0)
@@ -237,8 +236,8 @@ def meaning_lines(symbols: Sequence[sp.Symbol]) -> list[str]:
     return lines
 
 
-def _values_lines(values: Values, assumed: Sequence[sp.Symbol]) -> list[str]:
-    def listed(names: Iterator[sp.Symbol]) -> str:
+def _values_lines(values: Values, assumed: Sequence[Symbol]) -> list[str]:
+    def listed(names: Iterator[Symbol]) -> str:
         return ", ".join(f"{symbol}={values[symbol]}" for symbol in names)
 
     order = sorted(values, key=lambda symbol: (is_indicator(symbol), reading_order(symbol)))
@@ -302,7 +301,7 @@ def formula_latex(layer: type[EquivariantLayer], *, memory: bool = True) -> str:
     return "\n".join(blocks) + "\n"
 
 
-def _latex_lines(expressions: list[sp.Expr]) -> list[str]:
+def _latex_lines(expressions: list[Term]) -> list[str]:
     """A sum in lines that fit the width of a page, as its text would be wrapped."""
     lines: list[list[str]] = [[]]
     length = 0

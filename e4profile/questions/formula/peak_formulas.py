@@ -6,16 +6,16 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import sympy as sp
 import torch
 
 from e4profile.errors import SettingError
 from e4profile.layers import LAYERS, EquivariantLayer
 from e4profile.layers.peak import Step, Timeline, timeline_rows
 from e4profile.layers.saved import COMPUTE, unit_bytes
-from e4profile.layers.terms import Terms, compile_expression, evaluate
+from e4profile.layers.terms import Terms, evaluate, value
 from e4profile.questions.formula.formulas import Values, heading_lines, layer_names, meaning_lines, symbols_of
 from e4profile.show.notation import WIDTH, wrapped, written
+from e4profile.symbols import Symbol
 
 _DTYPE = torch.float32
 """What the numbers hold for: an element is 4 bytes, and no step is there for the half precisions only."""
@@ -36,14 +36,14 @@ def layer_timeline(layer: type[EquivariantLayer]) -> Timeline:
     return layer.peak
 
 
-def peak_symbols(layer: type[EquivariantLayer]) -> list[sp.Symbol]:
+def peak_symbols(layer: type[EquivariantLayer]) -> list[Symbol]:
     """Every symbol of the layer's timeline, indicators last."""
     steps = [step for _, step in layer_timeline(layer).steps]
     return symbols_of(expression for step in steps for expression in (step.when, *step.makes.values()))
 
 
 def peak_text(
-    layer: type[EquivariantLayer], values: Values | None = None, assumed: Sequence[sp.Symbol] = (), *, origin: str = ""
+    layer: type[EquivariantLayer], values: Values | None = None, assumed: Sequence[Symbol] = (), *, origin: str = ""
 ) -> str:
     """The timeline as plain text of at most 80 columns: per step what it makes (+) and what is free after it (-).
 
@@ -112,8 +112,8 @@ def peak_terms(layer: type[EquivariantLayer], values: Values | None = None) -> l
             "frees": list(row["frees"]) if isinstance(row["frees"], tuple) else [],
         }
         if values is not None:
-            one["exists"] = when is None or compile_expression(when)(values) == 1
-            one["value"] = None if elements is None else compile_expression(elements)(values)
+            one["exists"] = when is None or value(when, values) == 1
+            one["value"] = None if elements is None else value(elements, values)
         found.append(one)
     return found
 
@@ -167,7 +167,7 @@ class _Moment:
 def _moments(timeline: Timeline, values: Values) -> Iterator[_Moment]:
     live: dict[str, int] = {}
     for phase, step in timeline.steps:
-        if step.halves or compile_expression(step.when)(values) != 1:
+        if step.halves or value(step.when, values) != 1:
             continue
         makes = evaluate(step.makes, values)
         for name, elements in makes.items():

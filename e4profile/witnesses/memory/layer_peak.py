@@ -23,7 +23,7 @@ from e4profile.layers.peak import Step
 from e4profile.layers.saved import COMPUTE, unit_bytes
 from e4profile.layers.stock import as_costed
 from e4profile.layers.stock_peak import STOCK_PEAK, stock_no_peak
-from e4profile.layers.terms import compile_expression, evaluate
+from e4profile.layers.terms import evaluate, value
 from e4profile.ops import generated
 from e4profile.symbols import B
 from e4profile.witnesses.memory.fused_workspace import FusedSizes, backward_at_most, forward_at_most
@@ -168,7 +168,7 @@ def moments(
 def _exists(step: Step, values: Dimensions, dtype: torch.dtype) -> bool:
     if step.halves is not None and step.halves != (dtype.itemsize < torch.float32.itemsize):
         return False
-    return compile_expression(step.when)(values) == 1
+    return value(step.when, values) == 1
 
 
 def predict_layer_peak(
