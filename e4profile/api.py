@@ -5,7 +5,8 @@ Heavy imports happen inside the functions, so that ``import e4profile`` stays in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor, nn
 
-    from e4profile.witnesses.counts.measure import Measurement
+    from e4profile.subjects.subject import Subject
 
     Model = str | nn.Module
     Inputs = Sequence[Any] | Mapping[str, Any] | Tensor
@@ -55,9 +56,14 @@ def count(
 
     from e4profile.questions.count.rows import count_columns, count_rows
     from e4profile.witnesses.counts import COUNTERS
+    from e4profile.witnesses.counts.measure import measure
 
     counters = COUNTERS if counters is None else counters
-    measured = _measure(model, input_shape, counters, batch_size, arguments)
+    if isinstance(input_shape, Sequence) and len(input_shape) == 3 and all(isinstance(n, int) for n in input_shape):
+        input_shape = (batch_size, *input_shape)
+    subject = _resolved(model, input_shape, "(1, 28, 28)", arguments)
+    with _as_raised(model):
+        measured = measure(subject.at_batch(batch_size), counters)
     frame = pd.DataFrame(count_rows(measured, counters, convention), columns=count_columns(counters))
     if measured.sizes != "topology":
         # a layer without a closed form has no figure, and a column with gaps keeps its whole numbers
@@ -82,26 +88,27 @@ def count(
     return frame
 
 
-def _measure(
-    model: Model, input_shape: Inputs | None, counters: Sequence[str], batch_size: int, arguments: dict[str, Any]
-) -> Measurement:
+def _resolved(model: Model, inputs: Inputs | None, example: str, arguments: dict[str, Any]) -> Subject:
     from e4profile.errors import SettingError
-    from e4profile.networks.cards import find_card
-    from e4profile.subjects.subject import Target, is_own, resolve
-    from e4profile.witnesses.counts.measure import measure, measure_module
+    from e4profile.subjects.subject import InputsMissing, resolve
 
-    if isinstance(model, str) and not is_own(model):
-        return measure(find_card(model).with_arguments(arguments), counters, batch_size)
-    if input_shape is None:
-        raise SettingError("a module needs input_shape, for example (1, 28, 28)")
-    if isinstance(input_shape, Sequence) and len(input_shape) == 3 and all(isinstance(n, int) for n in input_shape):
-        input_shape = (batch_size, *input_shape)
-    if isinstance(model, str):
-        found: Target = resolve(model, arguments=arguments, example=input_shape)
-        return found.measure(counters)
-    if arguments:
-        raise SettingError(f"{', '.join(arguments)}: only a card's arguments can be overridden, not a module's")
-    return measure_module(model, input_shape, counters)
+    try:
+        return resolve(model, arguments=arguments, example=inputs)
+    except InputsMissing as error:
+        raise SettingError(f"a module needs input_shape, for example {example}") from error
+
+
+@contextmanager
+def _as_raised(model: Model) -> Iterator[None]:
+    """What a module in hand raises is its caller's own error, and stays as it is."""
+    from e4profile.subjects.guest import UserCodeError
+
+    try:
+        yield
+    except UserCodeError as error:
+        if isinstance(model, str) or error.__cause__ is None:
+            raise
+        raise error.__cause__ from None
 
 
 def register_operator(name: str, formula: Callable[..., Mapping[str, int]]) -> None:
@@ -179,7 +186,7 @@ def sweep(
         frame[name] = frame[name].map(lambda ratio: None if ratio is None else float(ratio)).astype(float)
     for name in ("width", "kernel", "reduction", "slices", *STOCK):
         frame[name] = frame[name].astype("Int64")
-    frame.attrs = {"skipped": [(skip.setting.describe(), skip.reason) for skip in plan.skipped]}
+    frame.attrs = {"skipped": [(skip.setting.describe(), skip.reason) for skip in running.skipped]}
     return frame
 
 
@@ -258,21 +265,14 @@ def check_equivariance(
     """
     import pandas as pd
 
-    from e4profile.errors import SettingError
     from e4profile.questions.equivariance.rows import report_rows
-    from e4profile.subjects.subject import resolve
-    from e4profile.witnesses.counts.measure import example_for
-    from e4profile.witnesses.equivariance.witness import witness
+    from e4profile.witnesses.equivariance.witness import witness_of
 
-    options: dict[str, Any] = {
-        "group": group, "dtype": dtype, "train_steps": train_steps, "field_in": field_in, "field_out": field_out,
-    }  # fmt: skip
-    if isinstance(model, str):
-        report = resolve(model, arguments=arguments, example=input_shape).witness(**options)
-    elif input_shape is None:
-        raise SettingError("a module needs input_shape, for example (1, 1, 28, 28)")
-    else:
-        report = witness(model, example_for(model, input_shape), **options)
+    subject = _resolved(model, input_shape, "(1, 1, 28, 28)", arguments)
+    with _as_raised(model):
+        report = witness_of(
+            subject, group=group, dtype=dtype, train_steps=train_steps, field_in=field_in, field_out=field_out
+        )
     frame = pd.DataFrame(report_rows(report, every_element=True))
     frame.attrs = {
         "verdict": report.verdict,

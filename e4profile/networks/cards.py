@@ -6,7 +6,7 @@ Loading a card imports no torch; building its network does.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.resources import files
@@ -18,8 +18,6 @@ from e4profile.errors import E4ProfileError, SettingError, UnknownNameError, rea
 
 if TYPE_CHECKING:
     from torch import nn
-
-    from e4profile.subjects.batches import BatchedInputs
 
     if sys.version_info >= (3, 11):
         from importlib.resources.abc import Traversable
@@ -40,7 +38,8 @@ VERDICTS = (REPRODUCED, TRUNCATED, BY_RULE, UNRESOLVED)
 BUILT_IN = "models/"
 """What the file of a card of the package begins with, in messages."""
 
-_OF_E4_LAYERS = ("reduction", "slices", "channels_per_slice", "concatenate", "encoder_norm", "squeeze_affine")
+OF_E4_LAYERS = ("reduction", "slices", "channels_per_slice", "concatenate", "encoder_norm", "squeeze_affine")
+"""Arguments that say something of E4 layers only."""
 _SYMBOLS = {"r": "reduction", "s": "slices", "k": "kernel", "c": "width"}
 """What an argument is called that a reader of the papers knows by its symbol."""
 _EXCLUSIVE = (("slices", "channels_per_slice"),)
@@ -154,6 +153,10 @@ class Card:
             overridden=self.overridden | set(overrides),
         )
 
+    def without_arguments(self, names: Collection[str]) -> Card:
+        """The same card with the topology's defaults for some arguments."""
+        return replace(self, arguments={name: value for name, value in self.arguments.items() if name not in names})
+
     def accepts(self, argument: str) -> bool:
         """Whether the topology takes an argument of this name."""
         return argument in self._parameters()
@@ -166,9 +169,15 @@ class Card:
         return None if default is Parameter.empty else default
 
     def _parameters(self) -> Mapping[str, Parameter]:
-        return signature(self._builder()).parameters
+        return signature(self.builder).parameters
 
-    def _builder(self) -> Any:
+    @property
+    def builder(self) -> Any:
+        """The topology's builder.
+
+        Raises:
+            CardError: for a topology that does not exist.
+        """
         from e4profile.networks import NETWORKS
 
         if self.network not in NETWORKS:
@@ -196,7 +205,7 @@ class Card:
             return
         # a card whose layer is overridden keeps its other arguments, for the way back
         set_here = self.overridden if "layer" in self.overridden else set(self.arguments)
-        for name in _OF_E4_LAYERS:
+        for name in OF_E4_LAYERS:
             value = self.arguments.get(name)
             if name in parameters and name in set_here and value is not None and value != parameters[name].default:
                 raise SettingError(
@@ -228,14 +237,12 @@ class Card:
         """
         import torch
 
-        from e4profile.subjects.as_found import random_state_kept
-
-        builder = self._builder()
+        builder = self.builder
         try:
             self._check_arguments()
         except SettingError as error:
             raise self._named(error) from error
-        with random_state_kept(), torch.device(device):
+        with torch.random.fork_rng(range(torch.cuda.device_count())), torch.device(device):
             torch.manual_seed(seed)
             try:
                 model: nn.Module = builder(**self.arguments)
@@ -251,13 +258,6 @@ class Card:
     def input_shape(self, batch_size: int = 1) -> tuple[int, ...]:
         """(B, channels, h, w)."""
         return (batch_size, *self.input)
-
-    @property
-    def batched(self) -> BatchedInputs:
-        """The images of one call, which can be made for any batch, dtype and device."""
-        from e4profile.subjects.batches import BatchedInputs
-
-        return BatchedInputs.of(self.input)
 
 
 def _folder() -> Traversable:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +13,7 @@ from e4profile.errors import SettingError
 
 if TYPE_CHECKING:
     from e4profile.subjects.losses import Loss as AnyLoss
-    from e4profile.subjects.subject import Target
+    from e4profile.subjects.subject import Subject
 
 
 def check_format(output_format: str) -> str:
@@ -152,47 +152,66 @@ def overrides(pairs: list[str] | None, option: str = "--set") -> dict[str, Any]:
     return found
 
 
-def target(
+def one_subject(
     name: str,
     settings: list[str] | None = None,
     inputs: list[str] | None = None,
     arguments: list[str] | None = None,
     batch_size: int | None = None,
-) -> Target:
-    """The card or the model of one's own that a command was given, with ``--set``, ``--arg`` and ``--input``.
+    option: str = "--arg",
+) -> Subject:
+    """The network that a command was given, with ``--set``, ``--input`` and ``--arg``.
 
     Raises:
         Whatever ``e4profile.subjects.subject.resolve`` raises.
     """
     from e4profile.subjects.subject import resolve
 
-    given = {**overrides(settings), **overrides(arguments, "--arg")}
+    given = {**overrides(settings), **overrides(arguments, option)}
     return resolve(name, inputs or (), given, batch_size=batch_size)
 
 
-def targets(
+def inputs_of(name: str, named: list[str], inputs: list[str] | None) -> list[str] | None:
+    """The inputs of one of several networks: where some are code, cards keep their own."""
+    from e4profile.subjects.subject import names_code
+
+    return inputs if names_code(name) or not any(map(names_code, named)) else None
+
+
+def several_subjects(
     given: list[str],
     settings: list[str] | None = None,
     inputs: list[str] | None = None,
     arguments: list[str] | None = None,
     batch_size: int | None = None,
-) -> list[Target]:
-    """Cards and models of one's own side by side: where there is a model of one's own, inputs and arguments are its.
+) -> list[Subject]:
+    """Networks side by side: where some are code, ``--input`` and ``--arg`` are theirs, and ``--set`` the cards'.
 
     Raises:
+        SettingError: for ``--arg`` with cards alone.
         Whatever ``e4profile.subjects.subject.resolve`` raises.
     """
-    from e4profile.subjects.subject import is_own
+    from e4profile.subjects.subject import names_code
 
-    own = any(map(is_own, given))
-    # --set is the cards' where there are any
-    mixed = own and not all(map(is_own, given))
+    code = [name for name in given if names_code(name)]
+    if arguments and not code:
+        raise SettingError(f"--arg ({', '.join(arguments)}) is for a model of your own; a card takes --set")
+    mixed = len(code) < len(given)
     return [
-        target(name, settings, None, None, batch_size)
-        if own and not is_own(name)
-        else target(name, None if mixed else settings, inputs, arguments, batch_size)
+        one_subject(
+            name,
+            None if mixed and name in code else settings,
+            inputs_of(name, given, inputs),
+            arguments if name in code else None,
+            batch_size,
+        )
         for name in given
     ]
+
+
+def given_batch(subjects: Iterable[Subject]) -> int | None:
+    """The batch of the first inputs that were given; None where all networks are on their own."""
+    return next((subject.batch_size for subject in subjects if subject.input_given), None)
 
 
 def loss_named(text: str) -> AnyLoss:
@@ -204,9 +223,9 @@ def loss_named(text: str) -> AnyLoss:
     """
     from e4profile.errors import UnknownNameError
     from e4profile.subjects.losses import LOSSES
-    from e4profile.subjects.subject import is_own
+    from e4profile.subjects.subject import names_code
 
-    if is_own(text):
+    if names_code(text):
         from e4profile.subjects.user_code import OwnLoss
 
         return OwnLoss(text)

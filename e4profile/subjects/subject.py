@@ -1,106 +1,269 @@
-"""What a command works on: a card, a card file, or a model of one's own in a package or a file."""
+"""What is profiled: one network with its arguments and its inputs, wherever it came from.
+
+A subject comes from a card's name, a card file, ``package.module:build``, ``path/to/file.py:build``, or an
+``nn.Module`` in hand. What is asked of it is the same for all of them.
+"""
 
 from __future__ import annotations
 
-import copy
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from inspect import Parameter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from e4profile.errors import E4ProfileError, SettingError, UnknownNameError
+from e4profile.errors import SettingError, UnknownNameError
 from e4profile.networks.cards import Card, find_card
 from e4profile.subjects.inputs import Example, InputSpec, as_example, example_from_specs, parse_input, with_batch
+from e4profile.subjects.sources import FromCard, FromCode, Source, parameters_of
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from e4profile.networks.cards import PublishedRow
     from e4profile.subjects.batches import BatchedInputs
-    from e4profile.subjects.guest import Guest
-    from e4profile.witnesses.counts.measure import Measurement
-    from e4profile.witnesses.equivariance.witness import EquivarianceReport
+
+
+class InputsMissing(SettingError):
+    """A network that needs its inputs, and was given none."""
 
 
 @dataclass(frozen=True)
-class Target:
-    """A model that can be built and called.
+class Subject:
+    """A network that can be built, called and varied.
 
     Attributes:
-        name: as given on the command line.
-        label: for people.
-        arguments: of the builder.
-        card: the card, or None for a model of one's own.
-        specs: the inputs, from ``--input``; empty for a card with its own input size.
-        inputs: the inputs themselves, in place of specifications (see ``e4profile.subjects.inputs.as_example``).
-        batch_size: images per call.
+        name: the card's, the reference of a builder, or the class of a module in hand.
+        specs: its inputs with their batch; empty where the inputs themselves were given.
+        inputs: the inputs themselves, in place of ``specs`` (see ``e4profile.subjects.inputs.as_example``).
+        input_given: whether the inputs were asked for, rather than known of the network.
     """
 
     name: str
-    label: str
-    arguments: Mapping[str, Any]
-    card: Card | None = None
-    specs: tuple[InputSpec, ...] = ()
-    batch_size: int = 1
+    specs: tuple[InputSpec, ...]
+    _source: Source = field(repr=False)
     inputs: Any = field(default=None, repr=False, compare=False)
-    _source: tuple[Any, Guest] | None = field(default=None, repr=False, compare=False)
+    input_given: bool = True
 
-    def build(self, device: str = "cpu", seed: int = 0) -> nn.Module:
-        """The model in evaluation mode; a builder of one's own runs once, on the CPU, and its result is kept.
+    # what it is called
+
+    @property
+    def full_name(self) -> str:
+        """The name with the arguments that were given, which sets two networks of one builder apart.
+
+        ``e4net width=2`` for a card whose width is overridden, ``net.py:build depth=3`` for a user-defined model.
+        """
+        return " ".join([self.name, *(f"{key}={value}" for key, value in self._source.overrides.items())])
+
+    @property
+    def short_name(self) -> str:
+        """The same for a figure: of a path only the end, which says most."""
+        return self.full_name[self.name.rfind("/") + 1 :]
+
+    @property
+    def label(self) -> str:
+        """For people, with the inputs."""
+        if self._source.title is not None:
+            where = f", on {'x'.join(map(str, self.input or ()))}" if self.input_given else ""
+            return f"{self._source.title}{where}, batch of {self.batch_size}"
+        words = ", ".join(f"{key}={value!r}" for key, value in self.arguments.items())
+        return f"{self.name}{f'({words})' if words else ''} on {' '.join(map(str, self.specs)) or 'the given inputs'}"
+
+    @property
+    def title(self) -> str:
+        """For people; a published network's does not name the inputs."""
+        return self._source.title or self.label
+
+    @property
+    def published(self) -> tuple[PublishedRow, ...]:
+        """The rows of publications about it; empty where there is none."""
+        return self._source.published
+
+    @property
+    def training(self) -> Mapping[str, Any]:
+        """The published training recipe; empty where there is none."""
+        return self._source.training
+
+    @property
+    def notes(self) -> list[str]:
+        """What the model's code changed in the process and what was given back, a sentence each."""
+        return [] if self._source.guest is None else self._source.guest.notes
+
+    # what is known of it
+
+    @property
+    def costed_whole(self) -> bool:
+        """Whether the whole network is promised to have a closed form, and every operator of it to be known.
+
+        What breaks the promise is a defect. A variant is counted by its closed form, which needs no run.
+        """
+        return self._source.costed_whole
+
+    @property
+    def arguments_as_in_layers(self) -> bool:
+        """Whether ``width``, ``kernel``, ``reduction`` and ``slices`` mean what they do in ``e4profile.layers``.
+
+        A kernel is odd then, and reduction and slices divide the width.
+        """
+        return self._source.arguments_as_in_layers
+
+    @property
+    def meta_is_enough(self) -> bool:
+        """Whether what it runs is sure not to depend on its values, so that counting needs none."""
+        return self._source.meta_is_enough
+
+    # its arguments
+
+    @property
+    def topology(self) -> str:
+        """What the arguments are of: a topology's name, or the reference of a builder."""
+        return self._source.topology
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """The arguments it is built with, as far as they are known."""
+        return self._source.arguments
+
+    @property
+    def parameters(self) -> Mapping[str, Parameter]:
+        """The named arguments of its builder; none for a finished module or a builtin."""
+        return parameters_of(self._source.builder)[0]
+
+    def accepts(self, argument: str) -> bool:
+        """Whether its builder takes an argument of this name."""
+        named, takes_any = parameters_of(self._source.builder)
+        return argument in named or (takes_any and argument.isidentifier())
+
+    def argument(self, name: str) -> Any:
+        """The value of an argument: the known one, else the builder's default; None where neither has one."""
+        if name in self.arguments:
+            return self.arguments[name]
+        known = self.parameters
+        default = known[name].default if name in known else None
+        return None if default is Parameter.empty else default
+
+    def check_accepts(self, name: str) -> None:
+        """Refuse an argument that it does not take.
+
+        Raises:
+            SettingError: for a finished module, which takes none.
+            UnknownNameError: with the nearest names.
+        """
+        if not self.accepts(name):
+            self._source.refuse(name)
+
+    def with_arguments(self, arguments: Mapping[str, Any]) -> Subject:
+        """The same network with some arguments replaced; its file is not imported again.
+
+        Raises:
+            UnknownNameError: for an argument that it does not take.
+            SettingError: for a finished module, which takes none.
+        """
+        for name in arguments:
+            self.check_accepts(name)
+        return replace(self, _source=self._source.with_arguments(arguments))
+
+    def without_arguments(self, names: Collection[str]) -> Subject:
+        """The same network with its builder's defaults for some arguments."""
+        return replace(self, _source=self._source.without_arguments(names))
+
+    def fresh(self) -> Subject:
+        """The same network, not built yet."""
+        return replace(self, _source=self._source.with_arguments({}))
+
+    # the model
+
+    def build(self, device: str | None = None, seed: int = 0) -> nn.Module:
+        """The model in evaluation mode; somebody's builder runs once and its result is kept.
+
+        Args:
+            device: where the model is; where its builder puts it when None.
+            seed: of a card's weights.
 
         Raises:
             SettingError: for arguments that the builder refuses, or a network that is not set up.
-            UserCodeError: when a builder of one's own raises, or its network's ``eval``, or it cannot be copied to
+            UserCodeError: when a user-defined builder raises, or its network's ``eval``, or it cannot be copied to
                 the device; ``details`` holds its traceback.
         """
-        if self.card is not None:
-            return self.card.build(device, seed)
-        from e4profile.subjects.guest import STOPPED, UserCodeError, first_line
+        return self._source.build(device, seed)
 
-        model = self._own
-        try:
-            with self.running():
-                # what it returns is no matter: a network's own eval() may return nothing
-                model.eval()
-        except STOPPED:
-            raise
-        except BaseException as error:
-            raise UserCodeError(f"{self.name} has no evaluation mode: {first_line(error)}", error) from error
-        if device == "cpu":
-            return model
-        try:
-            with self.running():
-                return copy.deepcopy(model).to(device)
-        except STOPPED:
-            raise
-        except BaseException as error:
-            raise UserCodeError(f"{self.name} cannot be copied to {device}: {first_line(error)}", error) from error
-
-    @cached_property
-    def _own(self) -> nn.Module:
-        from e4profile.subjects.user_code import build_model
-
-        builder, guest = self._loaded
-        return build_model(self.name, builder, self.arguments, guest)
-
-    @property
-    def builder(self) -> Any:
-        """What builds a model of one's own: an ``nn.Module``, its class, or a callable.
+    def build_whole(self, device: str | None = None) -> nn.Module:
+        """The same after a first call, where lazy layers wait for one to know their shapes.
 
         Raises:
-            SettingError: for a card, whose topology is no code of one's own.
+            UserCodeError: for what building it or calling it raises.
         """
-        return self._loaded[0]
+        import torch
+        from torch.nn.parameter import is_lazy
 
-    @property
-    def _loaded(self) -> tuple[Any, Guest]:
-        if self._source is None:
-            raise SettingError(f"{self.name} is a card: it runs no code of one's own")
-        return self._source
+        model = self.build(device)
+        with self.running():
+            lazy = any(map(is_lazy, model.parameters()))
+        if lazy:
+            first = self.build()
+            where = next(one.device for one in first.parameters() if is_lazy(one))
+            example = self.example().map(lambda tensor: tensor.to(where))
+            with self.guarded(), torch.no_grad():
+                first(*example.positional, **example.keywords)
+            model = self.build(device)
+        return model
+
+    def build_to_count(self) -> nn.Module:
+        """The model for its shapes alone: with weights that are not filled where that is enough."""
+        return self._source.build_unfilled()
+
+    def runnable(self, counted: nn.Module) -> nn.Module:
+        """The model of ``build_to_count`` with values to run on: zeros for weights that were not filled."""
+        import torch
+
+        if not self.meta_is_enough:
+            return counted
+        if any(one.is_meta for one in counted.parameters()):
+            return self.build("cpu")
+        with torch.no_grad():
+            for one in counted.parameters():
+                one.zero_()
+        return counted
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Run the model's code: what it sets in the process holds inside, and is given back."""
+        if self._source.guest is None:
+            yield
+        else:
+            with self._source.guest.running():
+                yield
+
+    @contextmanager
+    def guarded(self, batch_size: int | None = None) -> Iterator[None]:
+        """Run the model's code as in ``running``, and say what was wrong where it raises.
+
+        Args:
+            batch_size: of the call, for the words of an error; as the inputs say when None.
+
+        Raises:
+            UserCodeError: for what a user-defined model raises, naming the module in which it happened.
+            SettingError: for an input that a card's network cannot take, naming the layer.
+            E4ProfileError: as it is, where the model was not running.
+        """
+        from e4profile.subjects.guest import STOPPED
+
+        try:
+            with self.running():
+                yield
+        except STOPPED:
+            raise
+        except BaseException as error:
+            found = self._source.explained(error, self, batch_size)
+            if found is None:
+                raise
+            raise found from (error if error.__cause__ is None else error.__cause__)
+
+    # its inputs
 
     def example(self, device: str = "cpu", dtype: torch.dtype | None = None) -> Example:
         """The inputs of one call, positional and keyword, the same ones every time.
@@ -111,32 +274,17 @@ class Target:
         """
         import torch
 
-        if dtype is None and self.card is None:
+        if dtype is None:
             with self.running():
-                parameters = (one for one in self._own.parameters() if one.is_floating_point())
-                dtype = next((one.dtype for one in parameters), None)
-        dtype = dtype or torch.float32
+                dtype = self._source.dtype() or torch.float32
         if self.specs:
-            made = example_from_specs(self.specs, dtype)
-        else:
-            made = as_example(self._card_shape() if self.inputs is None else self.inputs, dtype)
+            return example_from_specs(self.specs, dtype, device=None if device == "cpu" else torch.device(device))
+        made = as_example(self.inputs, dtype)
         return made if device == "cpu" else made.map(lambda tensor: tensor.to(device))
-
-    def _card_shape(self) -> tuple[int, ...]:
-        if self.card is None:
-            raise SettingError(f"{self.name} has no input size")
-        return self.card.input_shape(self.batch_size)
-
-    @property
-    def title(self) -> str:
-        """For people; a card's does not name the batch."""
-        return self.label if self.card is None else self.card.title
 
     @property
     def input(self) -> tuple[int, ...] | None:
         """The shape of one image, for a closed form; None for a model of another input than one positional tensor."""
-        if self.card is not None:
-            return self.card.input
         if self.specs:
             (only, *more) = self.specs
             return only.shape[1:] if only.shape and not (only.name or more) else None
@@ -145,202 +293,124 @@ class Target:
         return shape[1:] if shape else None
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the one input tensor, with its batch.
+
+        Raises:
+            SettingError: for a model of another input than one positional tensor.
+        """
+        if self.input is None:
+            given = " ".join(map(str, self.specs))
+            raise SettingError(f"{self.name} takes ({given}), but a closed form one positional input tensor")
+        return (self.own_batch or 1, *self.input)
+
+    @property
     def batched(self) -> BatchedInputs:
         """The inputs of one call, which can be made for any batch, dtype and device."""
         from e4profile.subjects.batches import BatchedInputs
 
-        if self.card is not None:
-            return self.card.batched
         return BatchedInputs(self.specs) if self.specs else BatchedInputs(given=self.example())
+
+    @property
+    def batch_size(self) -> int:
+        """The leading size of the first tensor; 1 where there is none."""
+        return next((spec.shape[0] for spec in self.specs if spec.shape), 1)
 
     @property
     def own_batch(self) -> int | None:
         """The batch where none is asked for; None for inputs whose leading sizes are no batch."""
-        return self.batch_size if self.card is not None else self.batched.batch_size
+        return self.batched.batch_size
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Run the model's code: what it sets in the process holds inside, and is given back."""
-        if self._source is None:
-            yield
-        else:
-            with self._source[1].running():
-                yield
-
-    @property
-    def notes(self) -> list[str]:
-        """What the model's code changed in the process and what was given back, a sentence each."""
-        return [] if self._source is None else self._source[1].notes
-
-    def measure(self, counters: Sequence[str]) -> Measurement:
-        """Count the model (see ``measure`` and ``measure_module``).
-
-        Raises:
-            UserCodeError: when the model's forward raises, naming the module in which it happened.
-            SettingError: when a card's network refuses its arguments or its input.
-        """
-        from e4profile.witnesses.counts.measure import measure, measure_module
-
-        if self.card is not None:
-            return measure(self.card, counters, self.batch_size)
-        model, example = self.build(), self.example()
-        with self.guarded():
-            return measure_module(model, example, counters)
-
-    def witness(self, **options: Any) -> EquivarianceReport:
-        """Measure the model's equivariance (see ``witness_equivariance.witness`` for the options).
-
-        Raises:
-            UserCodeError: when the model's forward raises, naming the module in which it happened.
-            SettingError: for options that cannot be.
-        """
-        from e4profile.witnesses.equivariance.witness import witness
-
-        model, example = self.build(), self.example()
-        with self.guarded():
-            return witness(model, example, **options)
-
-    @contextmanager
-    def guarded(self, batch_size: int | None = None) -> Iterator[None]:
-        """Run the model's code as in ``running``, and say in which of its modules an error happened.
-
-        Args:
-            batch_size: of the call, for the words of an error; as the inputs say when None.
-
-        Raises:
-            UserCodeError: for what the model raises.
-            SettingError: for what a card's network raises.
-            E4ProfileError: as it is, where the model was not running.
-        """
-        from e4profile.subjects.guest import STOPPED, failing_module, run_error
-        from e4profile.subjects.input_hints import input_hint
-
-        try:
-            with self.running():
-                yield
-        except STOPPED:
-            raise
-        except BaseException as error:
-            # a witness may wrap what the model raised
-            own = error if error.__cause__ is None else error.__cause__
-            # an error of ours about the settings, not of a layer about its input
-            with self.running():
-                model = self._own if self.card is None else self.build()
-                if isinstance(error, E4ProfileError) and failing_module(model, own.__traceback__) is None:
-                    raise
-                failed = run_error(self.name, model, self._called_with(batch_size), own)
-                failed.args = (f"{failed}{input_hint(model, self.specs, own)}",)
-            if self.card is not None:
-                # our layers' lines help nobody who gave a card another input
-                raise SettingError(str(failed)) from own
-            raise failed from own
-
-    def _called_with(self, batch_size: int | None) -> str:
-        import torch
-
-        return str(self.example() if batch_size is None else self.batched.at(batch_size, torch.float32, "meta"))
+    def at_batch(self, batch_size: int) -> Subject:
+        """The same network on that many images; inputs that were given keep their own batch."""
+        return self if self.input_given else replace(self, specs=tuple(with_batch(self.specs, batch_size)))
 
 
-Subject: TypeAlias = Card | Target
-"""What most commands need: ``name``, ``title``, ``arguments``, ``batched`` and ``build(device)``."""
-
-
-def full_name(subject: Subject) -> str:
-    """The name with the arguments that were given for it, which sets two networks of one builder apart.
-
-    ``e4net width=2`` for a card whose width is overridden, ``net.py:build depth=3`` for a model of one's own.
-    """
-    card = subject if isinstance(subject, Card) else subject.card
-    given = dict(subject.arguments)
-    if card is not None:
-        given = {key: value for key, value in given.items() if key in card.overridden}
-    return " ".join([subject.name, *(f"{key}={value}" for key, value in given.items())])
-
-
-@contextmanager
-def guarded(subject: Subject, batch_size: int | None = None) -> Iterator[None]:
-    """``Target.guarded`` for a model of one's own, nothing for a card."""
-    if isinstance(subject, Card) or subject.card is not None:
-        yield
-    else:
-        with subject.guarded(batch_size):
-            yield
-
-
-def is_own(name: str) -> bool:
-    """Whether a name is that of a model of one's own, ``package.module:build`` or ``path/file.py:build``."""
-    return ":" in name or name.endswith(".py")
+def names_code(text: str) -> bool:
+    """Whether a text refers to somebody's code, ``package.module:name`` or ``path/file.py:name``."""
+    return ":" in text or text.endswith(".py")
 
 
 def resolve(
-    name: str,
+    what: str | nn.Module,
     inputs: Sequence[str] = (),
     arguments: Mapping[str, Any] | None = None,
     *,
     batch_size: int | None = None,
     example: Any = None,
-) -> Target:
-    """Find what a name stands for. A file or a package of one's own is imported, which runs it.
+) -> Subject:
+    """The network that a name stands for, or a module in hand. Somebody's file or package is imported, which runs it.
 
     Args:
-        name: a card's name, a card file (``.toml``), ``package.module:build`` or ``path/to/file.py:build``, where
-            build is an ``nn.Module``, its class, or a callable that returns one.
+        what: a card's name, a card file (``.toml``), ``package.module:build`` or ``path/to/file.py:build``, where
+            build is an ``nn.Module``, its class, or a callable that returns one; or an ``nn.Module``.
         inputs: ``1x3x32x32``, ``image=1x3x32x32``, ``mask=1x1x32x32:bool``, ``steps:=4`` (see ``parse_input``);
             for a card, one shape that replaces its own.
         arguments: of the builder, or overrides of the card's.
         batch_size: the batch, in place of the inputs' own.
-        example: shapes, tensors or a dict of them, in place of ``inputs`` (see ``subjects.inputs.as_example``); only
-            for a model of one's own.
+        example: shapes, tensors or a dict of them, in place of ``inputs`` (see ``subjects.inputs.as_example``); not
+            for a card.
 
     Raises:
         UnknownNameError: for a name that nothing answers to, with the nearest names.
-        SettingError: for inputs that are missing or cannot be read.
+        InputsMissing: for code or a module without inputs.
+        SettingError: for inputs that cannot be read, or arguments of a module in hand.
         UserCodeError: for a module that does not import.
         CardError: for a card file that cannot be used.
     """
     specs = [parse_input(text) for text in inputs]
     if batch_size is not None:
         specs = with_batch(specs, batch_size)
-    if not is_own(name):
+    given = dict(arguments or {})
+    if isinstance(what, str) and not names_code(what):
         if example is not None:
-            raise SettingError(f"{name} is a card: it has its own input size")
-        return _card_target(name, specs, arguments or {}, batch_size)
+            raise SettingError(f"{what} is a card: it has its own input size")
+        return of_card(_card(what).with_arguments(given), specs, batch_size)
+    name = what if isinstance(what, str) else type(what).__name__
     if name.endswith(".py"):
         raise SettingError(f"{name!r} must name a builder behind a colon, for example {_suggestion(name)}")
     if not specs and example is None:
-        raise SettingError(f"{name} needs its inputs: give --input with the batch, for example --input 1x3x32x32")
+        raise InputsMissing(f"{name} needs its inputs: give --input with the batch, for example --input 1x3x32x32")
     from e4profile.subjects.guest import Guest
-    from e4profile.subjects.user_code import load
+    from e4profile.subjects.user_code import check_module, load
 
-    guest = Guest(name)
-    source = (load(name, guest), guest)
-    words = ", ".join(f"{key}={value!r}" for key, value in (arguments or {}).items())
-    label = f"{name}{f'({words})' if words else ''} on {' '.join(map(str, specs)) or 'the given inputs'}"
-    batch = next((spec.shape[0] for spec in specs if spec.shape), 1)
-    return Target(name, label, dict(arguments or {}), None, tuple(specs), batch, example, source)
+    if isinstance(what, str):
+        guest = Guest(name)
+        source = FromCode(name, load(name, guest), given, guest)
+    else:
+        if given:
+            raise SettingError(f"{', '.join(given)}: arguments are for a builder, not for a module")
+        check_module(name, what)
+        source = FromCode(name, what)
+    return Subject(name, tuple(specs), source, example)
 
 
-def _card_target(name: str, specs: Sequence[InputSpec], arguments: Mapping[str, Any], batch_size: int | None) -> Target:
-    from dataclasses import replace
-
+def _card(name: str) -> Card:
     try:
-        card = find_card(name).with_arguments(arguments)
+        return find_card(name)
     except UnknownNameError as error:
         if Path(name).exists() or "." in name:
             text = f"{name!r} is no card; a model of your own is package.module:build or path/file.py:build"
             raise SettingError(text) from error
         raise
-    batch = batch_size or 1
-    if specs:
-        if len(specs) > 1 or specs[0].name or len(specs[0].shape or ()) != 4:
-            given = " ".join(map(str, specs))
-            raise SettingError(f"{name} takes one input of batch x channels x height x width, not ({given})")
-        if specs[0].dtype not in (None, "float32"):
-            raise SettingError(f"{name} takes images of float32, not ({specs[0]}): leave out :{specs[0].dtype}")
-        batch, *image = specs[0].shape or ()
-        card = replace(card, input=tuple(image))
-    where = f", on {'x'.join(map(str, card.input))}" if specs else ""
-    return Target(name, f"{card.title}{where}, batch of {batch}", card.arguments, card, tuple(specs), batch)
+
+
+def of_card(card: Card, specs: Sequence[InputSpec] = (), batch_size: int | None = None) -> Subject:
+    """The subject of a card in hand, on its own images where no input is given.
+
+    Raises:
+        SettingError: for another input than one tensor of float32 images.
+    """
+    if not specs:
+        own = InputSpec(shape=(batch_size or 1, *card.input))
+        return Subject(card.name, (own,), FromCard(card), input_given=False)
+    if len(specs) > 1 or specs[0].name or len(specs[0].shape or ()) != 4:
+        given = " ".join(map(str, specs))
+        raise SettingError(f"{card.name} takes one input of batch x channels x height x width, not ({given})")
+    if specs[0].dtype not in (None, "float32"):
+        dtype = specs[0].dtype
+        raise SettingError(f"{card.name} takes images of float32, not ({specs[0]}): leave out :{dtype}")
+    return Subject(card.name, tuple(specs), FromCard(card))
 
 
 def _suggestion(file: str) -> str:

@@ -68,6 +68,11 @@ class Varied:
         return tuple(self.span) if self.span is not None else self.values
 
 
+def described(arguments: Mapping[str, Any]) -> str:
+    """``width=8, depth=3``."""
+    return ", ".join(f"{name}={value}" for name, value in arguments.items())
+
+
 def parse_varied(text: str, option: str = "--vary") -> Varied:
     """Read what is to be varied.
 

@@ -89,12 +89,13 @@ def test_a_value_that_the_network_refuses_is_one_line(change: dict, reason: str)
 
 
 def test_an_input_that_the_network_cannot_take_is_refused_with_the_layer() -> None:
+    from e4profile.subjects.subject import of_card
     from e4profile.witnesses.counts.measure import measure
 
     for size, layer in (("[1, 2, 2]", "layer4.pool"), ("[3, 28, 28]", "layer1.conv")):
         card = parse_card(HEAD.replace("[1, 28, 28]", size) + ARGUMENTS, "f.toml")
         with pytest.raises(SettingError, match=layer):
-            measure(card, ("closed-form", "dispatch"))
+            measure(of_card(card), ("closed-form", "dispatch"))
 
 
 def test_finding_cards(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from e4profile.errors import SettingError
-from e4profile.networks.cards import find_card
 from e4profile.questions.count.rows import count_rows
 from e4profile.records.comparison import compare_files
 from e4profile.records.count_document import agreement, count_document, document_text, totals
 from e4profile.records.files import Key
+from e4profile.subjects.subject import resolve
 from e4profile.witnesses.counts.measure import measure
 
 EXACT = ("closed-form", "dispatch")
@@ -56,7 +56,7 @@ def test_a_row_where_nothing_is_to_be_counted_lacks_no_closed_form() -> None:
 
 
 def test_the_document_of_a_card_adds_up() -> None:
-    card = find_card("e4net").with_arguments({"width": 2})
+    card = resolve("e4net").with_arguments({"width": 2})
     measured = measure(card, EXACT)
     rows = count_rows(measured, EXACT)
     made = count_document("e4net", rows, arguments=card.arguments, inputs="1x1x28x28", convention="macs")

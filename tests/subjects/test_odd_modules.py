@@ -16,6 +16,7 @@ from e4profile.subjects.inputs import memory_bytes, parse_input
 from e4profile.subjects.subject import resolve
 from e4profile.subjects.user_code import check_module
 from e4profile.witnesses.counts.dispatch import count_dispatch
+from e4profile.witnesses.counts.measure import measure
 
 ODD = """
 import torch
@@ -135,12 +136,12 @@ def test_an_eval_that_returns_nothing_is_no_matter(odd: str) -> None:
 )
 def test_inputs_that_do_not_fit_name_the_remedy(odd: str, name: str, inputs: list[str], remedy: str) -> None:
     with pytest.raises(UserCodeError, match=remedy):
-        resolve(f"{odd}:{name}", inputs).measure(["dispatch"])
+        measure(resolve(f"{odd}:{name}", inputs), ["dispatch"])
 
 
 def test_an_error_without_a_line_of_the_users_is_said_once(odd: str) -> None:
     with pytest.raises(UserCodeError) as raised:
-        resolve(f"{odd}:Two", ["1x3x8x8"]).measure(["dispatch"])
+        measure(resolve(f"{odd}:Two", ["1x3x8x8"]), ["dispatch"])
     assert raised.value.details == ""
 
 

@@ -12,13 +12,14 @@ from own_nets import NET, write
 import e4profile
 from e4profile import SettingError, UnknownNameError
 from e4profile.subjects.subject import resolve
+from e4profile.witnesses.counts.measure import measure
 
 EXACT = ("closed-form", "dispatch")
 
 
 def test_builder_class_and_instance_are_the_same_network(net: str) -> None:
     for name, arguments in (("build", {"width": 4}), ("Net", {}), ("ready", {})):
-        measured = resolve(f"{net}:{name}", ["2x3x8x8"], arguments).measure(EXACT)
+        measured = measure(resolve(f"{net}:{name}", ["2x3x8x8"], arguments), EXACT)
         assert measured.dispatch.macs == 2 * (27 * 4 * 36 + 4 * 2)
         assert measured.dispatch.params == 27 * 4 + 4 + 4 * 2 + 2
         assert measured.agrees
@@ -32,7 +33,7 @@ def test_a_package_is_found_in_the_working_directory(tmp_path: Path, monkeypatch
     before = list(sys.path)
     try:
         target = resolve("ownpackage.models:build", ["1x3x8x8"], {"width": 3})
-        assert target.measure(EXACT).dispatch.params == 27 * 3 + 3 + 3 * 2 + 2
+        assert measure(target, EXACT).dispatch.params == 27 * 3 + 3 + 3 * 2 + 2
         assert sys.path == before
     finally:
         for name in ("ownpackage", "ownpackage.models"):
@@ -43,7 +44,7 @@ def test_a_file_imports_its_neighbours_also_while_building(tmp_path: Path) -> No
     write(tmp_path, "from torch import nn\nlayer = nn.Conv2d(3, 5, 1)\n", "neighbour_of_net.py")
     file = write(tmp_path, "def build():\n    from neighbour_of_net import layer\n    return layer\n")
     try:
-        assert resolve(f"{file}:build", ["1x3x4x4"]).measure(EXACT).dispatch.macs == 15 * 16
+        assert measure(resolve(f"{file}:build", ["1x3x4x4"]), EXACT).dispatch.macs == 15 * 16
     finally:
         sys.modules.pop("neighbour_of_net", None)
 
@@ -60,10 +61,10 @@ def test_cards_and_card_files_resolve_too(tmp_path: Path) -> None:
     file.write_text(text, encoding="utf-8")
     for name in ("e4net", str(file)):
         target = resolve(name, arguments={"width": 2, "slices": 1}, batch_size=3)
-        assert target.card is not None
+        assert target.costed_whole
         assert target.example().single_shape == (3, 1, 28, 28)
         assert target.input == (1, 28, 28)
-        assert target.measure(EXACT).agrees
+        assert measure(target, EXACT).agrees
     assert resolve("e4net", ["2x1x33x33"]).example().single_shape == (2, 1, 33, 33)
 
 

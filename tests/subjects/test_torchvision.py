@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from e4profile.subjects.subject import resolve
-from e4profile.witnesses.counts.measure import Measurement
+from e4profile.witnesses.counts.measure import Measurement, measure
 
 try:
     import torchvision
@@ -34,7 +34,7 @@ AUXILIARY = {
 
 
 def counted(name: str, shape: str, **arguments: Any) -> Measurement:
-    return resolve(name, [shape], arguments).measure(EXACT)
+    return measure(resolve(name, [shape], arguments), EXACT)
 
 
 def says(name: str) -> tuple[int, Decimal, int]:

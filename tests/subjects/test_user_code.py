@@ -13,6 +13,7 @@ from own_nets import write
 
 from e4profile.subjects.guest import UserCodeError
 from e4profile.subjects.subject import resolve
+from e4profile.witnesses.counts.measure import measure
 
 EXACT = ("closed-form", "dispatch")
 
@@ -39,10 +40,10 @@ def test_a_module_that_does_not_import_keeps_its_traceback(tmp_path: Path, text:
 
 def test_a_wrong_shape_names_the_module(net: str) -> None:
     with pytest.raises(UserCodeError, match=r"in first \(Conv2d\): RuntimeError: .*expected input") as caught:
-        resolve(f"{net}:ready", ["1x4x8x8"]).measure(EXACT)
+        measure(resolve(f"{net}:ready", ["1x4x8x8"]), EXACT)
     assert "in forward" in caught.value.details
     with pytest.raises(UserCodeError, match="image"):
-        resolve(f"{net}:ready", ["mask=1x1x8x8"]).measure(EXACT)
+        measure(resolve(f"{net}:ready", ["mask=1x1x8x8"]), EXACT)
 
 
 def test_what_the_code_sets_is_given_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -67,7 +68,7 @@ def test_what_the_code_sets_is_given_back(tmp_path: Path, capsys: pytest.Capture
     before = (torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled())
     states = (torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy())  # type: ignore[index]
     target = resolve(f"{file}:build", ["1x3x8x8"])
-    assert target.measure(EXACT).agrees
+    assert measure(target, EXACT).agrees
     assert next(target.build().parameters()).dtype == torch.float64
     assert (torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled()) == before
     assert torch.equal(torch.get_rng_state(), states[0])
@@ -100,7 +101,7 @@ def test_the_working_directory_is_the_codes_own_while_it_runs(tmp_path: Path, mo
     )
     monkeypatch.chdir(tmp_path)
     target = resolve(f"{file}:build", ["1x3x8x8"])
-    assert target.measure(EXACT).dispatch.macs == 27 * 4 * 36
+    assert measure(target, EXACT).dispatch.macs == 27 * 4 * 36
     assert Path.cwd() == tmp_path
     assert "working directory" in " ".join(target.notes)
 

@@ -12,11 +12,9 @@ from torch import nn
 
 from e4profile.errors import SettingError, UnknownNameError, positive
 from e4profile.layers.e4 import Aggregation
-from e4profile.networks.cards import Card
 from e4profile.subjects.batches import ModelInputs
 from e4profile.subjects.losses import Loss
-from e4profile.subjects.subject import Subject, Target, full_name, guarded
-from e4profile.subjects.variants import VariantCounter, built_whole
+from e4profile.subjects.subject import Subject
 from e4profile.subjects.written import parse_count
 from e4profile.witnesses.counts.closed_form import training_step_macs
 from e4profile.witnesses.counts.training_step import count_training_step
@@ -26,6 +24,7 @@ from e4profile.witnesses.timing.cuda import energy_per_call_j
 from e4profile.witnesses.timing.measure import clock_for, measure_time
 from e4profile.witnesses.timing.passes import Setting, device_named, dtype_named, prepared
 from e4profile.witnesses.timing.samples import StopRule, TimeRecord
+from e4profile.witnesses.variants import VariantCounter
 
 _EXAMPLES = {"epochs": 100, "batch_size": 64, "training_images": 50000}
 
@@ -225,8 +224,8 @@ def measure_budget(
     """The budget of a network: exact counts always, a measured step where a device is given.
 
     Args:
-        subject: a card with a ``[training]`` table, or any network with a ``recipe``; a model of one's own without a
-            closed form is counted from what runs.
+        subject: a network with a published recipe, or any network with a ``recipe``; without a closed form it is
+            counted from what runs.
         recipe: instead of the card's.
         device: ``cpu`` or ``cuda`` to measure one step there at the recipe's batch size; None measures nothing.
         dtype: of weights and images.
@@ -238,57 +237,41 @@ def measure_budget(
         UserCodeError: for what a model of one's own raises.
         MeasurementError: when the step cannot run.
     """
-    recipe = recipe or recipe_of(subject.name, subject.training if isinstance(subject, Card) else {})
+    recipe = recipe or recipe_of(subject.name, subject.training)
     if device is not None:
         device_named(device)
     kind: torch.dtype = dtype_named(dtype)
-    if isinstance(subject, Card):
-        model = subject.build("meta")
-        params, macs = _params(model), training_macs(model, subject.input, recipe)
-        memory = predict(model, subject.input, recipe.batch_size, optimiser=recipe.optimiser, dtype=kind)
-    else:
-        if subject.own_batch is None:
-            given = " ".join(map(str, subject.specs))
-            raise SettingError(f"{subject.name}: the inputs ({given}) must lead with one batch, which the recipe sets")
-        params, macs, memory = _own_counts(subject, recipe, kind)
+    if subject.own_batch is None:
+        given = " ".join(map(str, subject.specs))
+        raise SettingError(f"{subject.name}: the inputs ({given}) must lead with one batch, which the recipe sets")
+    params, macs, memory = VariantCounter().on_meta(subject, lambda fresh: _counts(fresh, recipe, kind))
     step = None
     if device is not None:
         step = _measure_step(subject, recipe.batch_size, device, dtype, threads, rule or StopRule())
-    return Budget(full_name(subject), params, recipe, macs, memory, step)
+    return Budget(subject.full_name, params, recipe, macs, memory, step)
 
 
-def _params(model: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
+def _counts(subject: Subject, recipe: Recipe, kind: torch.dtype) -> tuple[int, TrainingMacs, StepMemory]:
+    model = subject.build_whole()
+    with subject.guarded():
+        macs = _macs(model, subject, recipe)
+        memory = predict(model, subject.batched, recipe.batch_size, optimiser=recipe.optimiser, dtype=kind, loss="auto")
+    return sum(parameter.numel() for parameter in model.parameters()), macs, memory
 
 
-def _own_counts(target: Target, recipe: Recipe, kind: torch.dtype) -> tuple[int, TrainingMacs, StepMemory]:
-    def counts(fresh: Target) -> tuple[int, TrainingMacs, StepMemory]:
-        model = built_whole(fresh)
-        with fresh.guarded():
-            macs = _own_macs(model, fresh, recipe)
-            memory = predict(
-                model, fresh.batched, recipe.batch_size, optimiser=recipe.optimiser, dtype=kind, loss="auto"
-            )
-        return _params(model), macs, memory
-
-    found: tuple[int, TrainingMacs, StepMemory] = VariantCounter().model_on_meta(target, counts)
-    return found
-
-
-def _own_macs(model: nn.Module, target: Target, recipe: Recipe) -> TrainingMacs:
-    shape = target.input
-    if shape is not None:
+def _macs(model: nn.Module, subject: Subject, recipe: Recipe) -> TrainingMacs:
+    if subject.input is not None:
         try:
-            return training_macs(model, shape, recipe)
+            return training_macs(model, subject.input, recipe)
         except SettingError:
             pass  # no closed form: what runs is counted
-    return counted_training_macs(model, target.batched, recipe)
+    return counted_training_macs(model, subject.batched, recipe)
 
 
 def _measure_step(
     subject: Subject, batch_size: int, device: str, dtype: str, threads: int | None, rule: StopRule
 ) -> MeasuredStep:
-    with guarded(subject):
+    with subject.guarded():
         return _measured_step(subject, batch_size, device, dtype, threads, rule)
 
 
@@ -297,7 +280,7 @@ def _measured_step(
 ) -> MeasuredStep:
     model, inputs = subject.build("cpu"), subject.batched
     setting = Setting("step", "train", device, dtype, batch_size, threads=threads)
-    record = measure_time(model, inputs, setting, rule, name=full_name(subject), clock=clock_for(device))
+    record = measure_time(model, inputs, setting, rule, name=subject.full_name, clock=clock_for(device))
     if device_named(device).type != "cuda":
         live = allocator_emulation(
             model, inputs, batch_size=batch_size, device=device, dtype=dtype_named(dtype), loss="auto"

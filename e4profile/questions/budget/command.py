@@ -17,6 +17,7 @@ from e4profile.questions.options import (
     check_format,
     names,
     overrides,
+    several_subjects,
 )
 from e4profile.questions.output import Progress, emit, note
 from e4profile.questions.time.table import threads_text
@@ -60,7 +61,6 @@ def budget(
     check_format(output_format)
     from e4profile.errors import positive
     from e4profile.questions.budget.budget import measure_budget
-    from e4profile.questions.named_subjects import several_subjects
     from e4profile.witnesses.timing.passes import device_named, dtype_named
     from e4profile.witnesses.timing.samples import StopRule
 
@@ -69,7 +69,7 @@ def budget(
     if device is not None:
         device_named(device)
     dtype_named(dtype)
-    _, subjects = several_subjects(names(models), settings, inputs, arguments)
+    subjects = several_subjects(names(models), settings, inputs, arguments)
     recipes = [_recipe(subject, recipe or []) for subject in subjects]
     found: list[Budget] = []
     interrupted = False
@@ -92,14 +92,14 @@ def budget(
 
 
 def _recipe(subject: Subject, given: list[str]) -> Any:
-    from e4profile.networks.cards import Card, find_card
+    from e4profile.networks.cards import find_card
     from e4profile.questions.budget.budget import recipe_of
 
     texts = [part for text in given for part in text.split(",") if part]
     values = overrides([text for text in texts if "=" in text], "--recipe")
     others = [find_card(text) for text in texts if "=" not in text]
     source = others[-1] if others else subject
-    return recipe_of(source.name, source.training if isinstance(source, Card) else {}, values)
+    return recipe_of(source.name, source.training, values)
 
 
 def _table(found: list[Budget], device: str | None, dtype: str, threads: int, asked: int) -> Table:

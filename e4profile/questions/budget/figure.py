@@ -11,7 +11,7 @@ from e4profile.show.numbers import si
 from e4profile.show.style import BLUE, VERMILION, Plot, around, beside, finish, log_axis, new_figure
 
 if TYPE_CHECKING:
-    from e4profile.networks.cards import Card
+    from e4profile.subjects.subject import Subject
 
 _ROW_INCHES = 0.27
 _OFFSET = 0.18
@@ -29,7 +29,7 @@ def default_models() -> tuple[str, ...]:
     return tuple(card.name for card in cards)
 
 
-def training_rows(cards: Sequence[Card]) -> list[dict[str, Any]]:
+def training_rows(cards: Sequence[Subject]) -> list[dict[str, Any]]:
     """Two rows per network: itself (``implicit``) and the G-CNN of the nearest number of parameters (``explicit``).
 
     ``inference_macs`` of one image; ``step_macs`` of one sample's training step, forward and backward: the image
@@ -42,13 +42,13 @@ def training_rows(cards: Sequence[Card]) -> list[dict[str, Any]]:
 
     rows = []
     for card in cards:
-        if card.network not in NETWORKS:
+        if card.topology not in NETWORKS:
             raise SettingError(f"{card.name} is no implicitly equivariant network, as {default_models()[0]} is one")
         found = comparison_row(card)
         for equivariance, prefix in (("implicit", ""), ("explicit", "gcnn_")):
             rows.append(
                 {
-                    "model": card.name,
+                    "model": card.short_name,
                     "equivariance": equivariance,
                     "objective": found["objective"],
                     "group": found["group"] if equivariance == "implicit" else found["gcnn_group"],

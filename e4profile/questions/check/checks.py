@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import SettingError
-from e4profile.networks.cards import Card, all_cards, find_card
+from e4profile.networks.cards import Card, all_cards
 
 if TYPE_CHECKING:
-    from e4profile.subjects.subject import Target
+    from e4profile.subjects.subject import Subject
     from e4profile.witnesses.counts.measure import Measurement
 
 
@@ -55,79 +55,62 @@ class CheckResult:
         }
 
 
-def select(names: Sequence[str], inputs: Sequence[str], arguments: Mapping[str, Any]) -> list[Card | Target]:
-    """The named cards and models of one's own, every card without names; a card goes by its own input.
+def select(names: Sequence[str], inputs: Sequence[str], arguments: Mapping[str, Any]) -> list[Subject]:
+    """The named networks, every card without names; a card goes by its own input.
 
     Raises:
-        SettingError: for inputs or arguments without a model of one's own, or what ``resolve`` refuses.
+        SettingError: for inputs or arguments where no name is code, or what ``resolve`` refuses.
         UnknownNameError: for an unknown name.
     """
-    from e4profile.subjects.subject import is_own, resolve
+    from e4profile.subjects.subject import names_code, resolve
 
-    if (inputs or arguments) and not any(map(is_own, names)):
+    if (inputs or arguments) and not any(map(names_code, names)):
         raise SettingError("inputs and arguments are for models of your own: package.module:build or file.py:build")
-    if not names:
-        return [*select_cards(names)]
-    return [resolve(name, inputs, arguments) if is_own(name) else find_card(name) for name in names]
+    return [resolve(name, inputs, arguments) if names_code(name) else resolve(name) for name in names or all_cards()]
 
 
-def select_cards(names: Sequence[str]) -> list[Card]:
-    """The named cards, or every card.
+def check_subject(subject: Subject) -> CheckResult:
+    """Check a network: every layer that has a closed form, that no operator is unknown, and every published cell.
 
-    Raises:
-        UnknownNameError: for an unknown name.
-    """
-    return [find_card(name) for name in names] if names else list(all_cards().values())
-
-
-def check_card(card: Card) -> CheckResult:
-    """Check one card: its network, then every published cell."""
-    from e4profile.questions.table.rows import build_row
-
-    result = check_network(card, card.name)
-    problems = list(result.problems)
-    cells = 0
-    for row in card.published:
-        for built in build_row(card, row):
-            if not built.judged:
-                continue
-            cells += 1
-            if not built.as_recorded:
-                problems.append(
-                    f"{card.name}: table {row.table}, row {row.row!r}, {built.cell.quantity}: published "
-                    f"{built.cell.value}, built {built.built}: {built.verdict}, but the card records "
-                    f"{built.cell.verdict}"
-                )
-    return CheckResult(result.model, result.params, result.macs, result.layers, cells, tuple(problems))
-
-
-def check_network(card: Card, label: str) -> CheckResult:
-    """Check that closed form and dispatch agree in every layer and that no operator is unknown."""
-    from e4profile.witnesses.counts.measure import measure
-
-    return _judged(measure(card, ("closed-form", "dispatch")), label)
-
-
-def check_target(target: Target) -> CheckResult:
-    """Check a model of one's own: every layer that has a closed form, and that no operator is unknown.
-
-    A model in which no layer has one fails: nothing was proven. ``notes`` say how much of the model has a form.
+    A network in which no layer has a closed form fails: nothing was proven. ``notes`` say how much of it has one.
 
     Raises:
-        Whatever ``Target.measure`` raises.
+        Whatever ``measure`` raises.
     """
     from e4profile.questions.count.rows import summed_notes
+    from e4profile.witnesses.counts.measure import measure
 
-    measured = target.measure(("closed-form", "dispatch"))
-    result = _judged(measured, target.name)
+    measured = measure(subject, ("closed-form", "dispatch"))
+    found = _judged(measured, subject.name)
+    problems, notes = list(found.problems), [*measured.notes, *summed_notes(measured)]
     if measured.sizes == "none":
-        nothing = f"{target.name}: no layer has a closed form, so nothing is proven: {measured.failures['closed-form']}"
-        return replace(result, problems=(*result.problems, nothing), notes=tuple(target.notes))
-    notes = [f"{target.name}: {text}" for text in (*measured.notes, *summed_notes(measured))]
+        problems.append(
+            f"{subject.name}: no layer has a closed form, so nothing is proven: {measured.failures['closed-form']}"
+        )
+        notes = []
     if measured.sizes == "recorded":
         covered, macs = measured.closed.total("macs"), measured.dispatch.macs
-        notes.insert(0, f"{target.name}: layers with a closed form run {covered:,} of {macs:,} MACs")
-    return replace(result, notes=(*notes, *target.notes))
+        notes.insert(0, f"layers with a closed form run {covered:,} of {macs:,} MACs")
+    cells, differing = _published_cells(subject)
+    return replace(
+        found,
+        cells=cells,
+        problems=(*problems, *differing),
+        notes=(*(f"{subject.name}: {text}" for text in notes), *subject.notes),
+    )
+
+
+def _published_cells(subject: Subject) -> tuple[int, list[str]]:
+    """How many published cells were compared, and those whose verdict is another than the recorded one."""
+    from e4profile.questions.table.rows import build_row
+
+    judged = [(row, one) for row in subject.published for one in build_row(subject, row) if one.judged]
+    return len(judged), [
+        f"{subject.name}: table {row.table}, row {row.row!r}, {one.cell.quantity}: published {one.cell.value}, "
+        f"built {one.built}: {one.verdict}, but the card records {one.cell.verdict}"
+        for row, one in judged
+        if not one.as_recorded
+    ]
 
 
 def _judged(measured: Measurement, label: str) -> CheckResult:
@@ -142,7 +125,7 @@ def _judged(measured: Measurement, label: str) -> CheckResult:
     )
 
 
-def random_cards(count: int, seed: int) -> Iterator[tuple[str, Card]]:
+def random_cards(count: int, seed: int) -> Iterator[Card]:
     """Random settings of the rot-MNIST stack and the basic ResNet, the same for the same seed."""
     generator = random.Random(seed)
     for index in range(count):
@@ -171,7 +154,7 @@ def random_cards(count: int, seed: int) -> Iterator[tuple[str, Card]]:
                 arguments.pop(name, None)
         words = " ".join(f"{name}={value}" for name, value in arguments.items())
         label = f"random {index}: {network} {words} input={shape[1]}x{shape[2]}"
-        yield label, Card(f"random-{index}", label, network, shape, arguments)
+        yield Card(label, label, network, shape, arguments)
 
 
 def run_checks(
@@ -181,22 +164,24 @@ def run_checks(
     inputs: Sequence[str] = (),
     arguments: Mapping[str, Any] | None = None,
 ) -> Iterator[CheckResult]:
-    """Check the named cards and models of one's own (every card without names), then random settings.
+    """Check the named networks (every card without names), then random settings.
 
     Args:
         names: cards' names or files, ``package.module:build``, ``path/to/file.py:build``.
         random_settings: how many.
         seed: of the random settings.
-        inputs: of the models of one's own (see ``e4profile.subjects.inputs.parse_input``).
+        inputs: of those that are code (see ``e4profile.subjects.inputs.parse_input``).
         arguments: of their builders.
 
     Raises:
         SettingError: for a negative number of random settings.
         UnknownNameError: for an unknown name.
     """
+    from e4profile.subjects.subject import of_card
+
     if random_settings < 0:
         raise SettingError(f"random (={random_settings}) must not be negative")
     for found in select(names, inputs, arguments or {}):
-        yield check_card(found) if isinstance(found, Card) else check_target(found)
-    for label, card in random_cards(random_settings, seed):
-        yield check_network(card, label)
+        yield check_subject(found)
+    for card in random_cards(random_settings, seed):
+        yield check_subject(of_card(card))

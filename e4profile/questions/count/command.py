@@ -19,17 +19,17 @@ from e4profile.questions.options import (
     Units,
     check_format,
     names,
-    targets,
+    several_subjects,
 )
 from e4profile.questions.output import Progress, emit, note
 from e4profile.witnesses.counts.registry import COUNTERS, REGISTRY, find_counters
 
 if TYPE_CHECKING:
     from e4profile.show.tables import Column
-    from e4profile.subjects.subject import Target
+    from e4profile.subjects.subject import Subject
     from e4profile.witnesses.counts.measure import Measurement
 
-_Counted = tuple["Target", "Measurement"]
+_Counted = tuple["Subject", "Measurement"]
 
 
 def count(
@@ -62,6 +62,7 @@ def count(
     with Progress("count", 1 + 2 * len(models), quiet=True) as progress:
         from e4profile.conventions import convention
         from e4profile.errors import positive
+        from e4profile.witnesses.counts.measure import measure
 
         if batch_size is not None:
             positive(**{"--batch-size": batch_size})
@@ -69,9 +70,9 @@ def count(
         counters = tuple(dict.fromkeys(names(counter))) or COUNTERS
         progress.step("PyTorch")
         counted: list[_Counted] = []
-        for found in targets(models, settings, inputs, arguments, batch_size):
+        for found in several_subjects(models, settings, inputs, arguments, batch_size):
             progress.step(found.name)
-            counted.append((found, found.measure(counters)))
+            counted.append((found, measure(found, counters)))
             progress.step(f"the counters of {found.name}")
     show = _one_network if len(counted) == 1 else _several_networks
     show(counted, counters, convention_name, output_format, units)
@@ -79,8 +80,8 @@ def count(
         return
     holds = True
     for found, measured in counted:
-        # an unknown operator is a defect of a card, and a line in the ledger for a model of one's own
-        if measured.agrees if found.card is not None else not measured.differences:
+        # an unknown operator is a defect where all are promised to be known, and else a line in the ledger
+        if measured.agrees if found.costed_whole else not measured.differences:
             continue
         holds = False
         for difference in measured.differences:
@@ -130,7 +131,6 @@ def _several_networks(
     from e4profile.questions.count.rows import summed_notes
     from e4profile.records.count_document import cost_row
     from e4profile.show.tables import Column, Table
-    from e4profile.subjects.subject import full_name
 
     documents = [_document(*one, counters, convention_name) for one in counted]
     if output_format == "json":
@@ -147,7 +147,7 @@ def _several_networks(
         "dispatch": Column("dispatch", f"{convention_name}, measured", "integer", "measured", 80),
         **_stock_columns(),
     }
-    rows = [cost_row(document, full_name(found)) for document, (found, _) in zip(documents, counted, strict=True)]
+    rows = [cost_row(document, found.full_name) for document, (found, _) in zip(documents, counted, strict=True)]
     notes = [
         f"{found.name}: {text}"
         for found, measured in counted
@@ -184,14 +184,14 @@ def _convention_words(name: str, counters: tuple[str, ...]) -> str:
     return f"{name}: {convention(name).meaning}{reported}"
 
 
-def _notes(found: Target, measured: Measurement, counters: tuple[str, ...], convention_name: str) -> tuple[str, ...]:
+def _notes(found: Subject, measured: Measurement, counters: tuple[str, ...], convention_name: str) -> tuple[str, ...]:
     from e4profile.questions.count.rows import gap_notes, ledger_notes
 
     ledger = ledger_notes(measured) if "dispatch" in counters else ()
     return (*gap_notes(measured, convention_name), *ledger, *found.notes)
 
 
-def _document(found: Target, measured: Measurement, counters: tuple[str, ...], convention_name: str) -> dict[str, Any]:
+def _document(found: Subject, measured: Measurement, counters: tuple[str, ...], convention_name: str) -> dict[str, Any]:
     from e4profile.questions.count.rows import count_columns, count_rows
     from e4profile.records.count_document import count_document
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import SettingError
-from e4profile.questions.plot.registry import Figure, drawn_name
+from e4profile.questions.plot.registry import Figure
 from e4profile.show.numbers import MISSING
 from e4profile.show.style import BLUE, VERMILION, Plot, around, beside, finish, new_figure
 from e4profile.witnesses.counts.registry import STOCK
@@ -42,18 +42,17 @@ def counter_rows(networks: Sequence[Subject]) -> list[dict[str, Any]]:
     for what is no MAC (norms, pooling) and ``seen`` is the rest. ``reported_share`` and ``seen_share`` are of
     ``macs``. A counter without an answer has None and its ``failure``.
     """
-    from e4profile.networks.cards import Card
     from e4profile.witnesses.counts.measure import measure
 
     rows = []
     chosen = ("dispatch", *STOCK)
     for network in networks:
-        found = measure(network, chosen) if isinstance(network, Card) else network.measure(chosen)
+        found = measure(network, chosen)
         for counter in STOCK:
             gap = found.gaps.get(counter)
             causes = [] if gap is None else [cause.amount for cause in gap.causes]
             reported = None if gap is None else gap.reported
-            row = counter_row(drawn_name(network), counter, found.dispatch.macs, reported, causes)
+            row = counter_row(network.short_name, counter, found.dispatch.macs, reported, causes)
             rows.append({**row, "failure": found.failures.get(counter)})
     return rows
 

@@ -16,7 +16,7 @@ from e4profile.questions.options import (
     Overrides,
     Units,
     check_format,
-    target,
+    one_subject,
 )
 from e4profile.questions.output import Progress, emit, note
 
@@ -62,13 +62,13 @@ def equivariance(
     with Progress("equivariance", 1, quiet=True) as progress:
         from e4profile.questions.equivariance.rows import report_rows
         from e4profile.show.tables import Column, Table
-        from e4profile.witnesses.equivariance.witness import EQUIVARIANT, states_of
+        from e4profile.witnesses.equivariance.witness import EQUIVARIANT, states_of, witness_of
 
         progress.total += len(states_of(train_steps))
-        found = target(model, settings, inputs, arguments)
+        found = one_subject(model, settings, inputs, arguments)
         progress.step("PyTorch and the network")
-        report = found.witness(
-            group=group, dtype=dtype, train_steps=train_steps, field_in=field_in, field_out=field_out,
+        report = witness_of(
+            found, group=group, dtype=dtype, train_steps=train_steps, field_in=field_in, field_out=field_out,
             progress=progress.step,
         )  # fmt: skip
     exact = output_format in ("json", "csv")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from e4profile.layers.containers import Step
     from e4profile.layers.e4 import E4Conv2d
     from e4profile.layers.group_conv import GroupConv2d
-    from e4profile.networks.cards import Card
+    from e4profile.subjects.subject import Subject
 
 _DEFAULT_MODELS = ("e4net", "p4m-e4r18")
 
@@ -33,7 +33,7 @@ def default_models() -> tuple[str, ...]:
     return _DEFAULT_MODELS
 
 
-def ratio_rows(card: Card) -> list[dict[str, Any]]:
+def ratio_rows(card: Subject) -> list[dict[str, Any]]:
     """One row per quantity, kernel and group order: the E4 layers, group convolutions of the same shapes, the ratio.
 
     Widths in fields, reduction, slices and map sizes are the network's own; only k and A vary. Closed form alone,
@@ -48,7 +48,7 @@ def ratio_rows(card: Card) -> list[dict[str, Any]]:
     from e4profile.layers.e4 import E4Conv2d
     from e4profile.layers.group_conv import GroupConv2d
 
-    _, steps = trace(card.build("meta"), card.input_shape())
+    _, steps = trace(card.build("meta"), card.shape)
     layers = [(step, step.module) for step in steps if isinstance(step.module, E4Conv2d)]
     if not layers:
         raise SettingError(f"{card.name} has no E4 layers to set against group convolutions")
@@ -62,7 +62,7 @@ def ratio_rows(card: Card) -> list[dict[str, Any]]:
         static = sum((_many(GroupConv2d, quantity, _gcnn_values(*one, kernels, orders)) for one in layers), grid)
         rows += [
             {
-                "model": card.name,
+                "model": card.short_name,
                 "quantity": quantity,
                 "kernel": kernel,
                 "group_order": order,

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from e4profile.conventions import MAC_KINDS
 from e4profile.errors import SettingError
-from e4profile.questions.plot.registry import Figure, drawn_name
+from e4profile.questions.plot.registry import Figure
 from e4profile.show.numbers import si
 from e4profile.show.style import SPARE_COLOURS, TERM_COLOURS, Plot, beside, finish, new_figure, readable_on
 
 if TYPE_CHECKING:
-    from e4profile.subjects.subject import Subject, Target
+    from e4profile.subjects.subject import Subject
 
 _ROW_INCHES = 0.2
 _TOTAL_POINTS = 34
@@ -34,13 +34,13 @@ def default_models() -> tuple[str, ...]:
 def terms_rows(networks: Sequence[Subject]) -> list[dict[str, Any]]:
     """One row per network and named term with ``macs``, those of one image, and ``share`` of the network's.
 
-    A model of one's own is called with its own inputs. Without a closed form of the whole, layers that have one keep
+    Each network is called with its own inputs. Without a closed form of the whole, layers that have one keep
     their terms, at the shapes recorded from the run, and all else is named by the kind of what runs: convolution,
     linear, aggregation, attention.
 
     Raises:
-        SettingError: for a card's network with a part that has no closed form, or a network without MACs.
-        UserCodeError: for what a model of one's own raises.
+        SettingError: for a published network with a part that has no closed form, or a network without MACs.
+        UserCodeError: for what a user-defined model raises.
     """
     rows = []
     for network in networks:
@@ -49,7 +49,7 @@ def terms_rows(networks: Sequence[Subject]) -> list[dict[str, Any]]:
         if not whole:
             raise SettingError(f"{network.name} runs no MACs to share out")
         rows += [
-            {"model": drawn_name(network), "term": term, "macs": macs, "share": macs / whole}
+            {"model": network.short_name, "term": term, "macs": macs, "share": macs / whole}
             for term, macs in found.items()
         ]
     return rows
@@ -57,19 +57,19 @@ def terms_rows(networks: Sequence[Subject]) -> list[dict[str, Any]]:
 
 def macs_by_named_term(network: Subject) -> dict[str, int]:
     """MACs of one image by the layers' own names of their terms, in order of execution."""
-    from e4profile.networks.cards import Card
-    from e4profile.subjects.variants import VariantCounter
     from e4profile.witnesses.counts.closed_form import count_closed_form
+    from e4profile.witnesses.variants import VariantCounter
 
-    if not isinstance(network, Card):
-        own: dict[str, int] = VariantCounter().model_on_meta(network, _own_terms)
-        return own
-    return count_closed_form(network.build("meta"), network.input_shape()).macs_by_term
+    if network.costed_whole:
+        return count_closed_form(network.build_to_count(), network.shape).macs_by_term
+    return VariantCounter().on_meta(network, _terms_that_run)
 
 
-def _own_terms(target: Target) -> dict[str, int]:
+def _terms_that_run(network: Subject) -> dict[str, int]:
     """The terms of the layers that have a closed form; all else that runs has its kind for a name."""
-    measured = target.measure(())
+    from e4profile.witnesses.counts.measure import measure
+
+    measured = measure(network, ())
     if measured.sizes == "recorded" and measured.differences:
         return {kind: macs for kind, macs in measured.dispatch.operations.items() if kind in MAC_KINDS and macs}
     formed = {layer.path: layer.macs_by_term for layer in measured.closed.layers}

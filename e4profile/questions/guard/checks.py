@@ -250,7 +250,7 @@ def unknown_operators(counted: Count) -> list[str]:
 def _equivariance(name: str, budgets: Budgets, limit: float, loaded: Loaded) -> Check:
     from e4profile.questions.guard.witness import equivariance_error
 
-    with loaded.own_errors():
+    with loaded.subject.guarded():
         found = equivariance_error(loaded, budgets.group, budgets.field_out)
     check = Check(name, "equivariance_error_max", limit, found.error)
     if found.constant:

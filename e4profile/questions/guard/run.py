@@ -179,7 +179,7 @@ class Guard:
         if self.config.baseline is not None and not self.update:
             checks += check_baseline(entry.name, before, after, self.command)
         notes = unknown_operators(loaded.measured.dispatch)
-        return ModelResult(entry.name, tuple(checks), before, after, changes, asked, (*notes, *loaded.notes))
+        return ModelResult(entry.name, tuple(checks), before, after, changes, asked, (*notes, *loaded.subject.notes))
 
     def _stale(self, name: str, committed: Baseline) -> ModelResult:
         before = committed.models[name]
@@ -215,19 +215,14 @@ def check_directly(
     Raises:
         SettingError: for a budget, an argument or an input that does not exist or fit.
     """
-    from e4profile.questions.guard.loading import load, load_module
+    from e4profile.questions.guard.loading import load
     from e4profile.questions.guard.witness import model_costs
 
     limits = parse_budgets(budgets, "e4profile_check: ")
     texts, given = _inputs(input)
     name = model if isinstance(model, str) else type(model).__name__
     entry = GuardedModel(name, name, texts, arguments, limits)
-    if isinstance(model, str):
-        loaded = load(entry, folder, given)
-    elif arguments:
-        raise SettingError(f"{', '.join(arguments)}: arguments are for a builder, not for a module")
-    else:
-        loaded = load_module(entry, model, given)
+    loaded = load(entry, folder, given, None if isinstance(model, str) else model)
     costs = model_costs(entry, loaded, saved_bytes=limits.saved_bytes_max is not None)
     checks = check_budgets(name, limits, loaded, costs)
     return costs, [f"{name}: {check.name}: {check.message}" for check in checks if check.status != "pass"]

@@ -26,7 +26,7 @@ def model_costs(entry: GuardedModel, loaded: Loaded, *, saved_bytes: bool = Fals
         from e4profile.witnesses.memory.saved import saved_for_backward
 
         batch_size = BatchedInputs.of(loaded.example).batch_size
-        with loaded.own_errors():
+        with loaded.subject.guarded():
             saved = saved_for_backward(loaded.model, loaded.example, batch_size=batch_size)
         costs["saved_bytes"] = saved.saved_bytes
         for _, amounts in layers.values():

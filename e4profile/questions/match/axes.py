@@ -8,20 +8,18 @@ from functools import cached_property
 from typing import Any
 
 from e4profile.errors import SettingError, UnknownNameError
-from e4profile.networks.cards import Card
 from e4profile.subjects.subject import Subject
-from e4profile.subjects.variants import accepts, argument, check_accepts
 from e4profile.subjects.written import Varied, parse_varied
 
 VARIED = ("width", "reduction", "slices", "channels_per_slice", "kernel")
-"""What can be varied in a card's network without saying by which values."""
+"""What can be varied without saying by which values, where arguments mean what they do in layers."""
 
 _DIVISORS = ("reduction", "slices", "channels_per_slice")
 _ALL_TRIED = 64
 _GAP = 512
-_OWN_GAP = 128
+_GAP_OF_RUNS = 128
 _LARGEST = 2**24
-_OWN_LARGEST = 2**16
+_LARGEST_RUN = 2**16
 
 Cost = Callable[[int], "int | float | None"]
 
@@ -40,7 +38,7 @@ class Axis:
 
     def __post_init__(self) -> None:
         name, given = self._varied.name, self._varied.given
-        if isinstance(self.subject, Card):
+        if self.subject.arguments_as_in_layers:
             if given is None and name not in VARIED:
                 if self.subject.accepts(name):
                     values = "A,B" if isinstance(self.subject.argument(name), (str, bool)) else "1..8"
@@ -51,8 +49,8 @@ class Axis:
                 takes = [one for one in VARIED if Axis.exists(self.subject, one)]
                 raise SettingError(f"{self.subject.name} takes no {name}; vary {', '.join(takes)}")
             return
-        check_accepts(self.subject, name)
-        now = argument(self.subject, name)
+        self.subject.check_accepts(name)
+        now = self.subject.argument(name)
         if given is None and now is not None and (isinstance(now, bool) or not isinstance(now, int)):
             raise SettingError(
                 f"{self.subject.name}: {name} (={now!r}) is no whole number: say which values it may take, for "
@@ -69,14 +67,14 @@ class Axis:
         return self._varied.name
 
     @staticmethod
-    def exists(card: Card, vary: str) -> bool:
-        """Whether a card's network takes this axis."""
-        return card.accepts(vary) or (vary == "width" and card.accepts("widths"))
+    def exists(subject: Subject, vary: str) -> bool:
+        """Whether a network takes this axis."""
+        return subject.accepts(vary) or (vary == "width" and subject.accepts("widths"))
 
     @property
     def _argument(self) -> str:
         name = self._varied.name
-        scaled = name == "width" and isinstance(self.subject, Card) and not accepts(self.subject, "width")
+        scaled = name == "width" and self.subject.arguments_as_in_layers and not self.subject.accepts("width")
         return "widths" if scaled else name
 
     @property
@@ -86,13 +84,13 @@ class Axis:
             return True
         if self._varied.span is not None:
             return len(self._varied.span) <= _ALL_TRIED
-        return isinstance(self.subject, Card) and self.name in _DIVISORS
+        return self.subject.arguments_as_in_layers and self.name in _DIVISORS
 
     def setting(self, index: int) -> dict[str, Any]:
-        """The arguments of candidate ``index``; several widths grow in the card's own proportion."""
+        """The arguments of candidate ``index``; several widths grow in the network's own proportion."""
         given = self._varied.given
         value = index if given is None else given[index - 1]
-        if not isinstance(self.subject, Card):
+        if not self.subject.arguments_as_in_layers:
             return {self.name: value}
         if self.name == "kernel" and given is None:
             return {"kernel": 2 * index - 1}
@@ -107,7 +105,7 @@ class Axis:
         given = self._varied.given
         if given is not None:
             return list(range(1, len(given) + 1))
-        width = argument(self.subject, "width")
+        width = self.subject.argument("width")
         if not isinstance(width, int):
             raise SettingError(f"{self.subject.name} has no single width that {self.name} could divide")
         return [index for index in range(1, width + 1) if width % index == 0]
@@ -120,13 +118,13 @@ class Axis:
 
     @property
     def largest(self) -> int:
-        """Where the search gives up."""
-        return self.last or (_LARGEST if isinstance(self.subject, Card) else _OWN_LARGEST)
+        """Where the search gives up: further where counting a candidate needs no run."""
+        return self.last or (_LARGEST if self.subject.costed_whole else _LARGEST_RUN)
 
     @property
     def gap(self) -> int:
         """How many candidates in a row may be refused before the search gives up."""
-        return _GAP if isinstance(self.subject, Card) else _OWN_GAP
+        return _GAP if self.subject.costed_whole else _GAP_OF_RUNS
 
 
 def falls(cost: Cost, *, last: int | None = None, gap: int = _GAP) -> bool:

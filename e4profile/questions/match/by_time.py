@@ -8,12 +8,11 @@ from dataclasses import replace
 from typing import Protocol
 
 from e4profile.errors import E4ProfileError, SettingError
-from e4profile.networks.cards import find_card
 from e4profile.questions.match.axes import Axis, bracket
 from e4profile.questions.match.matching import Match, Point, VariantCost, none_fits
 from e4profile.questions.match.targets import wanted
-from e4profile.subjects.subject import Subject
-from e4profile.subjects.variants import changed, described
+from e4profile.subjects.subject import Subject, resolve
+from e4profile.subjects.written import described
 from e4profile.witnesses.timing.samples import Samples
 from e4profile.witnesses.timing.statistics import compare_pairs, median_interval
 
@@ -56,8 +55,8 @@ def match_time(
     ``below`` and ``above`` are only those that can.
 
     Args:
-        subject: the network, with every other argument in place: a card, or a model of one's own.
-        to: a network, a card's name, seconds, or a time such as ``"12ms"``, ``"0.5s"``, ``"800us"``.
+        subject: the network, with every other argument in place: on its own inputs.
+        to: a network, its name, seconds, or a time such as ``"12ms"``, ``"0.5s"``, ``"800us"``.
         timer: samples passes.
         vary: as for ``e4profile.questions.match.matching.match``.
         progress: told in words what is measured.
@@ -68,12 +67,12 @@ def match_time(
     Raises:
         SettingError: for an argument that the network does not have, or that no setting can build.
         UnknownNameError: for an argument or card that does not exist.
-        UserCodeError: for what a model of one's own raises.
+        UserCodeError: for what a user-defined model raises.
     """
     axis = Axis(subject, vary)
     macs = VariantCost(axis, "macs")
     number = wanted(to, "time", "--to") if isinstance(to, (str, int, float)) else None
-    other = None if number is not None else find_card(to) if isinstance(to, str) else to
+    other = None if number is not None else resolve(to) if isinstance(to, str) else to
     assert not isinstance(other, (int, float))
     target_s = None if number is None else float(number)
     search = _Search(axis, macs, timer, progress)
@@ -155,7 +154,7 @@ class _Search:
         self.target_s = 0.0
 
     def variant(self, index: int) -> Subject:
-        return changed(self.axis.subject, self.axis.setting(index))
+        return self.axis.subject.with_arguments(self.axis.setting(index))
 
     def look(self, reference: Subject, target_s: float | None) -> None:
         if self.axis.enumerated and target_s is not None:

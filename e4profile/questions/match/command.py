@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from e4profile.errors import SettingError, positive
-from e4profile.questions.named_subjects import one_subject
 from e4profile.questions.options import (
     MODEL,
     MODEL_HELP,
@@ -22,6 +21,9 @@ from e4profile.questions.options import (
     Overrides,
     Units,
     check_format,
+    given_batch,
+    inputs_of,
+    one_subject,
 )
 from e4profile.questions.output import emit, note, stop_interrupted, waiting
 
@@ -84,24 +86,24 @@ def match(
     until then.
     """
     check_format(output_format)
-    from e4profile.subjects.subject import is_own
-
     if batch_size is not None:
         positive(**{"--batch-size": batch_size})
     by, wanted_text, option = _target(to, params, macs, by)
-    own = is_own(model) or is_own(wanted_text)
-    batch, subject = one_subject(model, settings, inputs, arguments, batch_size, inputs_of_own=own)
-    goal = _goal(wanted_text, by, option, inputs, to_arguments, batch_size, inputs_of_own=own)
-    batch_of_goal, other = goal if isinstance(goal, tuple) else (None, goal)
-    counted_batch = batch_size or batch or batch_of_goal
+    subject, other = _networks(model, wanted_text, by, option, settings, inputs, arguments, to_arguments, batch_size)
+    counted_batch = subject.batch_size
     with waiting("match") as say:
-        found = _found(subject, other, by, vary, convention_name, counted_batch, device, max_run_time_s, say)
+        found = _found(subject, other, by, vary, convention_name, device, max_run_time_s, say)
     if output_format == "json":
         sys.stdout.write(json.dumps(found.as_object(), indent=2) + "\n")
         for text in found.notes:
             note(text)
     else:
-        meaning = _meaning(by, convention_name, counted_batch, by_form=not own)
+        meaning = _meaning(
+            by,
+            convention_name,
+            counted_batch,
+            by_form=all(one.costed_whole for one in (subject, other) if not isinstance(one, (int, float))),
+        )
         emit(match_table(found, meaning), output_format, units)
     if found.interrupted:
         stop_interrupted()
@@ -131,24 +133,30 @@ def _target(to: str | None, params: str | None, macs: str | None, by: str | None
     return by, value, option
 
 
-def _goal(
-    text: str,
+def _networks(
+    name: str,
+    to: str,
     by: str,
     option: str,
+    settings: list[str] | None,
     inputs: list[str] | None,
     arguments: list[str] | None,
+    to_arguments: list[str] | None,
     batch_size: int | None,
-    *,
-    inputs_of_own: bool,
-) -> tuple[int | None, Subject] | int | float:
+) -> tuple[Subject, Subject | int | float]:
+    """The network that is varied, and the network or the number that it is to come near to."""
     from e4profile.questions.match.targets import wanted
 
-    number = wanted(text, by, option)
+    number = wanted(to, by, option)
+    subject = one_subject(name, settings, inputs_of(name, [name, to], inputs), arguments, batch_size)
     if number is None:
-        return one_subject(text, None, inputs, arguments, batch_size, inputs_of_own=inputs_of_own, option="--to-arg")
-    if arguments:
-        raise SettingError(f"--to-arg ({', '.join(arguments)}) is for a network, but {option} is the number {text}")
-    return number
+        its = inputs_of(to, [name, to], inputs)
+        other = one_subject(to, None, its, to_arguments, batch_size, "--to-arg")
+        batch = given_batch((subject, other)) or subject.batch_size
+        return subject.at_batch(batch), other.at_batch(batch)
+    if to_arguments:
+        raise SettingError(f"--to-arg ({', '.join(to_arguments)}) is for a network, but {option} is the number {to}")
+    return subject, number
 
 
 def _found(
@@ -157,7 +165,6 @@ def _found(
     by: str,
     vary: str,
     convention_name: str,
-    batch_size: int | None,
     device: str,
     max_run_time_s: float,
     say: Callable[[str], None],
@@ -166,15 +173,19 @@ def _found(
         from e4profile.questions.match.matching import match as exact_match
 
         assert not isinstance(other, float)
-        batch = _step_batch(batch_size) if by == "memory" else batch_size or 1
+        batch = _step_batch(subject.batch_size)
         return exact_match(
             subject, other, by=by, vary=vary, convention_name=convention_name, batch_size=batch, progress=say
         )
     from e4profile.questions.match.by_time import match_time
     from e4profile.witnesses.timing.in_turn import ForwardInTurn
 
-    timer = ForwardInTurn(device, batch_size or 1, max_run_time_s)
+    timer = ForwardInTurn(device, max_run_time_s)
     return match_time(subject, other, timer, vary=vary, progress=lambda text: note(f"time of {text}"))
+
+
+def _by_form(*networks: Subject | int | float) -> bool:
+    return all(one.costed_whole for one in networks if not isinstance(one, (int, float)))
 
 
 def _step_batch(batch_size: int | None) -> int:

@@ -9,12 +9,12 @@ from typing import Any
 
 from e4profile.conventions import convention
 from e4profile.errors import E4ProfileError, SettingError, UnknownNameError, positive
-from e4profile.networks.cards import find_card
 from e4profile.questions.match.axes import Axis, bracket, falls
 from e4profile.questions.match.targets import QUANTITIES, UNITS, wanted
 from e4profile.subjects.guest import UserCodeError
-from e4profile.subjects.subject import Subject
-from e4profile.subjects.variants import VariantCounter, accepts, argument, changed, described, step_bytes
+from e4profile.subjects.subject import Subject, resolve
+from e4profile.subjects.written import described
+from e4profile.witnesses.variants import VariantCounter, step_bytes
 
 _WINDOW = 16
 _ALL_ALIKE = 12
@@ -130,7 +130,7 @@ class VariantCost:
             setting = self.axis.setting(index)
             self.progress(f"{described(setting)}, {len(self.known)} settings tried")
             try:
-                self.known[index] = self.of(changed(self.axis.subject, setting))
+                self.known[index] = self.of(self.axis.subject.with_arguments(setting))
             except (SettingError, UserCodeError) as error:
                 self.refused, self.known[index] = error, None
             self._check_it_changes()
@@ -141,11 +141,11 @@ class VariantCost:
 
         Raises:
             SettingError: for arguments that the network refuses.
-            UserCodeError: for what a model of one's own raises.
+            UserCodeError: for what a user-defined model raises.
         """
         if self.by == "memory":
             return step_bytes(subject, self.batch_size, self.optimiser, self.counter)
-        count = self.counter(subject, self.batch_size)
+        count = self.counter(subject)
         return count.params if self.by == "params" else count.total(self.convention_name)
 
     def _check_it_changes(self) -> None:
@@ -168,15 +168,14 @@ def match(
     """Find the setting whose exact cost is nearest to another network's or to a number.
 
     Args:
-        subject: the network, with every other argument in place: a card, or a model of one's own.
-        to: a network, a card's name, a number, or a number as text such as ``"25k"``, ``"3G"``, ``"18.8K"``.
-        by: ``params`` or ``macs``, by closed form for a card and counted from what runs for a model of one's own;
+        subject: the network, with every other argument in place; it is counted on its own inputs.
+        to: a network, its name, a number, or a number as text such as ``"25k"``, ``"3G"``, ``"18.8K"``.
+        by: ``params`` or ``macs``, by closed form where it is promised, and else counted from what runs;
             ``memory`` as predicted; for ``time`` see ``e4profile.questions.match.by_time``.
-        vary: an argument, or one with its values: ``width``, ``width=8..64``, ``width=8,16,32``. Of a card one of
-            ``VARIED``; of a model of one's own any argument.
+        vary: an argument, or one with its values: ``width``, ``width=8..64``, ``width=8,16,32``. One of
+            ``VARIED`` where arguments mean what they do in layers; else any argument.
         convention_name: what ``macs`` counts.
-        batch_size: images: of the call that ``macs`` counts in a card, and of the training step that ``memory``
-            predicts. A model of one's own is counted with its own inputs.
+        batch_size: images of the training step that ``memory`` predicts.
         optimiser: of that step: sgd, momentum or adam.
         progress: told in words which setting is counted.
 
@@ -184,7 +183,7 @@ def match(
         SettingError: for an argument that the network does not have or that does not change the cost, a target
             that cannot be read, or a network that no setting can build.
         UnknownNameError: for a quantity, argument, convention or card that does not exist.
-        UserCodeError: for a model of one's own that no setting builds, with the last error's traceback.
+        UserCodeError: for a user-defined model that no setting builds, with the last error's traceback.
     """
     if by not in QUANTITIES:
         raise UnknownNameError("quantity", by, QUANTITIES)
@@ -206,7 +205,7 @@ def match(
 def _how_counted(subject: Subject, match: Match, cost: VariantCost) -> tuple[str, ...]:
     if match.by == "memory":
         return ()
-    return cost.counter(changed(subject, match.nearest.setting), cost.batch_size).notes
+    return cost.counter(subject.with_arguments(match.nearest.setting)).notes
 
 
 def closest(
@@ -250,7 +249,7 @@ def _target(to: Subject | str | int, cost: VariantCost) -> tuple[int, str | None
         number = wanted(to, cost.by)
         if number is not None:
             return int(number), None
-        to = find_card(str(to))
+        to = resolve(str(to))
     value = cost.of(to)
     if value < 1:
         raise SettingError(f"{to.name} has no {UNITS[cost.by]} to come near to")
@@ -262,7 +261,7 @@ def candidates(axis: Axis, cost: VariantCost, target: int) -> tuple[list[tuple[i
 
     Raises:
         SettingError: when no setting can be built, or none reaches the target.
-        UserCodeError: when no setting of a model of one's own can be built; what its code says stands below.
+        UserCodeError: when no setting of a user-defined model can be built; what its code says stands below.
     """
     name, model = axis.name, axis.subject.name
     if axis.enumerated:
@@ -296,11 +295,9 @@ def candidates(axis: Axis, cost: VariantCost, target: int) -> tuple[list[tuple[i
 
 
 def _check_as_given(axis: Axis, cost: VariantCost) -> None:
-    """A model of one's own that cannot be built as it is says so itself, before a search hides it."""
-    from e4profile.networks.cards import Card
-
+    """Code that is broken whatever its arguments says so itself, before a search hides it."""
     subject = axis.subject
-    if not isinstance(subject, Card) and argument(subject, axis.name) is not None and accepts(subject, axis.name):
+    if not subject.costed_whole and subject.accepts(axis.name) and subject.argument(axis.name) is not None:
         cost.of(subject)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from e4profile.errors import UnknownNameError
-from e4profile.subjects.subject import is_own
+from e4profile.subjects.subject import names_code
 from e4profile.subjects.written import DURATION, SIZE, parse_count, parse_duration, parse_size, quantity_of
 
 UNITS = {"params": "parameters", "macs": "MACs", "time": "seconds", "memory": "bytes"}
@@ -19,7 +19,7 @@ _NUMERIC = re.compile(r"[+-]?(?:[0-9.]|nan\b|inf(?:inity)?\b)", re.IGNORECASE)
 
 def is_number(text: str) -> bool:
     """Whether a text is meant as a number, readable or not, rather than as a network's name."""
-    return _NUMERIC.match(text.strip()) is not None and not (is_own(text) or text.endswith(".toml"))
+    return _NUMERIC.match(text.strip()) is not None and not (names_code(text) or text.endswith(".toml"))
 
 
 def quantity_by_unit(text: str) -> str | None:

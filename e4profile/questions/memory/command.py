@@ -21,13 +21,13 @@ from e4profile.questions.options import (
     check_format,
     loss_named,
     own_loss_running,
-    targets,
+    several_subjects,
 )
 from e4profile.questions.output import Progress, emit, note
 
 if TYPE_CHECKING:
     from e4profile.show.tables import Table
-    from e4profile.subjects.subject import Target
+    from e4profile.subjects.subject import Subject
 
 
 def memory(
@@ -62,7 +62,7 @@ def memory(
     torch_dtype(dtype)
     batches = batch_sizes(batch_size)
     scalar = loss_named(loss)
-    cards = targets(models, settings, inputs, arguments)
+    cards = several_subjects(models, settings, inputs, arguments)
     budget = None if fits is None else parse_size(fits, "--fits")
     if budget is not None and batch_size is not None:
         raise SettingError(f"--fits looks for the batch: leave --batch-size {batch_size} away")
@@ -160,7 +160,7 @@ def _fits_table(rows: list[dict[str, Any]], dtype: str, optimiser: str, exact: b
     )
 
 
-def _layer_table(card: Target, rows: list[dict[str, Any]], batch_size: int | None, dtype: str) -> Table:
+def _layer_table(card: Subject, rows: list[dict[str, Any]], batch_size: int | None, dtype: str) -> Table:
     from e4profile.questions.memory.rows import LAYER_COLUMNS
     from e4profile.show.tables import Column, Table
 

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import SettingError
-from e4profile.questions.plot.registry import Figure, drawn_name
+from e4profile.questions.plot.registry import Figure
 from e4profile.show.style import BLUE, GREY, ORANGE, VERMILION, Plot, around, finish, log_axis, new_figure, value_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from e4profile.subjects.subject import Subject, Target
+    from e4profile.subjects.subject import Subject
     from e4profile.witnesses.memory.step import StepMemory
 
 _DEFAULT_MODELS = ("p4-cnn", "p4-r18", "p4m-r18", "e4net", "p4-e4r18", "p4m-e4r18")
@@ -37,7 +37,7 @@ def memory_rows(networks: Sequence[Subject], batch_sizes: Sequence[int] = BATCH_
     """
     return [
         {
-            "model": drawn_name(network),
+            "model": network.short_name,
             "batch_size": step.batch_size,
             "constant_bytes": step.saved_constant_bytes,
             "growing_bytes": step.saved_bytes - step.saved_constant_bytes,
@@ -49,24 +49,19 @@ def memory_rows(networks: Sequence[Subject], batch_sizes: Sequence[int] = BATCH_
 
 
 def _steps(network: Subject, batch_sizes: Sequence[int]) -> list[StepMemory]:
-    from e4profile.networks.cards import Card
-    from e4profile.subjects.variants import VariantCounter, built_whole
     from e4profile.witnesses.memory.step import predict
+    from e4profile.witnesses.variants import VariantCounter
 
-    if isinstance(network, Card):
-        model = network.build("meta")
-        return [predict(model, network.input, batch_size) for batch_size in batch_sizes]
     if network.own_batch is None:
         given = " ".join(map(str, network.specs))
         raise SettingError(f"{network.name}: the inputs ({given}) must lead with one batch, which the figure varies")
 
-    def predicted(target: Target) -> list[StepMemory]:
-        own = built_whole(target)
-        with target.guarded():
-            return [predict(own, target.batched, batch_size, loss="auto") for batch_size in batch_sizes]
+    def predicted(fresh: Subject) -> list[StepMemory]:
+        model = fresh.build_whole()
+        with fresh.guarded():
+            return [predict(model, fresh.batched, batch_size, loss="auto") for batch_size in batch_sizes]
 
-    found: list[StepMemory] = VariantCounter().model_on_meta(network, predicted)
-    return found
+    return VariantCounter().on_meta(network, predicted)
 
 
 BYTES_PER_MIB = 2**20

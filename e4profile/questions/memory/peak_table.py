@@ -7,8 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import SettingError
-from e4profile.questions.memory.rows import check_input, on_meta, torch_dtype
-from e4profile.subjects.subject import guarded
+from e4profile.questions.memory.rows import check_input, torch_dtype
 
 if TYPE_CHECKING:
     import torch
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
     from e4profile.show.tables import Table
     from e4profile.subjects.batches import ModelInputs
-    from e4profile.subjects.subject import Target
+    from e4profile.subjects.subject import Subject
 
 COLUMNS = ("path", "layer", "pass", "step", "term", "bytes", "peak_bytes")
 
@@ -139,8 +138,8 @@ def _outermost(module: nn.Module) -> Iterator[nn.Module]:
         yield from _outermost(child)
 
 
-def peak_table(card: Target, batch_size: int | None, dtype_name: str) -> Table:
-    """The same for a card or a model of one's own.
+def peak_table(card: Subject, batch_size: int | None, dtype_name: str) -> Table:
+    """The same for a network on its own inputs.
 
     Raises:
         SettingError: for a network none of whose layers states what it holds, with the reasons.
@@ -149,8 +148,8 @@ def peak_table(card: Target, batch_size: int | None, dtype_name: str) -> Table:
     from e4profile.show.tables import Column, Table
 
     check_input(card, batch_size)
-    model = on_meta(card)
-    with guarded(card, batch_size):
+    model = card.build_whole("meta")
+    with card.guarded(batch_size):
         rows, reasons = peak_rows(model, card.batched, batch_size or card.own_batch, dtype_name)
     if not rows:
         why = "; ".join(reasons) or "it runs no layer"

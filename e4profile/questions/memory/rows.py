@@ -7,13 +7,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import SettingError, UnknownNameError
-from e4profile.subjects.subject import Target, full_name, guarded
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
     from e4profile.subjects.losses import Loss
+    from e4profile.subjects.subject import Subject
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 
@@ -54,38 +53,25 @@ def torch_dtype(name: str) -> torch.dtype:
     return dtype
 
 
-def on_meta(card: Target) -> nn.Module:
-    """The network without its values; lazy layers of one's own learn their shapes in a first call.
-
-    Raises:
-        UserCodeError: for what building it or calling it raises.
-    """
-    if card.card is None:
-        from e4profile.subjects.variants import built_whole
-
-        built_whole(card)
-    return card.build("meta")
-
-
-def check_input(card: Target, batch_size: int | None) -> None:
-    """Refuse an ``--input`` that a card's network cannot take, by the closed form: nothing runs.
+def check_input(card: Subject, batch_size: int | None) -> None:
+    """Refuse an ``--input`` that a network cannot take, by a closed form that is promised: nothing runs.
 
     Raises:
         SettingError: naming the layer.
     """
-    if card.card is None or not card.specs:
+    if not (card.costed_whole and card.input_given):
         return
     from e4profile.layers.containers import trace
 
-    shape = (batch_size or card.batch_size, *card.card.input)
+    shape = (batch_size or card.batch_size, *card.shape[1:])
     try:
-        trace(on_meta(card), shape)
+        trace(card.build("meta"), shape)
     except SettingError as error:
         raise SettingError(f"{card.name} cannot run on an input {shape}: {error}") from None
 
 
 def memory_row(
-    card: Target, batch_size: int | None, optimiser: str, dtype_name: str, loss: Loss, notes: list[str]
+    card: Subject, batch_size: int | None, optimiser: str, dtype_name: str, loss: Loss, notes: list[str]
 ) -> dict[str, Any]:
     """One network at one batch size, with the keys of ``COLUMNS``; nothing of that size is allocated.
 
@@ -97,21 +83,21 @@ def memory_row(
     from e4profile.witnesses.memory.step import predict
 
     check_input(card, batch_size)
-    dtype, model, batch = torch_dtype(dtype_name), on_meta(card), batch_size or card.own_batch
-    with guarded(card, batch_size):
+    dtype, model, batch = torch_dtype(dtype_name), card.build_whole("meta"), batch_size or card.own_batch
+    with card.guarded(batch_size):
         step = predict(model, card.batched, batch, optimiser=optimiser, dtype=dtype, loss=loss)
     notes += loss_notes(card, step.loss, loss)
     grows = batch is not None and step.saved_constant_bytes >= 0
     if batch is not None and not grows:
         less = f"grows by less from {batch} to {batch + 1} images than up to {batch}"
-        notes.append(f"{full_name(card)}: what is saved {less}")
+        notes.append(f"{card.full_name}: what is saved {less}")
     formula = None
     if card.input is not None:
         with suppress(SettingError), card.running():
             formula = predict_saved(model, card.input, dtype=dtype).saved_bytes(step.batch_size)
     return {
         "agrees": None if formula is None else formula == step.saved_bytes,
-        "model": full_name(card),
+        "model": card.full_name,
         "batch_size": batch,
         "step_bytes": step.step_bytes,
         "parameter_bytes": step.state.parameter_bytes,
@@ -127,17 +113,17 @@ def memory_row(
     }
 
 
-def loss_notes(card: Target, name: str, loss: Loss) -> list[str]:
+def loss_notes(card: Subject, name: str, loss: Loss) -> list[str]:
     """What backward starts from, where nobody asked for it and it is no cross-entropy."""
     if loss != "auto" or name in ("", "cross_entropy"):
         return []
-    return [f"{full_name(card)}: the loss is the {name}" + (": --loss says another" if " of " in name else "")]
+    return [f"{card.full_name}: the loss is the {name}" + (": --loss says another" if " of " in name else "")]
 
 
 LAYER_COLUMNS = ("path", "layer", "term", "grows_with_batch", "bytes")
 
 
-def layer_rows(card: Target, batch_size: int | None, dtype_name: str) -> list[dict[str, Any]]:
+def layer_rows(card: Subject, batch_size: int | None, dtype_name: str) -> list[dict[str, Any]]:
     """What each layer keeps for backward, term by term, at a batch size.
 
     Raises:
@@ -150,7 +136,7 @@ def layer_rows(card: Target, batch_size: int | None, dtype_name: str) -> list[di
         raise SettingError(f"--layers: {card.name} takes ({given}), but a closed form one positional input tensor")
     batch = batch_size or card.own_batch or 1
     try:
-        predicted = predict_saved(on_meta(card), card.input, dtype=torch_dtype(dtype_name))
+        predicted = predict_saved(card.build_whole("meta"), card.input, dtype=torch_dtype(dtype_name))
     except SettingError as error:
         raise SettingError(f"--layers: {card.name} has no closed form of what it saves: {error}") from None
     return [
@@ -161,7 +147,7 @@ def layer_rows(card: Target, batch_size: int | None, dtype_name: str) -> list[di
     ]
 
 
-def fits_row(card: Target, budget_bytes: int, optimiser: str, dtype_name: str, loss: Loss) -> dict[str, Any]:
+def fits_row(card: Subject, budget_bytes: int, optimiser: str, dtype_name: str, loss: Loss) -> dict[str, Any]:
     """The largest batch whose training step stays within a budget, and what one image more would need.
 
     The batch is 0 where not even one image fits.
@@ -173,25 +159,25 @@ def fits_row(card: Target, budget_bytes: int, optimiser: str, dtype_name: str, l
 
     check_input(card, None)
 
-    model, inputs = on_meta(card), card.batched
+    model, inputs = card.build_whole("meta"), card.batched
     if inputs.batch_size is None:
         given = " ".join(map(str, card.specs))
         raise SettingError(f"--fits: the inputs of {card.name} ({given}) share no leading size that could be the batch")
     try:
-        with guarded(card):
+        with card.guarded():
             found = largest_batch(
                 model, inputs, budget_bytes, optimiser=optimiser, dtype=torch_dtype(dtype_name), loss=loss
             )
     except NothingFits as error:
         return {
-            "model": full_name(card),
+            "model": card.full_name,
             "batch_size": 0,
             "step_bytes": None,
             "next_step_bytes": error.needed_bytes,
             "budget_bytes": budget_bytes,
         }
     return {
-        "model": full_name(card),
+        "model": card.full_name,
         "batch_size": found.batch_size,
         "step_bytes": found.step_bytes,
         "next_step_bytes": found.next_step_bytes,

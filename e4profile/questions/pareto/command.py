@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from e4profile.questions.options import MODEL, MODEL_HELP, Arguments, Format, Inputs, Units, check_format, names
+from e4profile.questions.options import (
+    MODEL,
+    MODEL_HELP,
+    Arguments,
+    Format,
+    Inputs,
+    Units,
+    check_format,
+    given_batch,
+    names,
+    several_subjects,
+)
 from e4profile.questions.output import Progress, emit, note, stop_interrupted
 
 if TYPE_CHECKING:
@@ -112,17 +123,15 @@ def _candidates(
 ) -> tuple[int | None, list[Candidate]]:
     """Networks with errors that were given, then those with published ones; and the batch that inputs name."""
     from e4profile.errors import SettingError
-    from e4profile.networks.cards import Card
-    from e4profile.questions.named_subjects import several_subjects
     from e4profile.questions.pareto.pareto import candidates, given_error, has_published_error
 
     percents = _percents(errors, given_names)
-    batch, subjects = several_subjects(given_names, None, inputs, arguments, batch_size)
+    subjects = several_subjects(given_names, None, inputs, arguments, batch_size)
     found, cards = [], []
     for name, subject in zip(given_names, subjects, strict=True):
         if name in percents:
             found.append(given_error(subject, percents[name]))
-        elif isinstance(subject, Card) and (has_published_error(subject) or table is not None):
+        elif has_published_error(subject) or (table is not None and subject.published):
             cards.append(subject)
         else:
             raise SettingError(f"{name} has no published error: say its error in percent with --error {name}=VALUE")
@@ -130,7 +139,7 @@ def _candidates(
         cards = _cards_in(sweep)
     if cards or table is not None or not found:
         found += candidates(cards, table, y)
-    return batch, found
+    return given_batch(subjects), found
 
 
 def _percents(errors: list[str], given_names: list[str]) -> dict[str, str]:
@@ -163,12 +172,13 @@ def _cards_in(path: Path) -> list[Any]:
     from e4profile.errors import SettingError
     from e4profile.networks.cards import all_cards
     from e4profile.records.store import RecordStore
+    from e4profile.subjects.subject import of_card
 
     if not path.exists():
         raise SettingError(f"--sweep: {path} does not exist")
     known = all_cards()
     recorded = dict.fromkeys(record.card for record in RecordStore(path).load())
-    found = [known[name] for name in recorded if name in known and known[name].published]
+    found = [of_card(known[name]) for name in recorded if name in known and known[name].published]
     if not found:
         listed = ", ".join(recorded) or "no records"
         raise SettingError(f"--sweep: no network in {path} ({listed}) has a published error")
@@ -185,13 +195,13 @@ def _measured(
         return *_timed_in_turn(found, device, batch_size or 1, max_run_time_s), False
     notes: list[str] = []
     memory_batch = batch_size if batch_size is not None and batch_size > 1 else 2
-    cost = cost_of(x, batch_size=memory_batch, call_batch_size=batch_size or 1)
+    cost = cost_of(x, batch_size=memory_batch)
     progress = Progress(f"pareto, {x}", len(found))
     costed: list[tuple[Candidate, int | float]] = []
     interrupted = False
     try:
         for one in found:
-            costed.append((one, cost(one.card)))
+            costed.append((one, cost(one.subject.at_batch(batch_size or 1))))
             progress.step(one.label)
     except KeyboardInterrupt:
         if not costed:
@@ -209,11 +219,11 @@ def _timed_in_turn(
     """Median seconds of forward passes, round by round over all networks, so that a drift meets all of them."""
     from e4profile.witnesses.timing.in_turn import ForwardInTurn
 
-    timer = ForwardInTurn(device, batch_size, max_run_time_s)
+    timer = ForwardInTurn(device, max_run_time_s)
     note(f"pareto, time: {len(found)} networks in turn, {len(found) * max_run_time_s:g} s of samples at most")
-    taken = timer([one.card for one in found])
+    taken = timer([one.subject.at_batch(batch_size) for one in found])
     notes = [
-        f"noisy: {one.card.name}: {reason}"
+        f"noisy: {one.subject.name}: {reason}"
         for one, samples in zip(found, taken, strict=True)
         for reason in samples.noise_reasons
     ]
@@ -243,7 +253,7 @@ def _draw(points: Sequence[Point], x: str, error: str, how: str, out: Path) -> N
     rows = [
         {
             "network": _drawn(point.candidate),
-            "card": point.candidate.card.name,
+            "card": point.candidate.subject.name,
             "cost": point.cost,
             f"{point.candidate.origin}_error": point.candidate.error,
             "spread": point.candidate.spread,

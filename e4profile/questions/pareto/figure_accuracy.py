@@ -27,8 +27,9 @@ from e4profile.show.style import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from e4profile.networks.cards import Card, PublishedRow
+    from e4profile.networks.cards import PublishedRow
     from e4profile.questions.pareto.pareto import Candidate
+    from e4profile.subjects.subject import Subject
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def default_models() -> tuple[str, ...]:
     )
 
 
-def accuracy_rows(cards: Sequence[Card]) -> list[dict[str, Any]]:
+def accuracy_rows(cards: Sequence[Subject]) -> list[dict[str, Any]]:
     """One row per published test error, in percent, with the parameters and the MACs of the network as built.
 
     ``series`` names the publication and what its training adds; only errors of one series are set against one
@@ -89,9 +90,9 @@ def accuracy_rows(cards: Sequence[Card]) -> list[dict[str, Any]]:
                     if cell.quantity not in dataset.quantities:
                         continue
                     built = card.with_arguments(row.arguments)
-                    key = f"{card.network} {card.input} {sorted(built.arguments.items())!r}"
+                    key = f"{card.topology} {card.input} {sorted(built.arguments.items())!r}"
                     if key not in costs:
-                        count = count_closed_form(built.build("meta"), built.input_shape())
+                        count = count_closed_form(built.build("meta"), built.shape)
                         costs[key] = (count.params, count.macs)
                     series = _series(row.source, dataset.quantities[cell.quantity])
                     if (dataset.name, series, key, cell.value) in rows:
@@ -105,7 +106,7 @@ def accuracy_rows(cards: Sequence[Card]) -> list[dict[str, Any]]:
                         "series": series,
                         "label": _label(row),
                         "source": row.source,
-                        "model": card.name,
+                        "model": card.short_name,
                         "test_error_percent": float(cell.value),
                         "spread_percent": None if cell.spread is None else float(cell.spread),
                         "params": costs[key][0],

@@ -11,12 +11,13 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 from e4profile.errors import SettingError, UnknownNameError
-from e4profile.networks.cards import UNRESOLVED, Card, Cell, PublishedRow, all_cards
+from e4profile.networks.cards import UNRESOLVED, Cell, PublishedRow, all_cards
 from e4profile.networks.published import parse_printed
 from e4profile.records.store import Record
 from e4profile.records.times import from_record
-from e4profile.subjects.subject import Subject
-from e4profile.subjects.variants import VariantCounter, peak_bytes
+from e4profile.subjects.subject import Subject, of_card
+from e4profile.witnesses.counts.measure import measure
+from e4profile.witnesses.variants import VariantCounter, peak_bytes
 
 COSTS = ("macs", "params", "time", "memory")
 """What a published error can be set against."""
@@ -38,7 +39,7 @@ class Candidate:
 
     Attributes:
         label: the row as printed, with the table's other rows of the same network and error.
-        card: the network: a card with the row's arguments, or a model of one's own.
+        subject: the network, with the row's arguments where it is printed.
         table: the table it is printed in; empty for an error that was given.
         quantity: which error, for example ``test_error`` or ``test_error_cifar10``; ``error`` for a given one.
         error: in percent, exactly as printed; 100 - accuracy where the table prints accuracies.
@@ -48,7 +49,7 @@ class Candidate:
     """
 
     label: str
-    card: Subject
+    subject: Subject
     table: str
     quantity: str
     error: Decimal
@@ -93,28 +94,28 @@ class Point:
         return not self.dominated_by
 
 
-def candidates(cards: Sequence[Card] = (), table: str | None = None, y: str = "error") -> list[Candidate]:
+def candidates(subjects: Sequence[Subject] = (), table: str | None = None, y: str = "error") -> list[Candidate]:
     """The published errors of one table: errors of different tables and data sets are never mixed.
 
     Args:
-        cards: whose rows; every card's when empty.
+        subjects: whose rows; every card's when empty.
         table: the table; the only one that all the cards have errors in when None.
         y: ``error``, or one of several errors of a table by name (``cifar10``, ``test_error_cifar100``, ``acc5``).
 
     Raises:
-        SettingError: when the cards share no table or several, or the table has several errors to choose from.
+        SettingError: when the networks share no table or several, or the table has several errors to choose from.
         UnknownNameError: for a table without errors, or an error that it does not have.
     """
-    chosen = cards or list(all_cards().values())
-    printed = [(card, row, cell) for card in chosen for row in card.published for cell in row.cells if _is_error(cell)]
-    table = _table(cards, printed, table)
-    within = [(card, row, cell) for card, row, cell in printed if row.table == table]
+    chosen = subjects or [of_card(card) for card in all_cards().values()]
+    printed = [(one, row, cell) for one in chosen for row in one.published for cell in row.cells if _is_error(cell)]
+    table = _table(subjects, printed, table)
+    within = [(one, row, cell) for one, row, cell in printed if row.table == table]
     quantity = _quantity(table, y, list(dict.fromkeys(cell.quantity for _, _, cell in within)))
     rows = sorted(
-        ((card, row, cell) for card, row, cell in within if cell.quantity == quantity),
+        ((one, row, cell) for one, row, cell in within if cell.quantity == quantity),
         key=lambda item: (item[1].order, item[0].name),
     )
-    return _merged(_candidate(card, row, cell) for card, row, cell in rows)
+    return _merged(_candidate(one, row, cell) for one, row, cell in rows)
 
 
 def error_name(quantity: str) -> str:
@@ -143,19 +144,18 @@ def front(costed: Sequence[tuple[Candidate, int | float]]) -> list[Point]:
     ]
 
 
-def has_published_error(card: Card) -> bool:
-    """Whether some table prints an error of this card."""
-    return any(_is_error(cell) for row in card.published for cell in row.cells)
+def has_published_error(subject: Subject) -> bool:
+    """Whether some table prints an error of this network."""
+    return any(_is_error(cell) for row in subject.published for cell in row.cells)
 
 
-def cost_of(x: str, *, batch_size: int | None = None, call_batch_size: int = 1) -> Callable[[Subject], int]:
+def cost_of(x: str, *, batch_size: int = 2) -> Callable[[Subject], int]:
     """How a network's cost is found where nothing has to be timed.
 
     Args:
         x: ``macs`` or ``params`` as the dispatch counter sees them run, or ``memory``: the peak bytes of forward
             and backward by allocator emulation.
-        batch_size: images, for memory: 2 where none are given, one's own inputs' batch for a model of one's own.
-        call_batch_size: images of the call that ``macs`` counts in a card.
+        batch_size: images, for memory; where the leading sizes of the inputs are no batch, they stay.
 
     Raises:
         UnknownNameError: for another cost.
@@ -170,13 +170,8 @@ def cost_of(x: str, *, batch_size: int | None = None, call_batch_size: int = 1) 
     def cost(subject: Subject) -> int:
         if x == "memory":
             return peak_bytes(subject, batch_size, counter)
-        if isinstance(subject, Card):
-            from e4profile.witnesses.counts.measure import measure
-
-            counted = measure(subject, ("dispatch",), call_batch_size).dispatch
-            return counted.params if x == "params" else counted.macs
-        own = counter(subject)
-        return own.params if x == "params" else own.total()
+        counted = counter.on_meta(subject, lambda fresh: measure(fresh, ())).dispatch
+        return counted.params if x == "params" else counted.macs
 
     return cost
 
@@ -192,7 +187,7 @@ def sweep_costs(
     Raises:
         SettingError: for a missing file, or when no record is of a published setting.
     """
-    from e4profile.questions.sweep.plans import Setting
+    from e4profile.questions.sweep.plans import recorded_arguments
     from e4profile.records.store import RecordStore
 
     if not path.exists():
@@ -212,10 +207,8 @@ def sweep_costs(
         raise SettingError(f"--sweep: {path} holds no {x}; sweep records hold macs and params, time records time")
     found: list[tuple[Candidate, int | float]] = []
     for one in known:
-        if not isinstance(one.card, Card):
-            raise SettingError(f"--sweep: {one.card.name} is a model of your own, which no sweep records")
-        described = Setting(one.card.name, one.card).arguments
-        keys = (_setting_key(one.card.name, described), _setting_key(one.card.name, one.card.arguments))
+        described = recorded_arguments(one.subject)
+        keys = (_setting_key(one.subject.name, described), _setting_key(one.subject.name, one.subject.arguments))
         cost = next((costs[key] for key in keys if key in costs), None)
         if cost is not None:
             found.append((one, cost))
@@ -255,26 +248,28 @@ def _is_error(cell: Cell) -> bool:
     return cell.quantity.startswith(_ERROR) or cell.quantity in _ACCURACIES
 
 
-def _table(cards: Sequence[Card], printed: Iterable[tuple[Card, PublishedRow, Cell]], table: str | None) -> str:
-    by_card: dict[str, list[str]] = {card.name: [] for card in cards}
+def _table(
+    subjects: Sequence[Subject], printed: Iterable[tuple[Subject, PublishedRow, Cell]], table: str | None
+) -> str:
+    by_card: dict[str, list[str]] = {one.name: [] for one in subjects}
     known: list[str] = []
-    for card, row, _ in printed:
+    for one, row, _ in printed:
         known.append(row.table)
-        by_card.setdefault(card.name, []).append(row.table)
+        by_card.setdefault(one.name, []).append(row.table)
     if table is not None:
         if table not in known:
             rows = (row for card in all_cards().values() for row in card.published)
             every = {row.table for row in rows if any(map(_is_error, row.cells))}
             if table not in every:
                 raise UnknownNameError("table with published errors", table, every)
-        without = [card.name for card in cards if table not in by_card[card.name]]
+        without = [one.name for one in subjects if table not in by_card[one.name]]
         if without:
             having = ", ".join(_cards_with_errors(table))
             raise SettingError(
                 f"{', '.join(without)}: no published error in table {table!r}; cards that have one: {having}"
             )
         return table
-    if not cards:
+    if not subjects:
         raise SettingError(f"give networks or --table: {', '.join(sorted(set(known)))}")
     common = set.intersection(*(set(tables) for tables in by_card.values()))
     if len(common) == 1:
@@ -306,14 +301,14 @@ def _quantity(table: str, y: str, known: list[str]) -> str:
     raise UnknownNameError(f"published error of table {table!r}", y, [*known, "error"])
 
 
-def _candidate(card: Card, row: PublishedRow, cell: Cell) -> Candidate:
+def _candidate(subject: Subject, row: PublishedRow, cell: Cell) -> Candidate:
     value, _ = parse_printed(cell.value)
     spread = None if cell.spread is None else parse_printed(cell.spread)[0]
     if cell.quantity in _ACCURACIES:
         value = 100 - (value if cell.unit == "%" else 100 * value)
     unresolved = tuple(f"{one.quantity} {one.value}" for one in row.cells
                        if one.verdict == UNRESOLVED and one.quantity in _COST_CELLS)  # fmt: skip
-    network = card.with_arguments(row.arguments)
+    network = subject.with_arguments(row.arguments)
     return Candidate(row.row, network, row.table, cell.quantity, value, spread, unresolved=unresolved)
 
 
@@ -321,6 +316,6 @@ def _merged(found: Iterable[Candidate]) -> list[Candidate]:
     """Rows that print the same network with the same error are one network."""
     kept: dict[str, Candidate] = {}
     for one in found:
-        key = repr((one.card.name, sorted(one.card.arguments.items()), one.error, one.spread))
+        key = repr((one.subject.name, sorted(one.subject.arguments.items()), one.error, one.spread))
         kept[key] = replace(kept[key], label=f"{kept[key].label} = {one.label}") if key in kept else one
     return list(kept.values())

@@ -38,7 +38,7 @@ def pareto_table(points: Sequence[Point], x: str, error: str, how: str, notes: S
         row = {
             "on_front": point.on_front,
             "network": one.label,
-            "card": one.card.name,
+            "card": one.subject.name,
             x: point.cost,
             "published_error": one.error if published else None,
             "published_spread": one.spread,

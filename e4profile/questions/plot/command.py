@@ -9,7 +9,16 @@ from typing import Annotated, Any
 
 import typer
 
-from e4profile.questions.options import MODEL, MODEL_HELP, Arguments, Inputs, Overrides, names, overrides
+from e4profile.questions.options import (
+    MODEL,
+    MODEL_HELP,
+    Arguments,
+    Inputs,
+    Overrides,
+    names,
+    overrides,
+    several_subjects,
+)
 from e4profile.questions.output import note, terminal_width
 
 _LIST_WIDTH = 100
@@ -39,7 +48,6 @@ def plot(
     The paths written go to stdout. Figures of times are drawn from records and never measure.
     """
     from e4profile.errors import SettingError, UnknownNameError
-    from e4profile.questions.named_subjects import named, several_subjects
     from e4profile.questions.plot.registry import check_shows, draw, figures, find_figure
     from e4profile.show.style import FORMATS, check_folder
 
@@ -65,8 +73,7 @@ def plot(
     if not figure.records and (given_names or given or inputs or arguments):
         if (inputs or arguments) and not given_names:
             raise SettingError("--input and --arg are of a model of your own: name it")
-        _, chosen = several_subjects(given_names or list(figure.default_models()), settings, inputs, arguments)
-        chosen = [named(one, given) for one in chosen]
+        chosen = several_subjects(given_names or list(figure.default_models()), settings, inputs, arguments)
     for path in draw(kind, chosen, out, formats=names(formats) or FORMATS, records=records):
         typer.echo(path)
     note(f"{kind}: {figure.meaning}")

@@ -98,8 +98,8 @@ def draw(
 
     Args:
         kind: one of ``figures()``.
-        models: names of cards, card files, cards or user-defined models (see ``subjects.subject.resolve``); the
-        figure's default when empty. Figures of records take any recorded name.
+        models: names of cards, card files, or networks (see ``subjects.subject.resolve``); the figure's default
+            when empty. Figures of records take any recorded name.
         out: the folder, created when missing.
         formats: of ``svg``, ``png`` and ``csv``.
         records: a file of records, or a folder that is searched for ``*.jsonl``, for figures of measured times.
@@ -146,28 +146,30 @@ def check_shows(figure: Figure, name: str) -> None:
     Raises:
         SettingError: saying why.
     """
-    from e4profile.subjects.subject import is_own
+    from e4profile.subjects.subject import names_code
 
-    if figure.only_cards and is_own(name):
+    if figure.only_cards and names_code(name):
         raise SettingError(f"{figure.kind} cannot show {name}, a model of your own: {figure.only_cards}")
 
 
 def _plots(figure: Figure, name: str, models: Sequence[str | Subject], records: Path | None) -> list[Plot]:
     from e4profile.networks.cards import find_card
-    from e4profile.subjects.subject import is_own
+    from e4profile.subjects.subject import InputsMissing, names_code, resolve
 
     for one in models:
         check_shows(figure, one if isinstance(one, str) else one.name)
     if figure.records:
         # a user-defined model is not run for what is recorded of it
         names = [
-            one.name if not isinstance(one, str) else one if is_own(one) else find_card(one).name for one in models
+            one.name if not isinstance(one, str) else one if names_code(one) else find_card(one).name for one in models
         ]
         return _drawn(figure, name, _recorded(figure, names, records))
     chosen = list(models) or list(figure.default_models())
-    if any(isinstance(one, str) and is_own(one) for one in chosen):
-        raise SettingError("a model of your own needs its inputs: resolve it first (subjects.subject.resolve)")
-    networks = [find_card(one) if isinstance(one, str) else one for one in chosen]
+    try:
+        networks = [resolve(one) if isinstance(one, str) else one for one in chosen]
+    except InputsMissing as error:
+        text = "a model of your own needs its inputs: resolve it first (subjects.subject.resolve)"
+        raise SettingError(text) from error
     if figure.each:
         return [plot for one in networks for plot in _drawn(figure, "-".join([figure.kind, *_suffix([one])]), one)]
     return _drawn(figure, name, networks)
@@ -178,19 +180,9 @@ def _drawn(figure: Figure, name: str, of: Any) -> list[Plot]:
     return plots if isinstance(plots, list) else [plots]
 
 
-def drawn_name(subject: Subject) -> str:
-    """A network's name in a figure: of a user-defined model the end of the path, with the arguments that were given."""
-    from e4profile.networks.cards import Card
-
-    if isinstance(subject, Card):
-        return subject.name
-    given = "".join(f" {name}={value}" for name, value in subject.arguments.items())
-    return f"{subject.name.rpartition('/')[2]}{given}"
-
-
 def _suffix(models: Sequence[str | Subject]) -> list[str]:
     """At most three names, so that the file's name stays one."""
-    names = [model if isinstance(model, str) else drawn_name(model) for model in models]
+    names = [model if isinstance(model, str) else model.short_name for model in models]
     names = [re.sub(r"[^\w.]+", "-", Path(name).name.removesuffix(".toml")).strip("-") for name in names]
     return names if len(names) <= 3 else [*names[:2], f"and-{len(names) - 2}-more"]
 

@@ -19,11 +19,11 @@ from e4profile.questions.options import (
     Units,
     check_format,
     names,
+    several_subjects,
 )
 from e4profile.questions.output import Progress, emit, note, stop_interrupted
 
 if TYPE_CHECKING:
-    from e4profile.networks.cards import Card
     from e4profile.questions.reconcile.ranking import Reconciled, Reconciliation
     from e4profile.questions.reconcile.rows import Row
     from e4profile.show.tables import Table
@@ -77,14 +77,13 @@ def reconcile(
     closed forms, a model of your own from what one call runs.
     """
     check_format(output_format)
-    from e4profile.networks.cards import find_card
-    from e4profile.questions.named_subjects import several_subjects
     from e4profile.questions.reconcile.search import reconcile as search
+    from e4profile.subjects.subject import resolve
 
     positive(**{"--limit": limit})
-    batch, networks = several_subjects(names(models), settings, inputs, arguments)
+    networks = several_subjects(names(models), settings, inputs, arguments)
     given = {"params": params, "flops": flops, "macs": macs}
-    rows = _rows(networks, given, find_card(rows_of) if rows_of else None, published or table is not None, table)
+    rows = _rows(networks, given, resolve(rows_of) if rows_of else None, published or table is not None, table)
     progress: list[Progress] = []
 
     def step(_: int, total: int) -> None:
@@ -102,7 +101,7 @@ def reconcile(
         sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
     else:
         name = ", ".join(network.name for network in networks)
-        emit(reconcile_table(name, found, limit, _call(networks, batch)), output_format, units)
+        emit(reconcile_table(name, found, limit, _call(networks)), output_format, units)
     if output_format in ("json", "csv"):
         for text in _space_notes(found):
             note(text)
@@ -117,22 +116,19 @@ def _varied(vary: list[str] | None) -> list[str] | None:
     return [one for text in vary for one in ([text] if "=" in text else names([text]))]
 
 
-def _call(networks: list[Subject], batch: int | None) -> str | None:
-    """What the figures of a model of one's own are held against."""
-    from e4profile.networks.cards import Card
-
-    own = [one for one in networks if not isinstance(one, Card)]
-    if not own:
+def _call(networks: list[Subject]) -> str | None:
+    """What the figures of a network that has to be run are held against."""
+    run = [one for one in networks if not one.costed_whole]
+    if not run:
         return None
-    call = " ".join(map(str, own[0].specs))
-    images = "" if batch in (None, 1) else "; published figures are mostly of one image"
-    return f"operations are counted from what one call of {own[0].name} on ({call}) runs, on the meta device{images}"
+    call = " ".join(map(str, run[0].specs))
+    images = "" if run[0].batch_size == 1 else "; published figures are mostly of one image"
+    return f"operations are counted from what one call of {run[0].name} on ({call}) runs, on the meta device{images}"
 
 
 def _rows(
-    networks: list[Subject], given: dict[str, str | None], rows_of: Card | None, published: bool, table: str | None
+    networks: list[Subject], given: dict[str, str | None], rows_of: Subject | None, published: bool, table: str | None
 ) -> list[Row]:
-    from e4profile.networks.cards import Card
     from e4profile.questions.reconcile.rows import Figure, Row, published_rows
 
     figures = tuple(Figure(quantity, text) for quantity, text in given.items() if text is not None)
@@ -142,12 +138,7 @@ def _rows(
         raise SettingError("give published figures: --params 18.8K --flops 17M, or --published")
     if figures:
         return [Row(network.name, network, figures) for network in networks]
-    found = []
-    for network in networks:
-        if not isinstance(network, Card):
-            raise SettingError(f"{network.name} has no published rows: give its figures, --params 18.8K --flops 17M")
-        found += published_rows(network, rows_of, table)
-    return found
+    return [row for network in networks for row in published_rows(network, rows_of, table)]
 
 
 def reconcile_table(name: str, found: Reconciliation, limit: int, call: str | None = None) -> Table:

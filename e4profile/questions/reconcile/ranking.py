@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from e4profile.questions.reconcile.building import Counts
 from e4profile.questions.reconcile.space import Change, Rule
+from e4profile.witnesses.variants import Counted
 
 if TYPE_CHECKING:
     from e4profile.questions.reconcile.rows import Row
 
-Built: TypeAlias = "tuple[Row, Counts]"
+Built: TypeAlias = "tuple[Row, Counted]"
 """A published row and the network built for it."""
 
 

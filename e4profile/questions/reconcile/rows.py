@@ -8,11 +8,9 @@ from fractions import Fraction
 from typing import Any
 
 from e4profile.errors import SettingError, UnknownNameError
-from e4profile.networks.cards import Card
 from e4profile.networks.published import parse_printed
 from e4profile.questions.reconcile.space import Change
 from e4profile.subjects.subject import Subject
-from e4profile.subjects.variants import changed
 
 QUANTITIES = ("params", "flops", "macs")
 """The published quantities that can be reconciled."""
@@ -60,10 +58,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class Row:
-    """One published row: the network it is about (a card, or a model of one's own), and its figures."""
+    """One published row: the network it is about, and its figures."""
 
     label: str
-    card: Subject
+    subject: Subject
     figures: tuple[Figure, ...]
     arguments: dict[str, Any] = field(default_factory=dict)
 
@@ -79,28 +77,29 @@ class Row:
 
     def changed(self, changes: tuple[Change, ...]) -> Subject:
         """The network with changed arguments; what the printed row itself says comes last."""
-        return changed(changed(self.card, dict(changes)), self.arguments)
+        return self.subject.with_arguments(dict(changes)).with_arguments(self.arguments)
 
 
-def published_rows(card: Card, rows_of: Card | None = None, table: str | None = None) -> list[Row]:
-    """The rows of a card's published block, as printed: recorded conventions and verdicts are not looked at.
+def published_rows(subject: Subject, rows_of: Subject | None = None, table: str | None = None) -> list[Row]:
+    """The rows that are published of a network, as printed: recorded conventions and verdicts are not looked at.
 
     Args:
-        card: the network that the figures are tried on.
-        rows_of: the card whose rows are taken; the card itself when None.
+        subject: the network that the figures are tried on.
+        rows_of: the network whose rows are taken; the network itself when None.
         table: only the rows of this table.
 
     Raises:
         SettingError: when there is no row with a figure that can be reconciled.
     """
-    source = rows_of or card
+    source = rows_of or subject
     found = []
     for row in source.published:
         figures = tuple(Figure(cell.quantity, cell.value) for cell in row.cells if cell.quantity in QUANTITIES)
         if figures and table in (None, row.table):
             label = f"table {row.table}, {row.row}"
-            found.append(Row(label, card, figures, dict(row.arguments)))
+            found.append(Row(label, subject, figures, dict(row.arguments)))
     if not found:
         where = "" if table is None else f" in table {table!r}"
-        raise SettingError(f"{source.name} has no published params, flops or macs{where}")
+        text = f"{source.name} has no published params, flops or macs{where}"
+        raise SettingError(f"{text}: give its figures, --params 18.8K --flops 17M")
     return found

@@ -9,28 +9,50 @@ from typing import Any
 
 import numpy as np
 
-from e4profile.errors import SettingError
-from e4profile.networks.cards import Card
-from e4profile.questions.reconcile.building import Counter, Counts
+from e4profile.errors import E4ProfileError, SettingError
 from e4profile.questions.reconcile.ranking import Built, Nearest, Reconciled, Reconciliation, best_first
 from e4profile.questions.reconcile.rows import Figure, Row
 from e4profile.questions.reconcile.space import Change, Rule, architectures, axes_of, rules
+from e4profile.subjects.guest import UserCodeError
 from e4profile.subjects.subject import Subject
-from e4profile.subjects.variants import argument
+from e4profile.witnesses.variants import Counted, VariantCounter
 
 DRAWS = 1000
 """Made-up figures that judge chance: as precise as the published ones, and within ``BOX`` of them."""
 
 BOX = 0.1
 
-LARGEST_OWN_SPACE = 20_000
-"""Architectures of a model of one's own: each is built and run on the meta device."""
+LARGEST_RUN_SPACE = 20_000
+"""Architectures of a network without a promised closed form: each is built and run on the meta device."""
 
 _NEAREST = 20
 _INT64_SAFE = 2**60
 
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
 Numbers = np.ndarray[Any, np.dtype[Any]]
+
+
+class Counter:
+    """Counted networks on their own inputs and remembers them; None where a network refuses its arguments.
+
+    Attributes:
+        refused: the last refusal.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, Counted | None] = {}
+        self._variants = VariantCounter(close=True)
+        self.refused: E4ProfileError | None = None
+
+    def __call__(self, subject: Subject) -> Counted | None:
+        """The counts of a network."""
+        key = repr((subject.topology, subject.specs, sorted(subject.arguments.items())))
+        if key not in self._known:
+            try:
+                self._known[key] = self._variants(subject)
+            except (SettingError, UserCodeError) as error:
+                self.refused, self._known[key] = error, None
+        return self._known[key]
 
 
 def reconcile(
@@ -54,23 +76,23 @@ def reconcile(
         progress: told how many architectures of how many are built.
 
     Raises:
-        SettingError: without rows, for a negative number of changes, a space that is too large for a model of
-            one's own, or when no architecture can be built.
+        SettingError: without rows, for a negative number of changes, a space that is too large to be run, or when
+            no architecture can be built.
         UnknownNameError: for an argument in ``vary`` that is not searched.
-        UserCodeError: for a model of one's own that cannot be built as it is given.
+        UserCodeError: for a user-defined model that cannot be built as it is given.
     """
     if not rows:
         raise SettingError("nothing to reconcile: give published figures")
     if changes < 0:
         raise SettingError(f"changes (={changes}) must not be negative")
-    cards = list({id(row.card): row.card for row in rows}.values())
+    networks = list({id(row.subject): row.subject for row in rows}.values())
     ordered = sorted(rows, key=lambda row: math.prod(figure.selectivity for figure in row.figures))
     first, others = ordered[0], ordered[1:]
     count = Counter()
-    axes = axes_of(cards, vary)
-    space = list(architectures(cards, changes, vary))
-    _check_own(cards, axes, space, count)
-    tried: list[tuple[tuple[Change, ...], Counts]] = []
+    axes = axes_of(networks, vary)
+    space = list(architectures(networks, changes, vary))
+    _check_as_given(networks, axes, space, count)
+    tried: list[tuple[tuple[Change, ...], Counted]] = []
     done = 0
     try:
         for done, changed in enumerate(space, start=1):
@@ -109,19 +131,19 @@ def reconcile(
     )
 
 
-def _check_own(
+def _check_as_given(
     networks: Sequence[Subject], axes: Mapping[str, list[Any]], space: Sequence[Any], count: Counter
 ) -> None:
-    """A model of one's own as it is given says itself what is wrong with it; building it takes its time."""
+    """A network that has to be run says itself what is wrong with it as it is given; running it takes its time."""
     for network in networks:
-        if isinstance(network, Card):
+        if network.costed_whole:
             continue
-        if len(space) > LARGEST_OWN_SPACE:
+        if len(space) > LARGEST_RUN_SPACE:
             raise SettingError(
-                f"the space of {network.name} holds {len(space):,} architectures, at most {LARGEST_OWN_SPACE:,} are "
+                f"the space of {network.name} holds {len(space):,} architectures, at most {LARGEST_RUN_SPACE:,} are "
                 "built: search fewer arguments or values (--vary), or fewer at once (--changes 1)"
             )
-        complete = all(argument(network, name) is not None for name in axes)
+        complete = all(network.argument(name) is not None for name in axes)
         if complete and count(network) is None and count.refused is not None:
             raise count.refused
 
@@ -134,15 +156,15 @@ def _weighted(kinds: frozenset[str]) -> tuple[tuple[Rule, ...], tuple[str, ...],
     return found, names, weights.reshape(len(found), len(names))
 
 
-def _kinds(counts: Iterable[Counts]) -> frozenset[str]:
+def _kinds(counts: Iterable[Counted]) -> frozenset[str]:
     return frozenset(kind for one in counts for kind in one.operations)
 
 
-def _rules(counts: Counts) -> tuple[Rule, ...]:
+def _rules(counts: Counted) -> tuple[Rule, ...]:
     return _weighted(_kinds([counts]))[0]
 
 
-def _totals(kinds: frozenset[str], counts: Counts) -> Numbers:
+def _totals(kinds: frozenset[str], counts: Counted) -> Numbers:
     """The cost of one network under every rule."""
     _, names, weights = _weighted(kinds)
     amounts = [counts.operations.get(name, 0) for name in names]
@@ -162,7 +184,7 @@ def _fits(value: int, figure: Figure) -> bool:
     return figure.rounded[0] <= value <= figure.truncated[1]
 
 
-def _chance(row: Row, tried: Sequence[Counts]) -> tuple[float, float]:
+def _chance(row: Row, tried: Sequence[Counted]) -> tuple[float, float]:
     """How many pairs match a made-up row on average, and the share of made-up rows that some pair matches."""
     generator = np.random.default_rng(0)
     factors = generator.uniform(1 - BOX, 1 + BOX, size=(len(row.figures), DRAWS))
@@ -193,7 +215,7 @@ def _chance(row: Row, tried: Sequence[Counts]) -> tuple[float, float]:
 
 
 def _build_matching(
-    changed: tuple[Change, ...], first: Row, counts: Counts, others: Sequence[Row], count: Counter
+    changed: tuple[Change, ...], first: Row, counts: Counted, others: Sequence[Row], count: Counter
 ) -> list[Built] | None:
     """Every row's network, or None as soon as one misses its row's parameters."""
     built: list[Built] = []
@@ -232,7 +254,7 @@ def _matches(changed: tuple[Change, ...], built: list[Built]) -> list[Reconciled
 
 
 def _nearest(
-    tried: Sequence[tuple[tuple[Change, ...], Counts]], first: Row, others: Sequence[Row], count: Counter
+    tried: Sequence[tuple[tuple[Change, ...], Counted]], first: Row, others: Sequence[Row], count: Counter
 ) -> list[Nearest]:
     """The best rule of the architectures that come nearest, by their worst figure."""
     by_first = sorted(

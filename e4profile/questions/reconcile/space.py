@@ -28,9 +28,7 @@ from e4profile.conventions import (
     POINTWISE_AT_OUTPUT,
 )
 from e4profile.errors import SettingError, UnknownNameError
-from e4profile.networks.cards import Card
 from e4profile.subjects.subject import Subject
-from e4profile.subjects.variants import accepts, argument, check_accepts, parameters
 from e4profile.subjects.written import Varied, parse_varied
 
 Change = tuple[str, Any]
@@ -45,13 +43,13 @@ EVALUATION_NORMS = (2, 5)
 _WIDTH_STEPS = range(-4, 5)
 
 
-def _widths(card: Card) -> list[Any]:
-    width = card.argument("width")
+def _widths(network: Subject) -> list[Any]:
+    width = network.argument("width")
     return [width + step for step in _WIDTH_STEPS if width + step > 0] if isinstance(width, int) else []
 
 
-def _all_widths(card: Card) -> list[Any]:
-    widths = card.argument("widths")
+def _all_widths(network: Subject) -> list[Any]:
+    widths = network.argument("widths")
     if not widths:
         return []
     first = widths[0]
@@ -62,11 +60,11 @@ def _all_widths(card: Card) -> list[Any]:
     ]
 
 
-def _values(*values: Any) -> Callable[[Card], list[Any]]:
+def _values(*values: Any) -> Callable[[Subject], list[Any]]:
     return lambda _: list(values)
 
 
-AXES: Mapping[str, Callable[[Card], list[Any]]] = {
+AXES: Mapping[str, Callable[[Subject], list[Any]]] = {
     "encoder_norm": _values(False, True),
     "squeeze_affine": _values("field", "channel"),
     "concatenate": _values("both", "kernel", "encoder", "none"),
@@ -95,41 +93,40 @@ def axes_of(networks: Sequence[Subject], vary: Sequence[str] | None = None) -> d
     """The values other than the network's own for every argument that all the networks take.
 
     Args:
-        networks: cards, or one model of one's own.
-        vary: what is searched: an argument, or one with its values (``width=8..64``, ``act=relu,gelu``). All of
-            ``AXES`` that the cards take when None; of a model of one's own every argument that is a whole number
-            (4 on either side) or true or false.
+        networks: several whose arguments mean what they do in layers, or one of any kind.
+        vary: what is searched: an argument, or one with its values (``width=8..64``, ``act=relu,gelu``). When
+            None, all of ``AXES`` that the networks take, or every argument that is a whole number (4 on either side)
+            or true or false.
 
     Raises:
         UnknownNameError: for an argument that is not searched, or that a builder does not take.
-        SettingError: for one that a card does not take, or whose values have to be said.
+        SettingError: for one that a network does not take, or whose values have to be said.
     """
     given = [parse_varied(text) for text in vary or ()]
     repeated = {one.name for place, one in enumerate(given) for other in given[:place] if one.name == other.name}
     if repeated:
         raise SettingError(f"--vary {min(repeated)}: given twice")
-    cards = [one for one in networks if isinstance(one, Card)]
-    if len(cards) < len(networks):
+    if not all(one.arguments_as_in_layers for one in networks):
         if len(networks) > 1:
             raise SettingError("a model of your own is reconciled alone: give one network")
-        return _own_axes(networks[0], given if vary is not None else None)
+        return _whole_number_axes(networks[0], given if vary is not None else None)
     chosen = {one.name: one.given for one in given}
     for name, values in chosen.items():
         if values is None and name not in AXES:
             raise UnknownNameError("searched argument", name, AXES)
-        for card in cards:
-            if not card.accepts(name):
-                raise SettingError(f"{card.name} takes no {name}")
+        for network in networks:
+            if not network.accepts(name):
+                raise SettingError(f"{network.name} takes no {name}")
     found: dict[str, list[Any]] = {}
     for name in AXES if vary is None else sorted(chosen, key=_place):
-        if not all(card.accepts(name) for card in cards):
+        if not all(network.accepts(name) for network in networks):
             continue
-        own = [card.argument(name) for card in cards]
+        own = [network.argument(name) for network in networks]
         values = chosen.get(name)
         if values is None and name in ("width", "widths") and any(value != own[0] for value in own):
             # one width for networks of several widths would not be a small difference
             continue
-        tried = AXES[name](cards[0]) if values is None else values
+        tried = AXES[name](networks[0]) if values is None else values
         different = [value for value in tried if any(value != one for one in own)]
         if different:
             found[name] = different
@@ -140,13 +137,13 @@ def _place(name: str) -> int:
     return list(AXES).index(name) if name in AXES else len(AXES)
 
 
-def _own_axes(network: Subject, given: Sequence[Varied] | None) -> dict[str, list[Any]]:
+def _whole_number_axes(network: Subject, given: Sequence[Varied] | None) -> dict[str, list[Any]]:
     if given is None:
-        given = [Varied(name) for name in parameters(network) if isinstance(argument(network, name), int)]
+        given = [Varied(name) for name in network.parameters if isinstance(network.argument(name), int)]
     found: dict[str, list[Any]] = {}
     for one in given:
-        check_accepts(network, one.name)
-        own = argument(network, one.name)
+        network.check_accepts(one.name)
+        own = network.argument(one.name)
         values = one.given
         if values is None:
             if isinstance(own, bool):
@@ -186,9 +183,9 @@ def _says_nothing(networks: Sequence[Subject], changes: tuple[Change, ...]) -> b
     """Whether an argument of E4 layers is changed where no network has such layers."""
     if not any(name in _OF_E4_LAYERS for name, _ in changes):
         return False
-    if not all(isinstance(one, Card) and accepts(one, "layer") for one in networks):
+    if not all(one.arguments_as_in_layers and one.accepts("layer") for one in networks):
         return False
-    return "e4" not in [dict(changes).get("layer", argument(one, "layer")) for one in networks]
+    return "e4" not in [dict(changes).get("layer", one.argument("layer")) for one in networks]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from e4profile.questions.options import (
     Overrides,
     Units,
     check_format,
-    target,
+    one_subject,
 )
 from e4profile.questions.output import emit, note
 from e4profile.questions.time.runs import Steps
@@ -71,7 +71,6 @@ def roofline(
     from e4profile.records.store import RecordStore
     from e4profile.show.style import check_folder
     from e4profile.show.tables import Table
-    from e4profile.subjects.subject import full_name, guarded
     from e4profile.witnesses.timing.peaks import cached_peaks
     from e4profile.witnesses.timing.samples import StopRule
 
@@ -84,9 +83,9 @@ def roofline(
         store.check_writable()
     if plot is not None:
         check_folder(plot)
-    card = target(model, settings, inputs, arguments)
+    card = one_subject(model, settings, inputs, arguments)
     network, batch = card.build("cpu"), batch_size or card.own_batch
-    name = full_name(card)
+    name = card.full_name
     networks = {name: network}
     if reference:
         networks[f"{name}, reference"] = with_implementation(network, "reference")
@@ -94,15 +93,15 @@ def roofline(
     with Steps("roofline", len(networks) + 1) as steps:
         peaks = cached_peaks(device, dtype, threads=threads, refresh=refresh)
         steps.end("peaks")
-        for one, built in networks.items():
-            with guarded(card, batch_size):
+        for label, built in networks.items():
+            with card.guarded(batch_size):
                 found.append(
                     measure_roofline(
-                        built, card.batched, name=one, batch_size=batch, device=device, dtype=dtype, threads=threads,
+                        built, card.batched, name=label, batch_size=batch, device=device, dtype=dtype, threads=threads,
                         peaks=peaks, rule=rule,
                     )
                 )  # fmt: skip
-            steps.end(one)
+            steps.end(label)
     for text in peaks.notes:
         note(text)
     of = "" if batch is None else f", batch of {batch}"

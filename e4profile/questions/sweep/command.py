@@ -127,7 +127,7 @@ def sweep(
         kernels=whole_numbers("-k", kernel),
         widths=whole_numbers("--width", width),
     )
-    groups = list(dict.fromkeys(setting.group for setting in plan.settings))
+    groups = list(dict.fromkeys(setting.group.alias for setting in plan))
     chosen = {"": ",".join(names(model)), "r": reduction, "s": slices, "k": kernel, "width": width}
     folder = out or Path("reports") / _folder_name(groups, chosen)
     from e4profile.records.store import RecordStore
@@ -169,7 +169,7 @@ def _timed(running: Sweep, folder: Path, batch_size: int, device: str) -> Table:
     from e4profile.questions.sweep.table import timed_sweep_table
     from e4profile.records.store import RecordStore
 
-    settings = running.plan.settings
+    settings = running.settings
     store = RecordStore(folder / "times.jsonl")
     times = {}
     with Progress("time", len(settings)) as progress:
@@ -180,7 +180,7 @@ def _timed(running: Sweep, folder: Path, batch_size: int, device: str) -> Table:
 
 
 def _measure(running: Sweep, store: RecordStore) -> None:
-    progress = Progress("sweep", len(running.plan.settings))
+    progress = Progress("sweep", len(running.plan))
     try:
         for outcome in running.run():
             progress.step(outcome.setting.describe())

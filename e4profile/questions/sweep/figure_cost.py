@@ -5,7 +5,8 @@ The paper's formula, the closed form and what runs, with the group-convolutional
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from e4profile.show.style import E4_COLOUR, GCNN_COLOUR, ORANGE, Plot, around, f
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from e4profile.networks.cards import Card
+    from e4profile.subjects.subject import Subject
 
 _DEFAULT_MODELS = ("e4net",)
 
@@ -35,7 +36,7 @@ def default_models() -> tuple[str, ...]:
     return _DEFAULT_MODELS
 
 
-def cost_rows(card: Card) -> list[dict[str, Any]]:
+def cost_rows(card: Subject) -> list[dict[str, Any]]:
     """One row per setting and value: the paper's formula, the closed form and what runs, for one image.
 
     Each row holds ``setting``, ``value`` (the group's order for ``group``), whether it is the card's own
@@ -53,21 +54,14 @@ def cost_rows(card: Card) -> list[dict[str, Any]]:
     return rows
 
 
-def _along(card: Card, setting: str) -> list[dict[str, Any]]:
-    if setting not in _settings_of(card):
-        return []
-    rows = [_row(varied, card, setting, value, own) for value, own, varied in _possible(card, setting)]
-    return rows if len({row["value"] for row in rows}) > 1 else []
-
-
-def _settings_of(card: Card) -> list[str]:
+def _settings_of(card: Subject) -> list[str]:
     dynamic = card.accepts("layer") and card.argument("layer") == "e4"
     shared = "channels_per_slice" if card.argument("channels_per_slice") is not None else "slices"
     known = [*(["reduction", shared] if dynamic else []), "kernel", "width", "group"]
     return [name for name in known if name == shared or (card.accepts(name) and card.argument(name) is not None)]
 
 
-def _values(card: Card, setting: str) -> Sequence[Any]:
+def _values(card: Subject, setting: str) -> Sequence[Any]:
     own = card.argument(setting)
     if setting == "group":
         group = as_group(own)
@@ -78,28 +72,27 @@ def _values(card: Card, setting: str) -> Sequence[Any]:
     return sorted({*known, own} if isinstance(own, int) else known)
 
 
-def _possible(card: Card, setting: str) -> Iterator[tuple[Any, bool, Card]]:
-    from e4profile.layers.containers import trace
-
+def _along(card: Subject, setting: str) -> list[dict[str, Any]]:
+    if setting not in _settings_of(card):
+        return []
     own = card.argument(setting)
     if setting == "group":
         own = as_group(own).alias
+    rows = []
     for value in _values(card, setting):
-        varied = card.with_arguments({setting: value})
-        try:
-            trace(varied.build("meta"), varied.input_shape())
-        except SettingError:
-            continue
-        yield value, value == own or (setting == "slices" and own is None and value == 1), varied
+        is_own = value == own or (setting == "slices" and own is None and value == 1)
+        with suppress(SettingError):  # a value that the network refuses
+            rows.append(_row(card.with_arguments({setting: value}), card, setting, value, is_own))
+    return rows if len({row["value"] for row in rows}) > 1 else []
 
 
-def _row(card: Card, base: Card, setting: str, value: Any, own: bool) -> dict[str, Any]:
+def _row(card: Subject, base: Subject, setting: str, value: Any, own: bool) -> dict[str, Any]:
     from e4profile.witnesses.counts.measure import measure
 
     found = measure(card, ("closed-form", "dispatch"))
     gcnn = _gcnn_count(card)
     return {
-        "model": base.name,
+        "model": base.short_name,
         "group": as_group(card.argument("group")).alias if card.accepts("group") else None,
         "setting": setting,
         "value": as_group(value).order if setting == "group" else value,
@@ -116,7 +109,7 @@ def _row(card: Card, base: Card, setting: str, value: Any, own: bool) -> dict[st
     }
 
 
-def _gcnn_count(card: Card) -> tuple[int, int] | None:
+def _gcnn_count(card: Subject) -> tuple[int, int] | None:
     """Parameters and MACs of the group-convolutional network of the same topology, by closed form."""
     from e4profile.questions.sweep.plans import gcnn
     from e4profile.witnesses.counts.closed_form import count_closed_form
@@ -124,7 +117,7 @@ def _gcnn_count(card: Card) -> tuple[int, int] | None:
     if not card.accepts("layer") or card.argument("layer") != "e4":
         return None
     baseline = gcnn(card)
-    count = count_closed_form(baseline.build("meta"), baseline.input_shape())
+    count = count_closed_form(baseline.build_to_count(), baseline.shape)
     return count.params, count.macs
 
 

@@ -58,8 +58,8 @@ class SweepTimes:
         from dataclasses import replace
 
         record = measure_time(
-            setting.card.build("cpu"),
-            setting.card.input,
+            setting.subject.build("cpu"),
+            setting.subject.batched,
             PassSetting(pass_, mode, self.device, batch_size=self.batch_size),
             StopRule(min_run_time_s=self.min_run_time_s, max_run_time_s=self.max_run_time_s),
             name=setting.model,

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, Protocol
 
-from e4profile.questions.sweep.plans import Plan, Setting
+from e4profile.errors import SettingError
+from e4profile.questions.sweep.plans import Setting
 from e4profile.records.store import Record, RecordStore
 from e4profile.witnesses.counts import COUNTERS, NOT_RUN
 from e4profile.witnesses.counts.registry import REGISTRY, STOCK
@@ -18,6 +19,17 @@ COLUMNS = (
     "macs_ratio",
 )  # fmt: skip
 """The columns of a sweep, in order."""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A combination that cannot exist, and why."""
+
+    setting: Setting
+    reason: str
+
+
+Attempt = Callable[[Setting], "Record | Skipped"]
 
 
 @dataclass(frozen=True)
@@ -32,15 +44,15 @@ class Outcome:
 class Executor(Protocol):
     """Runs the measurement over settings; other executors may use processes or machines."""
 
-    def run(self, settings: Sequence[Setting], task: Callable[[Setting], Record]) -> Iterable[tuple[Setting, Record]]:
-        """Yield each setting with its record as it finishes."""
+    def run(self, settings: Sequence[Setting], task: Attempt) -> Iterable[tuple[Setting, Record | Skipped]]:
+        """Yield each setting with what came of it as it finishes."""
 
 
 class InProcess:
     """Measures one setting after another in this process."""
 
-    def run(self, settings: Sequence[Setting], task: Callable[[Setting], Record]) -> Iterable[tuple[Setting, Record]]:
-        """Yield each setting with its record as it finishes."""
+    def run(self, settings: Sequence[Setting], task: Attempt) -> Iterable[tuple[Setting, Record | Skipped]]:
+        """Yield each setting with what came of it as it finishes."""
         for setting in settings:
             yield setting, task(setting)
 
@@ -50,12 +62,15 @@ def counter_versions() -> dict[str, str]:
     return {name: REGISTRY[name].version or "missing" for name in COUNTERS}
 
 
-def measure_setting(setting: Setting) -> Record:
-    """Measure one setting with every counter."""
+def measure_setting(setting: Setting) -> Record | Skipped:
+    """Measure one setting with every counter: its network is built once and walked once."""
     from e4profile.witnesses.counts.measure import measure
     from e4profile.witnesses.environment import environment
 
-    measured = measure(setting.card, COUNTERS)
+    try:
+        measured = measure(setting.subject, COUNTERS)
+    except SettingError as error:
+        return Skipped(setting, str(error))
     counts: dict[str, Any] = {
         "params_formula": measured.closed.params,
         "params_measured": measured.dispatch.params,
@@ -86,18 +101,30 @@ def measure_setting(setting: Setting) -> Record:
 
 @dataclass
 class Sweep:
-    """A plan being measured: iterate over ``run`` for the outcomes, then ask for ``rows``."""
+    """A plan being measured: iterate over ``run`` for the outcomes, then ask for ``rows``.
 
-    plan: Plan
+    Attributes:
+        plan: what is tried.
+        store: what remembers; None forgets.
+        executor: what runs the measurements.
+        outcomes: what was measured or read back so far.
+        skipped: what cannot exist, of what was tried so far.
+    """
+
+    plan: Sequence[Setting]
     store: RecordStore | None = None
     executor: Executor = field(default_factory=InProcess)
     outcomes: list[Outcome] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
 
     def run(self) -> Iterator[Outcome]:
         """Measure what the store does not hold yet; every finished setting is stored before it is yielded.
 
         A setting in which a third-party counter failed, or whose recorded terms are not its MACs, is measured again;
         its later record replaces the earlier one.
+
+        Raises:
+            SettingError: when no setting can exist but baselines.
         """
         known: dict[str, Record] = {}
         if self.store is not None:
@@ -105,7 +132,7 @@ class Sweep:
             known = {record.key: record for record in self.store.load()}
         versions = counter_versions()
         pending: list[Setting] = []
-        for setting in self.plan.settings:
+        for setting in self.plan:
             key = Record(card=setting.model, arguments=setting.arguments, counts={}, counters=versions).key
             if key in known and _terms_are_its_macs(known[key]) and not _may_succeed_now(known[key]):
                 outcome = Outcome(setting, known[key], resumed=True)
@@ -113,12 +140,29 @@ class Sweep:
                 yield outcome
             else:
                 pending.append(setting)
-        for setting, record in self.executor.run(pending, measure_setting):
+        # baselines last: alone they are no sweep
+        for setting, record in self.executor.run(sorted(pending, key=_is_baseline), measure_setting):
+            if setting.baseline:
+                self._check_some_exist()
+            if isinstance(record, Skipped):
+                self.skipped.append(record)
+                continue
             if self.store is not None:
                 self.store.append(record)
             outcome = Outcome(setting, record, resumed=False)
             self.outcomes.append(outcome)
             yield outcome
+        self._check_some_exist()
+
+    def _check_some_exist(self) -> None:
+        if all(outcome.setting.baseline for outcome in self.outcomes):
+            reasons = dict.fromkeys(skip.reason for skip in self.skipped)
+            raise SettingError(f"no setting of this sweep can exist: {'; '.join(reasons)}")
+
+    @property
+    def settings(self) -> list[Setting]:
+        """The settings that were measured, in the plan's order."""
+        return [outcome.setting for outcome in self._finished()]
 
     def rows(self) -> list[dict[str, Any]]:
         """One row per finished setting in the plan's order, with the keys of ``COLUMNS``."""
@@ -137,7 +181,7 @@ class Sweep:
         return [
             {
                 **row,
-                "card": outcome.setting.card.name,
+                "card": outcome.setting.subject.name,
                 "baseline": outcome.setting.baseline,
                 **{name: outcome.record.counts[name] for name in more},
             }
@@ -145,7 +189,7 @@ class Sweep:
         ]
 
     def _finished(self) -> list[Outcome]:
-        order = {id(setting): index for index, setting in enumerate(self.plan.settings)}
+        order = {id(setting): index for index, setting in enumerate(self.plan)}
         return sorted(self.outcomes, key=lambda outcome: order[id(outcome.setting)])
 
 
@@ -153,6 +197,10 @@ def _terms_are_its_macs(record: Record) -> bool:
     """False for a record from when the terms of norms and of wrong charges were among them."""
     terms: Mapping[str, int] = record.counts["terms"]
     return sum(terms.values()) == int(record.counts["macs_formula"])
+
+
+def _is_baseline(setting: Setting) -> bool:
+    return setting.baseline
 
 
 def _may_succeed_now(record: Record) -> bool:
@@ -166,20 +214,15 @@ def _may_succeed_now(record: Record) -> bool:
 
 
 def _baseline_key(setting: Setting) -> tuple[Any, ...]:
-    arguments = setting.card.arguments
-    return (
-        setting.model.removesuffix("-gcnn"),
-        arguments.get("group"),
-        arguments.get("width"),
-        arguments.get("kernel"),
-    )
+    arguments = setting.subject.arguments
+    return (setting.model.removesuffix("-gcnn"), setting.group, arguments.get("width"), arguments.get("kernel"))
 
 
 def _row(outcome: Outcome, baseline: Mapping[str, Any] | None) -> dict[str, Any]:
-    arguments, counts = outcome.setting.card.arguments, outcome.record.counts
+    arguments, counts = outcome.setting.subject.arguments, outcome.record.counts
     row = {
         "model": outcome.setting.model,
-        "group": outcome.setting.group,
+        "group": outcome.setting.group.alias,
         "width": arguments.get("width"),
         "kernel": arguments.get("kernel"),
         "reduction": None if outcome.setting.baseline else arguments.get("reduction"),

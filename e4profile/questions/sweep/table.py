@@ -64,7 +64,7 @@ def timed_sweep_table(running: Sweep, rows: Sequence[Mapping[str, Any]], batch_s
 
 def swept_groups(running: Sweep) -> list[str]:
     """The groups of a sweep, in its order."""
-    return list(dict.fromkeys(setting.group for setting in running.plan.settings))
+    return list(dict.fromkeys(setting.group.alias for setting in running.plan))
 
 
 def _table(
@@ -82,7 +82,7 @@ def _table(
 def sweep_notes(running: Sweep) -> list[str]:
     """What was left out and why, which counters failed and why, and what the baseline is."""
     by_reason: dict[str, list[str]] = {}
-    for skip in running.plan.skipped:
+    for skip in running.skipped:
         by_reason.setdefault(skip.reason, []).append(skip.setting.describe())
     notes = [
         f"skipped {len(settings)} ({settings[0]}{', ...' if len(settings) > 1 else ''}): {reason}"
@@ -93,7 +93,7 @@ def sweep_notes(running: Sweep) -> list[str]:
         for counter, reason in outcome.record.counts["failures"].items():
             failures[f"{counter}: {reason}"] = failures.get(f"{counter}: {reason}", 0) + 1
     notes += [f"no figure in {times} rows: {reason}" for reason, times in failures.items()]
-    baselines = {setting.model: setting.card.name for setting in running.plan.settings if setting.baseline}
+    baselines = {setting.model: setting.subject.name for setting in running.plan if setting.baseline}
     if baselines:
         notes.append("ratios: to the G-CNN of the same topology, group, width and kernel")
     notes += [

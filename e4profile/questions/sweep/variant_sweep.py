@@ -1,4 +1,4 @@
-"""Every combination of some arguments of a network, with what each one costs: for cards and models of one's own."""
+"""Every combination of some arguments of a network, with what each one costs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from e4profile.conventions import convention
 from e4profile.errors import SettingError, positive
-from e4profile.networks.cards import Card
 from e4profile.subjects.guest import UserCodeError
 from e4profile.subjects.subject import Subject
-from e4profile.subjects.variants import VariantCounter, changed, check_accepts, described, step_bytes
-from e4profile.subjects.written import Varied, parse_varied
+from e4profile.subjects.written import Varied, described, parse_varied
+from e4profile.witnesses.variants import VariantCounter, step_bytes
 
 if TYPE_CHECKING:
     from e4profile.questions.match.by_time import Timer
@@ -85,10 +84,10 @@ def sweep_variants(
     """Count every combination of some arguments' values.
 
     Args:
-        subject: a card, counted by its closed form, or a model of one's own, counted from what one call of it runs.
+        subject: the network, counted on its own inputs: by its closed form where that is promised, else by a run.
         vary: arguments with their values: ``width=8..64..8``, ``norm=None,batch`` (see ``parse_varied``).
         convention_name: what ``macs`` counts.
-        batch_size: images of the call that is counted in a card; a model of one's own is called with its inputs.
+        batch_size: images of a timed pass; inputs that were given keep their own batch.
         memory_batch_size: images of the training step whose bytes are predicted; None leaves it out.
         optimiser: of that step: sgd, momentum or adam.
         timer: samples forward passes of all variants in turn, for example ``ForwardInTurn``, which holds all of them
@@ -98,7 +97,7 @@ def sweep_variants(
     Raises:
         SettingError: for an argument without values or twice, too many combinations, or when none can be built.
         UnknownNameError: for an argument that the network does not take, or an unknown convention.
-        UserCodeError: when no variant of a model of one's own can be built, with the last error's traceback.
+        UserCodeError: when no variant of a user-defined model can be built, with the last error's traceback.
     """
     positive(batch_size=batch_size, **({} if memory_batch_size is None else {"memory_batch_size": memory_batch_size}))
     convention(convention_name)
@@ -116,8 +115,8 @@ def sweep_variants(
         for done, setting in enumerate(_settings(axes)):
             say(done, total, described(setting))
             try:
-                one = changed(subject, setting)
-                counted = counter(one, batch_size)
+                one = subject.with_arguments(setting)
+                counted = counter(one)
                 step = None if memory_batch_size is None else step_bytes(one, memory_batch_size, optimiser, counter)
             except (SettingError, UserCodeError) as error:
                 last = error
@@ -128,7 +127,10 @@ def sweep_variants(
             notes = list(dict.fromkeys((*notes, *counted.notes)))
         if timer is not None and found:
             say(total, total, f"{len(found)} variants timed in turn")
-            found = [_timed(one, samples) for one, samples in zip(found, timer(subjects), strict=True)]
+            found = [
+                _timed(one, samples)
+                for one, samples in zip(found, timer([one.at_batch(batch_size) for one in subjects]), strict=True)
+            ]
     except KeyboardInterrupt:
         if not found:
             raise
@@ -151,7 +153,7 @@ def _axes(subject: Subject, vary: Sequence[str]) -> list[Varied]:
             raise SettingError(f"--vary {axis.name}: give its values, for example {axis.name}=8..64..8")
         if names.count(axis.name) > 1:
             raise SettingError(f"--vary: {axis.name} is given {names.count(axis.name)} times")
-        check_accepts(subject, axis.name)
+        subject.check_accepts(axis.name)
     total = prod(len(axis.given or ()) for axis in axes)
     if total > MOST:
         raise SettingError(f"--vary: {total:,} combinations; at most {MOST:,} are counted")
@@ -168,7 +170,6 @@ def _timed(one: Variant, samples: Samples) -> Variant:
 
 
 def _none(subject: Subject, last: SettingError | UserCodeError) -> SettingError | UserCodeError:
-    what = "card" if isinstance(subject, Card) else "network"
-    error = type(last)(f"no combination builds the {what} {subject.name}: {last}")
+    error = type(last)(f"no combination builds the network {subject.name}: {last}")
     error.details = last.details
     return error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from e4profile.conventions import convention
 from e4profile.errors import SettingError
-from e4profile.questions.options import target
+from e4profile.questions.options import one_subject
 from e4profile.questions.output import emit, note, stop_interrupted, waiting
 from e4profile.show.tables import Column, Table
 
@@ -40,13 +40,14 @@ def sweep_one_network(
     from e4profile.questions.sweep.variant_sweep import sweep_variants
     from e4profile.witnesses.timing.in_turn import ForwardInTurn
 
-    found_target = target(name, None, inputs, arguments)
+    subject = one_subject(name, None, inputs, arguments)
     with waiting("sweep") as say:
         found = sweep_variants(
-            found_target.card or found_target,
+            subject,
             vary,
+            batch_size=batch_size,
             memory_batch_size=batch_size if memory else None,
-            timer=ForwardInTurn(device, batch_size) if time else None,
+            timer=ForwardInTurn(device) if time else None,
             progress=lambda done, total, what: say(f"{done} of {total} done, {what}"),
         )
     table = variants_table(found, "macs")

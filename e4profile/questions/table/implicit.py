@@ -19,6 +19,7 @@ from e4profile.networks.cards import Card, all_cards
 from e4profile.networks.resnets import basic_resnet
 from e4profile.questions.table.rows import IMPLICIT, TITLES, built_object
 from e4profile.show.tables import Column, Table
+from e4profile.subjects.subject import Subject, of_card
 from e4profile.witnesses.counts.closed_form import count_closed_form, training_step_macs
 from e4profile.witnesses.counts.training_step import measured_training_macs
 from e4profile.witnesses.equivariance.implicit import implicit_equivariance_loss, sampling_group
@@ -87,14 +88,14 @@ def nearest_width(group: Group, channels: int, classes: int, params: int) -> int
     return min({max(1, width - 1), width}, key=lambda near: (abs(at(near) - params), near))
 
 
-def _meta_batch(card: Card) -> tuple[torch.Tensor, torch.Tensor]:
-    shape = card.input_shape(_MEASURED_BATCH)
+def _meta_batch(card: Subject) -> tuple[torch.Tensor, torch.Tensor]:
+    shape = card.at_batch(_MEASURED_BATCH).shape
     return torch.empty(shape, device="meta"), torch.empty(shape[:1], dtype=torch.long, device="meta")
 
 
-def measured_step(card: Card) -> int:
+def measured_step(card: Subject) -> int:
     """MACs that run in a training step of two samples with the card's objective, on the meta device."""
-    model, (images, labels) = card.build(), _meta_batch(card)
+    model, (images, labels) = card.build("meta"), _meta_batch(card)
     mode, reflection = _objective(card)
 
     def loss() -> torch.Tensor:
@@ -103,29 +104,29 @@ def measured_step(card: Card) -> int:
     return measured_training_macs(model, loss)
 
 
-def measured_plain_step(card: Card) -> int:
+def measured_plain_step(card: Subject) -> int:
     """MACs that run in a training step of the plain network on two images, on the meta device."""
-    model, (images, labels) = card.build(), _meta_batch(card)
+    model, (images, labels) = card.build("meta"), _meta_batch(card)
     return measured_training_macs(model, lambda: F.cross_entropy(model(images), labels))
 
 
-def _objective(card: Card) -> tuple[str, bool]:
+def _objective(card: Subject) -> tuple[str, bool]:
     return str(card.arguments.get("mode", "R4")), bool(card.arguments.get("reflection", False))
 
 
-def comparison_row(card: Card) -> dict[str, Any]:
+def comparison_row(card: Subject) -> dict[str, Any]:
     """One row of the comparison; see ``implicit_comparison``."""
-    model, shape = card.build(), card.input_shape()
+    model, shape = card.build("meta"), card.shape
     count = count_closed_form(model, shape)
     (_, classes), _ = trace(model, shape)
     objective, plain = measured_step(card), measured_plain_step(card)
     group = comparable_group(card.arguments)
-    width = nearest_width(group, card.input[0], classes, count.params)
-    other = g_cnn(group, width, card.input[0], classes)
+    width = nearest_width(group, shape[1], classes, count.params)
+    other = g_cnn(group, width, shape[1], classes)
     other_count = count_closed_form(other, shape)
     return {
         "model": card.name,
-        "network": card.network,
+        "network": card.topology,
         "objective": objective_name(card.arguments),
         "group": sampling_group(*_objective(card)).name,
         "width": int(card.arguments["width"]),
@@ -154,7 +155,7 @@ def implicit_comparison() -> list[dict[str, Any]]:
     """
     cards = [card for card in all_cards().values() if card.network in NETWORKS]
     cards.sort(key=lambda card: (NETWORKS.index(card.network), _reading_order(card)))
-    return [comparison_row(card) for card in cards]
+    return [comparison_row(of_card(card)) for card in cards]
 
 
 def _reading_order(card: Card) -> tuple[Any, ...]:

@@ -9,9 +9,10 @@ from fractions import Fraction
 from typing import Any
 
 from e4profile.errors import SettingError, UnknownNameError
-from e4profile.networks.cards import GPU_MEMORY, Card, Cell, PublishedRow, all_cards
+from e4profile.networks.cards import GPU_MEMORY, Cell, PublishedRow, all_cards
 from e4profile.networks.published import deviation_percent, judge
 from e4profile.show.tables import Column, Field
+from e4profile.subjects.subject import Subject, of_card
 
 TITLES = {
     "1": "Table 1: rot-MNIST (He et al. 2021)",
@@ -50,7 +51,7 @@ class BuiltCell:
     """One published cell with what was built for it.
 
     Attributes:
-        card: the card that holds the cell, with the row's and the cell's arguments in place.
+        card: the network of the card that holds the cell, with the row's and the cell's arguments in place.
         row: the printed row.
         cell: the published figure.
         built: the built value; None for a quantity that is only carried.
@@ -61,7 +62,7 @@ class BuiltCell:
         measured_on: the device of a recorded measurement, which stands beside the cell and is no verdict on it.
     """
 
-    card: Card
+    card: Subject
     row: PublishedRow
     cell: Cell
     built: int | None
@@ -110,17 +111,17 @@ def build_table(name: str) -> list[BuiltCell]:
         ((row, card) for card in all_cards().values() for row in card.published if row.table == name),
         key=lambda pair: (pair[0].order, pair[1].name),
     )
-    return [built for row, card in rows for built in build_row(card, row)]
+    return [built for row, card in rows for built in build_row(of_card(card), row)]
 
 
-def build_row(card: Card, row: PublishedRow) -> list[BuiltCell]:
+def build_row(subject: Subject, row: PublishedRow) -> list[BuiltCell]:
     """Build one printed row; cells with the same arguments share one network."""
     from e4profile.witnesses.counts.measure import Measurement, measure
 
     measured: dict[str, Measurement] = {}
     cells = []
     for cell in row.cells:
-        built_card = card.with_arguments(row.arguments).with_arguments(cell.arguments)
+        built_card = subject.with_arguments(row.arguments).with_arguments(cell.arguments)
         if not cell.compared:
             cells.append(BuiltCell(built_card, row, cell, None, "published", None))
             continue
@@ -144,7 +145,7 @@ def build_row(card: Card, row: PublishedRow) -> list[BuiltCell]:
     return cells
 
 
-def _measured_on_gpu(card: Card, row: PublishedRow, cell: Cell) -> list[BuiltCell]:
+def _measured_on_gpu(card: Subject, row: PublishedRow, cell: Cell) -> list[BuiltCell]:
     """The cell once more for every device that a record has: beside the emulation, never instead of it."""
     from e4profile.records import gpu_records
 
@@ -162,10 +163,10 @@ def _measured_on_gpu(card: Card, row: PublishedRow, cell: Cell) -> list[BuiltCel
     ]
 
 
-def _emulated_bytes(card: Card) -> int:
+def _emulated_bytes(card: Subject) -> int:
     from e4profile.witnesses.memory.peak import allocator_emulation
 
-    return allocator_emulation(card.build("meta"), card.input, batch_size=2, device="meta").peak_bytes
+    return allocator_emulation(card.build("meta"), card.batched, batch_size=2, device="meta").peak_bytes
 
 
 def built_value(measurement: Any, cell: Cell) -> int:

@@ -26,15 +26,16 @@ from e4profile.questions.options import (
     check_format,
     loss_named,
     names,
+    one_subject,
     own_loss_running,
-    targets,
+    several_subjects,
 )
 from e4profile.questions.output import emit, note, on_interrupt
 from e4profile.questions.time.runs import break_down_networks, compare_networks, stored, time_networks
 
 if TYPE_CHECKING:
     from e4profile.show.tables import Table
-    from e4profile.subjects.subject import Target
+    from e4profile.subjects.subject import Subject
     from e4profile.witnesses.timing.passes import Setting
     from e4profile.witnesses.timing.samples import StopRule
 
@@ -99,7 +100,7 @@ def time(
     # the profiler's library writes its own progress to stderr unless told not to before it is loaded
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     from e4profile.errors import positive
-    from e4profile.subjects.subject import is_own
+    from e4profile.subjects.subject import names_code
     from e4profile.subjects.written import parse_duration
     from e4profile.witnesses.timing.passes import Setting
     from e4profile.witnesses.timing.samples import StopRule
@@ -121,8 +122,8 @@ def time(
         for size in batches
         for one in _passes(passes)
     ]  # fmt: skip
-    cards = targets(names(models), settings, inputs, arguments)
-    other = None if against is None else targets([against], None, inputs if is_own(against) else None, None)[0]
+    cards = several_subjects(names(models), settings, inputs, arguments)
+    other = None if against is None else one_subject(against, None, inputs if names_code(against) else None)
     _check_files(out, html)
     failed = False
     # a breakdown writes its tables one by one, outside of what the loss prints
@@ -216,7 +217,7 @@ def _check_files(out: Path | None, html: Path | None) -> None:
 
 
 def _time(
-    cards: list[Target], choices: list[Setting], rule: StopRule, out: Path | None, join: Path | None, mixed: bool
+    cards: list[Subject], choices: list[Setting], rule: StopRule, out: Path | None, join: Path | None, mixed: bool
 ) -> tuple[list[Table], bool]:
     """The table, and whether a network is missing from it."""
     from e4profile.questions.time.table import time_table

@@ -14,14 +14,14 @@ from e4profile.questions.time.table import finite
 from e4profile.show.tables import Column, Field, Table, table_of
 
 if TYPE_CHECKING:
-    from e4profile.subjects.subject import Target
+    from e4profile.subjects.subject import Subject
     from e4profile.witnesses.timing.fits import FittingBatch
     from e4profile.witnesses.timing.passes import Setting
     from e4profile.witnesses.timing.samples import StopRule, TimeRecord
 
 
 def fits_networks(
-    cards: Sequence[Target], choices: Sequence[Setting], rule: StopRule, limit_s: float, out: Path | None
+    cards: Sequence[Subject], choices: Sequence[Setting], rule: StopRule, limit_s: float, out: Path | None
 ) -> Table:
     """The largest batch of each network and pass, side by side; ``out`` keeps every timing on the way.
 
@@ -30,7 +30,6 @@ def fits_networks(
     """
     from e4profile.errors import SettingError
     from e4profile.questions.output import waiting
-    from e4profile.subjects.subject import full_name
 
     for card in cards:
         if card.batched.batch_size is None:
@@ -43,10 +42,10 @@ def fits_networks(
     with waiting("time --fits") as say:
         for number, card in enumerate(cards, start=1):
             for choice in choices:
-                what = f"{full_name(card)} ({number} of {len(cards)}), {choice.pass_}"
+                what = f"{card.full_name} ({number} of {len(cards)}), {choice.pass_}"
                 found = _search(card, choice, rule, limit_s, out, partial(_tell, say, what))
-                rows.append(_Searched(full_name(card), choice, found, limit_s))
-                notes += [f"{full_name(card)}, {choice.pass_}: {why}" for why in _reasons(found, limit_s)]
+                rows.append(_Searched(card.full_name, choice, found, limit_s))
+                notes += [f"{card.full_name}, {choice.pass_}: {why}" for why in _reasons(found, limit_s)]
     return _table(rows, limit_s, [*_fastest(rows, limit_s), *_own_inputs(cards), *notes])
 
 
@@ -90,13 +89,13 @@ def _fastest(rows: Sequence[_Searched], limit_s: float) -> list[str]:
     return notes
 
 
-def _own_inputs(cards: Sequence[Target]) -> list[str]:
-    """That --input says nothing about cards, where it stands beside them."""
-    own = [card.name for card in cards if card.card is None]
-    kept = [f"{card.name} {'x'.join(map(str, card.card.input))}" for card in cards if card.card and not card.specs]
-    if not own or not kept:
+def _own_inputs(cards: Sequence[Subject]) -> list[str]:
+    """Which networks --input is of, where others keep their own images."""
+    given = [card.name for card in cards if card.input_given]
+    kept = [f"{card.name} {'x'.join(map(str, card.shape[1:]))}" for card in cards if not card.input_given]
+    if not given or not kept:
         return []
-    return [f"--input is that of {', '.join(own)}; cards keep their own images: {', '.join(kept)}"]
+    return [f"--input is that of {', '.join(given)}; cards keep their own images: {', '.join(kept)}"]
 
 
 def _tell(say: Callable[[str], None], what: str, batch: int) -> None:
@@ -104,7 +103,7 @@ def _tell(say: Callable[[str], None], what: str, batch: int) -> None:
 
 
 def _search(
-    card: Target, choice: Setting, rule: StopRule, limit_s: float, out: Path | None, say: Callable[[int], None]
+    card: Subject, choice: Setting, rule: StopRule, limit_s: float, out: Path | None, say: Callable[[int], None]
 ) -> FittingBatch:
     import torch
 

@@ -13,7 +13,7 @@ from e4profile.questions.output import Progress, emit, note
 if TYPE_CHECKING:
     from e4profile.errors import E4ProfileError
     from e4profile.show.tables import Table
-    from e4profile.subjects.subject import Target
+    from e4profile.subjects.subject import Subject
     from e4profile.witnesses.timing.passes import Setting
     from e4profile.witnesses.timing.samples import StopRule, TimeRecord
 
@@ -41,7 +41,7 @@ class Steps:
         self._progress.close()
 
 
-def at_own_batch(choice: Setting, card: Target) -> Setting:
+def at_own_batch(choice: Setting, card: Subject) -> Setting:
     """The setting with the batch of the network's own inputs, where none is asked for."""
     return choice if choice.batch_size is not None else replace(choice, batch_size=card.own_batch)
 
@@ -53,7 +53,7 @@ def described(name: str, choice: Setting) -> str:
 
 
 def time_networks(
-    cards: Sequence[Target], choices: Sequence[Setting], rule: StopRule, out: Path | None
+    cards: Sequence[Subject], choices: Sequence[Setting], rule: StopRule, out: Path | None
 ) -> tuple[list[TimeRecord], list[E4ProfileError]]:
     """Time each network at each setting; what could not be timed is told at once, and the others go on.
 
@@ -61,7 +61,6 @@ def time_networks(
         E4ProfileError: when nothing could be timed.
     """
     from e4profile.subjects.guest import UserCodeError
-    from e4profile.subjects.subject import full_name
     from e4profile.witnesses.timing.clock import MeasurementError
 
     records: list[TimeRecord] = []
@@ -70,14 +69,14 @@ def time_networks(
         for card in cards:
             for choice in choices:
                 chosen = at_own_batch(choice, card)
-                steps.begin(described(full_name(card), chosen))
+                steps.begin(described(card.full_name, chosen))
                 try:
                     records.append(kept(timed(card, chosen, rule), card, out))
                 except UserCodeError as error:
                     failures.append(error)
                 except MeasurementError as error:
-                    failures.append(MeasurementError(f"{full_name(card)}: {error}"))
-                steps.end(described(full_name(card), chosen))
+                    failures.append(MeasurementError(f"{card.full_name}: {error}"))
+                steps.end(described(card.full_name, chosen))
     if not records:
         raise _together(failures)
     told: set[str] = set()
@@ -99,27 +98,25 @@ def _together(failures: Sequence[E4ProfileError]) -> E4ProfileError:
     return found
 
 
-def timed(card: Target, choice: Setting, rule: StopRule) -> TimeRecord:
+def timed(card: Subject, choice: Setting, rule: StopRule) -> TimeRecord:
     """One timing of one network.
 
     Raises:
-        UserCodeError: for what a model of one's own raises.
+        UserCodeError: for what a user-defined model raises.
         MeasurementError: when the pass cannot run.
     """
-    from e4profile.subjects.subject import guarded
     from e4profile.witnesses.timing.measure import measure_time
 
     network = card.build("cpu")
-    with guarded(card, choice.batch_size):
+    with card.guarded(choice.batch_size):
         return measure_time(network, card.batched, choice, rule, name=card.name)
 
 
 def compare_networks(
-    cards: Sequence[Target], other: Target, choices: Sequence[Setting], rule: StopRule, out: Path | None
+    cards: Sequence[Subject], other: Subject, choices: Sequence[Setting], rule: StopRule, out: Path | None
 ) -> Table:
     """Time each network in turn with another one."""
     from e4profile.questions.time.table import comparison_table
-    from e4profile.subjects.subject import full_name, guarded
     from e4profile.witnesses.timing.measure import Timed, compare_interleaved
 
     second = Timed(other.name, other.build("cpu"), other.batched)
@@ -129,11 +126,11 @@ def compare_networks(
             first = Timed(card.name, card.build("cpu"), card.batched)
             for choice in choices:
                 chosen = at_own_batch(choice, card)
-                text = described(f"{full_name(card)} against {full_name(other)}", chosen)
+                text = described(f"{card.full_name} against {other.full_name}", chosen)
                 steps.begin(text)
                 for one in (card, other):
                     _run_once(one, chosen)
-                with guarded(card, chosen.batch_size), other.running():
+                with card.guarded(chosen.batch_size), other.running():
                     comparison = compare_interleaved(first, second, chosen, rule)
                 found.append(
                     replace(
@@ -144,21 +141,18 @@ def compare_networks(
     return comparison_table(found)
 
 
-def _run_once(card: Target, choice: Setting) -> None:
+def _run_once(card: Subject, choice: Setting) -> None:
     """Meet the errors of each network where its name is known, before both run in turn."""
-    from e4profile.subjects.subject import guarded
     from e4profile.witnesses.timing.passes import prepared
 
-    if card.card is not None:
-        return
     # neither compilation nor graphs: the errors are those of the network
     plain = replace(choice, compile=False, graphs=False)
-    with guarded(card, choice.batch_size), prepared(card.build("cpu"), card.batched, plain) as taken:
+    with card.guarded(choice.batch_size), prepared(card.build("cpu"), card.batched, plain) as taken:
         taken.work.call(taken.work.prepare())
 
 
 def break_down_networks(
-    cards: Sequence[Target],
+    cards: Sequence[Subject],
     choices: Sequence[Setting],
     rule: StopRule,
     output_format: str,
@@ -175,7 +169,6 @@ def break_down_networks(
     from e4profile.questions.time.figure import breakdown_record
     from e4profile.questions.time.table import breakdown_table
     from e4profile.records.store import RecordStore
-    from e4profile.subjects.subject import full_name, guarded
     from e4profile.witnesses.environment import environment
     from e4profile.witnesses.timing.breakdown import measure_breakdown
     from e4profile.witnesses.timing.passes import fixed_threads
@@ -189,10 +182,10 @@ def break_down_networks(
         network = card.build("cpu")
         for choice in choices:
             chosen = at_own_batch(choice, card)
-            text = described(full_name(card), chosen)
-            with Steps("time --breakdown", 1) as steps, own_loss_running(chosen.loss), guarded(card, chosen.batch_size):
+            text = described(card.full_name, chosen)
+            with Steps("time --breakdown", 1) as steps, own_loss_running(chosen.loss), card.guarded(chosen.batch_size):
                 steps.begin(text)
-                found = measure_breakdown(network, card.batched, chosen, name=full_name(card), rule=rule)
+                found = measure_breakdown(network, card.batched, chosen, name=card.full_name, rule=rule)
                 steps.end(text)
             if out is not None:
                 with fixed_threads(chosen.threads) as used:  # as while it was measured
@@ -203,13 +196,12 @@ def break_down_networks(
     return tables
 
 
-def kept(record: TimeRecord, card: Target, out: Path | None) -> TimeRecord:
+def kept(record: TimeRecord, card: Subject, out: Path | None) -> TimeRecord:
     """The record with the network's arguments, appended to a file where there is one."""
     from e4profile.records.store import RecordStore
     from e4profile.records.times import to_record
-    from e4profile.subjects.subject import full_name
 
-    label = full_name(card)
+    label = card.full_name
     record = replace(record, arguments=dict(card.arguments), label="" if label == record.name else label)
     if out is not None:
         RecordStore(out).append(to_record(record))

@@ -40,8 +40,23 @@ def count_closed_form(model: nn.Module, input_shape: Shape) -> Count:
     Raises:
         SettingError: for a part without a closed form, naming its path.
     """
+    return count_forms(model, input_shape)[0]
+
+
+def count_forms(model: nn.Module, input_shape: Shape) -> tuple[Count, int, int]:
+    """The closed form, and parameters and MACs by the paper's formula, from one walk.
+
+    The paper's formula is that of section 4.2 of He et al. 2021 as printed: lifting, group convolution and E4 layers
+    without biases, norms and classifier.
+
+    Raises:
+        SettingError: for a part without a closed form, naming its path.
+    """
     _, steps = trace(model, input_shape)
-    return Count("closed form", version("e4profile"), formed_layers(model, steps))
+    costs = [(step.module, layer_cost(step.form, step.input_shape)) for step in steps]
+    params = {module: cost.printed_params for module, cost in costs}
+    count = Count("closed form", version("e4profile"), formed_layers(model, steps))
+    return count, sum(params.values()), sum(cost.printed_macs for _, cost in costs)
 
 
 def formed_layers(model: nn.Module, steps: Iterable[Step]) -> tuple[LayerCount, ...]:
@@ -64,17 +79,6 @@ def formed_layers(model: nn.Module, steps: Iterable[Step]) -> tuple[LayerCount, 
 
 def _added(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:
     return {name: first.get(name, 0) + second.get(name, 0) for name in (*first, *second)}
-
-
-def printed_form(model: nn.Module, input_shape: Shape) -> tuple[int, int]:
-    """Parameters and MACs by the paper's formula, as section 4.2 of He et al. 2021 prints it.
-
-    It covers lifting, group convolution and E4 layers without biases, norms and classifier.
-    """
-    _, steps = trace(model, input_shape)
-    costs = [(step.module, layer_cost(step.form, step.input_shape)) for step in steps]
-    params = {module: cost.printed_params for module, cost in costs}
-    return sum(params.values()), sum(cost.printed_macs for _, cost in costs)
 
 
 @dataclass(frozen=True)

@@ -185,16 +185,13 @@ def count_dispatch(
 W = TypeVar("W", bound=Watcher)
 
 
-def count_run(
-    model: nn.Module, example: Example, watcher: Callable[[], W], *, fallback: bool = True
-) -> tuple[Count, W, tuple[str, ...]]:
+def count_run(model: nn.Module, example: Example, watcher: Callable[[], W]) -> tuple[Count, W, tuple[str, ...]]:
     """Count one call, on the meta device or, where a model cannot run there, for real; it is left as it was found.
 
     Args:
         model: on any device.
         example: its inputs.
         watcher: makes one that is told of every module in the run that counts.
-        fallback: whether to run for real what cannot run on the meta device.
 
     Returns:
         The count, the watcher, and a note where it ran for real.
@@ -209,7 +206,7 @@ def count_run(
     except Exception as error:
         # what is wrong for real raises again below, with the values that the message is about
         device = device_of(model)
-        if not fallback or device.type == "meta":
+        if device.type == "meta":
             raise
         reason = first_line(error)
     inputs, seen = example.map(lambda tensor: tensor.to(device)), watcher()

@@ -10,18 +10,17 @@ import torch
 from torch import nn
 
 from e4profile.conventions import convention
-from e4profile.errors import E4ProfileError, SettingError
-from e4profile.layers.containers import trace
-from e4profile.networks.cards import Card
+from e4profile.errors import SettingError
 from e4profile.subjects.inputs import Example, as_example
+from e4profile.subjects.subject import Subject
 from e4profile.witnesses.counts import COUNTERS
 from e4profile.witnesses.counts.base import WITNESSED_KINDS, Count, LayerDifference, differences
-from e4profile.witnesses.counts.closed_form import count_closed_form, printed_form
+from e4profile.witnesses.counts.closed_form import count_forms
 from e4profile.witnesses.counts.dispatch import count_run
 from e4profile.witnesses.counts.gap import Gap, explain
 from e4profile.witnesses.counts.recorded import RecordedShapes, count_recorded
 from e4profile.witnesses.counts.registry import find_counters
-from e4profile.witnesses.counts.stock import ask, first_line
+from e4profile.witnesses.counts.stock import ask
 
 EVERY_LAYER_FORMED = "closed form: every layer has one; the shapes between them are recorded from the run"
 
@@ -98,25 +97,22 @@ class Measurement:
         return {name: count.version for name, count in counts.items()}
 
 
-def measure(card: Card, counters: Sequence[str] = COUNTERS, batch_size: int = 1) -> Measurement:
-    """Build a card's network and count it.
+def measure(subject: Subject, counters: Sequence[str] = COUNTERS) -> Measurement:
+    """Every counter's view of a network on its own inputs.
 
-    The closed form and the dispatch counter need no memory. A third-party counter runs the real network; when
-    it is missing or fails, its reason stands in ``failures`` and the others go on.
+    The network is built once. The closed form and the dispatch counter need no values of it; a third-party counter
+    runs it; when it is missing or fails, its reason stands in ``failures`` and the
+    others go on.
 
     Raises:
         SettingError: for arguments that the network refuses, or an input that it cannot take.
+        UserCodeError: for what a user-defined model raises, naming the module in which it happened.
         UnknownNameError: for a counter that does not exist.
     """
-    shape = card.input_shape(batch_size)
-    model = card.build("meta")
-    try:
-        example = Example((torch.empty(shape, device="meta"),))
-        return _measure(model, lambda: card.build("cpu"), example, counters)
-    except (RuntimeError, TypeError, ValueError) as error:
-        if isinstance(error, E4ProfileError):
-            raise
-        raise SettingError(f"{card.name} cannot run on an input {shape}: {_why(model, shape, error)}") from error
+    model = subject.build_to_count()
+    example = subject.example("meta" if subject.meta_is_enough else "cpu")
+    with subject.guarded():
+        return _measure(model, lambda: subject.runnable(model), example, counters)
 
 
 def measure_module(model: nn.Module, input_shape: Any, counters: Sequence[str] = COUNTERS) -> Measurement:
@@ -137,7 +133,7 @@ def measure_module(model: nn.Module, input_shape: Any, counters: Sequence[str] =
         SettingError: for inputs that are none.
         Whatever the model's forward raises.
     """
-    return _measure(model, lambda: model, example_for(model, input_shape), counters, fallback=True)
+    return _measure(model, lambda: model, example_for(model, input_shape), counters)
 
 
 def example_for(model: nn.Module, inputs: Any) -> Example:
@@ -146,27 +142,11 @@ def example_for(model: nn.Module, inputs: Any) -> Example:
     return as_example(inputs, next((tensor.dtype for tensor in floating), torch.get_default_dtype()))
 
 
-def _why(model: nn.Module, shape: tuple[int, ...], error: Exception) -> str:
-    # the closed form follows the same shapes and names the layer that they do not fit
-    try:
-        trace(model, shape)
-    except SettingError as reason:
-        return str(reason)
-    return first_line(error)
-
-
-def _measure(
-    model: nn.Module,
-    real: Callable[[], nn.Module],
-    example: Example,
-    counters: Sequence[str],
-    *,
-    fallback: bool = False,
-) -> Measurement:
+def _measure(model: nn.Module, real: Callable[[], nn.Module], example: Example, counters: Sequence[str]) -> Measurement:
     asked = find_counters(counters)
     failures: dict[str, str] = {}
     strict = _strict(model, example)
-    dispatch, found, ran = count_run(model, example, RecordedShapes, fallback=fallback)
+    dispatch, found, ran = count_run(model, example, RecordedShapes)
     notes = [*ran]
     if isinstance(strict, str):
         closed, printed_params, printed_macs = count_recorded(model, found), 0, 0
@@ -200,6 +180,6 @@ def _strict(model: nn.Module, example: Example) -> tuple[Count, int, int] | str:
     if shape is None:
         return f"shapes follow from one input tensor, not from ({example})"
     try:
-        return (count_closed_form(model, shape), *printed_form(model, shape))
+        return count_forms(model, shape)
     except SettingError as error:
         return str(error)

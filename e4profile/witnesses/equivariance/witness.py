@@ -10,6 +10,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from e4profile.groups import Group, GroupLike, as_group
 from e4profile.subjects.as_found import random_state_kept
 from e4profile.subjects.guest import first_line
 from e4profile.subjects.inputs import Example
+from e4profile.subjects.subject import Subject
 from e4profile.witnesses.equivariance.layers import randomise
 from e4profile.witnesses.equivariance.probe import (
     FIELDS,
@@ -215,6 +217,18 @@ def witness(
         _layers(probes), probes[AT_INIT].not_compared, (*_subgroup_notes(probes[AT_INIT]), *notes),
         tuple(state for state, probe in probes.items() if probe.constant),
     )  # fmt: skip
+
+
+def witness_of(subject: Subject, **options: Any) -> EquivarianceReport:
+    """Measure a subject's equivariance on its own inputs (see ``witness`` for the options).
+
+    Raises:
+        UserCodeError: when a user-defined model's forward raises, naming the module in which it happened.
+        SettingError: for options that cannot be.
+    """
+    model, example = subject.build(), subject.example()
+    with subject.guarded():
+        return witness(model, example, **options)
 
 
 def _acting_group(model: nn.Module, group: GroupLike | None) -> Group:

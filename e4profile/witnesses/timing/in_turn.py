@@ -1,4 +1,4 @@
-"""Forward passes of several networks sampled in turn: cards, and models of one's own with all their inputs."""
+"""Forward passes of several networks sampled in turn, each on its own inputs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from e4profile.errors import E4ProfileError, SettingError
-from e4profile.networks.cards import Card
-from e4profile.subjects.as_found import random_state_kept, refuse_unrun
-from e4profile.subjects.subject import Subject, guarded
+from e4profile.subjects.as_found import evaluation_mode, random_state_kept, refuse_unrun
+from e4profile.subjects.inputs import Example
+from e4profile.subjects.subject import Subject
 from e4profile.witnesses.timing.clock import MeasurementError, Work
 from e4profile.witnesses.timing.measure import clock_for
 from e4profile.witnesses.timing.passes import device_named, fixed_threads
@@ -29,7 +30,6 @@ class ForwardInTurn:
 
     Attributes:
         device: ``cpu`` or ``cuda``.
-        batch_size: images, for cards; models of one's own are called with their own inputs.
         max_run_time_s: per network; a brief measurement takes a quarter of it.
 
     Raises:
@@ -37,7 +37,6 @@ class ForwardInTurn:
     """
 
     device: str = "cpu"
-    batch_size: int = 1
     max_run_time_s: float = 2.0
 
     def __post_init__(self) -> None:
@@ -49,8 +48,8 @@ class ForwardInTurn:
         """Samples per network, paired by round.
 
         Raises:
-            UserCodeError: for what a model of one's own raises.
-            MeasurementError: for a card's network that torch cannot run here.
+            UserCodeError: for what a user-defined model raises.
+            MeasurementError: for a network that torch cannot run here.
         """
         where = device_named(self.device)
         with ExitStack() as stack:
@@ -58,18 +57,18 @@ class ForwardInTurn:
             stack.enter_context(random_state_kept())
             works = []
             for subject in subjects:
-                with guarded(subject):
-                    works.append(Work(self._forward(subject, where)))
-            # what a file of one's own sets in the process holds while it is timed
+                with subject.guarded():
+                    network = subject.build(str(where))
+                    stack.enter_context(evaluation_mode(network))
+                    works.append(Work(_forward(network, subject.example(str(where)))))
+            # what somebody's file sets in the process holds while it is timed
             for subject in {one.name.rpartition(":")[0]: one for one in subjects}.values():
-                stack.enter_context(guarded(subject))
+                stack.enter_context(subject.guarded())
             try:
                 return collect(works, clock_for(where), self._rule(len(works), brief=brief), noise=_worst)
             except E4ProfileError:
                 raise
             except RuntimeError as error:
-                if not all(isinstance(subject, Card) for subject in subjects):
-                    raise
                 reason = (str(error).splitlines() or [""])[0]
                 raise MeasurementError(f"{subjects[0].name} cannot run on {self.device}: {reason}") from error
 
@@ -77,23 +76,14 @@ class ForwardInTurn:
         longest = self.max_run_time_s * networks * (_BRIEF if brief else 1)
         return StopRule(min_run_time_s=min(0.2 * networks, longest), max_run_time_s=longest)
 
-    def _forward(self, subject: Subject, where: torch.device) -> Callable[[Any], Any]:
-        network = subject.build("cpu").to(where)
-        if isinstance(subject, Card):
-            generator = torch.Generator().manual_seed(0)
-            images = torch.randn(subject.input_shape(self.batch_size), generator=generator).to(where)
-            positional: tuple[Any, ...] = (images,)
-            keywords: dict[str, Any] = {}
-        else:
-            example = subject.example(str(where))
-            positional, keywords = example.positional, dict(example.keywords)
 
-        def forward(_: Any) -> Any:
-            with torch.no_grad():
-                return network(*positional, **keywords)
+def _forward(network: nn.Module, example: Example) -> Callable[[Any], Any]:
+    def forward(_: Any) -> Any:
+        with torch.no_grad():
+            return network(*example.positional, **example.keywords)
 
-        refuse_unrun(forward(None))
-        return forward
+    refuse_unrun(forward(None))
+    return forward
 
 
 def _worst(kept: Sequence[Sequence[float]]) -> float:

@@ -8,7 +8,7 @@ import torch
 
 from e4profile.cli.main import main
 from e4profile.errors import SettingError, UnknownNameError
-from e4profile.networks.cards import all_cards, find_card
+from e4profile.networks.cards import all_cards
 from e4profile.questions.budget.budget import (
     Budget,
     MeasuredStep,
@@ -27,7 +27,7 @@ from e4profile.witnesses.timing.clock import MeasurementError, Work
 from e4profile.witnesses.timing.cuda import energy_per_call_j
 from e4profile.witnesses.timing.samples import Samples, StopRule, TimeRecord
 
-SMALL = find_card("e4net").with_arguments({"width": 2})
+SMALL = resolve("e4net").with_arguments({"width": 2})
 
 
 def test_steps_round_the_last_batch_up():
@@ -38,7 +38,7 @@ def test_steps_round_the_last_batch_up():
 
 def test_a_trainings_macs_are_those_of_its_images_each_epoch():
     model = SMALL.build("meta")
-    one = training_step_macs(model, SMALL.input_shape(1))
+    one = training_step_macs(model, (1, *SMALL.input))
     found = training_macs(model, SMALL.input, Recipe(7, 32, 100))
     assert found.forward == 7 * 100 * one.forward
     assert found.backward == 7 * 100 * one.backward
@@ -47,10 +47,10 @@ def test_a_trainings_macs_are_those_of_its_images_each_epoch():
 
 
 def test_the_cards_recipe_is_read():
-    recipe = recipe_of("r18", find_card("r18").training)
+    recipe = recipe_of("r18", resolve("r18").training)
     assert recipe == Recipe(200, 128, 50000, "momentum")
-    assert recipe_of("e4net", find_card("e4net").training).optimiser == "adam"
-    assert recipe_of("r18", find_card("r18").training, {"momentum": 0, "epochs": 1}) == Recipe(1, 128, 50000, "sgd")
+    assert recipe_of("e4net", resolve("e4net").training).optimiser == "adam"
+    assert recipe_of("r18", resolve("r18").training, {"momentum": 0, "epochs": 1}) == Recipe(1, 128, 50000, "sgd")
 
 
 def test_the_remedy_for_a_card_without_the_whole_recipe_works_as_it_stands():
@@ -188,9 +188,9 @@ def own(tmp_path):
 
 @pytest.mark.parametrize("name", ["p4-cnn", "z2cnn", "gc-p4cnn", "p4-sa", "alpha-p4-cnn"])
 def test_the_counted_step_is_the_closed_forms(name):
-    card = find_card(name)
+    card = resolve(name)
     model = card.build("meta")
-    counted, form = count_training_step(model, card.input, 2), training_step_macs(model, card.input_shape(2))
+    counted, form = count_training_step(model, card.input, 2), training_step_macs(model, (2, *card.input))
     assert (counted.forward, counted.backward) == (form.forward, form.backward)
     assert counted.unknown == {}
 

@@ -4,35 +4,36 @@ import pytest
 
 from e4profile.errors import SettingError, UnknownNameError
 from e4profile.layers import E4Conv2d, GroupConv2d
-from e4profile.networks.cards import all_cards, find_card
-from e4profile.questions.check.checks import check_card, check_network, random_cards, run_checks, select_cards
+from e4profile.networks.cards import all_cards
+from e4profile.questions.check.checks import check_subject, random_cards, run_checks, select
+from e4profile.subjects.subject import of_card, resolve
 from e4profile.witnesses.counts import ledger
 
 
 @pytest.mark.parametrize("name", ["e4net", "e4net-large-printed", "p4-e4r18", "p4m-r18", "r18"])
 def test_cards_hold(name: str) -> None:
-    result = check_card(find_card(name))
+    result = check_subject(resolve(name))
     assert result.problems == ()
     assert result.agrees
     assert result.layers > 10
 
 
 def test_random_settings_hold_and_are_reproducible() -> None:
-    results = [check_network(card, label) for label, card in random_cards(30, 3)]
+    results = [check_subject(of_card(card)) for card in random_cards(30, 3)]
     assert [problem for result in results for problem in result.problems] == []
-    again = [label for label, _ in random_cards(30, 3)]
+    again = [card.name for card in random_cards(30, 3)]
     assert again == [result.model for result in results]
-    assert again != [label for label, _ in random_cards(30, 4)]
+    assert again != [card.name for card in random_cards(30, 4)]
     assert len(set(again)) == 30
 
 
 def test_an_unknown_operator_fails_the_check_with_the_layer_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ledger, "FREE", {k: v for k, v in ledger.FREE.items() if k not in ("amax", "relu")})
-    card = find_card("e4net").with_arguments({"width": 2})
-    result = check_network(card, "mine")
+    card = resolve("e4net").with_arguments({"width": 2})
+    result = check_subject(card)
     assert not result.agrees
     problems = [p for p in result.problems if "unknown operator aten::amax" in p]
-    assert problems == ["mine: group_pool: unknown operator aten::amax, executed 1 times"]
+    assert problems == ["e4net: group_pool: unknown operator aten::amax, executed 1 times"]
     assert any("layer1.relu" in p and "aten::relu" in p for p in result.problems)
 
 
@@ -51,16 +52,16 @@ def test_a_wrong_term_is_found_in_every_layer_that_has_it(
 ) -> None:
     terms = dict(getattr(layer, table))
     monkeypatch.setattr(layer, table, {**terms, term: 2 * terms[term]})
-    card = find_card("e4net").with_arguments({"width": 2, "layer": "e4" if layer is E4Conv2d else "group"})
-    result = check_network(card, "mine")
+    card = resolve("e4net").with_arguments({"width": 2, "layer": "e4" if layer is E4Conv2d else "group"})
+    result = check_subject(card)
     for index in range(2, 8):
-        assert any(f"mine: layer{index}.conv" in p and f": {quantity}: closed form" in p for p in result.problems)
+        assert any(f"e4net: layer{index}.conv" in p and f": {quantity}: closed form" in p for p in result.problems)
 
 
 def test_names() -> None:
-    assert [card.name for card in select_cards([])] == list(all_cards())
+    assert [card.name for card in select([], [], {})] == list(all_cards())
     assert next(result.model for result in run_checks(["e4net"], 1, 0)) == "e4net"
     with pytest.raises(UnknownNameError):
-        select_cards(["e4nt"])
+        select(["e4nt"], [], {})
     with pytest.raises(SettingError, match="random"):
         next(run_checks(["e4net"], -1))

@@ -10,10 +10,9 @@ import pytest
 import torch
 
 from e4profile.networks import NETWORKS
-from e4profile.networks.cards import find_card
 from e4profile.questions.memory.peak_table import COLUMNS, peak_rows, peak_table
 from e4profile.show.tables import render
-from e4profile.subjects.subject import Target, resolve
+from e4profile.subjects.subject import resolve
 from e4profile.witnesses.memory.layer_peak import measure_layer_peak
 
 
@@ -55,8 +54,8 @@ def test_charged_containers_hold_nothing():
 
 @pytest.mark.parametrize("form", ["table", "json", "csv"])
 def test_the_table_of_a_card(form):
-    card = find_card("e4net-printed")
-    text = render(peak_table(Target(card.name, card.title, {}, card), 3, "float64"), form)
+    card = resolve("e4net-printed")
+    text = render(peak_table(card, 3, "float64"), form)
     assert "generate and aggregate, backward" in text
 
 
@@ -114,8 +113,8 @@ def test_the_command_gives_one_network_s_peaks(run, tmp_path):
     (tmp_path / "free.py").write_text(OWN)
     code, out, err = run("memory", "e4net-printed", "--peaks", "--batch-size", "3", "--dtype", "float64", "-f", "csv")
     assert (code, err) == (0, "")
-    card = find_card("e4net-printed")
-    expected = peak_table(Target(card.name, card.title, {}, card), 3, "float64").rows
+    card = resolve("e4net-printed")
+    expected = peak_table(card, 3, "float64").rows
     found = list(csv.DictReader(io.StringIO(out)))
     assert found == [{key: str(value) for key, value in row.items()} for row in expected]
     code, out, _ = run("memory", "free.py:Free", "--input", "1x1x28x28", "--peaks", "-f", "json")

@@ -57,15 +57,16 @@ def test_the_figure_is_written_on_request(run, tmp_path):
 
 
 def test_costs_come_from_a_sweep(run, tmp_path):
-    from e4profile.networks.cards import find_card
+    from e4profile.groups import as_group
     from e4profile.questions.sweep.plans import Setting
     from e4profile.questions.sweep.sweeps import measure_setting
     from e4profile.records.store import RecordStore
+    from e4profile.subjects.subject import resolve
 
     store = RecordStore(tmp_path / "records.jsonl")
     for slices in (1, 4):
-        card = find_card("e4net-printed").with_arguments({"slices": slices})
-        store.append(measure_setting(Setting(card.name, card)))
+        card = resolve("e4net-printed").with_arguments({"slices": slices})
+        store.append(measure_setting(Setting(card.name, card, as_group("p4"))))
     code, out, _ = run("pareto", "--sweep", str(store.path), "--table", "3", "--x", "params", "--format", "json")
     assert code == 0
     assert [(row["network"], row["params"]) for row in json.loads(out)] == [("s=1", 16336), ("s=4", 23986)]
@@ -168,11 +169,11 @@ def test_several_inputs(nets, x):
     rows = {row["network"]: row for row in json.loads(out)}
     if x == "macs":
         # both of a batch of two
-        from e4profile.networks.cards import find_card
+        from e4profile.subjects.subject import resolve
         from e4profile.witnesses.counts.measure import measure
 
         assert rows["nets.py:Two"][x] == 2 * (9 * 8 * 676 + 40)
-        assert rows["Z2CNN"][x] == 2 * measure(find_card("z2cnn"), ()).dispatch.macs
+        assert rows["Z2CNN"][x] == 2 * measure(resolve("z2cnn"), ()).dispatch.macs
     assert all(row[x] > 0 for row in rows.values())
 
 
@@ -208,7 +209,7 @@ def test_an_interrupt_keeps_what_is_finished(nets, monkeypatch):
             raise KeyboardInterrupt
         return measure(card, *rest)
 
-    monkeypatch.setattr("e4profile.witnesses.counts.measure.measure", stops)
+    monkeypatch.setattr("e4profile.questions.pareto.pareto.measure", stops)
     code, out, _ = nets("z2cnn", "p4cnn")
     assert code == 130
     assert "interrupted: 1 of 2 networks; the front is of these alone" in out

@@ -8,21 +8,22 @@ from itertools import product
 import pytest
 
 from e4profile.errors import SettingError, UnknownNameError
-from e4profile.networks.cards import all_cards, find_card
+from e4profile.networks.cards import all_cards
 from e4profile.questions.pareto.drawing import plot_pareto
 from e4profile.questions.pareto.pareto import Candidate, candidates, cost_of, error_name, front, sweep_costs
-from e4profile.questions.sweep.plans import Setting
+from e4profile.questions.sweep.plans import recorded_arguments
 from e4profile.records.store import Record, RecordStore
 from e4profile.show.style import paper_style, save
+from e4profile.subjects.subject import resolve
 
 
 def made_up(label, error, spread=None):
-    return Candidate(label, find_card("z2cnn"), "separable-mnist", "test_error", Decimal(error), spread)
+    return Candidate(label, resolve("z2cnn"), "separable-mnist", "test_error", Decimal(error), spread)
 
 
 def test_the_front_of_the_separable_table():
     cost = cost_of("macs")
-    points = front([(one, cost(one.card)) for one in candidates(table="separable-mnist")])
+    points = front([(one, cost(one.subject)) for one in candidates(table="separable-mnist")])
     assert [point.candidate.label for point in points if point.on_front] == [
         "gc-P4CNN-small",
         "g-P4CNN-small",
@@ -63,8 +64,8 @@ def test_rows_of_one_network_are_one_point():
 
 def test_rows_have_their_own_arguments():
     (row,) = [one for one in candidates(table="3") if one.label == "r=4"]
-    assert row.card.arguments["reduction"] == 4
-    assert cost_of("params")(row.card) == 10_102
+    assert row.subject.arguments["reduction"] == 4
+    assert cost_of("params")(row.subject) == 10_102
 
 
 def test_errors_and_spreads_are_as_printed():
@@ -73,20 +74,20 @@ def test_errors_and_spreads_are_as_printed():
 
 
 def test_accuracies_become_errors_and_say_so():
-    found = {one.card.name: one for one in candidates(table="steerable")}
+    found = {one.subject.name: one for one in candidates(table="steerable")}
     assert found["c4resnet18"].error == Decimal("26.6")
     assert error_name(found["c4resnet18"].quantity) == "100% - published top-1 accuracy"
 
 
 def test_one_of_several_errors_is_chosen_by_name():
-    errors = {y: {one.card.name: one.error for one in candidates(table="4", y=y)} for y in ("cifar10", "cifar100")}
+    errors = {y: {one.subject.name: one.error for one in candidates(table="4", y=y)} for y in ("cifar10", "cifar100")}
     assert errors["cifar10"]["r18"] == Decimal("9.7")
     assert errors["cifar100"]["r18"] == Decimal("34")
     assert error_name("test_error_cifar100") == "published test error, CIFAR-100"
 
 
 def test_the_cards_common_table_is_found():
-    found = candidates([find_card("p4cnn"), find_card("z2cnn")])
+    found = candidates([resolve("p4cnn"), resolve("z2cnn")])
     assert [(one.table, one.label) for one in found] == [("separable-mnist", "Z2CNN"), ("separable-mnist", "P4CNN")]
 
 
@@ -105,20 +106,20 @@ def test_the_cards_common_table_is_found():
 )
 def test_errors_of_different_data_are_never_mixed(cards, table, y, message):
     with pytest.raises((SettingError, UnknownNameError), match=message):
-        candidates([find_card(name) for name in cards], table, y)
+        candidates([resolve(name) for name in cards], table, y)
 
 
 def test_memory_is_the_emulated_peak():
     from e4profile.witnesses.memory.peak import allocator_emulation
 
-    card = find_card("z2cnn")
+    card = resolve("z2cnn")
     expected = allocator_emulation(card.build(), card.input, batch_size=2, device="meta").peak_bytes
     assert cost_of("memory")(card) == expected
 
 
 def record(candidate, **counts):
-    arguments = Setting(candidate.card.name, candidate.card).arguments
-    return Record(card=candidate.card.name, arguments=arguments, counts=counts, counters={})
+    arguments = recorded_arguments(candidate.subject)
+    return Record(card=candidate.subject.name, arguments=arguments, counts=counts, counters={})
 
 
 def test_costs_of_a_sweep_meet_the_published_settings(tmp_path):
@@ -127,7 +128,7 @@ def test_costs_of_a_sweep_meet_the_published_settings(tmp_path):
     store = RecordStore(path)
     for cost, one in enumerate(known[:3], start=1):
         store.append(record(one, macs_measured=cost * 1000))
-    other = known[0].card.with_arguments({"width": 24})
+    other = known[0].subject.with_arguments({"width": 24})
     store.append(record(Candidate("", other, "3", "test_error", Decimal(1), None), macs_measured=9))
     costed, notes = sweep_costs(path, "macs", known)
     assert [(one.label, cost) for one, cost in costed] == [
@@ -147,7 +148,7 @@ def rows(table, y="error"):
     return [
         {
             "network": point.candidate.label,
-            "card": point.candidate.card.name,
+            "card": point.candidate.subject.name,
             "cost": point.cost,
             "published_error": point.candidate.error,
             "spread": point.candidate.spread,
@@ -208,6 +209,6 @@ def test_every_published_error_can_be_read():
 
 def test_a_table_in_which_a_network_has_no_row_names_the_cards_that_have_one() -> None:
     with pytest.raises(SettingError, match=r"e4net: no published error in table '4'; cards that have one: .*p4-r18"):
-        candidates([find_card("e4net")], "4")
+        candidates([resolve("e4net")], "4")
     with pytest.raises(UnknownNameError, match="known"):
-        candidates([find_card("e4net")], "nowhere")
+        candidates([resolve("e4net")], "nowhere")

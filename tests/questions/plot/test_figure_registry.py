@@ -18,6 +18,7 @@ from e4profile.questions.roofline.figure import roofline_record, roofline_rows
 from e4profile.questions.roofline.roofline import LayerRoofline, LayerTraffic, Roofline
 from e4profile.questions.time.figure import breakdown_record, share_rows
 from e4profile.records.store import Record, RecordStore
+from e4profile.subjects.subject import resolve
 from e4profile.witnesses.timing.breakdown import Breakdown, TermShare
 from e4profile.witnesses.timing.peaks import Peaks
 from e4profile.witnesses.timing.samples import Samples
@@ -94,7 +95,7 @@ def test_an_unknown_kind_names_the_nearest():
 
 def test_three_files_with_the_same_bytes_each_time(tmp_path: Path):
     first = draw("ratio-map", ["e4net"], tmp_path / "a")
-    second = draw("ratio-map", [find_card("e4net")], tmp_path / "b")
+    second = draw("ratio-map", [resolve("e4net")], tmp_path / "b")
     assert [path.name for path in first] == [f"ratio-map-e4net.{ending}" for ending in ("svg", "png", "csv")]
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes()

@@ -9,7 +9,7 @@ from torch import nn
 
 from e4profile.errors import SettingError
 from e4profile.layers import E4Conv2d, GroupConv2d
-from e4profile.networks.cards import all_cards, find_card
+from e4profile.networks.cards import all_cards
 from e4profile.questions.budget.figure import training_rows
 from e4profile.questions.count.figure import counter_rows
 from e4profile.questions.count.figure import default_models as counter_models
@@ -19,6 +19,7 @@ from e4profile.questions.memory.figure import memory_rows
 from e4profile.questions.pareto.figure_accuracy import accuracy_rows
 from e4profile.questions.pareto.figure_accuracy import default_models as accuracy_models
 from e4profile.questions.sweep.figure_cost import cost_rows
+from e4profile.subjects.subject import resolve
 from e4profile.witnesses.counts.measure import measure
 from e4profile.witnesses.memory.step import predict
 
@@ -39,7 +40,7 @@ def e4net_macs(c: int, k: int, r: int, s: int, order: int) -> int:
 
 @pytest.fixture(scope="module")
 def costs():
-    return cost_rows(find_card("e4net"))
+    return cost_rows(resolve("e4net"))
 
 
 def test_every_cost_is_the_printed_form_written_out(costs):
@@ -74,19 +75,19 @@ def test_each_setting_is_varied_and_the_card_itself_marked_once_per_setting(cost
 def test_the_gcnn_beside_a_cost_is_the_network_with_group_convolutions(costs):
     for row in costs:
         if row["setting"] == "kernel" and row["value"] == 3:
-            built = find_card("e4net").with_arguments({"layer": "group", "kernel": 3})
+            built = resolve("e4net").with_arguments({"layer": "group", "kernel": 3})
             counted = measure(built, ("dispatch",)).dispatch
             assert (row["gcnn_params"], row["gcnn_macs"]) == (counted.params, counted.macs)
 
 
 def test_a_network_without_e4_layers_varies_what_it_has():
-    rows = cost_rows(find_card("p4-cnn"))
+    rows = cost_rows(resolve("p4-cnn"))
     assert {row["setting"] for row in rows} <= {"kernel", "width", "group"}
     assert {row["gcnn_macs"] for row in rows} == {None}
 
 
 def test_channels_per_slice_are_varied_where_the_card_says_so():
-    rows = cost_rows(find_card("p4m-e4r18"))
+    rows = cost_rows(resolve("p4m-e4r18"))
     own = [row for row in rows if row["setting"] == "channels_per_slice" and row["own"]]
     assert [row["value"] for row in own] == [2]
     assert not [row for row in rows if row["setting"] == "slices"]
@@ -96,12 +97,12 @@ def test_a_setting_with_a_single_possible_value_is_not_varied(monkeypatch):
     for name in ("_DOUBLED", "_KERNELS", "_WIDTH_FACTORS", "_GROUPS"):
         monkeypatch.setattr(f"e4profile.questions.sweep.figure_cost.{name}", ())
     with pytest.raises(SettingError, match="e4net has none of the settings"):
-        cost_rows(find_card("e4net"))
+        cost_rows(resolve("e4net"))
 
 
 @pytest.fixture(scope="module")
 def ratios():
-    return {(row["quantity"], row["kernel"], row["group_order"]): row for row in ratio_rows(find_card("e4net"))}
+    return {(row["quantity"], row["kernel"], row["group_order"]): row for row in ratio_rows(resolve("e4net"))}
 
 
 def test_the_macs_of_the_ratio_map_are_those_written_out(ratios):
@@ -116,7 +117,7 @@ def test_the_macs_of_the_ratio_map_are_those_written_out(ratios):
 
 @pytest.mark.parametrize(("k", "order"), [(3, 1), (5, 4), (3, 8), (7, 2)])
 def test_the_parameters_of_the_ratio_map_are_those_of_built_layers(ratios, k, order):
-    card = find_card("e4net").with_arguments({"kernel": k, "group": GROUP_OF_ORDER[order]})
+    card = resolve("e4net").with_arguments({"kernel": k, "group": GROUP_OF_ORDER[order]})
     dynamic = [one for one in card.build().modules() if isinstance(one, E4Conv2d)]
     convolutions = (GroupConv2d, nn.Conv2d)
     static = [one for one in card.with_arguments({"layer": "group"}).build().modules() if isinstance(one, convolutions)]
@@ -130,12 +131,12 @@ def test_the_parameters_of_the_ratio_map_are_those_of_built_layers(ratios, k, or
 
 def test_a_ratio_map_needs_e4_layers():
     with pytest.raises(SettingError, match="r18 has no E4 layers"):
-        ratio_rows(find_card("r18"))
+        ratio_rows(resolve("r18"))
 
 
 def test_the_terms_of_the_e4net_by_hand():
     positions = sum(side * side for side in MAPS)
-    assert macs_by_named_term(find_card("e4net")) == {
+    assert macs_by_named_term(resolve("e4net")) == {
         "lifting": 9 * 16 * 4 * 28 * 28,
         "encoder": 16 * 16 * 4 * 4 * positions,
         "squeeze": 16 * 16 * 4 * 4 * positions,
@@ -147,10 +148,10 @@ def test_the_terms_of_the_e4net_by_hand():
 
 def test_the_terms_of_a_network_are_all_the_macs_that_run():
     names = ("p4-r18", "alpha-p4-cnn", "gc-p4cnn", "p4-sa")
-    rows = terms_rows([find_card(name) for name in names])
+    rows = terms_rows([resolve(name) for name in names])
     for name in names:
         mine = [row for row in rows if row["model"] == name]
-        assert sum(row["macs"] for row in mine) == measure(find_card(name), ("dispatch",)).dispatch.macs
+        assert sum(row["macs"] for row in mine) == measure(resolve(name), ("dispatch",)).dispatch.macs
         assert sum(row["share"] for row in mine) == pytest.approx(1, abs=1e-12)
 
 
@@ -159,7 +160,7 @@ def test_the_counters_are_shown_for_table_4_and_both_e4nets():
 
 
 def test_thop_sees_the_classifier_of_the_e4net_and_nothing_else():
-    rows = {row["counter"]: row for row in counter_rows([find_card("e4net")])}
+    rows = {row["counter"]: row for row in counter_rows([resolve("e4net")])}
     thop, fvcore = rows["thop"], rows["fvcore"]
     assert thop["macs"] == fvcore["macs"] == 17640160
     assert thop["seen"] == 16 * 10
@@ -174,7 +175,7 @@ def test_thop_sees_the_classifier_of_the_e4net_and_nothing_else():
 
 @pytest.fixture(scope="module")
 def errors():
-    return accuracy_rows([find_card(name) for name in accuracy_models()])
+    return accuracy_rows([resolve(name) for name in accuracy_models()])
 
 
 def test_every_published_test_error_is_there_once(errors):
@@ -212,29 +213,29 @@ def test_augmented_training_and_publications_are_series_of_their_own(errors):
 
 def test_costs_beside_errors_are_those_of_the_row_as_built(errors):
     (row,) = [row for row in errors if row["label"] == "k=7"]
-    built = measure(find_card("e4net-printed").with_arguments({"kernel": 7}), ("dispatch",)).dispatch
+    built = measure(resolve("e4net-printed").with_arguments({"kernel": 7}), ("dispatch",)).dispatch
     assert (row["params"], row["macs"]) == (built.params, built.macs)
     assert (row["test_error_percent"], row["spread_percent"]) == (1.27, 0.021)
 
 
 def test_accuracy_needs_a_published_error():
     with pytest.raises(SettingError, match="no test error was published for e4net"):
-        accuracy_rows([find_card("e4net")])
+        accuracy_rows([resolve("e4net")])
 
 
 def test_saved_bytes_are_split_into_constant_and_growing():
-    rows = memory_rows([find_card("p4-cnn")], (2, 6))
+    rows = memory_rows([resolve("p4-cnn")], (2, 6))
     two, six = rows
     assert (two["constant_bytes"], two["growing_bytes"]) == (six["constant_bytes"], six["growing_bytes"] // 3)
-    step = predict(find_card("p4-cnn").build(), (1, 28, 28), 6)
+    step = predict(resolve("p4-cnn").build(), (1, 28, 28), 6)
     assert six["constant_bytes"] + six["growing_bytes"] == step.saved_bytes
     assert six["peak_bytes"] == step.peak_bytes
 
 
 def test_a_training_step_with_a_copy_costs_twice_the_step_without():
-    implicit, explicit = training_rows([find_card("basiccnn-r4-2-1")])
+    implicit, explicit = training_rows([resolve("basiccnn-r4-2-1")])
     assert (implicit["equivariance"], explicit["equivariance"]) == ("implicit", "explicit")
-    plain = measure(find_card("basiccnn-r4-2-1"), ("dispatch",)).dispatch
+    plain = measure(resolve("basiccnn-r4-2-1"), ("dispatch",)).dispatch
     assert (implicit["params"], implicit["inference_macs"]) == (plain.params, plain.macs)
     first_layer = 88 * 7 * 7 * 24 * 24
     assert implicit["step_macs"] == 2 * (3 * plain.macs - first_layer)
@@ -244,4 +245,4 @@ def test_a_training_step_with_a_copy_costs_twice_the_step_without():
 
 def test_only_implicit_networks_have_a_training_figure():
     with pytest.raises(SettingError, match="e4net is no implicitly equivariant network"):
-        training_rows([find_card("e4net")])
+        training_rows([resolve("e4net")])

@@ -8,11 +8,9 @@ from hypothesis import strategies as st
 
 from e4profile.conventions import CONVENTIONS
 from e4profile.errors import E4ProfileError, SettingError, UnknownNameError
-from e4profile.networks.cards import find_card
 from e4profile.networks.published import agrees_rounded, agrees_truncated
-from e4profile.questions.reconcile.building import Counter
 from e4profile.questions.reconcile.rows import Figure, Row, published_rows
-from e4profile.questions.reconcile.search import reconcile
+from e4profile.questions.reconcile.search import Counter, reconcile
 from e4profile.questions.reconcile.space import architectures, axes_of, rules
 from e4profile.subjects.subject import resolve
 from e4profile.witnesses.counts.closed_form import count_closed_form
@@ -21,11 +19,11 @@ SEPARABLE = ("z2cnn", "c-z2cnn", "p4cnn", "g-p4cnn-small", "g-p4cnn", "gc-p4cnn-
 
 
 def row(name, **figures):
-    return Row(name, find_card(name), tuple(Figure(quantity, text) for quantity, text in figures.items()))
+    return Row(name, resolve(name), tuple(Figure(quantity, text) for quantity, text in figures.items()))
 
 
 def test_the_rule_of_tables_1_to_3_is_found_unaided():
-    rows = published_rows(find_card("e4net"), find_card("e4net-printed"))
+    rows = published_rows(resolve("e4net"), resolve("e4net-printed"))
     assert (len(rows), sum(len(one.figures) for one in rows)) == (14, 28)
     found = reconcile(rows)
     best, *others = found.matches
@@ -41,7 +39,7 @@ def test_the_rule_of_tables_1_to_3_is_found_unaided():
 
 
 def test_the_rule_of_the_separable_table_is_found_unaided():
-    rows = [one for name in SEPARABLE for one in published_rows(find_card(name))]
+    rows = [one for name in SEPARABLE for one in published_rows(resolve(name))]
     found = reconcile(rows, changes=1)
     best = found.matches[0]
     assert best.changes == ()
@@ -51,13 +49,13 @@ def test_the_rule_of_the_separable_table_is_found_unaided():
 
 
 def test_one_separable_network_needs_one_difference():
-    found = reconcile(published_rows(find_card("gc-p4cnn")))
+    found = reconcile(published_rows(resolve("gc-p4cnn")))
     assert (found.matches[0].changes, found.matches[0].differences) == ((), 1)
     assert found.matches[0].rule.differences == ("separable weights at output resolution",)
 
 
 def test_none_is_found_for_p4_e4r18_and_the_nearest_are_listed():
-    found = reconcile(published_rows(find_card("p4-e4r18")), vary=["encoder_norm", "reduction", "slices", "kernel"])
+    found = reconcile(published_rows(resolve("p4-e4r18")), vary=["encoder_norm", "reduction", "slices", "kernel"])
     assert found.matches == ()
     assert found.found == 0
     assert len(found.nearest) >= 5
@@ -83,9 +81,9 @@ def test_the_search_finds_what_trying_one_by_one_finds():
     figures = row("e4net", params="18.7K", flops="18M")
     found = reconcile([figures], changes=1, vary=["reduction", "encoder_norm"])
     expected = 0
-    for changes in architectures([find_card("e4net")], 1, ["reduction", "encoder_norm"]):
-        card = find_card("e4net").with_arguments(dict(changes))
-        counted = count_closed_form(card.build(), card.input_shape())
+    for changes in architectures([resolve("e4net")], 1, ["reduction", "encoder_norm"]):
+        card = resolve("e4net").with_arguments(dict(changes))
+        counted = count_closed_form(card.build(), card.shape)
         for rule in rules(frozenset(counted.operations)):
             cost = sum(rule.weights[kind] * amount for kind, amount in counted.operations.items())
             expected += all(
@@ -115,8 +113,8 @@ def test_windows_are_those_of_published_figures(value, text):
 
 @pytest.mark.parametrize("name", ["e4net", "gc-p4cnn", "c-z2cnn", "p4-sa", "d4resnet18", "g-p4m-resnet44"])
 def test_every_declared_convention_is_in_the_space(name):
-    card = find_card(name)
-    kinds = frozenset(count_closed_form(card.build(), card.input_shape()).operations)
+    card = resolve(name)
+    kinds = frozenset(count_closed_form(card.build(), card.shape).operations)
     found = rules(kinds)
     named = {rule.name for rule in found if rule.name}
     weights = {tuple(rule.weights.get(kind, 0) for kind in sorted(kinds)) for rule in found}
@@ -130,22 +128,22 @@ def test_every_declared_convention_is_in_the_space(name):
 
 def test_networks_that_nothing_initialises_count_the_same():
     for name in ("e4net", "p4-e4r18", "gc-p4cnn", "d4resnet18"):
-        card = find_card(name)
-        counted = count_closed_form(card.build(), card.input_shape())
+        card = resolve(name)
+        counted = count_closed_form(card.build(), card.shape)
         found = Counter()(card)
         assert found is not None
         assert (found.params, dict(found.operations)) == (counted.params, counted.operations)
 
 
 def test_arguments_of_e4_layers_say_nothing_of_other_networks():
-    changed = {name for changes in architectures([find_card("p4-r18")], 1) for name, _ in changes}
+    changed = {name for changes in architectures([resolve("p4-r18")], 1) for name, _ in changes}
     assert changed == {"layer", "stride_by", "kernel", "width"}
-    pairs = {tuple(name for name, _ in changes) for changes in architectures([find_card("p4-r18")], 2)}
+    pairs = {tuple(name for name, _ in changes) for changes in architectures([resolve("p4-r18")], 2)}
     assert ("layer", "reduction") in pairs
 
 
 def test_rows_say_their_own_arguments_last():
-    card = find_card("e4net")
+    card = resolve("e4net")
     changed = Row("r=2", card, (Figure("params", "13.0K"),), {"reduction": 2}).changed((("reduction", 4),))
     assert changed.arguments["reduction"] == 2
 
@@ -160,8 +158,8 @@ def test_rows_say_their_own_arguments_last():
         (lambda: Figure("params", "many"), "must be digits"),
         (lambda: Figure("params", "0"), "must be positive"),
         (lambda: Figure("error", "1"), "unknown quantity"),
-        (lambda: published_rows(find_card("e4net")), "has no published params"),
-        (lambda: published_rows(find_card("e4net-printed"), table="4"), "in table '4'"),
+        (lambda: published_rows(resolve("e4net")), "has no published params"),
+        (lambda: published_rows(resolve("e4net-printed"), table="4"), "in table '4'"),
     ],
 )
 def test_what_cannot_be_reconciled_is_refused(call, message):
@@ -219,7 +217,7 @@ def test_values_that_are_said_are_searched(own):
     assert found.matches[0].changes == (("width", 40),)
     # the empty change has no width, odd ones are refused
     assert (found.architectures, found.refused) == (29, 29)
-    card = figures_of(find_card("e4net"), params="18,694")
+    card = figures_of(resolve("e4net"), params="18,694")
     assert reconcile([card], vary=["width=15..17"], changes=1).axes == {"width": 2}
 
 

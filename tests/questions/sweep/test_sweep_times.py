@@ -17,12 +17,12 @@ def timed(tmp_path_factory):
     plan = make_plan(["e4net"], ["p4"], reductions=[4], slices=[1], kernels=[3], widths=[4])
     store = RecordStore(tmp_path_factory.mktemp("sweep") / "times.jsonl")
     times = SweepTimes(store, min_run_time_s=0.001, max_run_time_s=0.05)
-    return plan, store, dict(enumerate(records for _, records in times.measure(plan.settings)))
+    return plan, store, dict(enumerate(records for _, records in times.measure(plan)))
 
 
 def test_every_setting_has_both_passes_with_raw_samples(timed):
     plan, store, times = timed
-    assert len(times) == len(plan.settings) == 2
+    assert len(times) == len(plan) == 2
     for records in times.values():
         assert set(records) == {"forward", "step"}
         assert all(len(record.samples.seconds) >= 1 for record in records.values())
@@ -31,7 +31,7 @@ def test_every_setting_has_both_passes_with_raw_samples(timed):
 
 def test_times_of_this_environment_are_read_back(timed):
     plan, store, times = timed
-    again = dict(enumerate(records for _, records in SweepTimes(store).measure(plan.settings)))
+    again = dict(enumerate(records for _, records in SweepTimes(store).measure(plan)))
     for index, records in again.items():
         for pass_, record in records.items():
             assert record.samples.seconds == times[index][pass_].samples.seconds
@@ -43,9 +43,9 @@ def test_times_of_another_environment_or_batch_are_not(timed, tmp_path):
     other = RecordStore(tmp_path / "times.jsonl")
     for record in store.load():
         other.append(replace(record, environment={**record.environment, "cpu": "another"}))
-    list(SweepTimes(other, min_run_time_s=0.001, max_run_time_s=0.05).measure(plan.settings))
+    list(SweepTimes(other, min_run_time_s=0.001, max_run_time_s=0.05).measure(plan))
     assert len(other.load()) == 8
-    list(SweepTimes(store, batch_size=2, min_run_time_s=0.001, max_run_time_s=0.05).measure(plan.settings[:1]))
+    list(SweepTimes(store, batch_size=2, min_run_time_s=0.001, max_run_time_s=0.05).measure(plan[:1]))
     assert len(store.load()) == 6
 
 
@@ -53,7 +53,7 @@ def test_ratios_are_to_the_baseline_of_the_same_kernel(timed):
     plan, _, times = timed
     running = Sweep(plan)
     assert len(list(running.run())) == 2
-    rows = time_rows(running.rows(), plan.settings, times)
+    rows = time_rows(running.rows(), plan, times)
     baseline, e4 = rows
     assert baseline["model"] == "e4net-gcnn"
     assert (baseline["forward_ratio"], baseline["step_ratio"]) == (1.0, 1.0)

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import functools
 import json
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -10,10 +13,14 @@ import pytest
 
 import e4profile.questions.sweep.sweeps as sweeps
 from e4profile.errors import SettingError, UnknownNameError
+from e4profile.groups import as_group
+from e4profile.layers import containers
+from e4profile.networks import NETWORKS
 from e4profile.networks.cards import all_cards
-from e4profile.questions.sweep.plans import Plan, Setting, make_plan
+from e4profile.questions.sweep.plans import Setting, make_plan
 from e4profile.questions.sweep.sweeps import COLUMNS, Sweep
 from e4profile.records.store import Record, RecordStore
+from e4profile.witnesses.counts import closed_form
 from e4profile.witnesses.counts.registry import REGISTRY
 
 SMALL: dict[str, Any] = {"reductions": [1, 2], "slices": [1, 2], "kernels": [3], "widths": [2]}
@@ -33,7 +40,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-def finish(plan: Plan, store: RecordStore | None = None) -> Sweep:
+def finish(plan: Sequence[Setting], store: RecordStore | None = None) -> Sweep:
     running = Sweep(plan, store)
     for _ in running.run():
         pass
@@ -42,31 +49,28 @@ def finish(plan: Plan, store: RecordStore | None = None) -> Sweep:
 
 def test_the_default_plan_is_the_papers_grid_with_its_baselines() -> None:
     plan = make_plan(groups=["p4"])
-    assert len(plan.settings) == 3 * (1 + 9)
-    assert sum(setting.baseline for setting in plan.settings) == 3
-    assert plan.skipped == ()
-    assert {s.card.arguments["width"] for s in plan.settings} == {16}
+    assert len(plan) == 3 * (1 + 9)
+    assert sum(setting.baseline for setting in plan) == 3
+    assert {s.subject.arguments["width"] for s in plan} == {16}
 
 
 def test_what_cannot_exist_is_skipped_with_its_reason() -> None:
-    plan = make_plan(reductions=[1, 3], slices=[1, 5], kernels=[3])
-    assert len(plan.settings) == 2
-    assert [(s.setting.card.arguments["reduction"], s.setting.card.arguments["slices"]) for s in plan.skipped] == [
-        (1, 5), (3, 1), (3, 5),
-    ]  # fmt: skip
-    assert plan.skipped[0].reason == "slices (=5) must divide c_out (=16): 1, 2, 4, 8, 16"
-    assert plan.skipped[1].reason == "reduction (=3) must divide c_in (=16): 1, 2, 4, 8, 16"
+    running = finish(make_plan(reductions=[1, 3], slices=[1, 5], kernels=[3]))
+    assert len(running.rows()) == 2
+    skipped = [skip.setting.subject.arguments for skip in running.skipped]
+    assert [(one["reduction"], one["slices"]) for one in skipped] == [(1, 5), (3, 1), (3, 5)]
+    assert running.skipped[0].reason == "slices (=5) must divide c_out (=16): 1, 2, 4, 8, 16"
+    assert running.skipped[1].reason == "reduction (=3) must divide c_in (=16): 1, 2, 4, 8, 16"
 
 
 def test_a_value_given_twice_is_measured_once() -> None:
     plan = make_plan(["e4net", "e4net"], ["p4", "C4"], reductions=[1, 1], slices=[1, 1], kernels=[3, 3], widths=[2, 2])
-    assert len(plan.settings) == 2
+    assert len(plan) == 2
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"reductions": [3]}, r"no setting of this sweep can exist: reduction \(=3\) must divide c_in \(=16\)"),
         ({"kernels": [4]}, r"kernel \(=4\) must be odd"),
         ({"kernels": [0]}, r"kernel \(=0\)"),
         ({"reductions": [-1]}, r"reduction \(=-1\)"),
@@ -78,6 +82,41 @@ def test_a_value_given_twice_is_measured_once() -> None:
 def test_bad_axes(values: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingError, match=message):
         make_plan(**values)
+
+
+def test_a_sweep_of_what_cannot_exist_measures_nothing_but_says_why(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path / "records.jsonl")
+    with pytest.raises(SettingError, match=r"no setting of this sweep can exist: reduction \(=3\) must divide c_in"):
+        finish(make_plan(reductions=[3], slices=[1], kernels=[3]), store)
+    assert not store.path.exists()
+
+
+def test_a_setting_is_built_once_and_walked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: Counter[str] = Counter()
+
+    def counted(what: str, function: Any) -> Any:
+        @functools.wraps(function)
+        def wrapper(*positional: Any, **keywords: Any) -> Any:
+            calls[what] += 1
+            return function(*positional, **keywords)
+
+        return wrapper
+
+    monkeypatch.setitem(NETWORKS, "rot_mnist", counted("built", NETWORKS["rot_mnist"]))
+    for module in (closed_form, containers):
+        monkeypatch.setattr(module, "trace", counted("walked", module.trace))
+    running = finish(make_plan(reductions=[1], slices=[1], kernels=[3], widths=[4]))
+    assert [outcome.record.counts["failures"] for outcome in running.outcomes] == [{}, {}]
+    assert calls == {"built": 2, "walked": 2}
+
+
+def test_the_group_is_one_object_from_the_plan_to_the_record() -> None:
+    given = as_group("p4m")
+    (baseline, setting) = make_plan(groups=[given], reductions=[1], slices=[1], kernels=[3], widths=[4])
+    assert setting.group is baseline.group is setting.subject.argument("group") is given
+    assert setting.arguments["group"] == "p4m"
+    assert "group=p4m" in setting.describe()
+    assert finish([baseline, setting]).rows()[1]["group"] == "p4m"
 
 
 def test_unknown_names() -> None:
@@ -185,7 +224,7 @@ def test_two_sweeps_at_once_into_one_folder(tmp_path: Path) -> None:
     runs = [Sweep(plan, RecordStore(path)) for _ in range(2)]
     # interleaved line by line; tests of the store do the same with processes
     iterators = [run.run() for run in runs]
-    for _ in plan.settings:
+    for _ in plan:
         for iterator in iterators:
             next(iterator)
     assert runs[0].rows() == runs[1].rows()
@@ -199,11 +238,11 @@ def test_every_card_can_be_planned_and_its_settings_recorded(name: str) -> None:
     arguments = all_cards()[name].arguments
     dynamic = name.startswith("e4net") or "e4r18" in name
     plan = make_plan([name], **({"reductions": [1], "slices": [1], "kernels": [3]} if dynamic else {}))
-    for setting in plan.settings:
+    for setting in plan:
         record = Record(card=setting.model, arguments=setting.arguments, counts={}, counters={})
         assert json.loads(record.to_line())["card"] == setting.model
-        assert setting.group in ("z2", "p4", "p4m", "C8", "D8", "D1", "C2", "D2") or "group" in arguments
-    assert len(plan.settings) == (2 if dynamic else 1)
+        assert setting.group.alias in ("z2", "p4", "p4m", "C8", "D8", "D1", "C2", "D2") or "group" in arguments
+    assert len(plan) == (2 if dynamic else 1)
 
 
 def test_a_counter_that_failed_is_tried_again(

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from e4profile.errors import SettingError, UnknownNameError
-from e4profile.networks.cards import find_card
 from e4profile.questions.sweep.variant_sweep import sweep_variants
 from e4profile.subjects.guest import UserCodeError
-from e4profile.subjects.subject import Target, resolve
+from e4profile.subjects.subject import Subject, resolve
 from e4profile.witnesses.timing.samples import Samples
 
 NET = """
@@ -26,12 +25,12 @@ def build(width=4, norm=None, deep=False):
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Target:
+def own(tmp_path: Path) -> Subject:
     (tmp_path / "net.py").write_text(NET)
     return resolve(f"{tmp_path / 'net.py'}:build", ["2x3x6x6"])
 
 
-def test_every_combination_of_a_model_of_ones_own_is_counted(own: Target) -> None:
+def test_every_combination_of_a_model_of_ones_own_is_counted(own: Subject) -> None:
     told: list[tuple[int, int, str]] = []
     found = sweep_variants(own, ["width=4,6", "norm=None,batch"], progress=lambda *one: told.append(one))
     assert [(dict(one.setting), one.params, one.macs) for one in found.variants] == [
@@ -47,7 +46,7 @@ def test_every_combination_of_a_model_of_ones_own_is_counted(own: Target) -> Non
 def test_a_card_is_counted_by_its_closed_form() -> None:
     from e4profile.witnesses.counts.closed_form import count_closed_form
 
-    card = find_card("p4cnn")
+    card = resolve("p4cnn")
     found = sweep_variants(card, ["width=2..6..2"], batch_size=3, convention_name="flops")
     assert [one.setting["width"] for one in found.variants] == [2, 4, 6]
     for one in found.variants:
@@ -56,7 +55,7 @@ def test_a_card_is_counted_by_its_closed_form() -> None:
     assert found.notes == ()
 
 
-def test_memory_is_predicted_and_grows(own: Target) -> None:
+def test_memory_is_predicted_and_grows(own: Subject) -> None:
     found = sweep_variants(own, ["width=4,8"], memory_batch_size=2)
     small, large = (one.step_bytes for one in found.variants)
     assert small is not None
@@ -64,7 +63,7 @@ def test_memory_is_predicted_and_grows(own: Target) -> None:
     assert 0 < small < large
 
 
-def test_what_cannot_be_built_is_said_and_left_out(own: Target) -> None:
+def test_what_cannot_be_built_is_said_and_left_out(own: Subject) -> None:
     found = sweep_variants(own, ["width=12..14"])
     assert [one.setting["width"] for one in found.variants] == [12, 14]
     ((setting, reason),) = found.refused
@@ -72,7 +71,7 @@ def test_what_cannot_be_built_is_said_and_left_out(own: Target) -> None:
     assert "not thirteen" in reason
 
 
-def test_times_are_taken_in_turn(own: Target) -> None:
+def test_times_are_taken_in_turn(own: Subject) -> None:
     asked = []
 
     def timer(subjects, *, brief: bool = False):
@@ -86,7 +85,7 @@ def test_times_are_taken_in_turn(own: Target) -> None:
     assert found.variants[0].as_object()["median_s"] == 4e-3
 
 
-def test_an_interrupt_keeps_what_was_counted(own: Target) -> None:
+def test_an_interrupt_keeps_what_was_counted(own: Subject) -> None:
     def stops(done: int, total: int, what: str) -> None:
         if done == 2:
             raise KeyboardInterrupt
@@ -114,7 +113,7 @@ def test_an_interrupt_keeps_what_was_counted(own: Target) -> None:
         (["width=13"], UserCodeError, "no combination builds .*not thirteen"),
     ],
 )
-def test_bad_sweeps_are_refused(own: Target, vary: list[str], kind: type[Exception], message: str) -> None:
+def test_bad_sweeps_are_refused(own: Subject, vary: list[str], kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         sweep_variants(own, vary)
     with pytest.raises(SettingError, match="batch_size"):

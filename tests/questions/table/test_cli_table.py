@@ -9,9 +9,9 @@ import json
 import pytest
 from program import Run
 
-from e4profile.networks.cards import find_card
 from e4profile.questions.table.published import exact_table, readable_table, shown_cells
 from e4profile.questions.table.rows import CARRIED, COST, TABLE_COLUMNS, build_row
+from e4profile.subjects.subject import resolve
 
 
 def test_programs_get_every_cell_with_its_kind(run: Run) -> None:
@@ -34,7 +34,7 @@ def test_readers_get_a_line_per_cost_with_the_test_error_beside_it(run: Run) -> 
 
 
 def test_a_quantity_carried_without_a_cost_keeps_its_line() -> None:
-    card = find_card("r18")
+    card = resolve("r18")
     cells = [cell for row in card.published for cell in build_row(card, row)]
     assert {cell.kind for cell in shown_cells(cells)} == {COST}
     alone = [cell for cell in cells if cell.kind == CARRIED]

@@ -22,6 +22,7 @@ from e4profile.questions.table.implicit import (
     nearest_width,
     objective_name,
 )
+from e4profile.subjects.subject import of_card
 from e4profile.witnesses.counts.closed_form import count_closed_form
 from e4profile.witnesses.counts.training_step import measured_training_macs
 from e4profile.witnesses.equivariance.implicit import implicit_equivariance_loss
@@ -54,12 +55,13 @@ def test_a_real_step_multiplies_exactly_twice_as_much(name: str, group: str, ref
 
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
 def test_a_full_size_step_multiplies_exactly_twice_as_much(card: Card) -> None:
-    assert Fraction(measured_step(card), measured_plain_step(card)) == 2
+    subject = of_card(card)
+    assert Fraction(measured_step(subject), measured_plain_step(subject)) == 2
 
 
 def test_a_comparison_row_is_exact_and_its_g_cnn_the_nearest() -> None:
     card = all_cards()["basiccnn-r4-2-1"]
-    row = comparison_row(card)
+    row = comparison_row(of_card(card))
     assert row["objective"] == "R4-2-1"
     assert row["group"] == "C4"
     assert row["inference_macs"] == count_closed_form(card.build(), card.input_shape()).macs

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from e4profile.networks.cards import all_cards, find_card
-from e4profile.questions.check.checks import check_card
+from e4profile.questions.check.checks import check_subject
 from e4profile.questions.table.rows import BuiltCell, build_row
+from e4profile.subjects.subject import of_card, resolve
 from e4profile.witnesses.counts.measure import Measurement, measure
 
 ROWS = [
@@ -22,13 +23,13 @@ ROWS = [
 
 @pytest.mark.parametrize(("card", "row"), ROWS)
 def test_every_published_cell_has_its_recorded_verdict(card: Any, row: Any) -> None:
-    for built in build_row(card, row):
+    for built in build_row(of_card(card), row):
         assert built.as_recorded, f"{built.cell.quantity}: {built.cell.value}, built {built.built}: {built.verdict}"
 
 
 @cache
 def built(card: str, **arguments: Any) -> Measurement:
-    return measure(find_card(card).with_arguments(arguments), ("closed-form", "dispatch"))
+    return measure(resolve(card).with_arguments(arguments), ("closed-form", "dispatch"))
 
 
 # The 22 distinct figures of Tables 1-3 of He et al. 2021, exactly: parameters, and the printed convention in M.
@@ -95,7 +96,7 @@ def test_table_4(card: str, params: int, convolution: str | None, verdicts: dict
     if convolution:
         millions = Decimal(one.dispatch.operations["convolution"]) / 10**6
         assert millions.quantize(Decimal("0.1")) == Decimal(convolution)
-    cells: list[BuiltCell] = [c for row in find_card(card).published for c in build_row(find_card(card), row)]
+    cells: list[BuiltCell] = [c for row in resolve(card).published for c in build_row(resolve(card), row)]
     assert {c.cell.quantity: c.verdict for c in cells if c.cell.compared} == verdicts
     for cell in cells:
         if cell.verdict == "unresolved":
@@ -113,7 +114,7 @@ def test_thirty_cells_of_tables_1_to_3_belong_to_e4_net() -> None:
     cells = [
         cell
         for name in ("e4net-printed", "e4net-large-printed")
-        for row in find_card(name).published
+        for row in resolve(name).published
         for cell in row.cells
         if cell.compared and row.table in ("1", "2", "3")
     ]
@@ -127,7 +128,7 @@ def test_a_wrong_record_fails_the_check_with_both_numbers() -> None:
     card = find_card("e4net-printed")
     row = card.published[0]
     cells = tuple(replace(cell, value="18.9K") if cell.quantity == "params" else cell for cell in row.cells)
-    (problem,) = check_card(replace(card, published=(replace(row, cells=cells),))).problems
+    (problem,) = check_subject(of_card(replace(card, published=(replace(row, cells=cells),)))).problems
     assert "published 18.9K" in problem
     assert "built 18886" in problem
     assert "unresolved" in problem

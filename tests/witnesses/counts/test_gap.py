@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from e4profile.conventions import MAC_KINDS
-from e4profile.networks.cards import find_card
 from e4profile.questions.count.rows import gap_notes
+from e4profile.subjects.subject import resolve
 from e4profile.witnesses.counts.base import Count, LayerCount
 from e4profile.witnesses.counts.gap import explain
 from e4profile.witnesses.counts.measure import Measurement, measure
@@ -30,7 +30,7 @@ SMALL: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def measured() -> dict[str, Measurement]:
-    return {name: measure(find_card(name).with_arguments(change)) for name, change in SMALL.items()}
+    return {name: measure(resolve(name).with_arguments(change)) for name, change in SMALL.items()}
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -131,7 +131,7 @@ def test_a_broken_counter_costs_only_its_own_column(broken: str, monkeypatch: py
         return real_import(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", no_import)
-    one = measure(find_card("e4net").with_arguments({"width": 2}))
+    one = measure(resolve("e4net").with_arguments({"width": 2}))
     (other,) = {"fvcore", "thop"} - {broken}
     assert one.failures == {broken: f"ModuleNotFoundError: No module named {broken!r}"}
     assert set(one.raw) == {other}
@@ -144,12 +144,12 @@ def test_a_counter_that_raises_says_so_in_its_column(monkeypatch: pytest.MonkeyP
         raise ZeroDivisionError("first line\nsecond line")
 
     monkeypatch.setitem(REGISTRY, "thop", replace(REGISTRY["thop"], count=raising))
-    one = measure(find_card("e4net").with_arguments({"width": 2}))
+    one = measure(resolve("e4net").with_arguments({"width": 2}))
     assert one.failures == {"thop": "ZeroDivisionError: first line"}
 
 
 def test_a_network_too_large_to_run_is_not_run() -> None:
-    one = measure(find_card("e4net").with_arguments({"width": 10**6, "slices": 1}))
+    one = measure(resolve("e4net").with_arguments({"width": 10**6, "slices": 1}))
     assert set(one.failures) == {"fvcore", "thop"}
     assert all("not run" in reason for reason in one.failures.values())
     assert one.agrees

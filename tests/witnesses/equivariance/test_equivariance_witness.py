@@ -25,6 +25,7 @@ from e4profile.witnesses.equivariance.witness import (
     TRAINED,
     element_name,
     witness,
+    witness_of,
 )
 
 IMAGES = (1, 1, 9, 9)
@@ -259,7 +260,7 @@ def test_the_published_self_attention_breaks_and_its_repair_does_not() -> None:
     found = {}
     for index in ("published", "equivariant"):
         target = resolve("p4-sa", ["1x1x10x10"], {**sizes, "relative_index": index})
-        found[index] = target.witness()
+        found[index] = witness_of(target)
     assert found["published"].verdict == NOT_EQUIVARIANT
     (layer,) = found["published"].broken
     assert layer.layer == "GroupSelfAttention2d"

@@ -1,0 +1,150 @@
+"""What each of many variants of a network costs, whatever its width, without the memory that it would take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+
+from e4profile.conventions import convention
+from e4profile.subjects.guest import UserCodeError
+from e4profile.subjects.subject import Subject
+from e4profile.witnesses.counts.base import WITNESSED_KINDS
+from e4profile.witnesses.counts.closed_form import count_closed_form
+from e4profile.witnesses.counts.measure import measure
+from e4profile.witnesses.memory.peak import allocator_emulation
+from e4profile.witnesses.memory.step import predict
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What a network costs for one call.
+
+    Attributes:
+        params: parameters.
+        operations: by kind (see ``e4profile.conventions``).
+        notes: what a reader must know.
+    """
+
+    params: int
+    operations: Mapping[str, int]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Equal for equal costs."""
+        return (self.params, *sorted(self.operations.items()))
+
+    def total(self, convention_name: str = "macs") -> int:
+        """Operations under a convention."""
+        return convention(convention_name).total(self.operations)
+
+
+@dataclass
+class VariantCounter:
+    """Counts the variants of networks: by the closed form where it is promised, else from what one call runs.
+
+    Attributes:
+        close: whether the variants are about as large as a network that memory holds, so that a network without
+            filled weights is built faster than one on the meta device.
+        lean: by builder, whether what it builds can lie on the meta device; unknown until one was built at all.
+    """
+
+    close: bool = False
+    lean: dict[str, bool] = field(default_factory=dict)
+
+    def __call__(self, subject: Subject) -> Counted:
+        """The counts of one call on the network's inputs.
+
+        Raises:
+            SettingError: for arguments that the network refuses.
+            UserCodeError: for what a user-defined model raises.
+        """
+        shape = subject.example("meta").single_shape if subject.costed_whole else None
+        if shape is not None:
+            built = subject.build_to_count() if self.close else subject.build("meta")
+            count = count_closed_form(built, shape)
+            return Counted(count.params, count.operations)
+        found = self.on_meta(subject, lambda fresh: measure(fresh, ()))
+        form = {"topology": "its closed form agrees", "recorded": "its layers' closed forms agree where they have one"}
+        how = form.get(found.sizes, "it has no closed form") if not found.differences else "its closed form differs"
+        unknown = ", ".join(found.dispatch.uncounted)
+        notes = (
+            f"{subject.name}: counted from what one call runs, on the meta device; {how}",
+            *([f"{subject.name}: not counted, unknown operators: {unknown}"] if unknown else []),
+        )
+        seen = dict(found.dispatch.operations)
+        ruled = {
+            kind: n for kind, n in found.closed.operations.items() if kind not in seen and kind not in WITNESSED_KINDS
+        }
+        return Counted(found.dispatch.params, {kind: n for kind, n in (ruled | seen).items() if n}, notes)
+
+    def on_meta(self, subject: Subject, use: Callable[[Subject], Found]) -> Found:
+        """``use`` of the subject, built on the meta device where its builder allows, on the CPU otherwise.
+
+        Args:
+            subject: a network.
+            use: called with a subject that holds no network yet; what it builds lies on that device.
+
+        Raises:
+            Whatever building or ``use`` raises on the CPU, or on the meta device where an earlier variant could be
+            built there.
+        """
+        known = self.lean.get(subject.topology)
+        if known is not False:
+            try:
+                with torch.device("meta"):
+                    found = use(subject.fresh())
+            except UserCodeError:
+                # a wide network that is refused on the meta device must not be tried in real memory
+                if known:
+                    raise
+            else:
+                self.lean[subject.topology] = True
+                return found
+        found = use(subject.fresh())
+        self.lean[subject.topology] = False
+        return found
+
+
+def peak_bytes(subject: Subject, batch_size: int | None, counter: VariantCounter) -> int:
+    """The most bytes that forward and backward hold at once, by allocator emulation on the meta device.
+
+    Args:
+        subject: a network; where the leading sizes of its inputs are no batch, they stay as they are.
+        batch_size: images; those of the inputs when None.
+        counter: knows which builders can build on the meta device.
+
+    Raises:
+        SettingError: for arguments that a network refuses.
+        UserCodeError: for what a user-defined model raises.
+    """
+
+    def emulated(fresh: Subject) -> int:
+        model = fresh.build_whole()
+        with fresh.guarded():
+            batch = None if fresh.own_batch is None else batch_size
+            return allocator_emulation(model, fresh.batched, batch_size=batch, loss="auto", device="meta").peak_bytes
+
+    return counter.on_meta(subject, emulated)
+
+
+def step_bytes(subject: Subject, batch_size: int, optimiser: str, counter: VariantCounter) -> int:
+    """The predicted bytes of a training step: parameters, gradients, optimiser state, buffers, input and peak.
+
+    Raises:
+        SettingError: for an output without a loss, or arguments that the network refuses.
+        UserCodeError: for what a user-defined model raises.
+    """
+
+    def predicted(fresh: Subject) -> int:
+        model = fresh.build_whole()
+        with fresh.guarded():
+            batch = None if fresh.own_batch is None else batch_size
+            return predict(model, fresh.batched, batch, optimiser=optimiser, loss="auto").step_bytes
+
+    return counter.on_meta(subject, predicted)
