@@ -1,18 +1,38 @@
-"""The reports folder on disk: made anew, or compared with what would be made."""
+"""The reports folder on disk: made anew without touching what no report wrote, or compared with what would be made."""
 
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
+import os
 import re
+import shutil
+import signal
 import tempfile
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from e4profile.errors import SettingError
-from e4profile.questions.report.content import DRAWINGS, PAGE, TABLES, VERSIONS, installed_versions, make_report
+from e4profile.questions.report.content import (
+    DRAWINGS,
+    PAGE,
+    TABLES,
+    VERSIONS,
+    WITNESSES,
+    installed_versions,
+    make_report,
+)
 from e4profile.show.html.page import check_writable, replace_file
+
+MANIFEST = "report-manifest.json"
+"""What a report wrote: the SHA-256 of each file, by name. Nothing else in the folder is the report's."""
+
+_STAGE = ".e4profile-report"
+"""Where a report lies whole before it is put in place; complete once its manifest is there."""
 
 _ENDINGS = {TABLES: (".md", ".csv", ".tex"), DRAWINGS: (".svg", ".png", ".csv")}
 _DRAWN = (".svg", ".png")
@@ -38,38 +58,139 @@ class Staleness:
 
 
 def check_folder(out: Path, *, to_write: bool) -> None:
-    """Find out before the work begins that a folder cannot be used.
+    """Find out before the work begins that a folder cannot be used; to write, finish what a killed report began.
 
     Raises:
-        SettingError: when it is a file or cannot be written, or, to compare, holds no report.
+        SettingError: when it is a file, cannot be written or holds files of the report's names that no report wrote,
+            or, to compare, holds no whole report.
     """
     if out.exists() and not out.is_dir():
         raise SettingError(f"--out: {out} is a file; give a folder")
     if to_write:
+        _put_in_place(out)
+        _refuse_foreign(out, (PAGE, VERSIONS))
         for name in (PAGE, f"{TABLES}/any", f"{DRAWINGS}/any"):
             check_writable(out / name)
+    elif (out / _STAGE / MANIFEST).is_file():
+        raise SettingError(f"--out: a report was killed while it was put in place in {out}; run e4profile report")
     elif not (out / VERSIONS).is_file():
         raise SettingError(f"--out: {out} holds no report ({VERSIONS} is missing); run e4profile report")
 
 
 def write_report(out: Path, done: Callable[[str], None]) -> list[Path]:
-    """Make the report and put it in place, file by file and each whole; returns the files.
+    """Make the report and put it in place; returns the files.
 
-    Everything is made before the first file is replaced. Files of an earlier report that are no longer made are
-    removed; records of measurements below the folder are read and kept.
+    Everything lies in the folder, whole, before the first file is replaced; a report that is killed after that is
+    put in place by the next one. Files that an earlier report wrote, and this one does not, are removed as long as
+    they are as they were written. Records of measurements below the folder are read and kept, as is everything else.
 
     Raises:
-        SettingError: when the folder cannot be written or a record in it cannot be read.
+        SettingError: when the folder cannot be written, a record in it cannot be read, or a file that no report
+            wrote has a name of the report's.
     """
     check_folder(out, to_write=True)
     with tempfile.TemporaryDirectory() as made:
         make_report(Path(made), out, done)
         wanted = _files(Path(made))
-        for name in wanted:
-            replace_file(out / name, (Path(made) / name).read_bytes())
-    for name in sorted(set(_files(out)) - set(wanted)):
-        (out / name).unlink()
+        _refuse_foreign(out, wanted)
+        try:
+            _stage(Path(made), wanted, out / _STAGE)
+        except OSError as error:
+            shutil.rmtree(out / _STAGE, ignore_errors=True)
+            raise SettingError(f"cannot write {out}: {error.strerror}") from error
+    _put_in_place(out)
     return [out / name for name in wanted]
+
+
+def _stage(made: Path, names: Iterable[str], stage: Path) -> None:
+    digests = {}
+    for name in names:
+        (stage / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(made / name, stage / name)
+        digests[name] = _digest(stage / name)
+    replace_file(stage / MANIFEST, (json.dumps(digests, indent=2) + "\n").encode())
+
+
+def _put_in_place(out: Path) -> None:
+    """Move a complete stage into the folder, or what is left of one; an incomplete stage is removed."""
+    stage = out / _STAGE
+    with _signals_held():
+        if (stage / MANIFEST).is_file():
+            new = _manifest(stage)
+            for name, digest in _manifest(out).items():
+                if name not in new and (out / name).is_file() and _digest(out / name) == digest:
+                    (out / name).unlink()
+            for name in (*new, MANIFEST):
+                if (stage / name).is_file():
+                    _move(stage / name, out / name)
+        if stage.is_dir():
+            shutil.rmtree(stage)
+
+
+def _move(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        # a link stays one: the file that it leads to is replaced
+        os.replace(source, os.path.realpath(target))
+    except OSError:
+        # the link leads to another disk
+        replace_file(target, source.read_bytes())
+        source.unlink()
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Ctrl-C and polite requests to end wait until the block is done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    kinds = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {kind: signal.signal(kind, lambda number, _: came.append(number)) for kind in kinds}
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            # None: not set from Python, and not to be set back from here
+            signal.signal(kind, signal.SIG_DFL if handler is None else handler)
+        for number in came:
+            signal.raise_signal(number)
+
+
+def _refuse_foreign(out: Path, names: Iterable[str]) -> None:
+    """Refuse to write over what no report wrote; of a report from before there were manifests, its names are its."""
+    old = not (out / MANIFEST).is_file() and _is_version_table(out / VERSIONS)
+    known = set(names if old else _manifest(out))
+    foreign = [name for name in names if (out / name).is_dir() or (name not in known and (out / name).exists())]
+    if foreign:
+        more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""
+        raise SettingError(
+            f"--out: {out / foreign[0]}{more} would be written over, and no report wrote it: "
+            "move it away or give another folder"
+        )
+
+
+def _is_version_table(path: Path) -> bool:
+    return path.is_file() and set(WITNESSES) <= set(_recorded(path))
+
+
+def _manifest(folder: Path) -> dict[str, str]:
+    """The files that a report wrote and their digests; none without a manifest."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        return {}
+    found = _recorded(path)
+    for name in found:
+        below, _, file = name.rpartition("/")
+        if name not in (PAGE, VERSIONS) and (
+            Path(file).name != file or Path(file).suffix not in _ENDINGS.get(below, ())
+        ):
+            raise SettingError(f"{path}: {name!r} is no file of a report; remove the manifest to keep all files")
+    return found
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def check_report(out: Path, done: Callable[[str], None]) -> Staleness:
@@ -87,7 +208,8 @@ def check_report(out: Path, done: Callable[[str], None]) -> Staleness:
     other = {name for name in installed if recorded.get(name) != installed[name]}
     with tempfile.TemporaryDirectory() as made:
         make_report(Path(made), out, done)
-        names = sorted({*_files(out), *_files(Path(made))} - {VERSIONS})
+        earlier = {name for name in _manifest(out) if (out / name).is_file()}
+        names = sorted({*earlier, *_files(Path(made))} - {VERSIONS})
         found = {name: _difference(out, Path(made), name, other) for name in names}
     stale = {name: text for name, text in found.items() if text}
     notes = [_version_note(name, recorded, installed) for name in sorted(other)]
@@ -95,7 +217,7 @@ def check_report(out: Path, done: Callable[[str], None]) -> Staleness:
 
 
 def _files(folder: Path) -> list[str]:
-    """The report's own files in a folder, relative, sorted; records and whatever else lies there are not."""
+    """The files of a report that was just made, relative, sorted."""
     found = [name for name in (PAGE, VERSIONS) if (folder / name).is_file()]
     for below, endings in _ENDINGS.items():
         if (folder / below).is_dir():
@@ -106,10 +228,10 @@ def _files(folder: Path) -> list[str]:
 def _recorded(path: Path) -> dict[str, str]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise SettingError(f"{path}: cannot be read as JSON: {error}") from error
     if not isinstance(content, dict):
-        raise SettingError(f"{path}: must be an object of versions by name")
+        raise SettingError(f"{path}: must be an object of texts by name")
     return {str(name): str(value) for name, value in content.items()}
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +15,7 @@ from html_document import Document
 from page_sample import figure
 
 import e4profile.questions.report.content as content
+import e4profile.questions.report.files as files
 from e4profile.cli.main import main
 from e4profile.conventions import CONVENTIONS
 from e4profile.errors import SettingError
@@ -23,6 +27,7 @@ from e4profile.questions.report.published import build_published, verdict_table
 from e4profile.questions.sweep.plans import make_plan
 from e4profile.questions.table.rows import TITLES, build_table, table_names
 
+ENDINGS = (".csv", ".md", ".tex", ".svg", ".png")
 COMMITTED = Path(__file__).resolve().parents[3] / "reports"
 
 
@@ -71,6 +76,7 @@ def test_a_report_holds_every_kind_of_file(written: Path) -> None:
         *(f"tables/{name}.{ending}" for name in ("2", "sweep-p4") for ending in ("md", "csv", "tex")),
         *(f"figures/a-figure.{ending}" for ending in ("svg", "png", "csv")),
         "versions.json",
+        "report-manifest.json",
         "index.html",
     }
     assert r"\toprule" in (written / "tables/2.tex").read_text("utf-8")
@@ -108,7 +114,8 @@ def test_what_is_stale_missing_or_superfluous_is_found(written: Path) -> None:
     (written / "tables/2.md").write_text((written / "tables/2.md").read_text("utf-8").replace("9,862", "9,863"))
     (written / "tables/2.csv").write_bytes((written / "tables/2.csv").read_bytes().replace(b"\n", b"\r\n"))
     (written / "tables/2.tex").unlink()
-    (written / "tables/old.csv").write_text("")
+    _as_if_written(written, "tables/old.csv")
+    (written / "tables/mine.csv").write_text("not of the report")
     (written / "figures/a-figure.png").write_bytes(b"")
     (written / "notes.txt").write_text("not of the report")
     stale = check_report(written, _silent)
@@ -192,15 +199,169 @@ def test_another_counter_version_excuses_nothing(written: Path) -> None:
     assert "made with fvcore 0.1" in stale.notes[0]
 
 
-def test_regenerating_removes_what_is_no_longer_made_and_nothing_else(written: Path) -> None:
-    before = _bytes(written)
-    (written / "tables/old.csv").write_text("")
-    kept = {"tables/notes.txt": b"mine", "benchmarks/read.me": b"records"}
+@pytest.fixture
+def light(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The folder of a report whose contents cost nothing to make."""
+
+    def make(folder: Path, records: Path, done: Callable[[str], None]) -> None:
+        del records
+        for name in ("tables/2.csv", "tables/2.md", "figures/a.svg", "index.html"):
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text(f"new {name}")
+        (folder / "versions.json").write_text(json.dumps(content.installed_versions()))
+        done("page")
+
+    monkeypatch.setattr(files, "make_report", make)
+    write_report(tmp_path / "reports", _silent)
+    return tmp_path / "reports"
+
+
+def _as_if_written(folder: Path, name: str) -> None:
+    """A file of an earlier report that is no longer made."""
+    (folder / name).write_text("1,2\n")
+    manifest = folder / files.MANIFEST
+    listed = json.loads(manifest.read_text("utf-8"))
+    manifest.write_text(json.dumps({**listed, name: hashlib.sha256(b"1,2\n").hexdigest()}))
+
+
+def test_regenerating_removes_what_is_no_longer_made_and_nothing_else(light: Path) -> None:
+    before = _bytes(light)
+    _as_if_written(light, "tables/old.csv")
+    _as_if_written(light, "tables/edited.csv")
+    kept = {f"{folder}/mine{ending}": b"mine" for folder in ("tables", "figures") for ending in ENDINGS}
+    kept |= {
+        "tables/edited.csv": b"by hand",
+        "benchmarks/read.me": b"records",
+        "notes.csv": b"",
+        "figures/a/b.svg": b"",
+    }
     for name, text in kept.items():
-        (written / name).parent.mkdir(exist_ok=True)
-        (written / name).write_bytes(text)
-    write_report(written, _silent)
-    assert _bytes(written) == before | kept
+        (light / name).parent.mkdir(exist_ok=True)
+        (light / name).write_bytes(text)
+    write_report(light, _silent)
+    assert _bytes(light) == before | kept
+
+
+@pytest.mark.parametrize("name", ["index.html", "versions.json", "tables/2.csv", "figures/a.svg"])
+@pytest.mark.parametrize("reported", [False, True])
+def test_a_file_that_no_report_wrote_is_never_written_over(
+    light: Path, tmp_path: Path, name: str, reported: bool
+) -> None:
+    out = light if reported else tmp_path / "paper"
+    if reported:
+        manifest = json.loads((out / files.MANIFEST).read_text("utf-8"))
+        (out / files.MANIFEST).write_text(json.dumps({key: value for key, value in manifest.items() if key != name}))
+    (out / name).parent.mkdir(parents=True, exist_ok=True)
+    (out / name).write_text("{}")
+    before = _bytes(out)
+    with pytest.raises(SettingError, match="no report wrote it"):
+        write_report(out, _silent)
+    assert _bytes(out) == before
+
+
+def test_a_report_from_before_there_were_manifests_is_made_anew_and_nothing_is_removed(light: Path) -> None:
+    before = _bytes(light)
+    (light / files.MANIFEST).unlink()
+    (light / "tables/2.md").write_text("old")
+    (light / "tables/old.csv").write_text("mine or the report's")
+    write_report(light, _silent)
+    assert _bytes(light) == before | {"tables/old.csv": b"mine or the report's"}
+
+
+@pytest.mark.parametrize(
+    "name", ["../mine.csv", "tables/../../mine.csv", "/mine.csv", "mine.csv", "tables/mine.txt", ""]
+)
+def test_a_manifest_reaches_only_files_of_a_report(light: Path, name: str) -> None:
+    (light.parent / "mine.csv").write_text("mine")
+    (light / "mine.csv").write_text("mine")
+    (light / files.MANIFEST).write_text(json.dumps({name: hashlib.sha256(b"mine").hexdigest()}))
+    for attempt in (write_report, check_report):
+        with pytest.raises(SettingError, match=r"report-manifest\.json: .* is no file of a report"):
+            attempt(light, _silent)
+    assert (light.parent / "mine.csv").read_text() == (light / "mine.csv").read_text() == "mine"
+
+
+class _KilledError(BaseException):
+    pass
+
+
+def _killed_at(monkeypatch: pytest.MonkeyPatch, name: str, call: int) -> None:
+    """End at the n-th call of a function of the module, as a killed process would."""
+    calls = iter(range(call))
+    function = getattr(files, name)
+
+    def counted(*arguments: object) -> object:
+        if next(calls, None) is None:
+            raise _KilledError
+        return function(*arguments)
+
+    monkeypatch.setattr(files, name, counted)
+
+
+@pytest.mark.parametrize("call", [0, 1, 3, 5])
+def test_a_killed_report_is_put_in_place_by_the_next_one(
+    light: Path, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    new = _bytes(light) | {"tables/mine.csv": b"mine"}
+    for path in [path for path in light.rglob("*") if path.is_file()]:
+        if path.name != files.MANIFEST:
+            path.write_text("old")
+    _as_if_written(light, "tables/old.csv")
+    (light / "tables/mine.csv").write_text("mine")
+    with monkeypatch.context() as patch:
+        _killed_at(patch, "_move", call)
+        with pytest.raises(_KilledError):
+            write_report(light, _silent)
+    with pytest.raises(SettingError, match="was killed while it was put in place"):
+        check_report(light, _silent)
+    with monkeypatch.context() as patch:
+        _killed_at(patch, "make_report", 0)
+        with pytest.raises(_KilledError):
+            write_report(light, _silent)
+    assert _bytes(light) == new
+
+
+@pytest.mark.parametrize("call", [0, 1, 4])
+def test_a_report_that_is_killed_before_it_lies_there_whole_changes_nothing(
+    light: Path, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    (light / "tables/2.md").write_text("old")
+    before = _bytes(light)
+    with monkeypatch.context() as patch:
+        _killed_at(patch, "_digest", call)
+        with pytest.raises(_KilledError):
+            write_report(light, _silent)
+    assert {name: text for name, text in _bytes(light).items() if not name.startswith(".")} == before
+    assert len(check_report(light, _silent).differences) == 1
+    write_report(light, _silent)
+    assert check_report(light, _silent).differences == []
+    assert not list(light.glob(".*"))
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_until_the_report_is_in_place(
+    light: Path, monkeypatch: pytest.MonkeyPatch, kind: signal.Signals
+) -> None:
+    new = _bytes(light)
+    (light / "tables/2.md").write_text("old")
+    move = files._move
+
+    def moved(source: Path, target: Path) -> None:
+        os.kill(os.getpid(), kind)
+        move(source, target)
+
+    def ended(*_: object) -> None:
+        raise _KilledError
+
+    monkeypatch.setattr(files, "_move", moved)
+    before = signal.signal(kind, ended)
+    try:
+        with pytest.raises(_KilledError):
+            write_report(light, _silent)
+        assert signal.getsignal(kind) is ended
+    finally:
+        signal.signal(kind, before)
+    assert _bytes(light) == new
 
 
 def _interrupt_at(wanted: str) -> Callable[[str], None]:
