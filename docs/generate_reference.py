@@ -117,8 +117,8 @@ def counters() -> str:
     """Every stock counter, and what it sees of three networks."""
     from importlib import import_module
 
-    from e4profile.networks.cards import find_card
     from e4profile.questions.count.rows import gap_causes
+    from e4profile.subjects.subject import resolve
     from e4profile.witnesses.counts.measure import measure
     from e4profile.witnesses.counts.registry import REGISTRY, STOCK
 
@@ -134,7 +134,7 @@ def counters() -> str:
     ]
     text += [f"### `{spec.name}`\n\n{inspect.getdoc(import_module(spec.count.__module__))}\n" for spec in stock]
     for name in ("e4net", "p4-r18", "p4-sa"):
-        measured = measure(find_card(name), ["dispatch", *(spec.name for spec in stock if spec.version)])
+        measured = measure(resolve(name), ["dispatch", *(spec.name for spec in stock if spec.version)])
         # a counter that is not installed here keeps the row that was made where it was
         kept = next((part.splitlines() for part in before if part.startswith(f"{name}\n")), [])
         text.append(f"## {name}\n\n{measured.dispatch.macs:,} MACs run.\n\n| counter | reports | share | causes |")

@@ -75,7 +75,7 @@ def sweep_variants(
     vary: Sequence[str],
     *,
     convention_name: str = "macs",
-    batch_size: int = 1,
+    timed_batch_size: int = 1,
     memory_batch_size: int | None = None,
     optimiser: str = "sgd",
     timer: Timer | None = None,
@@ -87,7 +87,7 @@ def sweep_variants(
         subject: the network, counted on its own inputs: by its closed form where that is promised, else by a run.
         vary: arguments with their values: ``width=8..64..8``, ``norm=None,batch`` (see ``parse_varied``).
         convention_name: what ``macs`` counts.
-        batch_size: images of a timed pass; inputs that were given keep their own batch.
+        timed_batch_size: images of a timed pass; inputs that were given keep their own batch.
         memory_batch_size: images of the training step whose bytes are predicted; None leaves it out.
         optimiser: of that step: sgd, momentum or adam.
         timer: samples forward passes of all variants in turn, for example ``ForwardInTurn``, which holds all of them
@@ -99,7 +99,8 @@ def sweep_variants(
         UnknownNameError: for an argument that the network does not take, or an unknown convention.
         UserCodeError: when no variant of a user-defined model can be built, with the last error's traceback.
     """
-    positive(batch_size=batch_size, **({} if memory_batch_size is None else {"memory_batch_size": memory_batch_size}))
+    sizes = {"timed_batch_size": timed_batch_size, "memory_batch_size": memory_batch_size}
+    positive(**{name: size for name, size in sizes.items() if size is not None})
     convention(convention_name)
     axes = _axes(subject, vary)
     total = prod(len(axis.given or ()) for axis in axes)
@@ -129,7 +130,7 @@ def sweep_variants(
             say(total, total, f"{len(found)} variants timed in turn")
             found = [
                 _timed(one, samples)
-                for one, samples in zip(found, timer([one.at_batch(batch_size) for one in subjects]), strict=True)
+                for one, samples in zip(found, timer([one.at_batch(timed_batch_size) for one in subjects]), strict=True)
             ]
     except KeyboardInterrupt:
         if not found:

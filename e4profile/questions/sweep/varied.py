@@ -45,7 +45,7 @@ def sweep_one_network(
         found = sweep_variants(
             subject,
             vary,
-            batch_size=batch_size,
+            timed_batch_size=batch_size,
             memory_batch_size=batch_size if memory else None,
             timer=ForwardInTurn(device) if time else None,
             progress=lambda done, total, what: say(f"{done} of {total} done, {what}"),

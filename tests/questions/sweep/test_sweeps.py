@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 import e4profile.questions.sweep.sweeps as sweeps
+from e4profile import layers
 from e4profile.errors import SettingError, UnknownNameError
 from e4profile.groups import as_group
-from e4profile.layers import containers
 from e4profile.networks import NETWORKS
 from e4profile.networks.cards import all_cards
 from e4profile.questions.sweep.plans import Setting, make_plan
@@ -88,7 +88,7 @@ def test_a_sweep_of_what_cannot_exist_measures_nothing_but_says_why(tmp_path: Pa
     store = RecordStore(tmp_path / "records.jsonl")
     with pytest.raises(SettingError, match=r"no setting of this sweep can exist: reduction \(=3\) must divide c_in"):
         finish(make_plan(reductions=[3], slices=[1], kernels=[3]), store)
-    assert not store.path.exists()
+    assert store.load() == []
 
 
 def test_a_setting_is_built_once_and_walked_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +103,7 @@ def test_a_setting_is_built_once_and_walked_once(monkeypatch: pytest.MonkeyPatch
         return wrapper
 
     monkeypatch.setitem(NETWORKS, "rot_mnist", counted("built", NETWORKS["rot_mnist"]))
-    for module in (closed_form, containers):
+    for module in (closed_form, layers):
         monkeypatch.setattr(module, "trace", counted("walked", module.trace))
     running = finish(make_plan(reductions=[1], slices=[1], kernels=[3], widths=[4]))
     assert [outcome.record.counts["failures"] for outcome in running.outcomes] == [{}, {}]

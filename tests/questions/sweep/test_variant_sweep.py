@@ -47,7 +47,7 @@ def test_a_card_is_counted_by_its_closed_form() -> None:
     from e4profile.witnesses.counts.closed_form import count_closed_form
 
     card = resolve("p4cnn")
-    found = sweep_variants(card, ["width=2..6..2"], batch_size=3, convention_name="flops")
+    found = sweep_variants(card.at_batch(3), ["width=2..6..2"], convention_name="flops")
     assert [one.setting["width"] for one in found.variants] == [2, 4, 6]
     for one in found.variants:
         count = count_closed_form(card.with_arguments(one.setting).build("meta"), (3, *card.input))
@@ -117,4 +117,4 @@ def test_bad_sweeps_are_refused(own: Subject, vary: list[str], kind: type[Except
     with pytest.raises(kind, match=message):
         sweep_variants(own, vary)
     with pytest.raises(SettingError, match="batch_size"):
-        sweep_variants(own, ["width=4"], batch_size=0)
+        sweep_variants(own, ["width=4"], timed_batch_size=0)
