@@ -168,7 +168,14 @@ def layers() -> str:
         origin = f"`from {layer.__module__} import {name}`; source: {layer.source or 'this package'}"
         text.append(f"## {name}\n\n{summary}\n\n{origin}\n")
         text.append(f"```text\n{rest.rstrip()}\n```\n")
+        missing = [words for table, words in _TABLES.items() if getattr(layer, table) is None]
+        if missing:
+            text.append(f"Not stated: {' and '.join(missing)}.\n")
     return "\n".join(text)
+
+
+_TABLES = {"saved": "what it keeps for backward (`saved`)", "peak": "its storages step by step (`peak`)"}
+"""The tables that a layer may leave out, and what a reader then misses."""
 
 
 def measured() -> str:
