@@ -1,15 +1,19 @@
 """The store of finished settings: one self-describing JSON line each, only ever appended.
 
 Schema history:
-    1: ``schema, kind, card, arguments, counts, counters, environment``.
+    1: ``schema, kind, card, arguments, counts, counters, environment``, and ``checksum`` since it protects them: a line
+        whose values are not those that were written is kept and not used. Older lines have none; the counts of a
+        sweep are then checked one by one, and their verdict is computed again.
 """
 
 from __future__ import annotations
 
 import codecs
+import errno
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
@@ -26,6 +30,8 @@ except ImportError:  # pragma: no cover - no such module on Windows
 SCHEMA_VERSION = 1
 
 _CUT_SHORT = "the last line was cut short by a killed run and is dropped"
+_BEGINNING = b'{"schema": 1, "kind": "'
+_CHECKSUM = "checksum"
 _SCALARS = (str, int, float, bool, type(None))
 
 
@@ -90,10 +96,44 @@ class Record:
         for name, value in values.items():
             if kept[name] != value:
                 raise SettingError(f"{name} (={value!r}) of card {self.card!r} holds a value that JSON does not keep")
-        return line
+        return json.dumps({**values, _CHECKSUM: _checksum(kept)})
+
+
+@dataclass(frozen=True)
+class SweepCounts:
+    """The counts of a sweep's record, of those that every one has."""
+
+    params_formula: int
+    params_measured: int
+    macs_formula: int
+    macs_measured: int
+    params_printed_form: int
+    macs_printed_form: int
+    agrees: bool
+    differences: list[str]
+    unknown: dict[str, int]
+    terms: dict[str, int]
+    failures: dict[str, str]
+    fvcore: int | None
+    thop: int | None
+    gaps: dict[str, dict[str, int]]
+
+    def __post_init__(self) -> None:
+        for name in ("params_formula", "params_measured", "macs_formula", "macs_measured"):
+            if getattr(self, name) < 0:
+                raise SettingError(f"{name} (={getattr(self, name)}) must not be negative")
+        formula, measured = (self.params_formula, self.macs_formula), (self.params_measured, self.macs_measured)
+        verdict = not self.differences and not self.unknown and "closed-form" not in self.failures
+        if self.agrees != verdict or (verdict and formula != measured):
+            raise SettingError(f"agrees (={self.agrees}) is not what its counts give: {formula} against {measured}")
 
 
 _LINE_ORDER = ("schema", "kind", "card", "arguments", "counts", "counters", "environment")
+
+
+def _checksum(values: Mapping[str, Any]) -> str:
+    """Of the values and not of their text: the same after another program has written the line anew."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class RecordStore:
@@ -107,12 +147,13 @@ class RecordStore:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.notes: list[str] = []
+        self._is_ours = False
 
     def load(self) -> list[Record]:
         """Every readable record in the order written; a missing file has none.
 
-        A last line that a killed run cut short is dropped, a line that is corrupt or of another schema is
-        skipped; `notes` then says which and why.
+        A last line that a killed run cut short is dropped. A line that is corrupt, of another schema or not as it
+        was written is skipped and stays in the file. `notes` then says which and why.
 
         Raises:
             SettingError: when the file is there but cannot be read.
@@ -133,7 +174,7 @@ class RecordStore:
                 records.append(_parse(line))
             except SettingError as error:
                 self._note(f"line {number} is skipped: {error}")
-        if last and (_is_whole(last) or not last.startswith(b"{")):
+        if last and (_is_whole(last) or not _is_torn(last)):
             try:
                 records.append(_parse(last))
             except SettingError as error:
@@ -146,12 +187,14 @@ class RecordStore:
         """Add one line, whole or not at all.
 
         Raises:
-            SettingError: when the record cannot be written as JSON, or the file cannot be written.
+            SettingError: when the record cannot be written as JSON, or the file cannot be written or is of another
+                kind.
         """
         line = record.to_line().encode() + b"\n"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self._opened(os.O_RDWR | os.O_CREAT | os.O_APPEND, exclusive=True) as (descriptor, locked):
+                self._refuse_foreign(descriptor)
                 if _end_is_ragged(descriptor):
                     line = self._mend(descriptor, locked) + line
                 size = os.fstat(descriptor).st_size
@@ -169,30 +212,46 @@ class RecordStore:
         Makes the folder and, when it is missing, the empty file.
 
         Raises:
-            SettingError: naming the path and what to do.
+            SettingError: naming the path and what to do, also for a file that holds no records.
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self._opened(os.O_RDWR | os.O_CREAT | os.O_APPEND, exclusive=True):
-                pass
+            with self._opened(os.O_RDWR | os.O_CREAT | os.O_APPEND, exclusive=True) as (descriptor, _):
+                self._refuse_foreign(descriptor)
         except OSError as error:
             raise self._unwritable(error) from error
 
     @contextmanager
     def _opened(self, flags: int, *, exclusive: bool) -> Iterator[tuple[int, bool]]:
         """The open file, and whether a lock keeps other writers out."""
-        descriptor = os.open(self.path, flags | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0), 0o666)
+        # without O_NONBLOCK a pipe is opened when the other end is, perhaps never
+        more = (getattr(os, name, 0) for name in ("O_BINARY", "O_CLOEXEC", "O_NONBLOCK"))
+        descriptor = os.open(self.path, flags | sum(more), 0o666)
         try:
+            kind = os.fstat(descriptor).st_mode
+            if not stat.S_ISREG(kind) and not (exclusive and stat.S_ISCHR(kind)):
+                raise OSError(errno.EINVAL, "it is no ordinary file")
             yield descriptor, _lock(descriptor, exclusive)
         finally:
             os.close(descriptor)
+
+    def _refuse_foreign(self, descriptor: int) -> None:
+        """Refuse a file in which no line is a record: it is somebody else's."""
+        if self._is_ours:
+            return
+        content = _read_all(descriptor) if os.fstat(descriptor).st_size else b""
+        *lines, last = content.removeprefix(codecs.BOM_UTF8).split(b"\n")
+        if content and not any(map(_is_record, (*lines, last))) and not _is_torn(last):
+            raise SettingError(f"{self.path} holds no records and is left as it is: choose another file with --out")
+        self._is_ours = True
 
     def _mend(self, descriptor: int, locked: bool) -> bytes:
         """Cut off a last line that a killed run left; gives what must precede the next line."""
         content = _read_all(descriptor)
         start = content.rfind(b"\n") + 1
         # Without a lock the ragged end may be another writer's line in the making: it is left alone.
-        if _is_whole(content[start:]) or not locked:
+        # And what is no beginning of a record is somebody else's.
+        if not _is_torn(content[start:]) or _is_whole(content[start:]) or not locked:
             return b"\n"
         os.ftruncate(descriptor, start)
         self._note(_CUT_SHORT)
@@ -241,6 +300,22 @@ def _is_whole(line: bytes) -> bool:
         return False
 
 
+def _is_torn(line: bytes) -> bool:
+    """Whether a line without an end can be the beginning of a record."""
+    return line.startswith(_BEGINNING) or (bool(line) and _BEGINNING.startswith(line))
+
+
+def _is_record(line: bytes) -> bool:
+    """Whether a line is a record, perhaps of another schema, or damaged behind its beginning."""
+    if line.startswith(_BEGINNING):
+        return True
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(values, dict) and set(_LINE_ORDER) <= set(values)
+
+
 def _parse(line: bytes) -> Record:
     """Raises SettingError with the reason why a line is no record."""
     try:
@@ -255,7 +330,14 @@ def _parse(line: bytes) -> Record:
         raise SettingError(f"its schema is {values.get('schema')!r}, this version reads {SCHEMA_VERSION}")
     if missing := sorted({field.name for field in fields(Record)} - set(values)):
         raise SettingError(f"{', '.join(missing)}: missing")
-    return from_table(values, Record)
+    protected, checksum = _CHECKSUM in values, values.pop(_CHECKSUM, None)
+    record = from_table(values, Record)
+    if protected and checksum != _checksum(values):
+        raise SettingError(f"its checksum (={checksum!r}) is not that of its values: it was damaged or edited")
+    if not protected and record.kind == "sweep":
+        known = {one.name for one in fields(SweepCounts)}
+        from_table({name: value for name, value in record.counts.items() if name in known}, SweepCounts, "counts: ")
+    return record
 
 
 def _refuse_constant(name: str) -> None:

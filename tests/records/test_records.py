@@ -137,6 +137,13 @@ def altered(**changes: object) -> str:
         (altered(arguments={"a": [1]}).encode(), r"arguments['a'] (=[1])"),
         (altered(counters={"a": 1}).encode(), "counters[...]: a value in {'a': 1} must be a text"),
         (altered(counts={"a": float("nan")}).encode(), "NaN is not a JSON number"),
+        (altered(counts={"macs": 7}).encode(), "its checksum"),
+        (altered(arguments={}).encode(), "its checksum"),
+        (altered(environment={}).encode(), "its checksum"),
+        (altered(card="e4met").encode(), "its checksum"),
+        (altered(checksum=None, kind="time2").encode(), "its checksum (=None)"),
+        (altered(checksum=["x"]).encode(), "its checksum"),
+        (record().to_line().replace("0.1}", "0.2}").encode(), "its checksum"),
     ],
 )
 def test_a_bad_line_in_the_middle_is_skipped_with_its_number_and_reason(
@@ -161,6 +168,126 @@ def test_a_value_that_json_does_not_keep_is_refused_and_nothing_is_written(tmp_p
     with pytest.raises(SettingError, match="'e4net'"):
         store.append(record(counts=counts))
     assert not store.path.exists()
+
+
+FOREIGN = {
+    "notes.txt": b"one\nlast line without an end",
+    "one.txt": b"x",
+    "table.csv": b"a,b\n1,2",
+    "package.json": b'{\n  "schema": 1,\n  "kind": "x"\n}',
+    "one-line.json": b'{"schema": 1, "models": {}}',
+    "compact.json": b'{"schema":1,"kind":"x"}\n',
+    "others.jsonl": b'{"event": 1}\n{"event": 2',
+    "list.json": b"[1, 2]",
+    "deep.json": b"[" * 100_000,
+    "binary": bytes(range(256)),
+    "open-brace": b'text\n{"sch!',
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_file_of_somebody_else_is_refused_and_stays_as_it_is(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(FOREIGN[name])
+    for attempt in (RecordStore(path).check_writable, lambda: RecordStore(path).append(record())):
+        with pytest.raises(SettingError, match="holds no records and is left as it is: choose another file"):
+            attempt()
+        assert path.read_bytes() == FOREIGN[name]
+
+
+@pytest.mark.parametrize("tail", [b"a remark", b'{"event": 2', b"{oops", b"\xff"])
+def test_a_last_line_that_is_no_record_is_kept(tmp_path: Path, tail: bytes) -> None:
+    store = RecordStore(tmp_path / "records.jsonl")
+    store.append(record(1))
+    before = store.path.read_bytes() + tail
+    store.path.write_bytes(before)
+    assert store.load() == [record(1)]
+    assert "line 2 is skipped" in store.notes[0]
+    store.append(record(2))
+    assert store.path.read_bytes() == before + b"\n" + record(2).to_line().encode() + b"\n"
+
+
+def test_records_of_another_schema_or_damaged_ones_are_appended_to(tmp_path: Path) -> None:
+    later = {**json.loads(record().to_line()), "schema": 2, "more": 1}
+    for text in (
+        json.dumps(later, separators=(",", ":")),
+        record().to_line()[:-9] + "}",
+        "\ufeff" + record().to_line(),
+    ):
+        path = tmp_path / "records.jsonl"
+        path.write_text(f"{text}\n", encoding="utf-8")
+        RecordStore(path).append(record(2))
+        assert RecordStore(path).load()[-1] == record(2)
+        assert path.read_text(encoding="utf-8").startswith(text)
+
+
+def test_a_line_that_another_program_wrote_anew_is_still_whole(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    values = json.loads(record().to_line())
+    text = json.dumps(dict(reversed(values.items())), ensure_ascii=False, separators=(",", ":"))
+    path.write_text(f"{text}\n", encoding="utf-8")
+    store = RecordStore(path)
+    assert store.load() == [record()]
+    assert store.notes == []
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_a_pipe_or_a_device_holds_no_records(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/zero")):
+        with pytest.raises(SettingError, match=r"cannot read records from .*: it is no ordinary file"):
+            RecordStore(path).load()
+    with pytest.raises(SettingError, match=r"cannot write records to .*: it is no ordinary file"):
+        RecordStore(pipe).check_writable()
+    RecordStore("/dev/null").append(record())
+
+
+SWEPT: dict[str, Any] = {
+    "params_formula": 5, "params_measured": 5, "macs_formula": 9, "macs_measured": 9, "params_printed_form": 5,
+    "macs_printed_form": 8, "agrees": True, "differences": [], "unknown": {}, "terms": {"convolution": 9},
+    "failures": {}, "fvcore": 10, "thop": None, "gaps": {"fvcore": {"norms": 1, "unexplained": 0}},
+}  # fmt: skip
+
+
+def _old_line(counts: object) -> str:
+    values = json.loads(record().to_line()) | {"counts": counts}
+    del values["checksum"]
+    return json.dumps(values)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"macs_measured": 7}, r"agrees (=True) is not what its counts give: (5, 9) against (5, 7)"),
+        ({"params_formula": 6}, "agrees (=True)"),
+        ({"differences": ["a: 1 against 2"]}, "agrees (=True)"),
+        ({"unknown": {"aten.x": 1}}, "agrees (=True)"),
+        ({"failures": {"closed-form": "none"}}, "agrees (=True)"),
+        ({"agrees": False}, "agrees (=False)"),
+        ({"macs_measured": -9, "macs_formula": -9}, "must not be negative"),
+        ({"macs_measured": "9"}, "counts: macs_measured: '9' must be a whole number"),
+        ({"macs_measured": 9.0}, "counts: macs_measured"),
+        ({"agrees": 1}, "counts: agrees"),
+        ({"terms": [9]}, "counts: terms"),
+        ({"terms": {"convolution": None}}, "counts: terms"),
+        ({"gaps": {"fvcore": 3}}, "counts: gaps"),
+        ({"fvcore": "10"}, "counts: fvcore"),
+        *(({name: None}, f"counts: {name}: missing") for name in SWEPT),
+    ],
+)
+def test_counts_from_before_the_checksum_are_checked_one_by_one(
+    tmp_path: Path, changes: dict[str, Any], reason: str
+) -> None:
+    store = RecordStore(tmp_path / "records.jsonl")
+    damaged = {**SWEPT, **changes}
+    if reason.endswith("missing"):
+        damaged = {name: value for name, value in SWEPT.items() if name not in changes}
+    store.path.write_text(f"{_old_line(damaged)}\n{_old_line({**SWEPT, 'more': 1})}\n")
+    assert store.load() == [record(counts={**SWEPT, "more": 1})]
+    (note,) = store.notes
+    assert note.startswith("records.jsonl: line 1 is skipped: ")
+    assert reason in note
 
 
 def test_a_path_that_cannot_be_written_is_named_with_the_remedy(tmp_path: Path) -> None:
@@ -256,7 +383,7 @@ def finish(process: subprocess.Popen[str]) -> int:
 
 def test_several_processes_append_at_once_without_losing_a_line(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
-    path.write_bytes(b'{"schema": 1, "cut')  # whoever comes first repairs it, once
+    path.write_bytes(b'{"schema": 1, "ki')  # whoever comes first repairs it, once
     writers = [start_writer(path, writer, 60, 30_000) for writer in range(4)]
     for process in writers:
         go(process)

@@ -85,6 +85,8 @@ def _rows(record: Record) -> list[dict[str, Any]]:
         ]
     except KeyError as error:
         raise SettingError(f"the roofline of {record.card!r} lacks {error}") from error
+    except (TypeError, ZeroDivisionError) as error:
+        raise SettingError(f"the roofline of {record.card!r} is damaged: {error}") from error
 
 
 def roofline_plots(name: str, rows: Sequence[Mapping[str, Any]]) -> list[Plot]:

@@ -102,6 +102,8 @@ def _rows(record: Record) -> list[dict[str, Any]]:
         ]
     except KeyError as error:
         raise SettingError(f"the breakdown of {record.card!r} lacks {error}") from error
+    except (TypeError, ZeroDivisionError) as error:
+        raise SettingError(f"the breakdown of {record.card!r} is damaged: {error}") from error
 
 
 _ROW_INCHES = 0.36

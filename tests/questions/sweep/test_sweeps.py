@@ -179,6 +179,27 @@ def test_a_line_cut_short_is_dropped_with_a_note_and_measured_again(tmp_path: Pa
     assert len(RecordStore(store.path).load()) == 5
 
 
+@pytest.mark.parametrize("checksum", [True, False])
+@pytest.mark.parametrize("damage", [{"macs_measured": 7}, {"terms": None}, {}])
+def test_a_damaged_record_is_kept_noted_and_measured_again(
+    tmp_path: Path, measured: list[str], checksum: bool, damage: dict[str, object]
+) -> None:
+    plan, store = make_plan(**{**SMALL, "reductions": [1], "slices": [1]}), RecordStore(tmp_path / "records.jsonl")
+    rows = finish(plan, store).rows()
+    first, *others = map(json.loads, store.path.read_text().splitlines())
+    first["counts"] = {**first["counts"], **damage} if damage else {}
+    lines = [first, *others]
+    kept = "".join(f"{json.dumps(line)}\n" for line in lines)
+    if not checksum:
+        kept = "".join(f"{json.dumps({k: v for k, v in line.items() if k != 'checksum'})}\n" for line in lines)
+    store.path.write_text(kept)
+    again = RecordStore(store.path)
+    assert finish(plan, again).rows() == rows
+    assert len(measured) == len(lines) + 1
+    assert ["line 1 is skipped" in note for note in again.notes] == [True]
+    assert store.path.read_text().startswith(kept)
+
+
 def test_every_line_describes_itself(tmp_path: Path) -> None:
     store = RecordStore(tmp_path / "records.jsonl")
     finish(make_plan(**SMALL), store)
