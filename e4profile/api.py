@@ -237,7 +237,7 @@ def check_equivariance(
     group: str | None = None,
     dtype: str = "float64",
     train_steps: int = 1,
-    field_in: str = "trivial",
+    field_in: str | None = None,
     field_out: str | None = None,
     **arguments: Any,
 ) -> pd.DataFrame:
@@ -250,14 +250,16 @@ def check_equivariance(
         group: the group that acts; by default the network's own, as far as it is exact on the grid.
         dtype: float64 or float32.
         train_steps: optimiser steps on random data.
-        field_in: the type of the inputs that are moved: trivial or regular.
-        field_out: the type of the output; by default what the network says.
+        field_in: the type of the inputs that are moved, trivial or regular; by default regular for (B, c, A, h, w)
+            and trivial for other maps.
+        field_out: the type of the output; by default what the network says, or can be shown.
         arguments: overrides of the card's arguments, or of the builder's.
 
     Returns:
         One row per output or layer and group element. ``frame.attrs`` holds ``verdict`` (``equivariant``,
-        ``equivariant at initialisation only`` or ``not equivariant``), ``broken`` (the innermost layers that
-        break) and ``findings`` (sentences).
+        ``equivariant at initialisation only``, ``equivariant, but not with random parameters``, ``equivariant until
+        trained``, ``not equivariant``, or ``not comparable: `` with the reason and the remedy), ``broken`` (the
+        innermost layers that break) and ``findings`` (sentences).
 
     Raises:
         UnknownNameError: for an unknown model, argument or group.

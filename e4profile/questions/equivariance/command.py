@@ -39,11 +39,20 @@ def equivariance(
         int, typer.Option("--train-steps", help="Adam steps on random data; 0 leaves them out.", metavar="N")
     ] = 1,
     field_in: Annotated[
-        str, typer.Option("--field-in", help="Type of the inputs: trivial (images) or regular.", metavar="FIELD")
-    ] = "trivial",
+        str | None,
+        typer.Option(
+            "--field-in",
+            help="Type of the inputs: trivial (images) or regular; by default regular for BxCxAxHxW only.",
+            metavar="FIELD",
+        ),
+    ] = None,
     field_out: Annotated[
         str | None,
-        typer.Option("--field-out", help="Type of the output: regular, trivial, invariant.", metavar="FIELD"),
+        typer.Option(
+            "--field-out",
+            help="Type of the output: regular, trivial, invariant; by default what its layer says, or can be shown.",
+            metavar="FIELD",
+        ),
     ] = None,
     elements: Annotated[
         bool, typer.Option("--elements", help="Layers by element too, as JSON and CSV always have them.")
@@ -53,10 +62,11 @@ def equivariance(
 ) -> None:
     """Measure |f(g x) - g f(x)| / |f(x)| for every group element, per layer and at the output.
 
-    In three states: as built, with every parameter and buffer randomised, and after some optimiser steps. A
-    network that is equivariant at initialisation only is flagged, with the layers where it breaks. A layer is
-    compared on what it receives in the network, so its error is its own. Exit code 0 when all holds, 1 when not,
-    2 for bad input. Naming a file or package of yours runs its code.
+    In three states: as built, with trained parameters and norms' statistics randomised, and after some optimiser
+    steps. A network that is equivariant at initialisation only is flagged, with the layers where it breaks. A layer
+    is compared on what it receives in the network, so its error is its own. A regular field is (B, c*A, h, w) or
+    (B, c, A, h, w). Exit code 0 when all is shown to hold, 1 when not, 2 for bad input. Naming a file or package of
+    yours runs its code.
     """
     check_format(output_format)
     with Progress("equivariance", 1, quiet=True) as progress:

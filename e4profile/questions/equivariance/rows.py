@@ -18,7 +18,7 @@ def report_rows(report: EquivarianceReport, *, every_element: bool = False) -> l
     """One row per element for the output; for a layer its worst element, or every one.
 
     Parts of a layer are listed where they break. An error is None where the state or the element was not
-    compared, and where it is not finite (``holds`` is False then).
+    compared, and where it is not finite (``holds`` is False then). ``holds`` is None where that is not known.
     """
     names = [element_name(report.group, element) for element in report.group.elements]
     rows = [_row(report, (OUTPUT, None, name), _of_output(report, i)) for i, name in enumerate(names)]
@@ -55,9 +55,10 @@ def _row(
         state: error if error is not None and math.isfinite(error) else None
         for state, error in ((state, errors.get(state)) for state in STATES)
     }
-    compared = any(error is not None for error in errors.values())
+    holds = all(map(report.exact, errors.values()))
+    open_ = layer is None and (report.unshown if holds else report.undecided) is not None
     return {
-        "holds": all(map(report.exact, errors.values())) if compared else None,
+        "holds": None if open_ or all(error is None for error in errors.values()) else holds,
         "path": path,
         "layer": layer,
         "element": element,

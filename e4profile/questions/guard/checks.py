@@ -253,15 +253,15 @@ def _equivariance(name: str, budgets: Budgets, limit: float, loaded: Loaded) -> 
     with loaded.subject.guarded():
         found = equivariance_error(loaded, budgets.group, budgets.field_out)
     check = Check(name, "equivariance_error_max", limit, found.error)
-    if found.constant:
-        message = "equivariance error: the output does not depend on the input, so that an error says nothing"
+    if found.unshown is not None:
+        message = f"equivariance error: {found.unshown.replace('--field-', 'field_')}, so that an error says nothing"
         return replace(check, status="deviation", message=message)
     # written so that an error which is not a number fails
     if found.error <= limit:
         return check
     layers = "; ".join(f"{path or '(network)'} {error:.3g}" for path, error in found.layers.items())
     # a map of another field type than supposed moves otherwise
-    asked = "" if layers or budgets.field_out else "; where its output is a regular field, say field_out = 'regular'"
+    asked = f"; not comparable: {found.undecided.replace('--field-', 'field_')}" if found.undecided else ""
     message = (
         f"equivariance error under {found.element} of {found.group.alias}: expected at most {limit:g} "
         f"(budget), actual {found.error:.3g}; layers that break it on their own: "

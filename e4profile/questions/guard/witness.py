@@ -53,24 +53,26 @@ class EquivarianceFound:
         error: the largest relative error of the output over the elements; infinite where it is not finite.
         element: the element of that error, for people.
         layers: own error of the innermost layers that do not commute on the input they receive.
-        constant: whether the output does not depend on the input, so that its error says nothing.
+        unshown: why a small error is no proof, and the remedy, or None.
+        undecided: why a large error proves nothing against the network, and the remedy, or None.
     """
 
     group: Group
     error: float
     element: str
     layers: Mapping[str, float]
-    constant: bool
+    unshown: str | None = None
+    undecided: str | None = None
 
 
 def equivariance_error(loaded: Loaded, group: str | None = None, field_out: str | None = None) -> EquivarianceFound:
-    """The equivariance error of a copy in float64 and evaluation mode, every parameter and buffer randomised.
+    """The equivariance error of a copy in float64 and evaluation mode, trained parameters and statistics randomised.
 
     Args:
-        loaded: with values; it is left as it was found. Every input (B, channels, h, w) is moved.
+        loaded: with values; it is left as it was found. Every input that is a map is moved.
         group: a group's name; the part of the first layer's own that is exact on the grid when None.
-        field_out: the output's field type; what the layer says that made it when None, and else ``trivial`` for a
-            map and ``invariant`` for anything else.
+        field_out: the output's field type; what the layer says that made it when None, and else the type under which
+            the network is equivariant, if there is one.
 
     Raises:
         SettingError: when a group is needed and not given, or does not fit.
@@ -86,5 +88,6 @@ def equivariance_error(loaded: Loaded, group: str | None = None, field_out: str 
         errors[worst],
         element_name(report.group, worst),
         {path: error for path, error in broken if not report.exact(error) and error is not None},
-        RANDOMISED in report.constant,
+        report.unshown,
+        report.undecided,
     )

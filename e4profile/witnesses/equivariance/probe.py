@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -13,21 +13,56 @@ from e4profile.errors import SettingError
 from e4profile.groups import Group
 from e4profile.subjects.as_found import random_state_kept, refuse_unrun
 from e4profile.subjects.inputs import Example
+from e4profile.witnesses.equivariance.layers import FIELDS, act, group_axis, same_motion
 from e4profile.witnesses.walk import Call, Watcher, following
 
 Errors: TypeAlias = "tuple[float | None, ...]"
 """Relative errors by element; None for an element that was not compared."""
 
-FIELDS = ("regular", "trivial", "invariant")
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+_MOST_CHANNELS, _FEW = 1024, 64
 
 
 class Fields(NamedTuple):
-    """Field types and group of a layer that can be compared by itself; no group where any will do."""
+    """Field types and group of a layer that can be compared by itself; the group that acts where it names none."""
 
     into: str
     out: str
     group: Group | None
+
+
+class Reading(NamedTuple):
+    """What a tensor is taken for: a field type, and the group of a regular field."""
+
+    field: str
+    own: Group
+
+    def moved(self, features: Tensor, acting: Group, element: int) -> Tensor | None:
+        """The features, acted on; None where the field's group lacks the element."""
+        if self.field == "regular" and same_motion(self.own, acting, element) is None:
+            return None
+        return act(features, acting, element, self.field, self.own)
+
+    def __str__(self) -> str:
+        return f"a regular field of {self.own.name}" if self.field == "regular" else f"{self.field} fields"
+
+
+class Output(NamedTuple):
+    """One tensor that a network returned.
+
+    Attributes:
+        shape: with the batch.
+        readings: the errors by element under each reading that may be, the likeliest first.
+        given: whether the reading was stated or declared, so that there is one.
+        permuted: whether each element permutes its channels, under no reading.
+        empty: why a small error shows nothing, or None.
+    """
+
+    shape: tuple[int, ...]
+    readings: dict[Reading, Errors]
+    given: bool
+    permuted: bool
+    empty: str | None
 
 
 def group_of(module: nn.Module) -> Group | None:
@@ -36,43 +71,44 @@ def group_of(module: nn.Module) -> Group | None:
     return group if isinstance(group, Group) else None
 
 
-def same_motion(group: Group, acting: Group, element: int) -> int | None:
-    """The element of ``group`` that is the same motion, or None."""
-    rotation, mirror = acting.split(element)
-    turned, rest = divmod(rotation * group.rotations, acting.rotations)
-    if rest or (mirror and not group.mirrors):
-        return None
-    return turned + (group.rotations if mirror else 0)
+def readings_of(shape: Sequence[int], owns: Sequence[Group]) -> list[Reading]:
+    """What a tensor of this shape may be, the likeliest first.
 
-
-def _move(features: Tensor, acting: Group, element: int, field: str, own: Group | None) -> Tensor | None:
-    """Act on features; None where a regular field's group lacks the element."""
-    if field == "invariant" or features.dim() != 4:
-        return features
-    if field == "regular":
-        own = own or acting
-        inner = same_motion(own, acting, element)
-        if inner is None:
-            return None
-        if features.shape[1] % own.order:
-            raise SettingError(f"group order (={own.order}) must divide the channels (={features.shape[1]})")
-        fields = features.unflatten(1, (-1, own.order))[:, :, list(own.regular_permutation(inner))]
-        return acting.act_on_grid(fields, element).flatten(1, 2)
-    return acting.act_on_grid(features, element)
+    Args:
+        shape: with the batch.
+        owns: groups of which it may be a regular field; the one that acts last.
+    """
+    if len(shape) < 3:
+        return [Reading("invariant", owns[-1])]
+    regular = [Reading("regular", own) for own in owns if own.order > 1 and group_axis(shape, own.order) is not None]
+    others = [Reading("trivial", owns[-1]), *regular, Reading("invariant", owns[-1])]
+    # an axis of its own shows a regular field
+    return sorted(others, key=lambda one: one.field != "regular") if len(shape) == 5 else others
 
 
 class Probe(Watcher):
-    """One network in one state: the errors of its layers and of its output."""
+    """One network in one state: the errors of its layers and of its output.
 
-    def __init__(self, network: nn.Module, acting: Group, field_in: str, field_out: str | None) -> None:
+    Args:
+        network: in evaluation mode.
+        acting: the group that acts.
+        inputs: what each tensor of the inputs is taken for, by position; one that is not named does not move.
+        field_out: the type of the maps among the outputs, or of all outputs where there is no map; None takes what the
+            layer says that made an output, and else every type that its shape allows.
+        tolerance: the largest error that is rounding.
+    """
+
+    def __init__(
+        self, network: nn.Module, acting: Group, inputs: dict[int, Reading], field_out: str | None, tolerance: float
+    ) -> None:
         self.network, self.acting = network, acting
-        self.field_in, self.field_out = field_in, field_out
+        self.inputs, self.field_out, self.tolerance = inputs, field_out, tolerance
+        self.owns = field_groups(network, acting)
         self.errors: dict[str, list[float | None]] = {}
         self.reasons: dict[str, str | None] = {}
         self.kinds: dict[str, str] = {}
         self.groups: set[Group] = set()
-        self.constant = False
-        self._made: dict[int, tuple[Tensor, str, Group | None]] = {}
+        self._made: dict[int, tuple[Tensor, Reading]] = {}
         self._busy = False
         modules = dict(network.named_modules())
         self._compared = {module: fields for module in modules.values() if (fields := _fields(module)) is not None}
@@ -84,21 +120,23 @@ class Probe(Watcher):
             and not any(path == one or path.startswith(f"{one}.") for one in compared)
         )
 
-    def run(self, inputs: Example) -> Errors:
-        """The output's errors by element; the layers' are in ``errors`` afterwards."""
+    def run(self, inputs: Example) -> list[Output]:
+        """What the network returned; the layers' errors are in ``errors`` afterwards."""
         with torch.no_grad(), random_state_kept():
             with following(self.network, self, only=self._compared):
-                output = self._call(inputs)
-            found = [self._output_error(inputs, output, element) for element in self.acting.elements]
-            generator = torch.Generator().manual_seed(1)
-            other = self._call(inputs.map(lambda tensor: noise_like(tensor, generator)))
-        self.constant = all(
-            torch.equal(first, second)
-            for first, second in zip(outputs_of(output), outputs_of(other), strict=True)
-            if first.shape == second.shape
-        )
+                found = outputs_of(self._call(inputs))
+            moved = [outputs_of(self._call(self._moved(inputs, element))) for element in self.acting.elements]
+            other = outputs_of(self._call(self._another(inputs)))
+        if len({len(found), len(other), *map(len, moved)}) > 1:
+            raise SettingError("forward returns a number of tensors that depends on its input: nothing to compare")
+        still = [self._unmoved(inputs, element) for element in self.acting.elements]
+        maps = any(one.dim() > 2 for one in found)
+        made = [
+            self._output(one, [by_element[i] for by_element in moved], other[i], still, maps)
+            for i, one in enumerate(found)
+        ]
         self._made.clear()
-        return tuple(found)
+        return made
 
     def _call(self, inputs: Example) -> Any:
         copied = inputs.map(torch.clone)
@@ -108,15 +146,77 @@ class Probe(Watcher):
             raise SettingError(f"forward returned no tensor ({type(output).__name__}), so there is nothing to compare")
         return output
 
-    def _output_error(self, inputs: Example, output: Any, element: int) -> float | None:
-        moved = inputs.map(lambda tensor: _moved_input(tensor, self.acting, element, self.field_in))
-        errors = []
-        for before, after in zip(outputs_of(self._call(moved)), outputs_of(output), strict=True):
-            _, field, own = self._made.get(id(after), (after, "trivial", None))
-            expected = _move(after, self.acting, element, self.field_out or field, own)
-            if expected is not None:
-                errors.append(_relative(before, expected))
-        return worst_of(errors)
+    def _moved(self, inputs: Example, element: int) -> Example:
+        def moved(index: int, tensor: Tensor) -> Tensor:
+            reading = self.inputs.get(index)
+            acted = None if reading is None else reading.moved(tensor, self.acting, element)
+            return tensor if acted is None else acted
+
+        return _by_index(inputs, moved)
+
+    def _unmoved(self, inputs: Example, element: int) -> bool:
+        """Whether an element leaves the inputs as they are, so that it shows nothing."""
+        pairs = zip(inputs.tensors, self._moved(inputs, element).tensors, strict=True)
+        return element != 0 and all(torch.equal(one, other) for one, other in pairs)
+
+    def _another(self, inputs: Example) -> Example:
+        """Other numbers: random ones, and those of a map of whole numbers in another order."""
+        generator = torch.Generator().manual_seed(1)
+
+        def another(index: int, tensor: Tensor) -> Tensor:
+            if index not in self.inputs or tensor.is_floating_point():
+                return noise_like(tensor, generator)
+            order = torch.randperm(tensor.numel(), generator=generator).to(tensor.device)
+            return tensor.flatten()[order].reshape(tensor.shape)
+
+        return _by_index(inputs, another)
+
+    def _output(
+        self, output: Tensor, moved: Sequence[Tensor], other: Tensor, still: Sequence[bool], maps: bool
+    ) -> Output:
+        made = self._made.get(id(output))
+        shape, owns = tuple(output.shape), self.owns
+        if self.field_out is not None and (len(shape) > 2 or not maps):
+            field = self.field_out if len(shape) > 2 or self.field_out == "regular" else "invariant"
+            fitting = [own for own in owns if field == "regular" and group_axis(shape, own.order) is not None]
+            readings = [Reading(field, own) for own in fitting or owns[-1:]]
+        elif made is not None:
+            readings = [made[1]]
+        else:
+            readings = readings_of(shape, owns)
+        errors: dict[Reading, Errors] = {}
+        for reading in readings:
+            expected = [reading.moved(output, self.acting, element) for element in self.acting.elements]
+            errors[reading] = tuple(
+                None if one is None or unmoved else _relative(found, one)
+                for one, found, unmoved in zip(expected, moved, still, strict=True)
+            )
+        holds = any((worst_of(found) or 0.0) < self.tolerance for found in errors.values())
+        return Output(
+            shape, errors, self.field_out is not None or made is not None,
+            not holds and all(map(self._permuted, [output] * len(moved), moved, self.acting.elements)),
+            self._empty(output, other),
+        )  # fmt: skip
+
+    def _empty(self, output: Tensor, other: Tensor) -> str | None:
+        # an error below the tolerance could then be a hundredth of all that the input changes
+        if _relative(other, output) <= 100 * self.tolerance:
+            return "the output does not depend on the input"
+        if not (output.is_floating_point() or output.is_complex()) and output.numel() < _FEW:
+            return f"{output.numel()} whole number{'s' * (output.numel() > 1)} may be equal by chance"
+        return None
+
+    def _permuted(self, output: Tensor, moved: Tensor, element: int) -> bool:
+        """Whether every channel of f(g x) is some channel of f(x), turned with the grid where there is one."""
+        turned = self.acting.act_on_grid(output, element) if output.dim() > 3 else output
+        if turned.shape != moved.shape or output.dim() < 2 or not output.is_floating_point():
+            return False
+        last = output.dim() - (2 if output.dim() > 3 else 0)
+        before, after = (one.flatten(1, last - 1).transpose(0, 1).flatten(1) for one in (turned, moved))
+        if len(before) > _MOST_CHANNELS:
+            return False
+        nearest = torch.cdist(after, before, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)
+        return _relative(after, before[nearest]) < self.tolerance
 
     def leave(self, call: Call) -> None:
         """Compare a layer on what it received."""
@@ -124,9 +224,10 @@ class Probe(Watcher):
         if self._busy or not inputs or not isinstance(inputs[0], Tensor) or not isinstance(output, Tensor):
             return
         features, module, fields = inputs[0], call.module, self._compared[call.module]
+        if not isinstance(module, _POOLS):
+            self._made[id(output)] = (output, Reading(fields.out, fields.group or self.acting))
         if fields.group is not None:
             self.groups.add(fields.group)
-            self._made[id(output)] = (output, fields.out, fields.group)
         self._busy = True
         try:
             found = [
@@ -144,13 +245,62 @@ class Probe(Watcher):
     def _layer_error(
         self, layer: Callable[[Tensor], Any], features: Tensor, output: Tensor, element: int, fields: Fields
     ) -> float | None:  # fmt: skip
-        own = fields.group
-        if own is not None and same_motion(own, self.acting, element) is None:
+        own = fields.group or self.acting
+        if fields.group is not None and same_motion(own, self.acting, element) is None:
             return None
-        moved = _move(features, self.acting, element, fields.into, own)
-        expected = _move(output, self.acting, element, fields.out, own)
+        moved = Reading(fields.into, own).moved(features, self.acting, element)
+        expected = Reading(fields.out, own).moved(output, self.acting, element)
         # a copy: a layer may write to its input
         return None if moved is None or expected is None else _relative(layer(moved.clone()), expected)
+
+
+def field_groups(network: nn.Module, acting: Group) -> list[Group]:
+    """Groups of a tensor that may be a regular field: the network's that have every element, then the acting one."""
+    named = dict.fromkeys(own for own in map(group_of, network.modules()) if own is not None and own != acting)
+    return [
+        *(own for own in named if all(same_motion(own, acting, one) is not None for one in acting.elements)),
+        acting,
+    ]
+
+
+def inputs_read(
+    inputs: Example, owns: Sequence[Group], field: str | None
+) -> tuple[dict[int, Reading], str | None]:  # fmt: skip
+    """What the tensors of the inputs are taken for, by position, and why that is not known, or None.
+
+    Maps (B, h, w) move where there are none but these, or where they are as large as the others.
+
+    Args:
+        inputs: of one call.
+        owns: groups of which an input may be a regular field; the one that acts last.
+        field: as stated; None takes (B, A, c, h, w) and (B, c, A, h, w) for regular fields, others for trivial ones.
+
+    Raises:
+        SettingError: where nothing can be moved.
+    """
+    shapes = [tuple(tensor.shape) for tensor in inputs.tensors]
+    grids = {shape[-2:] for shape in shapes if len(shape) > 3}
+    maps = {
+        i: one for i, one in enumerate(shapes) if len(one) > 3 or (len(one) == 3 and (one[-2:] in grids or not grids))
+    }
+    if field == "regular" and not maps:
+        maps = {i: one for i, one in enumerate(shapes) if len(one) == 2}
+    if not maps:
+        raise SettingError(
+            f"nothing to move: no input (B, channels, h, w), (B, c, A, h, w) or (B, h, w) among ({inputs})"
+        )
+    found, unread, acting = {}, None, owns[-1]
+    for index, shape in maps.items():
+        fitting = [own for own in owns if group_axis(shape, own.order) is not None]
+        if field is not None or len(shape) != 5:
+            own = next(iter(fitting), acting) if field == "regular" else acting
+            found[index] = Reading(field or "trivial", own)
+            continue
+        axes = [(own, axis) for own in owns for axis in (1, 2) if shape[axis] == own.order > 1]
+        if len(axes) > 1 or (not axes and any(size % acting.order == 0 for size in shape[1:3] if acting.order > 1)):
+            unread = f"say --field-in (the input {shape} may have its group axis at 1 or 2, or none)"
+        found[index] = Reading("regular", axes[0][0]) if axes else Reading("trivial", acting)
+    return found, unread
 
 
 def _fields(module: nn.Module) -> Fields | None:
@@ -158,22 +308,19 @@ def _fields(module: nn.Module) -> Fields | None:
         # one map at a time: whatever the field, the group axis only rearranges equal maps
         return Fields("trivial", "trivial", None)
     into, out = getattr(module, "field_in", None), getattr(module, "field_out", None)
-    group = group_of(module)
-    if group is None or into not in FIELDS or out not in FIELDS:
-        return None
-    return Fields(str(into), str(out), group)
+    return Fields(str(into), str(out), group_of(module)) if into in FIELDS and out in FIELDS else None
 
 
-def _moved_input(tensor: Tensor, acting: Group, element: int, field: str) -> Tensor:
-    moved = _move(tensor, acting, element, field, None)
-    return tensor if moved is None else moved
+def _by_index(inputs: Example, change: Callable[[int, Tensor], Tensor]) -> Example:
+    numbers: Iterator[int] = iter(range(len(inputs.tensors)))
+    return inputs.map(lambda tensor: change(next(numbers), tensor))
 
 
 def _relative(found: Any, expected: Tensor) -> float:
     """The largest difference over the largest value; infinite where shapes differ or a value is not finite."""
     if not isinstance(found, Tensor) or found.shape != expected.shape:
         return math.inf
-    if not expected.is_floating_point():
+    if not (expected.is_floating_point() or expected.is_complex()):
         return 0.0 if torch.equal(found, expected) else 1.0
     if expected.numel() == 0:
         return 0.0

@@ -17,19 +17,22 @@ from torch import Tensor, nn
 
 from e4profile.errors import SettingError, UnknownNameError
 from e4profile.groups import Group, GroupLike, as_group
-from e4profile.subjects.as_found import random_state_kept
+from e4profile.subjects.as_found import random_state_kept, refuse_unrun
 from e4profile.subjects.guest import first_line
 from e4profile.subjects.inputs import Example
 from e4profile.subjects.subject import Subject
-from e4profile.witnesses.equivariance.layers import randomise
+from e4profile.witnesses.equivariance.causes import Causes
+from e4profile.witnesses.equivariance.layers import FIELDS, randomise, same_motion, varied
 from e4profile.witnesses.equivariance.probe import (
-    FIELDS,
     Errors,
+    Output,
     Probe,
+    Reading,
+    field_groups,
     group_of,
+    inputs_read,
     noise_like,
     outputs_of,
-    same_motion,
     worst_of,
 )
 
@@ -42,7 +45,11 @@ _SHOWN_LAYERS = 8
 
 EQUIVARIANT = "equivariant"
 AT_INIT_ONLY = "equivariant at initialisation only"
+NOT_RANDOMISED = "equivariant, but not with random parameters"
+UNTIL_TRAINED = "equivariant until trained"
 NOT_EQUIVARIANT = "not equivariant"
+NOT_COMPARABLE = "not comparable"
+"""How a verdict begins that is none; the reason and the remedy follow it."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +89,10 @@ class EquivarianceReport:
         layers: the layers that were compared, in order of execution.
         not_compared: other layers with parameters, whose field types are unknown.
         notes: what a reader must know, a sentence each.
-        constant: the states in which the output does not depend on the input, so that its error says nothing.
+        constant: the states in which the output shows nothing, so that a small error is no proof.
+        unshown: why small errors are no proof, and the remedy; None where they are.
+        undecided: why large errors prove nothing against the network, and the remedy; None where they do.
+        causes: what in the network's code breaks equivariance, a sentence each.
     """
 
     group: Group
@@ -94,6 +104,9 @@ class EquivarianceReport:
     not_compared: tuple[str, ...]
     notes: tuple[str, ...] = ()
     constant: tuple[str, ...] = ()
+    unshown: str | None = None
+    undecided: str | None = None
+    causes: tuple[str, ...] = ()
 
     def exact(self, error: float | None) -> bool:
         """Whether an error is no more than rounding; an element that was not compared says nothing against it."""
@@ -106,9 +119,17 @@ class EquivarianceReport:
             state: all(map(self.exact, errors)) and all(self.exact(layer.worst(state)) for layer in self.layers)
             for state, errors in self.output.items()
         }
+        reason = self.unshown if all(held.values()) else self.undecided
+        if reason is not None:
+            return f"{NOT_COMPARABLE}: {reason}"
         if all(held.values()):
             return EQUIVARIANT
-        return AT_INIT_ONLY if held[AT_INIT] and AT_INIT not in self.constant else NOT_EQUIVARIANT
+        if not held[AT_INIT] or AT_INIT in self.constant:
+            return NOT_EQUIVARIANT
+        later = [state for state in held if held[state] and state not in (AT_INIT, *self.constant)]
+        if not later:
+            return AT_INIT_ONLY
+        return NOT_RANDOMISED if TRAINED in later else UNTIL_TRAINED
 
     @property
     def broken(self) -> list[LayerErrors]:
@@ -135,9 +156,9 @@ class EquivarianceReport:
             found.append(
                 f"no layer could be compared, as none says its group and field types; the output's error is {amounts}"
             )
-        elif self.verdict != EQUIVARIANT and not self.broken:
+        elif self.verdict != EQUIVARIANT and not self.verdict.startswith(NOT_COMPARABLE) and not self.broken:
             found.append(f"every compared layer holds: the cause is outside them (not compared: {self._rest})")
-        return [*found, *self.notes]
+        return [*found, *(self.causes if self.verdict != EQUIVARIANT else ()), *self.notes]
 
     @property
     def _rest(self) -> str:
@@ -159,7 +180,7 @@ def witness(
     dtype: str = "float64",
     train_steps: int = 1,
     seed: int = 0,
-    field_in: str = "trivial",
+    field_in: str | None = None,
     field_out: str | None = None,
     progress: Callable[[str], object] | None = None,
 ) -> EquivarianceReport:
@@ -167,14 +188,16 @@ def witness(
 
     Args:
         model: with values, on any device.
-        example: its inputs; every tensor (B, channels, h, w) among them is moved.
+        example: its inputs; those that are maps move: (B, channels, h, w), (B, c, A, h, w), and (B, h, w) where there
+            are no others or they are as large. Random numbers replace inputs that look the same after a motion.
         group: the group that acts; the part of the first layer's own group that is exact on the grid when None.
         dtype: float64 or float32.
         train_steps: Adam steps (learning rate 0.01) on random data in training mode; 0 leaves the state out.
         seed: of the random parameters and data.
-        field_in: the type of the inputs that are moved.
-        field_out: the type of the outputs; None takes what the layer says that made them, and else ``trivial``
-            for maps and ``invariant`` for everything else.
+        field_in: the type of the inputs that are moved; None takes those with an axis of A elements for regular
+            fields and others for trivial ones.
+        field_out: the type of the maps among the outputs, or of all where there are none; None takes what the layer
+            says that made an output, and else the type under which it is equivariant, if there is one.
         progress: is told of each state that has been measured.
 
     Raises:
@@ -187,35 +210,83 @@ def witness(
     floating: torch.dtype = getattr(torch, dtype)
     if train_steps < 0:
         raise SettingError(f"train_steps (={train_steps}) must not be negative")
-    for field in (field_in, *(() if field_out is None else (field_out,))):
-        if field not in FIELDS:
+    for field in (field_in, field_out):
+        if field is not None and field not in FIELDS:
             raise UnknownNameError("field type", field, FIELDS)
     acting = _acting_group(model, group)
     acting.require_exact_on_grid("the equivariance witness")
+    read, unread = inputs_read(example, field_groups(model, acting), field_in)
     inputs = example.map(lambda tensor: tensor.to(floating) if tensor.is_floating_point() else tensor)
-    if not any(tensor.dim() == 4 for tensor in inputs.tensors):
-        raise SettingError(f"nothing to move: no input (B, channels, h, w) among ({example})")
-    notes: list[str] = []
+    notes = [
+        f"the input {tuple(inputs.tensors[index].shape)} is moved as {reading}: say --field-in where it is another"
+        for index, reading in read.items()
+        if field_in is None and (reading.field == "regular" or inputs.tensors[index].dim() != 4)
+    ]
+    if field_in != "invariant" and _look_the_same(inputs, read, acting):
+        generator = torch.Generator().manual_seed(seed)
+        inputs = inputs.map(lambda tensor: noise_like(tensor, generator))
+        notes.append("the inputs look the same after a motion: random numbers take their place")
     makers: dict[str, Callable[[nn.Module], nn.Module | None]] = {
         AT_INIT: lambda network: network,
-        RANDOMISED: lambda network: randomise(network, seed),
+        RANDOMISED: lambda network: _randomised(network, seed, notes),
         TRAINED: lambda network: _trained(network, inputs, train_steps, seed, notes),
     }
     probes: dict[str, Probe] = {}
-    output: dict[str, Errors] = {}
+    made: dict[str, list[Output]] = {}
+    causes: Causes | None = None
     for state in states_of(train_steps):
-        network = makers[state](copy.deepcopy(model).to(floating).eval())
+        network = makers[state](_copied(model, floating))
         if network is not None:
-            probes[state] = Probe(network, acting, field_in, field_out)
-            output[state] = probes[state].run(inputs)
-            if probes[state].constant:
-                notes.append(f"{state}: the output does not depend on the input, so its error says nothing")
+            causes = causes or _causes(_evaluated(network), inputs, acting, floating)
+            probes[state] = Probe(_evaluated(network), acting, read, field_out, TOLERANCES[dtype])
+            made[state] = probes[state].run(inputs)
+            if _shows_nothing(made[state]):
+                notes.append(f"{state}: {made[state][0].empty}, so its error says nothing")
         if progress is not None:
             progress(state)
+    assert causes is not None
+    return _report(probes, made, causes, dtype=dtype, train_steps=train_steps, unread=unread, notes=notes)
+
+
+def _report(
+    probes: Mapping[str, Probe],
+    made: Mapping[str, Sequence[Output]],
+    causes: Causes,
+    *,
+    dtype: str,
+    train_steps: int,
+    unread: str | None,
+    notes: Sequence[str],
+) -> EquivarianceReport:
+    """What was found, under the reading of each output that serves it best."""
+    tolerance, first = TOLERANCES[dtype], probes[AT_INIT]
+    acting = first.acting
+    chosen = [_chosen([outputs[i] for outputs in made.values()], tolerance) for i in range(len(made[AT_INIT]))]
+    output = {
+        state: tuple(
+            worst_of([one.readings[reading][element] for one, reading in zip(outputs, chosen, strict=True)])
+            for element in acting.elements
+        )
+        for state, outputs in made.items()
+    }
+    held = all((worst_of(errors) or 0.0) < tolerance for errors in output.values())
+    layers = _layers(probes, held, tolerance)
+    constant = tuple(state for state, outputs in made.items() if _shows_nothing(outputs))
+    told = [
+        f"the output {one.shape} is read as {reading}"
+        for one, reading in zip(made[AT_INIT], chosen, strict=True)
+        if not one.given and (len(one.shape) in (3, 5) or reading != next(iter(one.readings)))
+    ]
+    declared = any(
+        group_of(module) for path, module in first.network.named_modules() if path in _broken(layers, tolerance)
+    )
     return EquivarianceReport(
-        acting, dtype, TOLERANCES[dtype], train_steps, output,
-        _layers(probes), probes[AT_INIT].not_compared, (*_subgroup_notes(probes[AT_INIT]), *notes),
-        tuple(state for state, probe in probes.items() if probe.constant),
+        acting, dtype, tolerance, train_steps, output, layers, first.not_compared,
+        (*_subgroup_notes(first), *told, *notes), constant,
+        unread or _unshown(acting, made, chosen, constant),
+        _rounded(dtype, output, layers, causes, first.network) or unread
+        or (None if declared else _undecided(made, chosen, tolerance)),
+        tuple(f"at {path}: {reason}" for path, reason in causes.windows.items()),
     )  # fmt: skip
 
 
@@ -229,6 +300,130 @@ def witness_of(subject: Subject, **options: Any) -> EquivarianceReport:
     model, example = subject.build(), subject.example()
     with subject.guarded():
         return witness(model, example, **options)
+
+
+def _chosen(states: Sequence[Output], tolerance: float) -> Reading:
+    """The reading of an output under which most states hold, the likeliest of these."""
+
+    def holding(reading: Reading) -> tuple[int, ...]:
+        worst = [worst_of(one.readings.get(reading, (math.inf,))) or 0.0 for one in states]
+        # one that misses by the rounding of float32 before one that misses by more
+        return tuple(sum(error < limit for error in worst) for limit in (tolerance, TOLERANCES["float32"]))
+
+    return max(states[0].readings, key=holding)
+
+
+def _shows_nothing(outputs: Sequence[Output]) -> bool:
+    return all(one.empty for one in outputs)
+
+
+def _unshown(
+    acting: Group, made: Mapping[str, Sequence[Output]], chosen: Sequence[Reading], constant: Sequence[str]
+) -> str | None:  # fmt: skip
+    """Why errors that are small everywhere are no proof."""
+    if acting.order == 1:
+        return f"{acting.name} has no element but the identity: say --group"
+    if set(made) - {AT_INIT} <= set(constant):
+        return next(one.empty for one in made[constant[-1]] if one.empty)
+    for one, reading in zip(made[AT_INIT], chosen, strict=True):
+        if None in one.readings[reading]:
+            lacks = any(same_motion(reading.own, acting, element) is None for element in acting.elements)
+            if lacks and reading.field == "regular":
+                return (
+                    f"the output is {reading}, which lacks elements of {acting.name}: say --group {reading.own.alias}"
+                )
+            return f"the inputs look the same after a motion of {acting.name}: give larger ones, or random numbers"
+    return None
+
+
+def _undecided(made: Mapping[str, Sequence[Output]], chosen: Sequence[Reading], tolerance: float) -> str | None:
+    """Why errors that are not small may come from what an output was taken for."""
+    for index, reading in enumerate(chosen):
+        states = [outputs[index] for outputs in made.values()]
+        one = states[0]
+        if one.given or any((worst_of(state.readings[reading]) or 0.0) < tolerance for state in states):
+            continue
+        regular = any(other.field == "regular" for other in one.readings)
+        if any(state.permuted for state in states):
+            return f"say --field-out (each motion permutes the channels of the output {one.shape}, in an unknown order)"
+        if len(one.shape) == 3 or (len(one.shape) == 4 and regular):
+            return f"say --field-out (the output {one.shape} may be {' or '.join(map(str, one.readings))})"
+    return None
+
+
+def _rounded(
+    dtype: str, output: Mapping[str, Errors], layers: Sequence[LayerErrors], causes: Causes, network: nn.Module
+) -> str | None:
+    """Why errors that are not small are those of numbers of less precision."""
+    errors = [
+        error for one in (*output.values(), *(e for layer in layers for e in layer.errors.values())) for error in one
+    ]
+    worst = worst_of(errors) or 0.0
+    kept = {id(tensor) for tensor in varied(network).values()}
+    constants = any(t.is_floating_point() and id(t) not in kept for t in (*network.parameters(), *network.buffers()))
+    if dtype == "float64" and worst < TOLERANCES["float32"] and (causes.lower is torch.float32 or constants):
+        what = "the network computes" if causes.lower is torch.float32 else "the network's constants are"
+        return f"say --dtype float32, whose tolerance is {TOLERANCES['float32']:g} ({what} in float32)"
+    if causes.lower is not None and worst < (fits := 10 * torch.finfo(causes.lower).eps):
+        return f"the network computes in {str(causes.lower)[6:]}, of which an error below {fits:.0e} is rounding"
+    return None
+
+
+def _copied(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """A copy in training mode, so that nothing is left that evaluation mode derives from the parameters."""
+    inner = [tensor for module in model.modules() for tensor in vars(module).values() if isinstance(tensor, Tensor)]
+    # a tensor that was computed cannot be copied with its graph
+    memo = {id(one): one.detach().clone() for one in (*inner, *model.buffers()) if not one.is_leaf}
+    with torch.no_grad():
+        copied = copy.deepcopy(model, memo)
+        copied.train()
+        return copied.to(dtype)
+
+
+def _evaluated(network: nn.Module) -> nn.Module:
+    with torch.no_grad():
+        network.eval()
+    return network
+
+
+def _causes(network: nn.Module, inputs: Example, acting: Group, dtype: torch.dtype) -> Causes:
+    """What is seen in one run; where it raises in a precision that it does not compute in, the remedy."""
+    copied = inputs.map(torch.clone)
+    causes = Causes(network, acting, dtype)
+    try:
+        with torch.no_grad(), random_state_kept(), causes:
+            refuse_unrun(network(*copied.positional, **copied.keywords))
+    except RuntimeError as error:
+        if causes.lower is not None and dtype is torch.float64:
+            tolerance = TOLERANCES["float32"]
+            raise SettingError(
+                f"the network computes in {str(causes.lower)[6:]} and does not run in float64 ({first_line(error)}): "
+                f"say --dtype float32, whose tolerance is {tolerance:g}"
+            ) from error
+        raise
+    return causes
+
+
+def _look_the_same(inputs: Example, read: Mapping[int, Reading], acting: Group) -> bool:
+    moving = [(inputs.tensors[index], reading) for index, reading in read.items()]
+    return any(
+        all(torch.equal(tensor, moved) for tensor, moved in pairs if moved is not None)
+        for pairs in (
+            [(tensor, reading.moved(tensor, acting, element)) for tensor, reading in moving]
+            for element in acting.elements[1:]
+        )
+    )
+
+
+def _randomised(network: nn.Module, seed: int, notes: list[str]) -> nn.Module:
+    names = list(varied(network))
+    floating = [one for one in (*network.parameters(), *network.buffers()) if one.is_floating_point()]
+    shown = f"{', '.join(names[:_SHOWN_LAYERS])}{' ...' if len(names) > _SHOWN_LAYERS else ''}"
+    fixed = (
+        f"; constants and frozen parameters stay: {len(floating) - len(names)}" if len(floating) > len(names) else ""
+    )
+    notes.append(f"randomised: {len(names)} tensors ({shown or 'no parameter requires a gradient'}){fixed}")
+    return randomise(network, seed)
 
 
 def _acting_group(model: nn.Module, group: GroupLike | None) -> Group:
@@ -262,7 +457,7 @@ def _trained(network: nn.Module, inputs: Example, steps: int, seed: int, notes: 
         except Exception as error:  # the other states need no training, and the reason is shown
             notes.append(f"not trained: {first_line(error)}")
             return None
-    return network.eval()
+    return network
 
 
 def _loss(outputs: Sequence[Tensor], generator: torch.Generator) -> Tensor:
@@ -272,11 +467,12 @@ def _loss(outputs: Sequence[Tensor], generator: torch.Generator) -> Tensor:
     return torch.stack(losses).sum()
 
 
-def _layers(probes: Mapping[str, Probe]) -> tuple[LayerErrors, ...]:
+def _layers(probes: Mapping[str, Probe], held: bool, tolerance: float) -> tuple[LayerErrors, ...]:
+    """The compared layers; a pool, which says nothing of itself, only where it holds or may explain the output."""
     first = probes[AT_INIT]
-    owned = {path for path, module in first.network.named_modules() if group_of(module) and path in first.errors}
-    order = [path for path, _ in first.network.named_modules() if path in first.errors]
-    return tuple(
+    modules = dict(first.network.named_modules())
+    owned = {path for path, module in modules.items() if group_of(module) and path in first.errors}
+    found = [
         LayerErrors(
             path,
             first.kinds[path],
@@ -284,8 +480,16 @@ def _layers(probes: Mapping[str, Probe]) -> tuple[LayerErrors, ...]:
             first.reasons[path],
             any(path != outer and path.startswith(f"{outer}." if outer else "") for outer in owned),
         )
-        for path in order
-    )
+        for path in modules
+        if path in first.errors
+    ]
+    unsure = _broken(found, tolerance) if held else set()
+    return tuple(one for one in found if one.path not in unsure or hasattr(modules[one.path], "field_in"))
+
+
+def _broken(layers: Sequence[LayerErrors], tolerance: float) -> set[str]:
+    """Paths of the layers with an error that is no rounding."""
+    return {one.path for one in layers if any((worst_of(e) or 0.0) >= tolerance for e in one.errors.values())}
 
 
 def _subgroup_notes(probe: Probe) -> list[str]:

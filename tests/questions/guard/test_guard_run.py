@@ -229,7 +229,7 @@ def test_an_error_that_is_not_a_number_is_no_pass(tmp_path: Path, monkeypatch: p
     assert "actual inf" in messages(found)["equivariance_error_max"]
 
     def not_a_number(*_: object) -> EquivarianceFound:
-        return EquivarianceFound(as_group("p4"), math.nan, "90°", {}, constant=False)
+        return EquivarianceFound(as_group("p4"), math.nan, "90°", {})
 
     monkeypatch.setattr("e4profile.questions.guard.witness.equivariance_error", not_a_number)
     found = guard_of(config, "")
