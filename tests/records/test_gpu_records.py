@@ -10,6 +10,7 @@ from e4profile.networks.cards import find_card
 from e4profile.questions.table import rows as published_tables
 from e4profile.records import gpu_records
 from e4profile.records.store import Record, RecordStore
+from e4profile.subjects.subject import resolve
 
 
 def record(card: str, peak_bytes: int, device: str, kind: str = "gpu_memory") -> Record:
@@ -31,8 +32,10 @@ def test_the_last_record_of_a_card_on_a_device_counts(tmp_path):
 def test_a_measured_value_stands_beside_the_emulated_one(monkeypatch):
     measured = round(0.84 * 2**20)
     monkeypatch.setattr(gpu_records, "recorded_gpu_memory", lambda: {"z2cnn": [("A GPU", measured)]})
-    card = find_card("z2cnn")
-    cells = [cell for cell in published_tables.build_row(card, card.published[0]) if cell.cell.quantity == "gpu_memory"]
+    network = resolve("z2cnn")
+    cells = [
+        cell for cell in published_tables.build_row(network, network.published[0]) if cell.cell.quantity == "gpu_memory"
+    ]
     emulated, on_gpu = published_tables.table_rows(cells)
     assert emulated["convention"] == published_tables.MEMORY_CONVENTION
     assert emulated["verdict"] == "unresolved"

@@ -223,13 +223,13 @@ def test_times_are_sampled_in_turn(run, monkeypatch):
     take, asked = ForwardInTurn.__call__, []
 
     def noted(self, subjects, *, brief=False):
-        asked.append(([one.name for one in subjects], self.batch_size, self.max_run_time_s))
+        asked.append(([(one.name, one.own_batch) for one in subjects], self.max_run_time_s))
         return take(self, subjects, brief=brief)
 
     monkeypatch.setattr(ForwardInTurn, "__call__", noted)
     arguments = ("z2cnn", "p4cnn", "--x", "time", "--batch-size", "2", "--max-run-time-s", "0.02")
     code, out, err = run("pareto", *arguments)
     assert code == 0
-    assert asked == [(["z2cnn", "p4cnn"], 2, 0.02)]
+    assert asked == [([("z2cnn", 2), ("p4cnn", 2)], 0.02)]
     assert "measured in turn on cpu, forward at batch 2" in out
     assert "2 networks in turn, 0.04 s of samples at most" in err
