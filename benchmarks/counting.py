@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -125,6 +126,41 @@ def command(what: str, *arguments: str) -> dict[str, object]:
     return {"what": what, "median_s": statistics.median(samples), "max_s": max(samples)}
 
 
+FIRST_ANSWERS = (
+    "count e4net",
+    "count e4net --counter closed-form",
+    "formula e4 --of e4net",
+    "match e4net --to 1M",
+    "memory e4net",
+)
+
+
+def first_answers() -> list[dict[str, object]]:
+    """Whole processes beside a bare import of torch, in turn: seconds and CPU seconds."""
+
+    def process(*arguments: str) -> tuple[float, float]:
+        before = os.times()
+        took = seconds(lambda: subprocess.run([sys.executable, *arguments], check=True, capture_output=True))
+        after = os.times()
+        return took, sum(after[2:4]) - sum(before[2:4])
+
+    commands = [("-c", "import torch"), *(("-m", "e4profile", *one.split()) for one in FIRST_ANSWERS)]
+    rounds = [[process(*command) for command in commands] for _ in range(REPEATS + 1)][1:]
+    found: list[dict[str, object]] = []
+    for what, samples in zip(("import torch", *FIRST_ANSWERS), zip(*rounds, strict=True), strict=True):
+        one: dict[str, object] = {"what": what}
+        for index, clock in enumerate(("s", "cpu_s")):
+            ours, bare = [sample[index] for sample in samples], [row[0][index] for row in rounds]
+            one |= {
+                f"min_{clock}": min(ours),
+                f"median_{clock}": statistics.median(ours),
+                f"over_import_torch_min_{clock}": min(ours) / min(bare),
+                f"over_import_torch_median_{clock}": statistics.median(a / b for a, b in zip(ours, bare, strict=True)),
+            }
+        found.append(one)
+    return found
+
+
 def bare_sweep() -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder:
         arguments = [sys.executable, "-m", "e4profile", "sweep", "--group", "p4", "--out", folder]
@@ -144,6 +180,7 @@ def main() -> None:
         against_pytorch("ViT-B/16", ViT),
         million_settings(),
         command("e4profile --help", "--help"),
+        *first_answers(),
         bare_sweep(),
     ]
     report = {"environment": environment(), "repeats": REPEATS, "results": results}

@@ -1,10 +1,10 @@
-"""Two modules of torch that one process of ours almost never needs, imported when it does.
+"""Modules that torch imports for questions which hardly ever arise here, imported when one does.
 
 A kernel of the meta device that is written in Python tells the compiler not to look inside it, and asks of every
-condition whether it is symbolic. The first such kernel thereby imports ``torch._dynamo`` and sympy, which takes as
-long as torch itself. Without a compiler there is nothing to tell, and a plain bool is not symbolic: these two
-questions are answered here, and anything else asked of the two modules imports them. A torch that asks for other
-names loses the time, nothing else.
+condition whether it is symbolic and of every operand whether it is of sympy. The first such kernel thereby imports
+``torch._dynamo`` and sympy, which takes as long as torch itself. Without a compiler there is nothing to tell, a
+plain bool is not symbolic, and without sympy nothing is of it: these questions are answered here, and anything else
+asked of the three modules imports them. A torch that asks for other names loses the time, nothing else.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 _COMPILER = "torch._dynamo"
 _SHAPES = "torch.fx.experimental.symbolic_shapes"
+_ALGEBRA = "sympy"
 _MARK = "__dynamo_disable"
 """The attribute in which torch keeps a function with the compiler told to stay out."""
 
@@ -31,7 +32,7 @@ class _Deferred(ModuleType):
         self.__file__ = None
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
+        if name.startswith("__") and name not in ("__version__", "__all__"):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         return getattr(self._real(), name)
 
@@ -41,17 +42,19 @@ class _Deferred(ModuleType):
         return import_module(self.__name__)
 
 
-class _Compiler(_Deferred):
+class _Package(_Deferred):
+    @property
+    def __path__(self) -> Any:  # type: ignore[override]
+        # asked for whenever a submodule is imported
+        return self._real().__path__
+
+
+class _Compiler(_Package):
     """``torch._dynamo`` before it is imported: a function kept from the compiler is the function itself."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self._kept_out: list[Callable[..., Any]] = []
-
-    @property
-    def __path__(self) -> Any:  # type: ignore[override]
-        # asked for whenever a submodule is imported
-        return self._real().__path__
 
     def disable(self, function: Any = None, *arguments: Any, **keywords: Any) -> Any:
         """The function, told apart from the compiled ones as soon as there is a compiler."""
@@ -66,6 +69,43 @@ class _Compiler(_Deferred):
             vars(function).pop(_MARK, None)
         self._kept_out.clear()
         return super()._real()
+
+
+class _Algebra(_Package):
+    """sympy before it is imported: nothing is of a class of it."""
+
+    @property
+    def Basic(self) -> Any:  # noqa: N802 - sympy's name
+        """The class of everything in sympy, or what stands for it."""
+        return _Basic(self) if sys.modules.get(_ALGEBRA) is self else self._real().Basic
+
+
+class _Basic:
+    """``sympy.Basic`` as asked for before sympy was imported: it has no instances until then."""
+
+    def __init__(self, algebra: _Algebra) -> None:
+        self._algebra = algebra
+
+    def __instancecheck__(self, value: object) -> bool:
+        return sys.modules.get(_ALGEBRA) is not self._algebra and isinstance(value, self._algebra._real().Basic)
+
+    def __subclasscheck__(self, kind: type) -> bool:
+        return issubclass(kind, self._algebra._real().Basic)
+
+    def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (self._algebra._real().Basic,)
+
+    def __or__(self, other: Any) -> Any:
+        return self._algebra._real().Basic | other
+
+    def __ror__(self, other: Any) -> Any:
+        return other | self._algebra._real().Basic
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        return self._algebra._real().Basic(*arguments, **keywords)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._algebra._real().Basic, name)
 
 
 _OF_PLAIN_VALUES: dict[str, Callable[..., Any]] = {
@@ -97,10 +137,10 @@ def _settled(name: str, stand_in: _Deferred) -> Callable[..., Any]:
 
 
 def defer_what_torch_may_not_need() -> None:
-    """Put the stand-ins in place, where torch is not imported yet."""
-    if "torch" in sys.modules:
+    """Put the stand-ins in place, where neither torch nor sympy is imported yet."""
+    if {"torch", _ALGEBRA} & set(sys.modules):
         return
-    sys.modules[_COMPILER] = _Compiler(_COMPILER)
+    sys.modules[_COMPILER], sys.modules[_ALGEBRA] = _Compiler(_COMPILER), _Algebra(_ALGEBRA)
     shapes = sys.modules[_SHAPES] = _Deferred(_SHAPES)
     for name in _OF_PLAIN_VALUES:
         setattr(shapes, name, _settled(name, shapes))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from inspect import Parameter, signature
 from pathlib import Path
@@ -277,16 +277,18 @@ def all_cards() -> dict[str, Card]:
     Raises:
         CardError: for a malformed card.
     """
+    entries = sorted(entry.name for entry in _folder().iterdir() if entry.name.endswith(".toml"))
+    return {card.name: card for card in map(_built_in, entries)}
+
+
+@cache
+def _built_in(file: str) -> Card:
     from e4profile.networks.card_reader import parse_card
 
-    cards = {}
-    for entry in sorted(_folder().iterdir(), key=lambda entry: entry.name):
-        if entry.name.endswith(".toml"):
-            card = parse_card(entry.read_text(encoding="utf-8"), f"{BUILT_IN}{entry.name}")
-            if f"{card.name}.toml" != entry.name:
-                raise CardError(f"{BUILT_IN}{entry.name}: name: {card.name!r} must equal the file's name")
-            cards[card.name] = card
-    return cards
+    card = parse_card((_folder() / file).read_text(encoding="utf-8"), f"{BUILT_IN}{file}")
+    if f"{card.name}.toml" != file:
+        raise CardError(f"{BUILT_IN}{file}: name: {card.name!r} must equal the file's name")
+    return card
 
 
 def find_card(name: str) -> Card:
@@ -300,7 +302,7 @@ def find_card(name: str) -> Card:
 
     if name.endswith(".toml"):
         return parse_card(read_text(Path(name), CardError), name)
-    cards = all_cards()
-    if name.lower() not in cards:
-        raise UnknownNameError("model", name, cards)
-    return cards[name.lower()]
+    file = f"{name.lower()}.toml"
+    if "/" in file or "\\" in file or not (_folder() / file).is_file():
+        raise UnknownNameError("model", name, all_cards())
+    return _built_in(file)
