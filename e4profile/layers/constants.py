@@ -12,15 +12,16 @@ from torch import Tensor, nn
 def shifted(table: Any, copies: int, step: int) -> Tensor:
     """The flat index of ``copies`` of a table (n, ...) side by side (n, copies, ...), each ``step`` further along.
 
-    On the CPU first: on the meta device torch would do this arithmetic with kernels written in Python, and import
-    its compiler and sympy for the first of them.
+    On the meta device it is made without arithmetic: torch would do that with kernels written in Python, and import
+    its compiler for the first of them.
     """
-    with torch.device("cpu"):
-        one = torch.as_tensor(table)
-        places = step * torch.arange(copies).view(-1, *[1] * (one.dim() - 1))
-        index = (one[:, None] + places).flatten()
+    one = torch.as_tensor(table, device="cpu")
     # before torch 2.5 get_default_device() does not see a ``with torch.device(...)`` around it
-    return index.to(torch.empty(0).device)
+    device = torch.empty(0).device
+    if device.type == "meta":
+        return torch.empty(one.numel() * copies, dtype=one.dtype)
+    places = step * torch.arange(copies).view(-1, *[1] * (one.dim() - 1))
+    return (one.to(device)[:, None] + places).flatten()
 
 
 class ConstantTables(nn.Module):
