@@ -163,10 +163,19 @@ def layer_counts(model: nn.Module, by_path: Mapping[str, Mapping[str, int]]) -> 
     for path, module in model.named_modules():
         own = {id(p): p for p in module._parameters.values() if p is not None and id(p) not in seen}
         seen.update(own)
+        params = sum(p.numel() for p in own.values()) + _packed(module)
         amounts = {kind: amount for kind, amount in by_path.get(path, {}).items() if amount}
-        if own or amounts:
-            layers.append(LayerCount(path, type(module).__name__, sum(p.numel() for p in own.values()), amounts))
+        if params or own or amounts:
+            layers.append(LayerCount(path, type(module).__name__, params, amounts))
     return tuple(layers)
+
+
+def _packed(module: nn.Module) -> int:
+    """Parameters that a quantised module keeps in an object of its library, which holds no ``nn.Parameter``."""
+    kept = [value for value in vars(module).values() if type(value).__name__ == "ScriptObject"]
+    unpacked = [value.unpack() for value in kept if hasattr(value, "unpack")]
+    tensors = (tensor for found in unpacked for tensor in (found if isinstance(found, tuple) else (found,)))
+    return sum(tensor.numel() for tensor in tensors if tensor is not None)
 
 
 @dataclass(frozen=True)

@@ -6,16 +6,19 @@ meta tensors stand in place of its parameters and buffers.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch._ops import HigherOrderOperator
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from e4profile.errors import SettingError
 from e4profile.subjects.as_found import (
     attributes_kept,
     buffers_kept,
@@ -32,6 +35,11 @@ from e4profile.witnesses.counts.ledger import FREE, Price, price_of
 from e4profile.witnesses.counts.products import Role, SummedProducts, role_of
 from e4profile.witnesses.walk import Walk, Watcher, following
 
+_NOTHING_OF_ITS_OWN = torch._C._disabled_torch_dispatch_impl
+
+_BODIES_ALONE = ("cond", "scan", "strict_mode", "invoke_subgraph")
+"""Operators on functions that PyTorch refuses to run inside a recorder: what they call can run inside one."""
+
 
 @dataclass(slots=True)
 class _Known:
@@ -46,6 +54,8 @@ class _Known:
 
 
 class _Recorder(TorchDispatchMode):
+    supports_higher_order_operators = True
+
     def __init__(self, walk: Walk) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.walk = walk
@@ -56,13 +66,19 @@ class _Recorder(TorchDispatchMode):
         self.known: dict[Any, _Known] = {}
         self.by_operator: dict[str, dict[str, dict[str, int]]] = {}
         self.unknown_in: dict[str, dict[str, None]] = {}
+        self.bodies_unseen: Counter[str] = Counter()
         self.summed = SummedProducts()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        known = self.known.get(func) or self._look_up(func)
         keywords = kwargs or {}
+        if types and any(one.__torch_dispatch__ is not _NOTHING_OF_ITS_OWN for one in types):
+            # a subclass that says what its operators are made of: those are counted
+            return NotImplemented
+        if isinstance(func, HigherOrderOperator):
+            return self._through_its_body(func, args, keywords)
+        known = self.known.get(func) or self._look_up(func)
         if known.decomposes and torch.is_inference_mode_enabled():
             # a forward that enters inference mode hides what an operator is made of: take it apart as PyTorch would
             with self:
@@ -82,6 +98,29 @@ class _Recorder(TorchDispatchMode):
             known.free += 1
         return out
 
+    def _through_its_body(self, func: HigherOrderOperator, args: tuple[Any, ...], keywords: Mapping[str, Any]) -> Any:
+        """Run what an operator on functions does with them, as often as its inputs say."""
+        eager = func.py_kernels.get(torch._C.DispatchKey.CompositeExplicitAutograd)
+        if eager is None:
+            name = func.name()
+            self.unknown_in.setdefault(name, {})[self.walk.path] = None
+            self.bodies_unseen[name] += 1
+            return func(*args, **keywords)
+        if func.name() in _BODIES_ALONE:
+            return eager(*(self._followed(value) for value in args), **keywords)
+        with self:
+            return eager(*args, **keywords)
+
+    def _followed(self, value: Any) -> Any:
+        if not callable(value):
+            return value
+
+        def body(*operands: Any) -> Any:
+            with self:
+                return value(*operands)
+
+        return body
+
     @property
     def by_path(self) -> dict[str, dict[str, int]]:
         """Operations by module and kind."""
@@ -93,7 +132,7 @@ class _Recorder(TorchDispatchMode):
 
     def times(self, outcome: str) -> dict[str, int]:
         """How often operators ran as ``free`` or ``unknown``, by name."""
-        found: Counter[str] = Counter()
+        found = Counter(self.bodies_unseen if outcome == "unknown" else ())
         for known in self.known.values():
             found[known.name] += getattr(known, outcome)
         return {name: times for name, times in sorted(found.items()) if times}
@@ -120,6 +159,28 @@ def _unfused_attention() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextmanager
+def _uncompiled() -> Iterator[None]:
+    """Let functions that were to be compiled run as they are written: a compiled one hides its operators."""
+    compiler = getattr(torch.compiler, "set_stance", None)
+    loaded = "torch._dynamo.eval_frame" in sys.modules or "torch.nn.attention.flex_attention" in sys.modules
+    with compiler("force_eager") if compiler and loaded else nullcontext():
+        yield
+
+
+def _refuse_on_meta(tensors: Iterable[Tensor]) -> None:
+    """Refuse tensors whose products cost what their values say, which the meta device does not have.
+
+    Raises:
+        SettingError: for a sparse, nested or quantised tensor, or a subclass with operators of its own.
+    """
+    for tensor in tensors:
+        own = type(tensor).__torch_dispatch__ not in (Tensor.__torch_dispatch__, _NOTHING_OF_ITS_OWN)
+        if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_quantized or own:
+            kind = "a nested tensor" if tensor.is_nested else f"a {type(tensor).__name__} of layout {tensor.layout}"
+            raise SettingError(f"{kind} has no size on the meta device that says what its products cost")
 
 
 def _on_meta(value: Any) -> Any:
@@ -156,6 +217,8 @@ def count_dispatch(
         Whatever the model's forward raises.
     """
     arguments, named = tuple(inputs), dict(keywords or {})
+    if on_meta:
+        _refuse_on_meta((*model.parameters(), *model.buffers(), *Example(arguments, named).tensors))
     with (
         evaluation_mode(model, training),
         random_state_kept(),
@@ -164,6 +227,7 @@ def count_dispatch(
         torch.no_grad(),
         meta_state(model) if on_meta else nullcontext(),
         _unfused_attention(),
+        _uncompiled(),
         following(model, *watchers) as walk,
     ):
         if on_meta:

@@ -16,7 +16,12 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 _PRODUCTS = ("mul", "mul_")
-_SUMS = ("sum", "mean")
+_SUMS = {
+    # which argument is summed, and which one says along what: an axis, or the indices that its leading axes have
+    "sum": (0, 1), "mean": (0, 1), "nansum": (0, 1), "cumsum": (0, 1),
+    "index_add": (3, 1), "scatter_add": (3, 1), "scatter_reduce": (3, 1), "index_reduce": (3, 1),
+    "index_put": (2, 1), "_index_put_impl": (2, 1), "_unsafe_index_put": (2, 1), "segment_reduce": (0, 5),
+}  # fmt: skip
 _COPIES = ("clone", "_to_copy", "contiguous", "_unsafe_view", "_reshape_copy", "copy")
 
 
@@ -24,15 +29,21 @@ class Role(NamedTuple):
     """What an operator does with a product."""
 
     forms: bool
-    sums: bool
+    sums: tuple[int, int] | None
     copies: bool
     changes: bool
+    looks: bool
 
 
 def role_of(func: Any) -> Role:
-    """The role of an operator overload; ``changes`` where it writes into what it is given."""
+    """The role of an operator overload.
+
+    It ``changes`` what it is given where it writes into it, and only ``looks`` at the shape where it makes another.
+    """
     name = func._overloadpacket._qualified_op_name.removeprefix("aten::")
-    return Role(name in _PRODUCTS, name in _SUMS, name in _COPIES, bool(func._schema.is_mutable))
+    plain = name.removesuffix("_") if func._schema.is_mutable else name
+    looks = name.endswith("_like") or name.startswith("new_")
+    return Role(name in _PRODUCTS, _SUMS.get(plain), name in _COPIES, bool(func._schema.is_mutable), looks)
 
 
 @dataclass
@@ -81,8 +92,8 @@ class SummedProducts:
         source = None if first is None else _memory(first)
         made = [tensor for tensor in _tensors((out,)) if _memory(tensor) != source or role.changes]
         carried = self._held.get(source) if role.copies else None
-        if made and carried is None:
-            self._consume(role, arguments, first)
+        if made and carried is None and not role.looks:
+            self._consume(role, arguments)
         # memory is used again: a new tensor at an old address is no product, and an in-place change makes it none
         for tensor in made:
             self._held.pop(_memory(tensor), None)
@@ -96,13 +107,14 @@ class SummedProducts:
             self._products.append(product)
             self._held[_memory(out)] = _Held(product, tuple(_varying(arguments[:2], out)))
 
-    def _consume(self, role: Role, arguments: tuple[Any, ...], first: Tensor | None) -> None:
+    def _consume(self, role: Role, arguments: tuple[Any, ...]) -> None:
+        summed = arguments[role.sums[0]] if role.sums and len(arguments) > role.sums[0] else None
         for tensor in _tensors(arguments):
             held = self._held.get(_memory(tensor))
             if held is None:
                 continue
-            if role.sums and tensor is first:
-                held.product.contracted |= _contracts(first, arguments, held.varying)
+            if role.sums and tensor is summed and _accumulates(role.sums, arguments):
+                held.product.contracted |= _contracts(summed, _along(role.sums, arguments), held.varying)
             else:
                 held.product.used = True
 
@@ -134,13 +146,25 @@ def _varying(factors: Sequence[Tensor], out: Tensor) -> Iterator[_Axis]:
             yield _Axis(out.stride(-back), out.shape[-back])
 
 
-def _contracts(summed: Tensor, arguments: tuple[Any, ...], varying: Sequence[_Axis] | None) -> bool:
+def _accumulates(sums: tuple[int, int], arguments: tuple[Any, ...]) -> bool:
+    """Whether what may sum does: not where a value is put in place of another, or the largest is taken."""
+    last = arguments[sums[0] + 1] if len(arguments) > sums[0] + 1 else None
+    return last in ("sum", "mean") if isinstance(last, str) else sums[0] != 2 or last is True
+
+
+def _along(sums: tuple[int, int], arguments: tuple[Any, ...]) -> Any:
+    along = arguments[sums[1]] if len(arguments) > sums[1] else None
+    if sums[0] == 2:
+        return list(range(max(index.dim() for index in _tensors((along,)))))
+    return 0 if sums[1] == 5 and along is None else along
+
+
+def _contracts(summed: Tensor, dims: Any, varying: Sequence[_Axis] | None) -> bool:
     """Whether a sum runs along an axis of the product, however it is viewed, along which both factors vary.
 
     A step of stride s, taken n times, moves along those axes of the product whose own steps and extents overlap
     the memory between s and s * n.
     """
-    dims = arguments[1] if len(arguments) > 1 else None
     given = range(summed.dim()) if dims is None or dims == [] else [dims] if isinstance(dims, int) else dims
     axes = [_Axis(summed.stride(d), summed.shape[d]) for d in given if summed.dim() and summed.shape[d] > 1]
     if varying is None:

@@ -6,7 +6,6 @@ gradient of the weight as if every group met every input channel; here both grad
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -53,9 +52,6 @@ class _Products(TorchDispatchMode):
     ) -> Any:
         del types
         out = func(*args, **(kwargs or {}))
-        if func is torch.ops.aten.convolution_backward.default:
-            self.macs += _convolution_backward(*args)
-            return out
         # the gradients of activations, norms and pooling have no formula: they multiply element by element
         if func not in self.prices:
             self.prices[func] = price_of(func)
@@ -63,14 +59,6 @@ class _Products(TorchDispatchMode):
         amounts = None if price is None else price(args, kwargs or {}, out, None)
         self.macs += sum(amount for kind, amount in (amounts or {}).items() if kind in MAC_KINDS)
         return out
-
-
-def _convolution_backward(gradient: torch.Tensor, features: torch.Tensor, weight: torch.Tensor, *rest: Any) -> int:
-    transposed, wanted = rest[4], rest[-1]
-    # every element of the side with fewer positions meets the weights of its group once
-    positions = features if transposed else gradient
-    forward = positions.numel() * math.prod(weight.shape[1:])
-    return forward * (bool(wanted[0]) + bool(wanted[1]))
 
 
 def count_training_step(

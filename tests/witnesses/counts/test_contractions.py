@@ -1,0 +1,238 @@
+"""MACs of products of every layout, in place, into a given tensor, of complex numbers, and inside operators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from e4profile.subjects.inputs import Example
+from e4profile.witnesses.counts.base import Count
+from e4profile.witnesses.counts.dispatch import count_run
+from e4profile.witnesses.walk import Watcher
+
+
+class Of(nn.Module):
+    def __init__(self, run: Callable[..., Any]) -> None:
+        super().__init__()
+        self.run = run
+
+    def forward(self, *inputs: Any) -> Any:
+        return self.run(*inputs)
+
+
+def counted(run: Callable[..., Any], *inputs: Any) -> Count:
+    model = run if isinstance(run, nn.Module) else Of(run)
+    count, _, _ = count_run(model, Example(inputs), Watcher)
+    return count
+
+
+def macs(run: Callable[..., Any], *inputs: Any) -> int:
+    count = counted(run, *inputs)
+    assert count.uncounted == {}
+    return count.macs
+
+
+def sparse(rows: int, columns: int) -> Tensor:
+    generator = torch.Generator().manual_seed(rows)
+    return torch.randn(rows, columns, generator=generator).relu()
+
+
+LAYOUTS = {
+    "coo": Tensor.to_sparse,
+    "csr": Tensor.to_sparse_csr,
+    "csc": Tensor.to_sparse_csc,
+    "bsr of single elements": lambda dense: dense.to_sparse_bsr((1, 1)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Sparse")
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_sparse_products_cost_their_non_zeros(layout: str) -> None:
+    dense, other = sparse(40, 50), torch.randn(50, 4)
+    matrix, stored = LAYOUTS[layout](dense), int(dense.count_nonzero())
+    assert stored < dense.numel()
+    assert macs(lambda a, b: a @ b, matrix, other) == stored * 4
+    assert macs(torch.sparse.mm, matrix, other) == stored * 4
+    if not layout.startswith("bsr"):
+        assert macs(lambda a, b: torch.sparse.addmm(torch.zeros(40, 4), a, b), matrix, other) == stored * 4
+        assert macs(lambda a, b: a @ b[:, 0], matrix, other) == stored
+        assert macs(lambda a, b: b @ a, matrix, torch.randn(3, 40)) == stored * 3
+        assert macs(lambda a, b: F.linear(b, a), matrix, torch.randn(3, 50)) == stored * 3
+
+
+@pytest.mark.filterwarnings("ignore:Sparse")
+def test_products_of_sparse_tensors_with_each_other_and_where_one_is_wanted() -> None:
+    first, second = sparse(20, 30), sparse(30, 25)
+    # multiplications one by one
+    meetings = sum(
+        int(first[row, inner] != 0 and second[inner, column] != 0)
+        for row in range(20) for inner in range(30) for column in range(25)
+    )  # fmt: skip
+    assert macs(torch.sparse.mm, first.to_sparse(), second.to_sparse()) == meetings
+    assert macs(torch.sparse.mm, first.to_sparse_csr(), second.to_sparse_csr()) == meetings
+    wanted = first.to_sparse_csr()
+    sampled = macs(torch.sparse.sampled_addmm, wanted, torch.randn(20, 7), torch.randn(7, 30))
+    assert sampled == int(first.count_nonzero()) * 7
+    assert macs(lambda a, b: a @ b, torch.randn(4, 6).to_sparse_bsr((2, 2)), torch.randn(6, 2)) == 4 * 6 * 2
+    assert macs(torch.bmm, torch.ones(2, 4, 5).to_sparse(), torch.randn(2, 5, 3)) == 2 * 4 * 5 * 3
+
+
+def test_a_sparse_buffer_is_counted_by_its_values() -> None:
+    class Graph(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("edges", sparse(9, 9).to_sparse())
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.edges @ x
+
+    assert macs(Graph(), torch.randn(9, 4)) == int(sparse(9, 9).count_nonzero()) * 4
+
+
+@pytest.mark.parametrize("layout", [torch.jagged, torch.strided])
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_nested_tensors_cost_the_sum_of_their_parts(layout: torch.layout) -> None:
+    nested = torch.nested.nested_tensor([torch.randn(2, 3), torch.randn(4, 3)], layout=layout)
+    assert macs(nn.Linear(3, 5), nested) == (2 + 4) * 3 * 5
+    parts = torch.nested.nested_tensor([torch.randn(2, 4, 8), torch.randn(6, 4, 8)], layout=layout).transpose(1, 2)
+    parts = parts if layout is torch.jagged else parts.contiguous()
+    attend = lambda x: F.scaled_dot_product_attention(x, x, x)  # noqa: E731
+    assert macs(attend, parts) == 4 * (2 * 2 + 6 * 6) * (8 + 8)
+
+
+IN_PLACE = {
+    "addmm": ((3, 4), (3, 5), (5, 4), 3 * 5 * 4),
+    "addmv": ((3,), (3, 5), (5,), 3 * 5),
+    "addr": ((3, 4), (3,), (4,), 3 * 4),
+    "addbmm": ((3, 4), (2, 3, 5), (2, 5, 4), 2 * 3 * 5 * 4),
+    "baddbmm": ((2, 3, 4), (2, 3, 5), (2, 5, 4), 2 * 3 * 5 * 4),
+}
+
+
+@pytest.mark.parametrize("name", IN_PLACE)
+def test_products_in_place_and_into_a_given_tensor(name: str) -> None:
+    *shapes, expected = IN_PLACE[name]
+    inputs = [torch.randn(shape) for shape in shapes]
+    assert macs(lambda a, b, c: getattr(a.clone(), f"{name}_")(b, c), *inputs) == expected
+    assert macs(lambda a, b, c: getattr(torch, name)(a, b, c, out=torch.empty_like(a)), *inputs) == expected
+
+
+def test_free_operators_into_a_given_tensor() -> None:
+    def run(x: Tensor) -> object:
+        pair = torch.empty_like(x[0]), torch.empty_like(x[0], dtype=torch.long)
+        return torch.add(x, x, out=torch.empty_like(x)), torch.max(x, 0, out=pair), torch.sum(x, 0, out=pair[0])
+
+    assert macs(run, torch.randn(3, 4)) == 0
+
+
+def test_products_of_experts_of_integers_and_over_time() -> None:
+    tokens, experts = torch.randn(16, 8).bfloat16(), torch.randn(2, 8, 32).bfloat16()
+    ends = torch.tensor([4, 16], dtype=torch.int32)
+    if hasattr(torch, "_grouped_mm"):
+        assert macs(lambda x, w: torch._grouped_mm(x, w, offs=ends.to(x.device)), tokens, experts) == 16 * 8 * 32
+    assert macs(torch._int_mm, *(torch.ones(s, dtype=torch.int8) for s in ((32, 16), (16, 8)))) == 32 * 16 * 8
+    assert macs(torch.conv_tbc, torch.randn(5, 2, 3), torch.randn(3, 3, 4), torch.randn(4)) == 3 * 2 * 4 * 3 * 3
+
+
+def test_a_complex_mac_is_four_real_ones() -> None:
+    def complex_numbers(*shape: int) -> Tensor:
+        return torch.randn(shape, dtype=torch.complex64)
+
+    assert macs(nn.Linear(5, 3, dtype=torch.complex64), complex_numbers(2, 5)) == 4 * 2 * 5 * 3
+    einsum = lambda a, b: torch.einsum("bi,ij->bj", a, b)  # noqa: E731
+    assert macs(einsum, complex_numbers(2, 5), complex_numbers(5, 3)) == 4 * 2 * 5 * 3
+    assert macs(einsum, torch.randn(2, 5), torch.randn(5, 3)) == 2 * 5 * 3
+
+
+def test_transforms_cost_n_log_n_complex_macs() -> None:
+    # N = 8 and log2 N = 3; half between real and complex numbers
+    assert macs(torch.fft.fft, torch.randn(2, 8, dtype=torch.complex64)) == 4 * 2 * 8 * 3
+    assert macs(torch.fft.rfft, torch.randn(2, 8)) == 4 * 2 * 8 * 3 // 2
+    assert macs(torch.fft.irfft, torch.randn(2, 5, dtype=torch.complex64)) == 4 * 2 * 8 * 3 // 2
+    assert macs(torch.fft.rfft2, torch.randn(2, 8, 8)) == 4 * 2 * 64 * 6 // 2
+
+
+def test_factorisations_cost_their_leading_terms() -> None:
+    matrix = torch.eye(6) * 2
+    assert macs(torch.linalg.cholesky, matrix) == 6**3 // 6
+    assert macs(torch.linalg.inv, matrix) == 6**3
+    assert macs(torch.linalg.solve, matrix, torch.randn(6, 4)) == 6**3 // 3 + 6 * 6 * 4
+    assert macs(torch.linalg.solve, matrix, torch.randn(6)) == 6**3 // 3 + 6 * 6
+    assert macs(lambda a, b: torch.linalg.solve_triangular(a, b, upper=True), matrix, torch.randn(6, 4)) == 6 * 24 // 2
+    assert macs(lambda a, b: torch.cholesky_solve(b, a), matrix, torch.randn(6, 4)) == 6 * 24
+    assert macs(torch.linalg.qr, torch.randn(2, 9, 6)) == 2 * 2 * 36 * (9 - 2)
+
+
+def test_weighted_bags_are_products_and_others_sums() -> None:
+    indices, table = torch.tensor([[0, 1], [2, 1]]), torch.randn(3, 4)
+    weighted = lambda i, t, w: F.embedding_bag(i, t, per_sample_weights=w, mode="sum")  # noqa: E731
+    assert macs(weighted, indices, table, torch.rand(2, 2)) == 4 * 4
+    assert macs(lambda i, t: F.embedding_bag(i, t, mode="sum"), indices, table) == 0
+
+
+SUMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "scatter_add": lambda p, i: torch.zeros_like(p).scatter_add(0, i[:, None].expand_as(p), p),
+    "scatter_add_": lambda p, i: torch.zeros_like(p).scatter_add_(0, i[:, None].expand_as(p), p),
+    "scatter_reduce": lambda p, i: torch.zeros_like(p).scatter_reduce(0, i[:, None].expand_as(p), p, "sum"),
+    "index_add": lambda p, i: torch.zeros_like(p).index_add(0, i, p),
+    "index_add_": lambda p, i: torch.zeros_like(p).index_add_(0, i, p),
+    "index_put_": lambda p, i: torch.zeros_like(p).index_put_((i,), p, accumulate=True),
+    "cumsum": lambda p, _: p.cumsum(0),
+}
+
+
+@pytest.mark.parametrize("name", SUMS)
+def test_products_gathered_along_an_axis_of_both_factors_are_told(name: str) -> None:
+    nodes, weights, targets = torch.randn(7, 4), torch.randn(7, 1), torch.arange(7)
+    run = lambda x, w, i: SUMS[name](x * w, i)  # noqa: E731
+    assert counted(run, nodes, weights, targets).summed_products == {"": 28}
+    # one weight for all edges scales, and contracts nothing
+    assert counted(run, nodes, weights[:1], targets).summed_products == {}
+
+
+def test_what_replaces_or_takes_the_largest_sums_nothing() -> None:
+    nodes, weights, targets = torch.randn(7, 4), torch.randn(7, 1), torch.arange(7)
+    put = lambda x, w, i: torch.zeros_like(x).index_put_((i,), x * w)  # noqa: E731
+    largest = lambda x, w, i: torch.zeros_like(x).scatter_reduce(0, i[:, None].expand_as(x), x * w, "amax")  # noqa: E731
+    assert counted(put, nodes, weights, targets).summed_products == {}
+    assert counted(largest, nodes, weights, targets).summed_products == {}
+
+
+def test_gradients_inside_a_forward() -> None:
+    def grouped(x: Tensor, weight: Tensor) -> Any:
+        with torch.enable_grad():
+            x, weight = x.detach().requires_grad_(), weight.detach().requires_grad_()
+            return torch.autograd.grad(F.conv2d(x, weight, groups=2).sum(), (x, weight))
+
+    def others(x: Tensor) -> Any:
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            y = F.gelu(F.silu(F.elu(F.leaky_relu(F.hardswish(F.mish(F.softplus(x)))))))
+            y = F.layer_norm(y, (8,)).softmax(-1) + F.max_pool1d(x, 3, 1, 1) + F.avg_pool1d(x, 3, 1, 1)
+            y = F.interpolate(F.glu(torch.cat([y, y], -1), -1), scale_factor=2) + F.pad(x, (4, 4), "reflect")
+            return torch.autograd.grad(y.log_softmax(-1).cumsum(1).unfold(1, 2, 1).prod(), x)
+
+    assert macs(grouped, torch.randn(1, 2, 5, 5), torch.randn(4, 1, 3, 3)) == 3 * (4 * 9 * 9)
+    assert macs(others, torch.randn(2, 3, 8)) == 0
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_quantised_layers_have_their_macs_and_parameters() -> None:
+    quantisation = torch.ao.quantization
+    model = nn.Sequential(
+        quantisation.QuantStub(), nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 10),
+        quantisation.DeQuantStub(),
+    ).eval()  # fmt: skip
+    image = torch.randn(1, 3, 8, 8)
+    real = counted(model, image)
+    model.qconfig = quantisation.get_default_qconfig(torch.backends.quantized.engine)
+    observed = quantisation.prepare(model)
+    observed(image)
+    for network in (observed, quantisation.convert(observed), quantisation.quantize_dynamic(model, {nn.Linear})):
+        count = counted(network, image)
+        assert (count.operations, count.params, count.uncounted) == (real.operations, real.params, {})
