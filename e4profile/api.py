@@ -43,10 +43,12 @@ def count(
 
     Returns:
         One row per layer: path, layer, params and a column per counter. ``frame.attrs`` holds the totals by
-        counter (``totals``), the gaps of the raw counters (``gaps``), operators that the ledger does not know
-        (``unknown``), products that are summed and not charged (``summed_products``), why a counter gave no figure
-        (``failures``), where the closed form's sizes come from (``sizes``: ``topology``, ``recorded`` from the
-        run, or ``none``) and what else a reader must know (``notes``).
+        counter (``totals``; that of a partial closed form has its ``coverage`` beside, that of what runs
+        ``at_least`` where operators are unknown), how much of what runs has a closed form (``coverage``), the gaps
+        of the raw counters (``gaps``), operators that the ledger does not know (``unknown``), products that are
+        summed and not charged (``summed_products``), why a counter gave no figure (``failures``), where the closed
+        form's sizes come from (``sizes``: ``topology``, ``recorded`` from the run, or ``none``) and what else a
+        reader must know (``notes``).
 
     Raises:
         UnknownNameError: for an unknown model, argument, counter or convention.
@@ -65,15 +67,22 @@ def count(
     with _as_raised(model):
         measured = measure(subject.at_batch(batch_size), counters)
     frame = pd.DataFrame(count_rows(measured, counters, convention), columns=count_columns(counters))
-    if measured.sizes != "topology":
+    if measured.sizes != "topology" or measured.dispatch.uncounted:
         # a layer without a closed form has no figure, and a column with gaps keeps its whole numbers
         kinds = {"closed_form": "Int64", "agrees": "boolean"}
         frame = frame.astype({name: kind for name, kind in kinds.items() if name in frame})
     counts = {"closed_form": measured.closed, "dispatch": measured.dispatch, **measured.raw}
+    marks: dict[str, dict[str, Any]] = {
+        "closed_form": {} if measured.coverage.whole else {"coverage": str(measured.coverage)},
+        "dispatch": {"at_least": True} if measured.dispatch.uncounted else {},
+    }
     frame.attrs = {
         "totals": {
-            name: {"params": one.params, "macs": one.total(convention)} for name, one in counts.items() if one.layers
+            name: {"params": one.params, "macs": one.total(convention), **marks.get(name, {})}
+            for name, one in counts.items()
+            if one.layers or name != "closed_form" or not measured.dispatch.layers
         },
+        "coverage": str(measured.coverage),
         "gaps": {
             name: {**{cause.name: cause.amount for cause in gap.causes}, "unexplained": gap.unexplained}
             for name, gap in measured.gaps.items()

@@ -6,7 +6,7 @@ import codecs
 import difflib
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from itertools import islice
 from pathlib import Path
@@ -54,6 +54,11 @@ def divisors(number: int) -> str:
     """The whole numbers that divide one, as a refusal names them: the first few."""
     found = list(islice((one for one in range(1, min(number, _LARGEST) + 1) if number % one == 0), _LISTED))
     return ", ".join(map(str, found)) + (", ..." if found[-1] != number else "")
+
+
+def some_of(texts: Sequence[str], mark: str = ", ", most: int = 5) -> str:
+    """The first few texts on one line, and how many more there are."""
+    return mark.join([*texts[:most], *([f"and {len(texts) - most:,} more"] if len(texts) > most else [])])
 
 
 def positive(**values: int) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import e4profile
 from e4profile import SettingError, UnknownNameError, check, count, sweep
@@ -78,3 +78,29 @@ def test_check() -> None:
 def test_the_front_door() -> None:
     assert {"count", "sweep", "check"} <= set(e4profile.__all__)
     assert torch.is_grad_enabled()
+
+
+class _Partly(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.known, self.weight = nn.Linear(4, 3), nn.Parameter(torch.zeros(4, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.known(x) + x @ self.weight + torch.linalg.matrix_exp(x.new_zeros(1, 1))
+
+
+def test_totals_say_what_they_leave_out() -> None:
+    frame = count(_Partly(), (1, 4), counters=["dispatch"])
+    coverage = "partial: 75% of the MACs, 79% of the parameters"
+    assert frame.attrs["totals"] == {
+        "closed_form": {"params": 15, "macs": 12, "coverage": coverage},
+        "dispatch": {"params": 19, "macs": 16, "at_least": True},
+    }
+    assert frame.attrs["coverage"] == coverage
+
+
+@pytest.mark.parametrize("network", [nn.Identity(), nn.Sequential(nn.ReLU()), nn.MaxPool2d(2)])
+def test_a_network_without_parameters_and_macs_has_totals_of_nothing(network: nn.Module) -> None:
+    totals = count(network, (1, 3, 4, 4)).attrs["totals"]
+    assert set(totals) >= {"closed_form", "dispatch", "thop"}
+    assert all((one["params"], one["macs"]) == (0, 0) for one in totals.values())

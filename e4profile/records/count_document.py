@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 SCHEMA_VERSION = 1
-"""1: ``schema, model, arguments, input, convention, agrees, totals, layers, notes``."""
+"""1: ``schema, model, arguments, input, convention, agrees, totals, at_least, closed_form_coverage, layers,
+notes``; the earliest documents lack ``at_least`` and ``closed_form_coverage``.
+"""
 
 _NOT_ADDED = ("agrees", "path", "layer")
 
@@ -23,16 +25,19 @@ def totals(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> di
     for key in rows[0] if rows else columns:
         if key not in _NOT_ADDED:
             values = [row[key] for row in rows if key != "closed_form" or row[key] is not None or not _idle(row)]
-            found[key] = None if None in values or (rows and not values) else sum(values)
+            found[key] = None if None in values else sum(values)
     return found
 
 
-def agreement(rows: Sequence[Mapping[str, Any]]) -> bool | None:
-    """Whether closed form and dispatch agree in every row; None where a row that counts has no closed form."""
+def agreement(rows: Sequence[Mapping[str, Any]], *, at_least: bool = False) -> bool | None:
+    """Whether closed form and dispatch agree in every row.
+
+    None where a row that counts has no closed form, or where operators ran that are unknown (``at_least``).
+    """
     found = [row["agrees"] for row in rows if "agrees" in row and (row["agrees"] is not None or not _idle(row))]
     if False in found:
         return False
-    return None if None in found or not found else True
+    return None if None in found or not found or at_least else True
 
 
 def _idle(row: Mapping[str, Any]) -> bool:
@@ -48,6 +53,8 @@ def count_document(
     convention: str,
     notes: Sequence[str] = (),
     columns: Sequence[str] = (),
+    at_least: bool = False,
+    coverage: str = "whole",
 ) -> dict[str, Any]:
     """The object that ``e4profile count --format json`` writes.
 
@@ -59,6 +66,8 @@ def count_document(
         convention: under which ``closed_form`` and ``dispatch`` are added up.
         notes: what a reader must know, a sentence each.
         columns: of ``count_rows``, for a network without any row.
+        at_least: whether the totals are lower bounds, because operators ran that are unknown.
+        coverage: how much of what runs has a closed form; a closed form of a part has no total.
     """
     return {
         "schema": SCHEMA_VERSION,
@@ -66,8 +75,10 @@ def count_document(
         "arguments": {name: _json_value(value) for name, value in arguments.items()},
         "input": inputs,
         "convention": convention,
-        "agrees": agreement(rows),
+        "agrees": agreement(rows, at_least=at_least),
         "totals": totals(rows, columns),
+        "at_least": at_least,
+        "closed_form_coverage": coverage,
         "layers": [dict(row) for row in rows],
         "notes": list(notes),
     }
@@ -83,7 +94,8 @@ def cost_row(document: Mapping[str, Any], name: str) -> dict[str, Any]:
     totals = document["totals"]
     both = {"closed_form", "dispatch"} <= set(totals)
     agrees = {"agrees": document["agrees"]} if both else {}
-    return {**agrees, "model": name, "input": document["input"], **totals}
+    marked = {"bound": "at least"} if document["at_least"] else {}
+    return {**agrees, "model": name, "input": document["input"], **marked, **totals}
 
 
 def _json_value(value: Any) -> Any:

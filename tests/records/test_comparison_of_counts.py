@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,25 @@ def test_a_row_where_nothing_is_to_be_counted_lacks_no_closed_form() -> None:
     assert totals(pooled) == totals(ROWS)
     assert agreement(pooled) is True
     assert agreement((*pooled, row("d", 1, 1, 2, False))) is False
+
+
+def test_a_network_that_only_norms_has_totals_of_nothing() -> None:
+    normed = (row("", 0, 0, None, None),)
+    assert totals(normed) == {"params": 0, "closed_form": 0, "dispatch": 0}
+
+
+def test_unknown_operators_leave_the_agreement_open() -> None:
+    assert agreement(ROWS) is True
+    assert agreement(ROWS, at_least=True) is None
+    assert agreement((row("d", 1, 1, 2, False),), at_least=True) is False
+
+
+def test_an_unknown_operator_leaves_its_layer_open() -> None:
+    measured = measure(resolve("e4net").with_arguments({"width": 2}), EXACT)
+    paths = [one["path"] for one in count_rows(measured, EXACT)]
+    ran = replace(measured.dispatch, uncounted={"a::b": 1}, uncounted_in={"a::b": ("layer2.conv.squeeze_norm", "pool")})
+    rows = count_rows(replace(measured, dispatch=ran), EXACT)
+    assert {one["path"]: one["agrees"] for one in rows} == {**dict.fromkeys(paths, True), "layer2.conv": None}
 
 
 def test_the_document_of_a_card_adds_up() -> None:

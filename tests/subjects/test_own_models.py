@@ -18,7 +18,8 @@ def test_count_keeps_stdout_for_data(own: Run) -> None:
     rows = {row["path"]: row for row in found["layers"]}
     assert code == 0
     assert (found["model"], found["arguments"], found["input"]) == ("net.py:build", {"width": 6}, "2x3x8x8")
-    assert (found["totals"]["closed_form"], found["agrees"]) == (None, None)
+    assert (found["totals"]["closed_form"], found["agrees"], found["at_least"]) == (None, None, False)
+    assert found["closed_form_coverage"] == "partial: 93% of the MACs, 92% of the parameters"
     assert "imported" in err
     assert rows["conv"]["closed_form"] == rows["conv"]["dispatch"] == 2 * 27 * 6 * 36
     assert rows["conv"]["agrees"] is True
@@ -65,10 +66,22 @@ def test_check_says_how_much_it_covered(own: Run) -> None:
 
 
 def test_unknown_operators_stand_in_the_ledger(own: Run) -> None:
-    code, out, _ = own("count", "net.py:unknown", "--input", "1x3x8x8")
-    assert code == 0
+    code, out, err = own("count", "net.py:unknown", "--input", "1x3x8x8")
+    assert code == 1
     assert "unknown operators: aten::linalg_matrix_exp (1)" in out
     assert "register_operator" in out
+    assert any(" total, at least " in line for line in out.splitlines())
+    assert "unknown operator aten::linalg_matrix_exp, executed 1 times" in err
+    code, out, _ = own("count", "net.py:unknown", "--input", "1x3x8x8", "-f", "json")
+    found = json.loads(out)
+    assert (code, found["at_least"], found["agrees"]) == (1, True, None)
+    code, out, err = own("count", "e4net", "net.py:unknown", "--input", "1x3x8x8")
+    assert code == 1
+    assert [line.split("at least")[0].split()[-1] for line in out.splitlines() if "at least" in line] == ["1x3x8x8"]
+    assert "net.py:unknown: totals are lower bounds: " in out
+    # a third-party counter's figure is its own, and decides nothing
+    code, out, _ = own("count", "net.py:unknown", "--input", "1x3x8x8", "--counter", "thop", "-f", "json")
+    assert (code, json.loads(out)["at_least"]) == (0, False)
     code, out, _ = own("check", "net.py:unknown", "--input", "1x3x8x8")
     assert code == 1
     assert "unknown operator aten::linalg_matrix_exp" in out
@@ -95,6 +108,8 @@ def test_a_model_without_parameters_or_products_has_an_empty_table(own: Run, tmp
     code, out, _ = own(*arguments)
     assert code == 0
     assert "every operator that ran is known; 2 of the calls cost nothing (element by element)" in out
+    (total,) = [line.split() for line in out.splitlines() if " total " in line]
+    assert total == ["–", "total", "–", "0", "0", "0", "0", "0"]
     code, out, _ = own(*arguments, "-f", "json")
     found = json.loads(out)
     assert (code, found["layers"]) == (0, [])

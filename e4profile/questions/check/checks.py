@@ -25,8 +25,10 @@ class CheckResult:
         macs: MACs that one forward pass executes.
         layers: layers compared.
         cells: published cells compared.
-        notes: what a reader must know, a sentence each.
         problems: one line each, naming the layer or cell and both numbers; empty when all holds.
+        notes: what a reader must know, a sentence each.
+        coverage: how much of the network the verdict is about: ``whole``, ``none``, or for example
+            ``partial: 0.002% of the MACs, 4% of the parameters``.
     """
 
     model: str
@@ -36,10 +38,11 @@ class CheckResult:
     cells: int
     problems: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    coverage: str = "whole"
 
     @property
     def agrees(self) -> bool:
-        """Whether everything holds."""
+        """Whether everything holds that the coverage includes."""
         return not self.problems
 
     def row(self) -> dict[str, Any]:
@@ -52,6 +55,7 @@ class CheckResult:
             "layers": self.layers,
             "cells": self.cells,
             "problems": len(self.problems),
+            "coverage": self.coverage,
         }
 
 
@@ -83,14 +87,16 @@ def check_subject(subject: Subject) -> CheckResult:
     measured = measure(subject, ("closed-form", "dispatch"))
     found = _judged(measured, subject.name)
     problems, notes = list(found.problems), [*measured.notes, *summed_notes(measured)]
+    coverage = measured.coverage
     if measured.sizes == "none":
         problems.append(
             f"{subject.name}: no layer has a closed form, so nothing is proven: {measured.failures['closed-form']}"
         )
         notes = []
+    elif not coverage.percent:
+        problems.append(f"{subject.name}: no layer that runs MACs has a closed form, so none of them is proven")
     if measured.sizes == "recorded":
-        covered, macs = measured.closed.total("macs"), measured.dispatch.macs
-        notes.insert(0, f"layers with a closed form run {covered:,} of {macs:,} MACs")
+        notes.insert(0, f"layers with a closed form run {coverage.macs:,} of {coverage.of_macs:,} MACs")
     cells, differing = _published_cells(subject)
     return replace(
         found,
@@ -115,13 +121,15 @@ def _published_cells(subject: Subject) -> tuple[int, list[str]]:
 
 def _judged(measured: Measurement, label: str) -> CheckResult:
     problems = [f"{label}: {difference}" for difference in measured.differences]
-    problems += [
-        f"{label}: {', '.join(path or '(network)' for path in measured.dispatch.uncounted_in[name])}: unknown "
-        f"operator {name}, executed {times} times"
-        for name, times in measured.dispatch.uncounted.items()
-    ]
+    problems += [f"{label}: {unknown}" for unknown in measured.dispatch.unknown_operators]
     return CheckResult(
-        label, measured.dispatch.params, measured.dispatch.macs, len(measured.closed.layers), 0, tuple(problems)
+        label,
+        measured.dispatch.params,
+        measured.dispatch.macs,
+        len(measured.closed.layers),
+        0,
+        tuple(problems),
+        coverage=str(measured.coverage),
     )
 
 

@@ -54,9 +54,9 @@ def count(
 
     Several networks make a table of costs, one row each; --input and --arg are then those of your own models. A
     model of your own without closed forms still has every other column. Exit code 0 when closed form and dispatch
-    agree, 1 when not, 2 for bad input. As JSON: one object with model, arguments, input, convention, totals by
-    witness, layers and notes; for several networks a list of them, without layers. Naming a file or package of yours
-    runs its code.
+    agree, 1 when not or when an operator is unknown, 2 for bad input. As JSON: one object with model, arguments,
+    input, convention, totals by witness, layers and notes; for several networks a list of them, without layers.
+    Naming a file or package of yours runs its code.
     """
     check_format(output_format)
     with Progress("count", 1 + 2 * len(models), quiet=True) as progress:
@@ -78,15 +78,19 @@ def count(
     show(counted, counters, convention_name, output_format, units)
     if not {"closed-form", "dispatch"} <= set(counters):
         return
-    holds = True
-    for found, measured in counted:
-        # an unknown operator is a defect where all are promised to be known, and else a line in the ledger
-        if measured.agrees if found.costed_whole else not measured.differences:
-            continue
-        holds = False
-        for difference in measured.differences:
-            note(str(difference) if len(counted) == 1 else f"{found.name}: {difference}")
-    if not holds:
+    wrong = [
+        text if len(counted) == 1 else f"{found.name}: {text}"
+        for found, measured in counted
+        for text in (
+            *map(str, measured.differences),
+            *measured.dispatch.unknown_operators,
+            # where the whole network is promised to have one, its lack is a defect
+            *([measured.failures["closed-form"]] if found.costed_whole and "closed-form" in measured.failures else []),
+        )
+    ]
+    for text in wrong:
+        note(text)
+    if wrong:
         sys.exit(1)
 
 
@@ -103,8 +107,8 @@ def _one_network(
         sys.stdout.flush()
         return
     rows = count_rows(measured, counters, convention_name)
-    if rows and output_format != "csv":
-        rows.append(_total(rows))
+    if output_format != "csv":
+        rows.append(_total(rows, count_columns(counters), at_least=_at_least(measured, counters)))
     known = {
         "agrees": Column("agrees", "agrees", "boolean", priority=100),
         "path": Column("path", "path", "text", priority=90),
@@ -142,6 +146,7 @@ def _several_networks(
         "agrees": Column("agrees", "agrees", "boolean", priority=100),
         "model": Column("model", "model", "text", priority=95),
         "input": Column("input", "input", "text", priority=50),
+        "bound": Column("bound", "totals are", "text", priority=92),
         "params": Column("params", "params", "integer", priority=90),
         "closed_form": Column("closed_form", f"{convention_name}, closed form", "integer", convention_name, 85),
         "dispatch": Column("dispatch", f"{convention_name}, measured", "integer", "measured", 80),
@@ -153,7 +158,7 @@ def _several_networks(
         for found, measured in counted
         for text in (
             *(f"{name}: no figure: {reason}" for name, reason in measured.failures.items()),
-            *([f"unknown operators: {', '.join(measured.dispatch.uncounted)}"] if measured.dispatch.uncounted else []),
+            *(f"totals are lower bounds: {text}" for text in measured.dispatch.unknown_operators),
             *summed_notes(measured),
             *found.notes,
         )
@@ -162,7 +167,7 @@ def _several_networks(
     table = Table(
         title="Costs of " + ", ".join(str(row["model"]) for row in rows),
         columns=tuple(known[key] for key in keys),
-        rows=tuple({key: row[key] for key in keys} for row in rows),
+        rows=tuple({key: row.get(key) for key in keys} for row in rows),
         notes=tuple(notes),
         convention=_convention_words(convention_name, counters),
     )
@@ -199,16 +204,21 @@ def _document(found: Subject, measured: Measurement, counters: tuple[str, ...], 
     return count_document(
         found.name, count_rows(measured, counters, convention_name), arguments=found.arguments, inputs=given,
         convention=convention_name, notes=_notes(found, measured, counters, convention_name),
-        columns=count_columns(counters),
+        columns=count_columns(counters), at_least=_at_least(measured, counters), coverage=str(measured.coverage),
     )  # fmt: skip
 
 
-def _total(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _at_least(measured: Measurement, counters: tuple[str, ...]) -> bool:
+    """Whether totals are lower bounds; what a third-party counter reports is its own."""
+    return bool(measured.dispatch.uncounted) and not {"closed-form", "dispatch"}.isdisjoint(counters)
+
+
+def _total(rows: list[dict[str, Any]], columns: list[str], *, at_least: bool) -> dict[str, Any]:
     from e4profile.records.count_document import agreement, totals
 
-    added = totals(rows)
-    known = {"agrees": agreement(rows), "path": "total", "layer": None, **added}
-    return {key: known[key] for key in rows[0]}
+    path = "total, at least" if at_least else "total"
+    agrees = agreement(rows, at_least=at_least)
+    return {key: {"agrees": agrees, "path": path, **totals(rows, columns)}.get(key) for key in columns}
 
 
 def register(app: typer.Typer) -> None:

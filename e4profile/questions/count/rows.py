@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from e4profile.conventions import convention
-from e4profile.witnesses.counts.base import Count, LayerCount
+from e4profile.errors import some_of
+from e4profile.witnesses.counts.base import Count, LayerCount, owner
 from e4profile.witnesses.counts.gap import Gap
 from e4profile.witnesses.counts.measure import Measurement
 from e4profile.witnesses.counts.registry import REGISTRY
-
-_SHOWN_LAYERS = 5
 
 
 def count_columns(counters: Sequence[str]) -> list[str]:
@@ -24,7 +23,8 @@ def count_rows(measured: Measurement, counters: Sequence[str], convention_name: 
     """One row per layer, in order of execution, with the keys of ``count_columns``.
 
     ``closed_form`` and ``dispatch`` hold the layer's cost under the convention; a stock counter's column
-    what it reports, in its own convention. ``agrees`` compares parameters and every kind of operation.
+    what it reports, in its own convention. ``agrees`` compares parameters and every kind of operation; it is None
+    for a layer without a closed form, or in which an unknown operator ran.
 
     Raises:
         UnknownNameError: for an unknown convention.
@@ -38,13 +38,15 @@ def count_rows(measured: Measurement, counters: Sequence[str], convention_name: 
     if measured.sizes != "topology":
         paths = _as_built(paths, measured)
     disagreeing = {difference.path for difference in measured.differences}
+    undecided = {owner(path, paths) for ran in measured.dispatch.uncounted_in.values() for path in ran}
     rows = []
     for path in dict.fromkeys(paths):
         seen = [layers[path] for layers in rolled.values() if path in layers]
         if not seen or not any(layer.params or layer.operations for layer in seen):
             continue
+        agrees = path not in disagreeing if measured.sizes == "topology" or path in formed else None
         row: dict[str, Any] = {
-            "agrees": path not in disagreeing if measured.sizes == "topology" or path in formed else None,
+            "agrees": None if agrees and path in undecided else agrees,
             "path": path,
             "layer": seen[0].layer,
             "params": seen[0].params,
@@ -100,9 +102,8 @@ def gap_causes(gap: Gap) -> str:
 
 def _unexplained(gap: Gap) -> str:
     ordered = sorted(gap.unexplained_in.items(), key=lambda item: -abs(item[1]))
-    shown = ", ".join(f"{path or '(network)'} {amount:+,}" for path, amount in ordered[:_SHOWN_LAYERS])
-    more = f" and {len(ordered) - _SHOWN_LAYERS} more" if len(ordered) > _SHOWN_LAYERS else ""
-    return f"unexplained {gap.unexplained:,} in {shown}{more}"
+    shown = some_of([f"{path or '(network)'} {amount:+,}" for path, amount in ordered])
+    return f"unexplained {gap.unexplained:,} in {shown}"
 
 
 def ledger_notes(measured: Measurement) -> list[str]:
@@ -110,14 +111,14 @@ def ledger_notes(measured: Measurement) -> list[str]:
     from e4profile.witnesses.counts.dispatch import families
 
     free = families(measured.dispatch)
-    unknown = ", ".join(f"{name} ({times})" for name, times in measured.dispatch.uncounted.items())
+    unknown = some_of([f"{name} ({times})" for name, times in measured.dispatch.uncounted.items()], most=25)
     known = "every operator that ran is known" if not unknown else f"unknown operators: {unknown}"
     calls = f"{sum(free.values())} {'other' if unknown else 'of the'} calls"
     said = f"; {calls} cost nothing ({', '.join(free)})" if free else ""
     notes = [f"coverage: {known}{said}"]
     if measured.dispatch.uncounted:
         notes.append(
-            "unknown operators are not in any total; say what one costs: "
+            "unknown operators are not in any total, so that totals are lower bounds; say what one costs: "
             "e4profile.register_operator('mylib::op', lambda *args, out, **kw: {'convolution': ...}), or "
             "e4profile.register_free('mylib::op')"
         )
@@ -129,7 +130,7 @@ def summed_notes(measured: Measurement) -> list[str]:
     summed = measured.dispatch.summed_products
     if not summed:
         return []
-    where = ", ".join(path or "(network)" for path in summed)
+    where = some_of([path or "(network)" for path in summed])
     return [
         f"warning: products summed: {sum(summed.values()):,} MACs not charged, in {where}; give the module "
         "operation_kind and counts_products to charge them"

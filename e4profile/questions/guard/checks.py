@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
 
+from e4profile.errors import some_of
 from e4profile.questions.guard.config import Budgets
 from e4profile.records.baseline import QUANTITIES, LayerCosts, ModelCosts
 
 if TYPE_CHECKING:
     from e4profile.questions.guard.loading import Loaded
-    from e4profile.witnesses.counts.base import Count
 
-SHOWN_LAYERS = 5
-"""Layers named in a message; the report has all of them."""
+SAY_THE_COST = "say what it costs with e4profile.register_operator, or that it is free with e4profile.register_free"
+"""What to do about an unknown operator."""
 
 UNITS = {"params": "parameters", "macs": "MACs", "saved_bytes": "saved bytes"}
 
@@ -116,11 +116,10 @@ def largest_layers(model: ModelCosts, quantity: str) -> list[str]:
 
 def listed(changes: Sequence[LayerChange]) -> str:
     """The largest moves in one line."""
-    rest = f"; and {len(changes) - SHOWN_LAYERS} more" if len(changes) > SHOWN_LAYERS else ""
-    return "; ".join(str(change) for change in changes[:SHOWN_LAYERS]) + rest
+    return some_of([str(change) for change in changes], "; ")
 
 
-Status = Literal["pass", "deviation", "no baseline"]
+Status = Literal["pass", "deviation", "no baseline", "not measured"]
 
 
 @dataclass(frozen=True)
@@ -129,11 +128,11 @@ class Check:
 
     Attributes:
         model: the network's name.
-        name: the key of the budget, ``closed_form``, or ``baseline params``, ``baseline macs``, ...
+        name: the key of the budget, ``baseline params``, ``baseline macs``, ..., ``configured`` or ``measured``.
         expected: the limit or the committed count.
         actual: what was found.
-        status: ``pass``, ``deviation`` or ``no baseline``.
-        message: expected, actual, the layers responsible and the remedy; empty for a pass.
+        status: ``pass``, ``deviation``, ``no baseline`` or ``not measured``.
+        message: expected, actual, the layers responsible and the remedy; for a pass, what it does not include.
     """
 
     model: str
@@ -152,7 +151,20 @@ def _moved(expected: int, actual: int) -> str:
     return f"{actual - expected:+,}{share}"
 
 
-def check_baseline(name: str, before: ModelCosts | None, after: ModelCosts, command: str) -> Iterator[Check]:
+def _undecided(quantity: str, unknown: Sequence[str], held_to: str, actual: int) -> str:
+    """Why an amount that is only a lower bound cannot pass; empty for one that is exact."""
+    # what autograd saves is seen whatever the operator
+    if not unknown or quantity == "saved_bytes":
+        return ""
+    return (
+        f"{UNITS[quantity]}: expected {held_to}, actual at least {actual:,}, which decides nothing: "
+        f"{some_of(unknown, '; ')}; {SAY_THE_COST}"
+    )
+
+
+def check_baseline(
+    name: str, before: ModelCosts | None, after: ModelCosts, command: str, unknown: Sequence[str] = ()
+) -> Iterator[Check]:
     """One check per quantity: the total and every layer must be as committed.
 
     Args:
@@ -160,6 +172,7 @@ def check_baseline(name: str, before: ModelCosts | None, after: ModelCosts, comm
         before: the committed counts; None where there are none.
         after: the counts now.
         command: how to accept a change, for messages.
+        unknown: operators that ran and could not be counted; the counts are lower bounds then, and deviate.
     """
     for quantity, actual in after.costs.items():
         check = Check(name, f"baseline {quantity}", None, actual)
@@ -171,7 +184,8 @@ def check_baseline(name: str, before: ModelCosts | None, after: ModelCosts, comm
         check = replace(check, expected=expected)
         changes = layer_changes(before, after, quantity)
         if expected == actual and not changes:
-            yield check
+            undecided = _undecided(quantity, unknown, f"{expected:,} (baseline)", actual)
+            yield replace(check, status="deviation", message=undecided) if undecided else check
             continue
         asked = ", ".join(setting_changes(before, after))
         # the committed figure would be wrong from then on
@@ -205,7 +219,10 @@ def check_budgets(
             continue
         actual = after.costs[quantity]
         check = Check(name, f"{quantity}_max", limit, actual)
-        if actual > limit:
+        unknown = loaded.measured.dispatch.unknown_operators
+        if undecided := _undecided(quantity, unknown, f"at most {limit:,} (budget)", actual):
+            check = replace(check, status="deviation", message=undecided)
+        elif actual > limit:
             grown = [c for c in layer_changes(before, after, quantity) if c.after > c.before] if before else []
             largest = "; ".join(largest_layers(after, quantity))
             message = (
@@ -217,34 +234,35 @@ def check_budgets(
             check = replace(check, status="deviation", message=message)
         yield check
     if budgets.closed_form:
-        yield _closed_form(name, loaded)
+        yield _closed_form(name, budgets.closed_form_min_percent, loaded)
     if budgets.equivariance_error_max is not None:
         yield _equivariance(name, budgets, budgets.equivariance_error_max, loaded)
 
 
-def _closed_form(name: str, loaded: Loaded) -> Check:
+def _closed_form(name: str, least: float | None, loaded: Loaded) -> Check:
     measured = loaded.measured
+    coverage = measured.coverage
     expected = None if "closed-form" in measured.failures else measured.closed.macs
-    check = Check(name, "closed_form", expected, measured.dispatch.macs)
-    if measured.agrees:
+    check = Check(name, "closed_form", expected, coverage.of_macs)
+    if not measured.agrees:
+        reasons = [str(difference) for difference in measured.differences]
+        if expected is None:
+            reasons = [measured.failures["closed-form"]]
+        shown = some_of([*reasons, *measured.dispatch.unknown_operators], "; ")
+        said = "none" if expected is None else f"{expected:,} MACs"
+        message = f"closed form: expected what runs, {coverage.of_macs:,} MACs, actual {said}; layers: {shown}"
+        return replace(check, status="deviation", message=message)
+    if coverage.whole:
         return check
-    reasons = [str(difference) for difference in measured.differences]
-    if expected is None:
-        reasons = [measured.failures["closed-form"]]
-    reasons += unknown_operators(measured.dispatch)
-    shown = "; ".join(reasons[:5]) + (f"; and {len(reasons) - 5} more" if len(reasons) > 5 else "")
-    said = "none" if expected is None else f"{expected:,} MACs"
-    message = f"closed form: expected what runs, {measured.dispatch.macs:,} MACs, actual {said}; layers: {shown}"
-    return replace(check, status="deviation", message=message)
-
-
-def unknown_operators(counted: Count) -> list[str]:
-    """What ran and could not be counted, and where, a phrase each."""
-    return [
-        f"{', '.join(path or '(network)' for path in counted.uncounted_in.get(name, ('',)))}: unknown operator {name}, "
-        f"executed {times} times"
-        for name, times in counted.uncounted.items()
-    ]
+    message = f"closed form: {coverage}, {coverage.macs:,} of {coverage.of_macs:,} MACs"
+    if least is not None and coverage.percent >= least:
+        return replace(check, actual=coverage.macs, message=message)
+    wanted = (
+        "the whole network; for a part of it, state the least that must have one: closed_form_min_percent = ..."
+        if least is None
+        else f"at least {least:g}% (closed_form_min_percent)"
+    )
+    return replace(check, status="deviation", message=f"{message}; expected {wanted}")
 
 
 def _equivariance(name: str, budgets: Budgets, limit: float, loaded: Loaded) -> Check:

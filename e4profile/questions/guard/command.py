@@ -42,7 +42,8 @@ def guard(
     improvement passes. Baseline counts are exact: a count that moves either way is a deviation until --update
     accepts it. Files that the configuration names are run.
 
-    Exit code 0 when all holds, 1 for a deviation, 2 for bad input, 3 when only the baseline is missing.
+    Exit code 0 when all holds, 1 for a deviation, 2 for bad input or a network that cannot be measured (the others
+    are checked all the same), 3 when only the baseline is missing.
     """
     check_format(output_format)
     from e4profile.errors import SettingError, UnknownNameError
@@ -76,6 +77,12 @@ def guard(
     if for_programs:
         for text in result.notes:
             note(text)
+    for model in result.models:
+        for check in model.checks:
+            if check.status == "not measured":
+                note(
+                    f"e4profile: model {model.name!r}: {' '.join(check.message.split())}\n{model.details}".rstrip("\n")
+                )
     if result.exit_code:
         sys.exit(result.exit_code)
 

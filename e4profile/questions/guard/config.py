@@ -31,7 +31,9 @@ class Budgets:
         equivariance_error_max: relative error of the output over all group elements, float64, random parameters.
         group: the group of that error; the network's own when None.
         field_out: the output's field type; what its shape says when None.
-        closed_form: whether the closed form must equal what runs, layer by layer.
+        closed_form: whether the closed form must equal what runs, layer by layer, in every layer that has one.
+        closed_form_min_percent: how much of the MACs that run must have a closed form (of the parameters, where no
+            MACs run); the whole network when None.
 
     Raises:
         SettingError: beginning with the key, for a limit below 0 or not finite, or an unknown field type.
@@ -44,12 +46,18 @@ class Budgets:
     group: str | None = None
     field_out: str | None = None
     closed_form: bool = False
+    closed_form_min_percent: float | None = None
 
     def __post_init__(self) -> None:
         for key in (*_LIMITS, "equivariance_error_max"):
             limit = getattr(self, key)
             if limit is not None and not 0 <= limit < math.inf:
                 raise SettingError(f"{key}: {limit!r} must be a number, 0 or more")
+        least = self.closed_form_min_percent
+        if least is not None and not (self.closed_form and 0 < least <= 100):
+            raise SettingError(
+                f"closed_form_min_percent: {least!r} must be above 0 and at most 100, beside closed_form = true"
+            )
         if self.field_out is not None and self.field_out not in _FIELDS:
             raise SettingError(f"field_out: {UnknownNameError('field type', self.field_out, _FIELDS)}")
 

@@ -1,6 +1,6 @@
 """The guard's result: tables for terminal and programs, a pull-request comment, JUnit XML, and platform annotations.
 
-JUnit agrees with the exit code: a deviation is a failure, a missing baseline or a usage error is an error, so that the
+JUnit agrees with the exit code: a deviation is a failure, and all else that does not pass is an error, so that the
 code is 0 exactly when there is neither, and 1 exactly when there is a failure.
 """
 
@@ -23,7 +23,7 @@ from e4profile.show.tables import Column, Table, render
 MARKER = "<!-- e4profile guard -->"
 """First line of the comment, by which a later run finds its own comment again."""
 
-_STATES = {0: "everything holds", 1: "deviations", 3: "no baseline"}
+_STATES = {0: "everything holds", 1: "deviations", 2: "not everything is measured", 3: "no baseline"}
 
 
 def guard_table(result: GuardResult, *, for_programs: bool = False) -> Table:
@@ -68,7 +68,8 @@ def _notes(result: GuardResult, *, messages: bool) -> list[str]:
     notes = []
     for model in result.models:
         if messages:
-            notes += [f"{model.name}: {check.message}" for check in model.problems if check.status != "no baseline"]
+            said = [check for check in model.checks if check.message and check.status != "no baseline"]
+            notes += [f"{model.name}: {check.message}" for check in said]
         notes += [f"{model.name}: {note}" for note in model.notes]
     missing = [check for check in result.checks if check.status == "no baseline"] if messages else []
     if missing:
@@ -157,7 +158,7 @@ def junit_text(result: GuardResult) -> str:
     suite = _suite(
         tests=len(result.checks),
         failures=sum(check.status == "deviation" for check in problems),
-        errors=sum(check.status == "no baseline" for check in problems),
+        errors=sum(check.status != "deviation" for check in problems),
     )
     for check in result.checks:
         case = ET.SubElement(suite, "testcase", classname=_clean(check.model), name=check.name, time="0")

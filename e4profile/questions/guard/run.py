@@ -5,22 +5,23 @@ A configuration's networks are held to budgets and baseline, a network in hand t
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from e4profile.errors import E4ProfileError, SettingError
+from e4profile.errors import E4ProfileError, SettingError, some_of
 from e4profile.questions.guard.checks import (
+    SAY_THE_COST,
     Check,
     LayerChange,
     check_baseline,
     check_budgets,
     layer_changes,
     setting_changes,
-    unknown_operators,
 )
-from e4profile.questions.guard.config import GuardConfig, GuardedModel, parse_budgets
+from e4profile.questions.guard.config import Budgets, GuardConfig, GuardedModel, parse_budgets
 from e4profile.records.baseline import (
     QUANTITIES,
     Baseline,
@@ -50,6 +51,7 @@ class ModelResult:
         changes: every layer that moved, by quantity.
         asked: what was asked differently from the baseline: builder, input, arguments.
         notes: what a reader must know, for example operators that nobody counts.
+        details: of a network that could not be measured, the traceback of its own code.
     """
 
     name: str
@@ -59,6 +61,7 @@ class ModelResult:
     changes: tuple[LayerChange, ...] = ()
     asked: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    details: str = ""
 
     @property
     def problems(self) -> list[Check]:
@@ -87,9 +90,10 @@ class GuardResult:
 
     @property
     def exit_code(self) -> int:
-        """0 where all holds, 1 for a deviation, else 3 where a baseline is missing."""
+        """1 for a deviation, else 2 for a network that is not measured, else 3 for a missing baseline; 0 otherwise."""
         found = {check.status for check in self.checks}
-        return DEVIATION if "deviation" in found else NO_BASELINE if "no baseline" in found else PASSED
+        codes = {"deviation": DEVIATION, "not measured": USAGE, "no baseline": NO_BASELINE}
+        return next((code for status, code in codes.items() if status in found), PASSED)
 
 
 @dataclass
@@ -111,9 +115,10 @@ class Guard:
     def run(self) -> Iterator[ModelResult]:
         """Check one network after another; with ``update`` the baseline is written after the last.
 
+        A network that cannot be built or run is ``not measured``; no baseline is written then.
+
         Raises:
-            SettingError: for a network that cannot be built or run, naming it; for an unreadable baseline, or one
-                that cannot be written.
+            SettingError: for an unreadable baseline, or one that cannot be written.
         """
         committed = self._committed()
         if self.update and self.config.baseline is not None:
@@ -124,6 +129,10 @@ class Guard:
             yield one
         if self.update and self.config.baseline is not None:
             models = {one.name: one.after for one in self._found if one.after is not None}
+            missing = [one.name for one in self._found if one.after is None]
+            if missing:
+                self._notes.append(f"{self.config.baseline} is not written, without counts of {some_of(missing)}")
+                return
             write_baseline(self.config.baseline, Baseline(torch_version(), models))
             self._notes.append(f"wrote {len(models)} networks to {self.config.baseline}")
         elif committed is not None:
@@ -161,24 +170,28 @@ class Guard:
         from e4profile.questions.guard.loading import load
         from e4profile.questions.guard.witness import model_costs
 
+        before = committed.models.get(entry.name) if committed else None
         try:
             loaded = load(entry, self.config.folder)
             budgets = entry.budgets
             after = model_costs(entry, loaded, saved_bytes=budgets.saved_bytes_max is not None)
-            before = committed.models.get(entry.name) if committed else None
             checks = list(check_budgets(entry.name, budgets, loaded, after, before))
-        except E4ProfileError as error:
-            named = SettingError(f"model {entry.name!r}: {error}")
-            named.details = error.details
-            raise named from error
+        except Exception as error:
+            message, details = f"{type(error).__name__}: {error}", traceback.format_exc()
+            if isinstance(error, E4ProfileError):
+                message, details = str(error), error.details
+            check = Check(entry.name, "measured", None, None, "not measured", message)
+            return ModelResult(entry.name, (check,), before, None, details=details)
         changes: tuple[LayerChange, ...] = ()
         asked: tuple[str, ...] = ()
         if before is not None:
             changes = tuple(c for name in QUANTITIES for c in layer_changes(before, after, name))
             asked = tuple(setting_changes(before, after))
+        unknown = loaded.measured.dispatch.unknown_operators
         if self.config.baseline is not None and not self.update:
-            checks += check_baseline(entry.name, before, after, self.command)
-        notes = unknown_operators(loaded.measured.dispatch)
+            checks += check_baseline(entry.name, before, after, self.command, unknown)
+        # a check that they leave undecided has named them
+        notes = [text for text in unknown if not any(text in check.message for check in checks)]
         return ModelResult(entry.name, tuple(checks), before, after, changes, asked, (*notes, *loaded.subject.notes))
 
     def _stale(self, name: str, committed: Baseline) -> ModelResult:
@@ -225,7 +238,13 @@ def check_directly(
     loaded = load(entry, folder, given, None if isinstance(model, str) else model)
     costs = model_costs(entry, loaded, saved_bytes=limits.saved_bytes_max is not None)
     checks = check_budgets(name, limits, loaded, costs)
-    return costs, [f"{name}: {check.name}: {check.message}" for check in checks if check.status != "pass"]
+    found = [f"{name}: {check.name}: {check.message}" for check in checks if check.status != "pass"]
+    if limits == Budgets():
+        # the counts are all that was asked for
+        found += [
+            f"{name}: no exact counts: {text}; {SAY_THE_COST}" for text in loaded.measured.dispatch.unknown_operators
+        ]
+    return costs, found
 
 
 def _inputs(given: Any) -> tuple[tuple[str, ...], Any]:

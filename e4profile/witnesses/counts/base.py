@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from e4profile.conventions import MAC_KINDS, NORM_KINDS, convention
+from e4profile.errors import some_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,6 +43,11 @@ class LayerCount:
     operations: Mapping[str, int]
     terms: Mapping[str, int] = field(default_factory=dict)
     kinds: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def macs(self) -> int:
+        """MACs in the default convention."""
+        return self.total("macs")
 
     def total(self, convention_name: str) -> int:
         """Operations added up under a named convention."""
@@ -118,15 +124,21 @@ class Count:
                 by_kind[kind] = by_kind.get(kind, 0) + amount
         return by_kind
 
+    @property
+    def unknown_operators(self) -> list[str]:
+        """What ran and could not be counted, and where, a phrase each; with any, all totals are lower bounds."""
+        places = {name: [path or "(network)" for path in self.uncounted_in.get(name, ("",))] for name in self.uncounted}
+        return [
+            f"{some_of(places[name])}: unknown operator {name}, executed {times:,} times"
+            for name, times in self.uncounted.items()
+        ]
+
     def rolled_up(self, paths: Iterable[str]) -> dict[str, LayerCount]:
         """What happened at or below each path; what fits below none is under its own path."""
         known = set(paths)
         gathered: dict[str, tuple[str, int, dict[str, int]]] = {}
         for layer in self.layers:
-            path = layer.path
-            while path and path not in known:
-                path = path.rpartition(".")[0]
-            path = path if path in known else layer.path
+            path = owner(layer.path, known)
             name, params, operations = gathered.get(path, (layer.layer, 0, {}))
             for kind, amount in layer.operations.items():
                 operations[kind] = operations.get(kind, 0) + amount
@@ -149,6 +161,14 @@ class Count:
             for layer in self.layers
         ]
         return pd.DataFrame(rows)
+
+
+def owner(path: str, known: Collection[str]) -> str:
+    """The innermost of the known paths that holds one; the path itself where none does."""
+    above = path
+    while above and above not in known:
+        above = above.rpartition(".")[0]
+    return above if above in known else path
 
 
 def layer_counts(model: nn.Module, by_path: Mapping[str, Mapping[str, int]]) -> tuple[LayerCount, ...]:

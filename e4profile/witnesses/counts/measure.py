@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any, Literal
 
 import torch
@@ -23,6 +25,45 @@ from e4profile.witnesses.counts.registry import find_counters
 from e4profile.witnesses.counts.stock import ask
 
 EVERY_LAYER_FORMED = "closed form: every layer has one; the shapes between them are recorded from the run"
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How much of what runs lies in layers that have a closed form, and is proven by it.
+
+    Attributes:
+        macs: MACs in them.
+        of_macs: MACs that run.
+        params: parameters in them.
+        of_params: all parameters.
+        whole: whether nothing that has parameters or runs operations lies outside of them.
+    """
+
+    macs: int
+    of_macs: int
+    params: int
+    of_params: int
+    whole: bool
+
+    @property
+    def percent(self) -> Fraction:
+        """Of the MACs; of the parameters where no MACs run."""
+        part, of = (self.macs, self.of_macs) if self.of_macs else (self.params, self.of_params)
+        return Fraction(100 * part, of) if of else Fraction(100 * self.whole)
+
+    def __str__(self) -> str:
+        if self.whole:
+            return "whole"
+        pairs = ((self.macs, self.of_macs, "MACs"), (self.params, self.of_params, "parameters"))
+        said = [f"{_percent(part, of)}% of the {unit}" for part, of, unit in pairs if of]
+        return f"partial: {', '.join(said) or 'not every operation'}" if self.macs or self.params else "none"
+
+
+def _percent(part: int, of: int) -> str:
+    """With as many decimals as set it apart from nothing and from all."""
+    share = Decimal(100 * part) / Decimal(of)
+    least = min(share, 100 - share) or Decimal(1)
+    return f"{share:.{max(0, -least.adjusted())}f}"
 
 
 @dataclass(frozen=True)
@@ -60,6 +101,17 @@ class Measurement:
     def agrees(self) -> bool:
         """Closed form and dispatch agree in every layer, and no operator is unknown."""
         return "closed-form" not in self.failures and not self.differences and not self.dispatch.uncounted
+
+    @property
+    def coverage(self) -> Coverage:
+        """How much of what runs has a closed form."""
+        formed = {layer.path for layer in self.closed.layers}
+        ran = self.dispatch.rolled_up(formed)
+        inside = [layer for path, layer in ran.items() if path in formed]
+        outside = any(layer.params or layer.operations for path, layer in ran.items() if path not in formed)
+        whole = self.sizes == "topology" or (self.sizes == "recorded" and not outside)
+        macs, params = (sum(getattr(layer, name) for layer in inside) for name in ("macs", "params"))
+        return Coverage(macs, self.dispatch.macs, params, self.dispatch.params, whole)
 
     @property
     def gaps(self) -> dict[str, Gap]:

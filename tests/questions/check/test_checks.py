@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -7,8 +9,10 @@ from e4profile.errors import SettingError, UnknownNameError
 from e4profile.layers import E4Conv2d, GroupConv2d
 from e4profile.networks.cards import all_cards
 from e4profile.questions.check.checks import check_subject, random_cards, run_checks, select
+from e4profile.questions.check.table import check_table
 from e4profile.subjects.subject import of_card, resolve
 from e4profile.witnesses.counts import ledger
+from e4profile.witnesses.counts.measure import Coverage
 
 
 @pytest.mark.parametrize("name", ["e4net", "e4net-large-printed", "p4-e4r18", "p4m-r18", "r18"])
@@ -58,6 +62,66 @@ def test_a_wrong_term_is_found_in_every_layer_that_has_it(
     result = check_subject(card)
     for index in range(2, 8):
         assert any(f"e4net: layer{index}.conv" in p and f": {quantity}: closed form" in p for p in result.problems)
+
+
+PARTLY = """
+import torch
+from torch import nn
+
+class Partly(nn.Module):
+    def __init__(self, inside=10, outside=2148, norm=False):
+        super().__init__()
+        self.known = nn.BatchNorm1d(10) if norm else nn.Linear(inside, 4)
+        self.weight = nn.Parameter(torch.randn(10, outside))
+
+    def forward(self, x):
+        return self.known(x).sum() + (x @ self.weight).sum()
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "coverage"),
+    [
+        ({"outside": 12}, "partial: 25% of the MACs, 27% of the parameters"),
+        ({"outside": 200_000}, "partial: 0.002% of the MACs, 0.002% of the parameters"),
+        ({"outside": 0}, "whole"),
+    ],
+)
+def test_the_verdict_says_how_much_it_is_about(tmp_path: Path, arguments: dict[str, int], coverage: str) -> None:
+    (tmp_path / "net.py").write_text(PARTLY)
+    (result,) = run_checks([f"{tmp_path}/net.py:Partly"], inputs=["1x10"], arguments=arguments)
+    assert result.agrees
+    assert result.row()["coverage"] == coverage
+    said = check_table([result]).notes[0]
+    partly = f"the network holds where it has a closed form: {coverage}"
+    assert said == ("the network holds" if coverage == "whole" else partly)
+
+
+def test_several_verdicts_name_the_networks_that_hold_in_part(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(PARTLY)
+    name = f"{tmp_path}/net.py:Partly"
+    results = list(run_checks(["e4net", name], inputs=["1x10"], arguments={"outside": 12}))
+    named = f"{name} (partial: 25% of the MACs, 27% of the parameters)"
+    assert check_table(results).notes[0] == f"all 2 networks hold where they have a closed form: {named}"
+
+
+def test_closed_forms_of_no_macs_prove_nothing(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(PARTLY)
+    (result,) = run_checks([f"{tmp_path}/net.py:Partly"], inputs=["2x10"], arguments={"norm": True})
+    assert not result.agrees
+    assert result.coverage.startswith("partial: 0% of the MACs, ")
+    assert "none of them is proven" in result.problems[0]
+
+
+@pytest.mark.parametrize(
+    ("part", "of", "said"),
+    [
+        (40, 1_933_352, "0.002"), (1, 2, "50"), (1, 10**12, "0.0000000001"), (10**12 - 1, 10**12, "99.9999999999"),
+        (0, 5, "0"), (5, 5, "100"), (999, 1000, "99.9"), (1, 100, "1"),
+    ],
+)  # fmt: skip
+def test_no_share_is_rounded_to_nothing_or_to_all(part: int, of: int, said: str) -> None:
+    assert str(Coverage(part, of, 0, 0, whole=False)) == (f"partial: {said}% of the MACs" if part else "none")
 
 
 def test_names() -> None:

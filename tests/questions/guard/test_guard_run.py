@@ -9,7 +9,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
-from guarded_project import NET, macs_of, params_of, run_guard, write_project
+from guarded_project import NET, config_text, macs_of, params_of, run_guard, write_project
 
 from e4profile.errors import E4ProfileError
 from e4profile.groups import as_group
@@ -158,6 +158,67 @@ class Unknown(nn.Module):
     assert "inner" in messages(running.result)["closed_form"]
 
 
+def test_a_closed_form_of_a_part_needs_its_stated_minimum(tmp_path: Path) -> None:
+    mixed = """
+
+class Mixed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.known, self.weight = nn.Linear(4, 3, bias=False), nn.Parameter(nn.Linear(4, 1).weight.detach())
+
+    def forward(self, x):
+        return self.known(x) + (x @ self.weight.T)
+"""
+    config = write_project(tmp_path, build="net.py:Mixed", input="1x4", closed_form=True)
+    (tmp_path / "net.py").write_text(NET + mixed)
+    found = guard_of(config, "")
+    assert found.exit_code == 1
+    said = messages(found)["closed_form"]
+    assert "closed form: partial: 75% of the MACs, 75% of the parameters, 12 of 16 MACs; expected the whole" in said
+    assert "closed_form_min_percent = ..." in said
+    for least, code in ((75, 0), (75.5, 1)):
+        write_project(tmp_path, build="net.py:Mixed", input="1x4", closed_form=True, closed_form_min_percent=least)
+        (tmp_path / "net.py").write_text(NET + mixed)
+        found = guard_of(config, "")
+        assert found.exit_code == code
+    assert "expected at least 75.5% (closed_form_min_percent)" in messages(found)["closed_form"]
+    done = run_guard(tmp_path, "--update")
+    assert "net: closed form: partial: 75% of the MACs" in done.stdout
+
+
+EXPONENTIAL = """
+import torch
+
+class Exponential(nn.Module):
+    def forward(self, x):
+        return torch.linalg.matrix_exp(x)
+"""
+
+
+def test_unknown_operators_leave_parameters_and_macs_undecided(tmp_path: Path) -> None:
+    config = write_project(tmp_path, build="net.py:Exponential", params_max=10, macs_max=1000, saved_bytes_max=1000)
+    (tmp_path / "net.py").write_text(NET + EXPONENTIAL)
+    found = guard_of(config, "")
+    assert {check.name: check.status for check in found.checks} == {
+        "params_max": "deviation", "macs_max": "deviation", "saved_bytes_max": "pass"
+    }  # fmt: skip
+    assert found.exit_code == 1
+    said = messages(found)["macs_max"]
+    assert "expected at most 1,000 (budget), actual at least 0" in said
+    assert "(network): unknown operator aten::linalg_matrix_exp, executed 1 times" in said
+    assert "e4profile.register_operator" in said
+    assert found.models[0].notes == ()
+    # against the baseline too, and a note where nothing is decided
+    running = Guard(load_config(config))
+    list(running.run())
+    assert {name for name in messages(running.result) if "baseline" in name} == {"baseline params", "baseline macs"}
+    config.write_text("[tool.e4profile]\nbaseline = false\n" + config_text(build="net.py:Exponential"))
+    running = Guard(load_config(config))
+    list(running.run())
+    assert (running.result.exit_code, running.result.checks) == (0, [])
+    assert "unknown operator aten::linalg_matrix_exp" in running.result.models[0].notes[0]
+
+
 def test_an_error_of_the_projects_own_code_keeps_its_traceback(tmp_path: Path) -> None:
     write_project(tmp_path)
     (tmp_path / "net.py").write_text("def build():\n    return 1 / 0\n")
@@ -248,8 +309,9 @@ def test_equivariance_is_held_with_random_parameters(tmp_path: Path) -> None:
     assert "layers that break it on their own: layer2.conv.squeeze_norm " in messages(found)["equivariance_error_max"]
     kept = {**broken, "args": {"width": 2, "squeeze_affine": "field"}}
     assert guard(tmp_path, update=True, equivariance_error_max=1e-10, **kept).exit_code == 0
-    with pytest.raises(E4ProfileError, match=r"'net': .*give the group that acts"):
-        guard(tmp_path, equivariance_error_max=1.0)
+    found = guard(tmp_path, equivariance_error_max=1.0)
+    assert found.exit_code == 1  # the broken one is still in the baseline
+    assert "give the group that acts" in messages(found)["measured"]
     assert guard(tmp_path, update=True, equivariance_error_max=1e-10, group="p4").exit_code == 1
 
 
@@ -337,6 +399,46 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert lines[lines.index(first) + 1 :] == []
     if not {"--annotations", "--format"} & set(options):
         assert ET.parse(tmp_path / "j.xml").getroot().attrib["errors"] == "1"
+
+
+def test_a_network_that_cannot_be_measured_does_not_stop_the_others(tmp_path: Path) -> None:
+    config = write_project(tmp_path)
+    good = config_text(name="good", params_max=params_of(4))
+    with (tmp_path / "net.py").open("a") as file:
+        file.write("\n\ndef broken():\n    return 1 / 0\n")
+    config.write_text(good)
+    assert run_guard(tmp_path, "--update").returncode == 0
+    committed = (tmp_path / BASELINE).read_text()
+    bad = "".join(config_text(name=name, build="net.py:broken") for name in ("first", "second"))
+    config.write_text(bad + good)
+    done = run_guard(tmp_path, "--junit", "j.xml", "--annotations", "github", "--format", "json")
+    assert done.returncode == 2
+    assert [(row["model"], row["check"], row["verdict"]) for row in json.loads(done.stdout)] == [
+        ("first", "measured", "not measured"), ("second", "measured", "not measured"),
+        ("good", "params_max", "pass"), ("good", "baseline params", "pass"), ("good", "baseline macs", "pass"),
+    ]  # fmt: skip
+    for name in ("first", "second"):
+        assert f"e4profile: model '{name}': net.py:broken cannot build with (): ZeroDivisionError" in done.stderr
+    assert done.stderr.count("Traceback") == 2
+    root = ET.parse(tmp_path / "j.xml").getroot()
+    assert (root.attrib["failures"], root.attrib["errors"], root.attrib["tests"]) == ("0", "2", "5")
+    assert done.stderr.count("::error ") == 2
+    # a deviation is the graver news, and an update writes all or nothing
+    config.write_text(bad + good.replace(str(params_of(4)), "1"))
+    assert run_guard(tmp_path).returncode == 1
+    done = run_guard(tmp_path, "--update")
+    assert "is not written, without counts of first, second" in done.stdout
+    assert (tmp_path / BASELINE).read_text() == committed
+
+
+def test_an_error_of_ours_does_not_stop_the_others_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("not foreseen")
+
+    monkeypatch.setattr("e4profile.questions.guard.witness.model_costs", fails)
+    found = guard(tmp_path)
+    assert (found.exit_code, messages(found)) == (2, {"measured": "RuntimeError: not foreseen"})
+    assert "Traceback" in found.models[0].details
 
 
 def test_a_network_that_ends_the_program_is_an_error_of_its_own(tmp_path: Path) -> None:

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from guarded_project import NET, macs_of, params_of
-from torch import nn
+from torch import Tensor, nn
 
 from e4profile.questions.guard.run import check_directly
 
@@ -68,7 +71,7 @@ def test_budgets_pass_and_the_exact_counts_come_back(project: pytest.Pytester) -
 def test_inputs_of_every_kind(project: pytest.Pytester) -> None:
     project.makepyfile(
         two="""
-        from torch import nn
+        from torch import Tensor, nn
 
         class Two(nn.Module):
             def __init__(self):
@@ -123,6 +126,18 @@ def test_an_exceeded_budget_fails_the_test_and_names_the_layers(project: pytest.
             "Sequential: equivariance_error_max: *",
         ]
     )
+
+
+@pytest.mark.parametrize("budgets", [{"macs_max": 1000}, {"params_max": 10}, {"closed_form": True}, {}])
+def test_an_unknown_operator_leaves_counts_undecided(tmp_path: Path, budgets: dict[str, Any]) -> None:
+    class Exponential(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.linalg.matrix_exp(x)
+
+    _, problems = check_directly(Exponential(), "1x3x3", tmp_path, {}, budgets)
+    assert len(problems) == 1
+    assert "(network): unknown operator aten::linalg_matrix_exp, executed 1 times" in problems[0]
+    assert check_directly(Exponential(), "1x3x3", tmp_path, {}, {"saved_bytes_max": 100})[1] == []
 
 
 def test_what_cannot_be_checked_is_an_error_of_the_test(project: pytest.Pytester) -> None:
