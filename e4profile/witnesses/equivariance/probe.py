@@ -20,7 +20,7 @@ Errors: TypeAlias = "tuple[float | None, ...]"
 """Relative errors by element; None for an element that was not compared."""
 
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
-_MOST_CHANNELS, _FEW = 1024, 64
+_MOST_CHANNELS, _FEW, _FITTED = 1024, 64, 1e-6
 
 
 class Fields(NamedTuple):
@@ -54,14 +54,14 @@ class Output(NamedTuple):
         shape: with the batch.
         readings: the errors by element under each reading that may be, the likeliest first.
         given: whether the reading was stated or declared, so that there is one.
-        permuted: whether each element permutes its channels, under no reading.
+        mixed: whether each element permutes or mixes its channels, under no reading.
         empty: why a small error shows nothing, or None.
     """
 
     shape: tuple[int, ...]
     readings: dict[Reading, Errors]
     given: bool
-    permuted: bool
+    mixed: bool
     empty: str | None
 
 
@@ -194,7 +194,7 @@ class Probe(Watcher):
         holds = any((worst_of(found) or 0.0) < self.tolerance for found in errors.values())
         return Output(
             shape, errors, self.field_out is not None or made is not None,
-            not holds and all(map(self._permuted, [output] * len(moved), moved, self.acting.elements)),
+            not holds and all(map(self._mixed, [output] * len(moved), moved, self.acting.elements)),
             self._empty(output, other),
         )  # fmt: skip
 
@@ -206,15 +206,23 @@ class Probe(Watcher):
             return f"{output.numel()} whole number{'s' * (output.numel() > 1)} may be equal by chance"
         return None
 
-    def _permuted(self, output: Tensor, moved: Tensor, element: int) -> bool:
-        """Whether every channel of f(g x) is some channel of f(x), turned with the grid where there is one."""
+    def _mixed(self, output: Tensor, moved: Tensor, element: int) -> bool:
+        """Whether every channel of f(g x) is some channel of f(x), turned with the grid where there is one.
+
+        In maps (B, channels, h, w), such as a vector field, it may also be a sum of all of them.
+        """
         turned = self.acting.act_on_grid(output, element) if output.dim() > 3 else output
         if turned.shape != moved.shape or output.dim() < 2 or not output.is_floating_point():
             return False
         last = output.dim() - (2 if output.dim() > 3 else 0)
         before, after = (one.flatten(1, last - 1).transpose(0, 1).flatten(1) for one in (turned, moved))
-        if len(before) > _MOST_CHANNELS:
+        if len(before) > _MOST_CHANNELS or not bool(torch.cat([before, after]).isfinite().all()):
             return False
+        if output.dim() == 4 and before.shape[1] >= 2 * len(before):
+            fitted = (
+                before.T @ torch.linalg.lstsq(before.T, after.T, driver="gelsd" if before.is_cpu else None).solution
+            )
+            return _relative(fitted, after.T) < max(self.tolerance, _FITTED)
         nearest = torch.cdist(after, before, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)
         return _relative(after, before[nearest]) < self.tolerance
 

@@ -344,8 +344,8 @@ def _undecided(made: Mapping[str, Sequence[Output]], chosen: Sequence[Reading], 
         if one.given or any((worst_of(state.readings[reading]) or 0.0) < tolerance for state in states):
             continue
         regular = any(other.field == "regular" for other in one.readings)
-        if any(state.permuted for state in states):
-            return f"say --field-out (each motion permutes the channels of the output {one.shape}, in an unknown order)"
+        if any(state.mixed for state in states):
+            return f"say --field-out (each motion permutes or mixes the channels of the output {one.shape})"
         if len(one.shape) == 3 or (len(one.shape) == 4 and regular):
             return f"say --field-out (the output {one.shape} may be {' or '.join(map(str, one.readings))})"
     return None

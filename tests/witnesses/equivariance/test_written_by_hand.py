@@ -362,3 +362,24 @@ def test_single_precision_inside_is_named_with_its_remedy() -> None:
         assert report(Pooled(back=back), dtype="float32").verdict == EQUIVARIANT
     strided = nn.MaxPool2d(3, 2), Pooled(back=True)
     assert report(Isotropic(), nn.Conv2d(3, 2, 1), *strided, shape=(1, 2, 8, 8)).verdict == NOT_EQUIVARIANT
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_a_vector_field_is_asked_for_and_other_maps_are_not(right: bool) -> None:
+    class Gradient(nn.Module):
+        """(B, 2, h, w): right and up."""
+
+        def forward(self, images: Tensor) -> Tensor:
+            across = torch.tensor([[[[-1.0, 0, 1]] * 3]], dtype=images.dtype)
+            up = turned(across, 1) if right else across.roll(1, -1)
+            return F.conv2d(images.mean(1, keepdim=True), torch.cat([across, up]), padding=1)
+
+    verdict = report(Gradient(), shape=(1, 2, 7, 7), train_steps=0).verdict
+    assert (
+        verdict.startswith(f"{NOT_COMPARABLE}: say --field-out (each motion") if right else verdict == NOT_EQUIVARIANT
+    )
+
+
+def test_maps_that_are_not_finite_are_not_equivariant() -> None:
+    found = report(Do(lambda x: x.log()), nn.Conv2d(2, 3, 3), shape=(1, 2, 7, 7), train_steps=0)
+    assert found.verdict == NOT_EQUIVARIANT
