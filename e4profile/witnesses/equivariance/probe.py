@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from e4profile.errors import SettingError
-from e4profile.groups import Group
+from e4profile.errors import SettingError, UnknownNameError
+from e4profile.groups import Group, as_group
 from e4profile.subjects.as_found import random_state_kept, refuse_unrun
 from e4profile.subjects.inputs import Example
 from e4profile.witnesses.equivariance.layers import FIELDS, act, group_axis, same_motion
@@ -21,6 +21,7 @@ Errors: TypeAlias = "tuple[float | None, ...]"
 
 _POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
 _MOST_CHANNELS, _FEW, _FITTED = 1024, 64, 1e-6
+_LARGER = (Group(4), Group(8), Group(4, mirrors=True), Group(8, mirrors=True))
 
 
 class Fields(NamedTuple):
@@ -54,14 +55,14 @@ class Output(NamedTuple):
         shape: with the batch.
         readings: the errors by element under each reading that may be, the likeliest first.
         given: whether the reading was stated or declared, so that there is one.
-        mixed: whether each element permutes or mixes its channels, under no reading.
+        open: what else it may be, and the remedy, where it is equivariant under no reading; or None.
         empty: why a small error shows nothing, or None.
     """
 
     shape: tuple[int, ...]
     readings: dict[Reading, Errors]
     given: bool
-    mixed: bool
+    open: str | None
     empty: str | None
 
 
@@ -194,9 +195,23 @@ class Probe(Watcher):
         holds = any((worst_of(found) or 0.0) < self.tolerance for found in errors.values())
         return Output(
             shape, errors, self.field_out is not None or made is not None,
-            not holds and all(map(self._mixed, [output] * len(moved), moved, self.acting.elements)),
+            None if holds or made is not None else self._open(output, moved),
             self._empty(output, other),
         )  # fmt: skip
+
+    def _open(self, output: Tensor, moved: Sequence[Tensor]) -> str | None:
+        if self.field_out is None:
+            if all(map(self._mixed, [output] * len(moved), moved, self.acting.elements)):
+                return (
+                    f"say --field-out (each motion permutes or mixes the channels of the output {tuple(output.shape)})"
+                )
+            return None
+        for own in _LARGER if self.field_out == "regular" else ():
+            if group_axis(output.shape, own.order) is not None and _contains(own, self.acting):
+                expected = [act(output, self.acting, one, "regular", own) for one in self.acting.elements]
+                if all(_relative(found, one) < self.tolerance for found, one in zip(moved, expected, strict=True)):
+                    return f"set group = {own!r} on the network, if the output is a field of {own.name}"
+        return None
 
     def _empty(self, output: Tensor, other: Tensor) -> str | None:
         # an error below the tolerance could then be a hundredth of all that the input changes
@@ -264,11 +279,22 @@ class Probe(Watcher):
 
 def field_groups(network: nn.Module, acting: Group) -> list[Group]:
     """Groups of a tensor that may be a regular field: the network's that have every element, then the acting one."""
-    named = dict.fromkeys(own for own in map(group_of, network.modules()) if own is not None and own != acting)
-    return [
-        *(own for own in named if all(same_motion(own, acting, one) is not None for one in acting.elements)),
-        acting,
-    ]
+    named = dict.fromkeys(own for module in network.modules() for own in (group_of(module), _fibres(module)) if own)
+    return [*(own for own in named if own != acting and _contains(own, acting)), acting]
+
+
+def _fibres(module: nn.Module) -> Group | None:
+    """The group of the fields that a module of escnn or e2cnn returns."""
+    space = getattr(getattr(module, "out_type", None), "gspace", None)
+    name = getattr(getattr(space, "fibergroup", None), "name", None)
+    try:
+        return None if name is None else as_group(name)
+    except UnknownNameError:  # such as SO(2), of which nothing is a regular field
+        return None
+
+
+def _contains(own: Group, acting: Group) -> bool:
+    return all(same_motion(own, acting, element) is not None for element in acting.elements)
 
 
 def inputs_read(

@@ -341,11 +341,12 @@ def _undecided(made: Mapping[str, Sequence[Output]], chosen: Sequence[Reading], 
     for index, reading in enumerate(chosen):
         states = [outputs[index] for outputs in made.values()]
         one = states[0]
-        if one.given or any((worst_of(state.readings[reading]) or 0.0) < tolerance for state in states):
+        if any((worst_of(state.readings[reading]) or 0.0) < tolerance for state in states):
             continue
         regular = any(other.field == "regular" for other in one.readings)
-        if any(state.mixed for state in states):
-            return f"say --field-out (each motion permutes or mixes the channels of the output {one.shape})"
+        reason = next((state.open for state in states if state.open), None)
+        if reason is not None or one.given:
+            return reason
         if len(one.shape) == 3 or (len(one.shape) == 4 and regular):
             return f"say --field-out (the output {one.shape} may be {' or '.join(map(str, one.readings))})"
     return None

@@ -383,3 +383,37 @@ def test_a_vector_field_is_asked_for_and_other_maps_are_not(right: bool) -> None
 def test_maps_that_are_not_finite_are_not_equivariant() -> None:
     found = report(Do(lambda x: x.log()), nn.Conv2d(2, 3, 3), shape=(1, 2, 7, 7), train_steps=0)
     assert found.verdict == NOT_EQUIVARIANT
+
+
+def test_a_field_of_a_larger_group_is_asked_for_its_group() -> None:
+    from e4profile.groups import Group
+
+    class Eighths(nn.Module):
+        """(B, c * 8, h, w), of which a quarter turn moves every element by two."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Sequential(*networks())
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.inner(images).transpose(1, 2).flatten(1, 2)
+
+    asked = report(Eighths(), field_out="regular", train_steps=0)
+    assert asked.verdict.startswith(f"{NOT_COMPARABLE}: set group = Group(rotations=8, mirrors=False) on the network")
+    named = Eighths()
+    named.group = Group(8)
+    for field_out in ("regular", None):
+        assert report(named, field_out=field_out, train_steps=0).verdict == EQUIVARIANT
+    assert report(named, field_out="trivial", train_steps=0).verdict == NOT_EQUIVARIANT
+
+
+def test_the_group_of_a_declared_space_of_fields_is_used() -> None:
+    from types import SimpleNamespace
+
+    def declared(name: str) -> nn.Module:
+        parts = nn.Sequential(*networks(), Do(lambda x: x.transpose(1, 2).flatten(1, 2)))
+        parts.out_type = SimpleNamespace(gspace=SimpleNamespace(fibergroup=SimpleNamespace(name=name)))
+        return parts
+
+    assert report(declared("C8"), train_steps=0).verdict == EQUIVARIANT
+    assert report(declared("SO(2)"), train_steps=0).verdict.startswith(NOT_COMPARABLE)
