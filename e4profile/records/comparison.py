@@ -1,7 +1,8 @@
 """The comparison of two files: every count with tolerance 0, every timing with its verdict.
 
 Samples of one run do not show what differs from run to run (another load, another clock, other memory
-placement): only the minimum effect stands against that. Sampling in turn (``compare_pairs``) is the better witness.
+placement): the minimum effect stands against that, and a timing that is noisy by its own flags decides nothing. Sampling
+in turn (``compare_pairs``) is the better witness.
 """
 
 from __future__ import annotations
@@ -76,7 +77,10 @@ class TimeComparison:
 
     @property
     def verdict(self) -> str:
-        """``faster``, ``slower`` or ``ambiguous``, said of the second file; else which file has the timing."""
+        """``faster``, ``slower`` or ``ambiguous``, said of the second file; else which file has the timing.
+
+        A timing that is noisy, before or after, is ``ambiguous``.
+        """
         if self.estimate is not None:
             return self.estimate.verdict
         return ONLY_AFTER if self.before_s is None else ONLY_BEFORE
@@ -251,6 +255,9 @@ def _times(first: Results, second: Results, *, allow_mixed: bool) -> list[TimeCo
         estimate = None
         if before is not None and after is not None:
             estimate = compare_independent(after.samples.seconds, before.samples.seconds)
+            if before.samples.noisy or after.samples.noisy:
+                # two runs of one program on a busy machine differ by more than either shows
+                estimate = replace(estimate, verdict="ambiguous")
         notes = [
             f"{name} is noisy {when}: {reason}"
             for one, when in ((before, "before"), (after, "after"))

@@ -200,6 +200,18 @@ def test_times_get_a_verdict_about_the_second_file(tmp_path: Path) -> None:
     assert back.holds
 
 
+def test_a_noisy_timing_decides_nothing(tmp_path: Path) -> None:
+    quiet, noisy = timing(spread(1.0)), timing(spread(2.0, width=0.2))
+    assert noisy.noisy
+    assert compare_independent(noisy.samples.seconds, quiet.samples.seconds).verdict == "slower"
+    before, after = records(tmp_path / "a.jsonl", quiet), records(tmp_path / "b.jsonl", noisy)
+    for one, other in ((before, after), (after, before)):
+        found = compare_files(one, other)
+        assert [time.verdict for time in found.times] == ["ambiguous"]
+        assert "is noisy" in found.times[0].notes[0]
+        assert found.holds
+
+
 def test_a_timing_on_one_side_only_is_listed_and_holds(tmp_path: Path) -> None:
     before = records(tmp_path / "a.jsonl", timing(spread(1.0)), timing(spread(1.0), name="other"))
     after = records(tmp_path / "b.jsonl", timing(spread(1.0)))
