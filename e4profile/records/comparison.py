@@ -1,8 +1,8 @@
 """The comparison of two files: every count with tolerance 0, every timing with its verdict.
 
-Samples of one run do not show what differs from run to run (another load, another clock, other memory
-placement): the minimum effect stands against that, and a timing that is noisy by its own flags decides nothing. Sampling
-in turn (``compare_pairs``) is the better witness.
+Samples of one run do not show what differs from run to run (another load, another clock, other memory placement): the
+minimum effect stands against that, and a timing that is noisy by its own flags decides nothing. Sampling in turn
+(``compare_pairs``) is the better witness.
 """
 
 from __future__ import annotations
