@@ -235,7 +235,7 @@ def witness(
     made: dict[str, list[Output]] = {}
     causes: Causes | None = None
     for state in states_of(train_steps):
-        network = makers[state](_copied(model, floating))
+        network = makers[state](_copied(model, floating, notes))
         if network is not None:
             causes = causes or _causes(_evaluated(network), inputs, acting, floating)
             probes[state] = Probe(_evaluated(network), acting, read, field_out, TOLERANCES[dtype])
@@ -370,14 +370,18 @@ def _rounded(
     return None
 
 
-def _copied(model: nn.Module, dtype: torch.dtype) -> nn.Module:
+def _copied(model: nn.Module, dtype: torch.dtype, notes: list[str]) -> nn.Module:
     """A copy in training mode, so that nothing is left that evaluation mode derives from the parameters."""
     inner = [tensor for module in model.modules() for tensor in vars(module).values() if isinstance(tensor, Tensor)]
     # a tensor that was computed cannot be copied with its graph
     memo = {id(one): one.detach().clone() for one in (*inner, *model.buffers()) if not one.is_leaf}
     with torch.no_grad():
         copied = copy.deepcopy(model, memo)
-        copied.train()
+        try:
+            copied.train()
+        except Exception as error:  # it can be measured as it is, and the reason is shown
+            said = f"measured with what was made for evaluation: {first_line(error)}"
+            notes.extend([said] if said not in notes else [])
         return copied.to(dtype)
 
 
@@ -400,7 +404,7 @@ def _causes(network: nn.Module, inputs: Example, acting: Group, dtype: torch.dty
             raise SettingError(
                 f"the network computes in {str(causes.lower)[6:]} and does not run in float64 ({first_line(error)}): "
                 f"say --dtype float32, whose tolerance is {tolerance:g}"
-            ) from error
+            ) from None
         raise
     return causes
 

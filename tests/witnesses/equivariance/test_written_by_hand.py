@@ -417,3 +417,27 @@ def test_the_group_of_a_declared_space_of_fields_is_used() -> None:
 
     assert report(declared("C8"), train_steps=0).verdict == EQUIVARIANT
     assert report(declared("SO(2)"), train_steps=0).verdict.startswith(NOT_COMPARABLE)
+
+
+def test_a_network_that_has_no_training_mode_is_measured_as_it_is() -> None:
+    class Frozen(Isotropic):
+        def train(self, mode: bool = True):
+            if mode:
+                raise RuntimeError("for evaluation only")
+            return super().train(mode)
+
+    found = report(Frozen().eval())
+    assert found.verdict == EQUIVARIANT
+    assert sum("for evaluation only" in note for note in found.notes) == 2
+
+
+def test_the_remedy_for_single_precision_reaches_a_command(tmp_path) -> None:
+    from e4profile import check_equivariance
+
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\n\nclass Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.head = nn.Linear(1, 2)\n\n    def forward(self, x):\n"
+        "        return self.head(x.float().mean((2, 3)))\n"
+    )
+    with pytest.raises(SettingError, match="say --dtype float32, whose tolerance is"):
+        check_equivariance(f"{tmp_path / 'net.py'}:Net", (1, 1, 4, 4), group="p4")
