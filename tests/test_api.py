@@ -104,3 +104,20 @@ def test_a_network_without_parameters_and_macs_has_totals_of_nothing(network: nn
     totals = count(network, (1, 3, 4, 4)).attrs["totals"]
     assert set(totals) >= {"closed_form", "dispatch", "thop"}
     assert all((one["params"], one["macs"]) == (0, 0) for one in totals.values())
+
+
+def test_notes_of_one_kind_are_one() -> None:
+    class Keywords(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.seen, self.layers = nn.Linear(3, 3), nn.ModuleList(nn.Linear(3, 3) for _ in range(20))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.seen(x)
+            for layer in self.layers:
+                x = layer(input=x)
+            return x
+
+    notes = [note for note in count(Keywords(), (2, 3), counters=["dispatch"]).attrs["notes"] if "not a tensor" in note]
+    shown = ", ".join(f"layers.{i}" for i in range(5))
+    assert notes == [f"no closed form: {shown}, and 15 more: Linear: its first input is not a tensor"]

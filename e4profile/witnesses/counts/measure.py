@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from e4profile.conventions import convention
-from e4profile.errors import SettingError
+from e4profile.errors import SettingError, some_of
 from e4profile.subjects.inputs import Example, as_example
 from e4profile.subjects.subject import Subject
 from e4profile.witnesses.counts import COUNTERS
@@ -203,8 +203,10 @@ def _measure(model: nn.Module, real: Callable[[], nn.Module], example: Example, 
     if isinstance(strict, str):
         closed, printed_params, printed_macs = count_recorded(model, found), 0, 0
         sizes: Literal["topology", "recorded", "none"] = "recorded" if closed.layers else "none"
-        parts = (f"{path or 'the network'}: {reason}" for path, reason in found.reasons.items())
-        why = [f"by topology, {strict}", *parts]
+        places: dict[str, list[str]] = {}
+        for path, reason in found.reasons.items():
+            places.setdefault(reason, []).append(path or "the network")
+        why = [f"by topology, {strict}", *(f"{some_of(paths)}: {reason}" for reason, paths in places.items())]
         if closed.layers and _all_formed(closed, dispatch):
             notes.append(EVERY_LAYER_FORMED)
         elif closed.layers:
