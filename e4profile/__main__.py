@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+# the built-in module: signal itself imports enum, and Ctrl-C amid that would be a traceback
+import _signal  # type: ignore[import-not-found]
 import atexit
 import gc
 import os
-import signal
 import sys
-from contextlib import suppress
-from types import FrameType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
 
 _INTERRUPTED = 130
 
@@ -19,28 +22,45 @@ _YOUNG_OBJECTS = 100_000
 def _interrupted(number: int, frame: FrameType | None) -> None:
     """End at once: an exception amid the imports would come out as somebody's traceback or import error."""
     del number, frame
-    with suppress(OSError):
+    try:
         os.write(2, b"\ne4profile: interrupted\n")
-    os._exit(_INTERRUPTED)
+    finally:
+        os._exit(_INTERRUPTED)
+
+
+def _listen() -> bool:
+    """Take Ctrl-C over; False for a program started in the background, which may have been told to ignore it."""
+    listens = _signal.getsignal(_signal.SIGINT) in (_signal.default_int_handler, _interrupted)
+    if listens:
+        _signal.signal(_signal.SIGINT, _interrupted)
+    return listens
+
+
+if __name__ == "__main__":
+    _listen()
+
+
+def _freeze() -> None:
+    """Collect no garbage among modules at the end; triton's extension would take what is left for leaks and say so."""
+    if "triton" not in sys.modules:
+        gc.freeze()
 
 
 def main() -> None:
     """Run the program; Ctrl-C while it is imported ends it like Ctrl-C later."""
+    listens = _listen()
     gc.set_threshold(_YOUNG_OBJECTS)
     # modules are no garbage at the end either: collecting them takes a quarter of the time that importing torch takes
-    atexit.register(gc.freeze)
-    # a program started in the background may have been told to ignore Ctrl-C
-    listens = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    atexit.register(_freeze)
     if listens:
-        signal.signal(signal.SIGINT, _interrupted)
         # registered first, so it runs last: behind it the interpreter gives the signal back to the system, whose
         # default ends the process without an exit code although the result is out
-        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+        atexit.register(_signal.signal, _signal.SIGINT, _signal.SIG_IGN)
     from e4profile.cli.main import main as run
 
     try:
         if listens:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            _signal.signal(_signal.SIGINT, _signal.default_int_handler)
         run()
     except KeyboardInterrupt:
         sys.stderr.write("\ne4profile: interrupted\n")
@@ -48,7 +68,7 @@ def main() -> None:
     finally:
         if listens:
             # threads that are waited for, and what others do at the end, can still be interrupted
-            signal.signal(signal.SIGINT, _interrupted)
+            _signal.signal(_signal.SIGINT, _interrupted)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import difflib
+import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -85,14 +86,24 @@ def decode(content: bytes) -> str:
     return content.decode(encoding)
 
 
+_MOST_BYTES = 1 << 28
+
+
 def read_text(file: Path, error: type[E4ProfileError] = SettingError) -> str:
     """A file's text.
 
     Raises:
-        error: naming the file, when it cannot be read or is no text.
+        error: naming the file, when it cannot be read, is no text or has no end that a text would have.
     """
     try:
-        return decode(file.read_bytes())
+        # without O_NONBLOCK a pipe is opened when somebody writes to it, perhaps never
+        descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with os.fdopen(descriptor, "rb") as stream:
+            os.set_blocking(descriptor, True)
+            content = stream.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            raise error(f"{file}: cannot be read: it is longer than {_MOST_BYTES >> 20} MiB; give a file of text")
+        return decode(content)
     except OSError as problem:
         raise error(f"{file}: cannot be read: {problem.strerror}") from problem
     except UnicodeDecodeError as problem:
@@ -113,7 +124,8 @@ def parse_toml(text: str, where: object, error: type[E4ProfileError] = SettingEr
         return tomllib.loads(text)
     except RecursionError:
         raise error(f"{where}: not TOML that can be read: nested too deeply") from None
-    except tomllib.TOMLDecodeError as problem:
+    except ValueError as problem:
+        # also for whole numbers of more digits than Python reads
         raise error(f"{where}: not TOML: {problem}") from problem
 
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from e4profile.errors import E4ProfileError, SettingError, from_table, parse_toml
+from e4profile.errors import E4ProfileError, SettingError, from_table, parse_toml, read_text
 
 
 @dataclass(frozen=True)
@@ -67,3 +69,16 @@ def test_what_is_no_toml_is_refused() -> None:
         parse_toml("x = = 3", "f.toml", TableError)
     with pytest.raises(TableError, match="nested too deeply"):
         parse_toml("x = " + "[" * 100_000, "f.toml", TableError)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_a_file_without_an_end_and_a_pipe_without_a_writer_are_read_no_further(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="/dev/zero: cannot be read: it is longer than 256 MiB"):
+        read_text(Path("/dev/zero"))
+    os.mkfifo(tmp_path / "pipe")
+    assert read_text(tmp_path / "pipe") == ""
+
+
+def test_a_number_of_more_digits_than_python_reads_is_refused() -> None:
+    with pytest.raises(SettingError, match="there: not TOML"):
+        parse_toml(f"a = {'9' * 5000}", "there")

@@ -31,7 +31,10 @@ def render_json(table: Table) -> str:
 
 
 def render_csv(table: Table) -> str:
-    """The keys as header, then the rows: None is empty, booleans are true and false, numbers as in JSON."""
+    """The keys as header, then the rows: None is empty, booleans are true and false, numbers as in JSON.
+
+    A text that a spreadsheet would run as a formula begins with an apostrophe, which makes it text there.
+    """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([column.key for column in table.columns])
@@ -43,6 +46,8 @@ def render_csv(table: Table) -> str:
 def _field(value: object) -> object:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, str) and (value[:1] in ("\t", "\r") or value.lstrip()[:1] in ("=", "+", "-", "@")):
+        return f"'{value}"
     return _number(value)
 
 
@@ -51,6 +56,7 @@ def _number(value: object) -> object:
 
 
 _SPECIAL = re.compile(r"([\\|*`<>\[\]~])")
+_MENTION = re.compile(r"@(?=\w)")
 # Within a word an underscore is a letter to Markdown; elsewhere it starts emphasis.
 _LOOSE_UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
 
@@ -77,7 +83,9 @@ def render_markdown(table: Table, units: str) -> str:
 
 
 def _escape(text: str) -> str:
-    return _LOOSE_UNDERSCORE.sub(r"\\_", _SPECIAL.sub(r"\\\1", text))
+    # on GitHub an @ before a name calls somebody, unless something invisible is between them
+    text = _LOOSE_UNDERSCORE.sub(r"\\_", _SPECIAL.sub(r"\\\1", text))
+    return _MENTION.sub("@<!-- -->", text)
 
 
 def render_notebook(table: Table) -> str:

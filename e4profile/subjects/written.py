@@ -31,6 +31,7 @@ def plain_value(text: str) -> Any:
 
     Raises:
         RecursionError: for lists nested without end.
+        SettingError: for a whole number of more digits than Python reads.
     """
     word = text.strip().lower()
     if word in _WORDS:
@@ -42,10 +43,13 @@ def plain_value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+    except ValueError as error:
+        raise SettingError(f"{text[:_SHOWN]}... of {len(text):,} characters holds a number that is too long") from error
 
 
 _SPAN = re.compile(r"(?P<first>-?[0-9]+)\.\.(?P<last>-?[0-9]+)(?:\.\.(?P<step>-?[0-9]+))?")
 _MOST = 10**6
+_LONGEST_SPAN = 100
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,8 @@ def parse_varied(text: str, option: str = "--vary") -> Varied:
 
 def _span(rest: str, option: str, text: str) -> range:
     found = _SPAN.fullmatch(rest)
-    if found is None:
+    if found is None or len(rest) > _LONGEST_SPAN:
+        text = text if len(text) <= _LONGEST_SPAN else f"{text[:_SHOWN]}..."
         raise SettingError(f"{option}: {text!r} must be a range of whole numbers such as 8..64 or 8..64..8")
     first, last, step = int(found["first"]), int(found["last"]), int(found["step"] or 1)
     if step < 1:

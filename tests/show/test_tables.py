@@ -180,3 +180,16 @@ def test_what_is_about_hidden_columns_is_hidden_with_them() -> None:
     latex = render(table, "latex")
     assert "counters: as they report" in latex
     assert render(table, "markdown").count("as they report") == 1
+
+
+@pytest.mark.parametrize("text", ["=cmd", "+1", "-1", "@SUM(A1)", " =x", "\t=x"])
+def test_a_text_is_no_formula_in_csv(text: str) -> None:
+    table = Table("t", (Column("a", "a", "text"), Column("n", "n", "integer")), ({"a": text, "n": -1},))
+    _, row = csv.reader(io.StringIO(render(table, "csv"), newline=""))
+    assert row == [f"'{text}", "-1"]
+
+
+def test_nobody_is_called_by_markdown() -> None:
+    table = Table("@team", (Column("a", "@a", "text"),), ({"a": "x@team @ y"},), ("by @org/team",))
+    assert not re.search(r"@\w", render(table, "markdown"))
+    assert "x@<!-- -->team @ y" in render(table, "markdown")

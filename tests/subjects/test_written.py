@@ -18,6 +18,7 @@ from e4profile.subjects.written import (
     parse_duration,
     parse_size,
     parse_varied,
+    plain_value,
     quantity_of,
 )
 
@@ -155,3 +156,12 @@ def test_what_is_written_is_read_back_and_keeps_its_order(kind: str, data: st.Da
         assert read[-1] == {"count": exact, "size": int(exact), "duration": float(exact)}[kind]
     (_, first), (_, second) = pairs
     assert (read[0] <= read[1]) or first > second
+
+
+def test_numbers_of_more_digits_than_python_reads_are_refused() -> None:
+    digits = "9" * 5000
+    for attempt in (lambda: plain_value(digits), lambda: plain_value(f"[1, {digits}]")):
+        with pytest.raises(SettingError, match="holds a number that is too long"):
+            attempt()
+    with pytest.raises(SettingError, match="must be a range of whole numbers"):
+        parse_varied(f"width=1..{digits}")
