@@ -68,7 +68,9 @@ class StockLayer:
 
     @property
     def macs(self) -> Terms:
-        """Forward MACs of one image by term."""
+        """Forward MACs of one image by term; one of complex numbers is four of real ones."""
+        if any(parameter.is_complex() for parameter in self.module.parameters(recurse=False)):
+            return {name: 4 * term for name, term in self.form.macs.items()}
         return self.form.macs
 
     @property
@@ -308,7 +310,10 @@ STOCK: dict[type[nn.Module], StockForm] = {
 
 
 def as_costed(module: nn.Module) -> Costed | None:
-    """The closed form of a module: its own, a stock one, or None."""
+    """The closed form of a module: its own, a stock one, or None, also where hooks compute its weight from others."""
+    # a pruned weight is masked, which multiplies element by element
+    if "weight" in vars(module) and "weight_mask" not in module._buffers:
+        return None
     if isinstance(module, Costed):
         return module
     form = STOCK.get(type(module))

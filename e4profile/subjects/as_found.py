@@ -99,7 +99,9 @@ def meta_state(model: nn.Module) -> Iterator[None]:
     """Put a meta tensor of the same shape, strides and dtype in place of every parameter and buffer."""
 
     def on_meta(tensor: Tensor) -> Tensor:
-        return tensor.detach() if tensor.is_meta else torch.empty_like(tensor, device="meta", requires_grad=False)
+        stand_in = tensor.detach() if tensor.is_meta else torch.empty_like(tensor, device="meta", requires_grad=False)
+        # a forward may ask whether it holds a parameter, or whether that one is trained
+        return nn.Parameter(stand_in, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else stand_in
 
     with tensors_replaced(model, on_meta):
         yield

@@ -67,6 +67,7 @@ class _Recorder(TorchDispatchMode):
         self.by_operator: dict[str, dict[str, dict[str, int]]] = {}
         self.unknown_in: dict[str, dict[str, None]] = {}
         self.bodies_unseen: Counter[str] = Counter()
+        self.complex_turns: Counter[str] = Counter()
         self.summed = SummedProducts()
 
     def __torch_dispatch__(
@@ -86,6 +87,10 @@ class _Recorder(TorchDispatchMode):
         out = func(*args, **keywords)
         path, price = self.walk.path, known.price
         amounts = None if price is None else price(args, keywords, out, self._scope())
+        if amounts and known.name == "aten::convolution" and _in_complex_layer(self.walk):
+            # PyTorch replaces the four real convolutions by three
+            turn = self.complex_turns[path] = self.complex_turns[path] + 1
+            amounts = {kind: amount * (2 if turn % 3 == 1 else 1) for kind, amount in amounts.items()}
         self.summed.see(known.role, args, out, path, charged=bool(amounts))
         if amounts is None:
             known.unknown += 1
@@ -148,6 +153,11 @@ class _Recorder(TorchDispatchMode):
         if not self.saying or self.walk.running is None:
             return None
         return next((call.module for call in self.walk.running if call.module in self.saying), None)
+
+
+def _in_complex_layer(walk: Walk) -> bool:
+    weight = None if walk.running is None else getattr(walk.running.module, "weight", None)
+    return isinstance(weight, Tensor) and weight.is_complex()
 
 
 @contextmanager

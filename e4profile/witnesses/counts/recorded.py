@@ -113,11 +113,26 @@ def _missing(module: nn.Module) -> str:
 def _shape(module: nn.Module, inputs: Sequence[Any]) -> Shape | None:
     if not inputs or not isinstance(inputs[0], Tensor):
         return None
-    shape = tuple(inputs[0].shape)
+    shape, runs = tuple(inputs[0].shape), _mapped_over(inputs[0], *module.parameters(recurse=False))
+    if shape:
+        shape = (runs * shape[0], *shape[1:])
     if type(module) is nn.Linear and len(shape) != 2:
         # a linear map over the last axis, once per leading position
-        return (math.prod(shape[:-1]), shape[-1])
+        rows = math.prod(shape[:-1]) if len(shape) > 1 else runs
+        return (rows, inputs[0].shape[-1])
     return shape
+
+
+def _mapped_over(*tensors: Tensor) -> int:
+    """How often a call runs whose inputs or parameters ``torch.vmap`` maps over: once for each of what it maps."""
+    sizes: dict[int, int] = {}
+    for tensor in tensors:
+        inner = tensor
+        while torch._C._functorch.is_batchedtensor(inner):
+            level, dim = torch._C._functorch.maybe_get_level(inner), torch._C._functorch.maybe_get_bdim(inner)
+            inner = torch._C._functorch.get_unwrapped(inner)
+            sizes[level] = inner.shape[dim]
+    return math.prod(sizes.values())
 
 
 def count_recorded(model: nn.Module, found: RecordedShapes) -> Count:

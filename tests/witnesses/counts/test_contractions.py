@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+import torch.nn.utils.prune as prune
 from torch import Tensor, nn
 
 from e4profile.subjects.inputs import Example
 from e4profile.witnesses.counts.base import Count
 from e4profile.witnesses.counts.dispatch import count_run
+from e4profile.witnesses.counts.measure import measure_module
 from e4profile.witnesses.walk import Watcher
 
 
@@ -149,6 +151,20 @@ def test_a_complex_mac_is_four_real_ones() -> None:
     assert macs(einsum, torch.randn(2, 5), torch.randn(5, 3)) == 2 * 5 * 3
 
 
+@pytest.mark.parametrize(
+    ("layer", "shape", "products"),
+    [
+        (nn.Linear(5, 3, dtype=torch.complex64), (2, 5), 2 * 5 * 3),
+        (nn.Conv2d(2, 4, 3, dtype=torch.complex64), (2, 2, 5, 5), 2 * 2 * 4 * 9 * 9),
+        (nn.Conv2d(2, 4, 3, groups=2, bias=False, dtype=torch.complex64), (1, 2, 5, 5), 4 * 9 * 9),
+    ],
+)
+def test_complex_layers_agree_with_their_closed_form(layer: nn.Module, shape: tuple[int, ...], products: int) -> None:
+    found = measure_module(layer, torch.randn(shape, dtype=torch.complex64), counters=())
+    assert found.agrees
+    assert found.closed.macs == found.dispatch.macs == 4 * products
+
+
 def test_transforms_cost_n_log_n_complex_macs() -> None:
     # N = 8 and log2 N = 3; half between real and complex numbers
     assert macs(torch.fft.fft, torch.randn(2, 8, dtype=torch.complex64)) == 4 * 2 * 8 * 3
@@ -236,3 +252,70 @@ def test_quantised_layers_have_their_macs_and_parameters() -> None:
     for network in (observed, quantisation.convert(observed), quantisation.quantize_dynamic(model, {nn.Linear})):
         count = counted(network, image)
         assert (count.operations, count.params, count.uncounted) == (real.operations, real.params, {})
+
+
+@pytest.mark.parametrize("wrap", [torch.nn.utils.weight_norm, torch.nn.utils.spectral_norm])
+@pytest.mark.filterwarnings("ignore")
+def test_a_weight_that_is_computed_has_no_closed_form(wrap: Callable[[nn.Module], nn.Module]) -> None:
+    found = measure_module(nn.Sequential(wrap(nn.Linear(3, 4)), nn.Linear(4, 2)), (2, 3), counters=())
+    assert [layer.path for layer in found.closed.layers] == ["1"]
+    assert found.dispatch.params == sum(p.numel() for p in wrap(nn.Linear(3, 4)).parameters()) + 10
+
+
+def test_a_pruned_weight_keeps_its_closed_form() -> None:
+    layer = nn.Linear(3, 4)
+    prune.random_unstructured(layer, "weight", 0.5)
+    assert measure_module(layer, (2, 3), counters=()).agrees
+
+
+class Mapped(nn.Module):
+    def __init__(self, dims: int) -> None:
+        super().__init__()
+        self.inner, self.dims = nn.Linear(3, 4), dims
+
+    def forward(self, x: Tensor) -> Tensor:
+        run: Callable[[Tensor], Tensor] = self.inner
+        for _ in range(self.dims):
+            run = torch.vmap(run)
+        return run(x)
+
+
+@pytest.mark.parametrize("dims", [0, 1, 2])
+def test_what_is_mapped_over_runs_as_often(dims: int) -> None:
+    found = measure_module(Mapped(dims), torch.randn(5, 2, 3), counters=())
+    assert found.closed.macs == found.dispatch.macs == 5 * 2 * 3 * 4
+
+
+def test_stand_ins_are_parameters_that_are_trained_as_the_users_are() -> None:
+    class Asks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.frozen = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3), requires_grad=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            assert isinstance(self.weight, nn.Parameter)
+            assert (self.weight.requires_grad, self.frozen.requires_grad) == (True, False)
+            return x * self.weight
+
+    _, _, notes = count_run(Asks(), Example((torch.ones(3),)), Watcher)
+    assert notes == ()
+
+
+needs_bodies = pytest.mark.skipif(not hasattr(torch.compiler, "set_stance"), reason="PyTorch runs no bodies itself")
+
+
+@needs_bodies
+@pytest.mark.filterwarnings("ignore")
+def test_operators_on_functions_cost_what_their_bodies_do() -> None:
+    from torch._higher_order_ops.scan import scan
+    from torch._higher_order_ops.while_loop import while_loop
+    from torch.nn.attention.flex_attention import flex_attention
+
+    matrix = torch.randn(3, 3)
+    one_or_two = lambda x: torch.cond(x.sum() > 1e9, lambda y: y @ y, lambda y: y @ y @ y, (x,))  # noqa: E731
+    turns = lambda i, x: while_loop(lambda i, _: i < 3, lambda i, x: (i + 1, x @ x), (i, x))  # noqa: E731
+    assert macs(one_or_two, matrix) == 2 * 27
+    assert macs(turns, torch.tensor(0), matrix) == 3 * 27
+    assert macs(lambda c, x: scan(lambda c, y: (c @ y, c.clone()), c, x), matrix, torch.randn(4, 3, 3)) == 4 * 27
+    query = torch.randn(1, 2, 16, 8)
+    assert macs(lambda q: flex_attention(q, q, q), query) == 2 * 16 * 16 * (8 + 8)
