@@ -53,7 +53,8 @@ def records(tmp_path: Path) -> Path:
 
 
 def test_the_kinds():
-    assert list(figures()) == [
+    # those without a place follow, by name
+    assert [figure.kind for figure in figures().values() if figure.place < 100] == [
         "cost", "ratio-map", "terms", "counters", "accuracy", "share", "roofline", "memory", "training",
     ]  # fmt: skip
     for figure in figures().values():
@@ -66,7 +67,7 @@ def test_the_kinds():
 def test_finding_the_figures_loads_neither_torch_nor_matplotlib():
     script = (
         "import sys; from e4profile.questions.plot.registry import figures\n"
-        "assert len(figures()) == 9\n"
+        "assert figures()\n"
         "print(sorted({'torch', 'matplotlib', 'sympy', 'numpy'} & set(sys.modules)))\n"
     )
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -83,7 +84,7 @@ def test_a_figure_is_one_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("e4profile.questions.__path__", [*e4profile.questions.__path__, str(tmp_path)])
     figures.cache_clear()
     try:
-        assert list(figures())[-1] == "new"
+        assert "new" in figures()
     finally:
         figures.cache_clear()
 
@@ -188,7 +189,7 @@ def test_the_command_lists_every_kind_in_whole_words(command, monkeypatch: pytes
     for figure in figures().values():
         assert f"{figure.kind} {figure.meaning} default: " in words
     assert "\u2026" not in out
-    assert words.count("cards only") == 4
+    assert words.count("cards only") == sum(bool(figure.only_cards) for figure in figures().values()) > 0
 
 
 NETS = """
