@@ -1,10 +1,11 @@
 """Modules that torch imports for questions which hardly ever arise here, imported when one does.
 
 A kernel of the meta device that is written in Python tells the compiler not to look inside it, and asks of every
-condition whether it is symbolic and of every operand whether it is of sympy. The first such kernel thereby imports
-``torch._dynamo`` and sympy, which takes as long as torch itself. Without a compiler there is nothing to tell, a
-plain bool is not symbolic, and without sympy nothing is of it: these questions are answered here, and anything else
-asked of the three modules imports them. A torch that asks for other names loses the time, nothing else.
+condition whether it is symbolic and of every operand whether it is of sympy; a counter of FLOPs asks whether an
+operator is a kernel of Triton. That imports ``torch._dynamo``, sympy and Triton, which takes longer than torch itself.
+Without a compiler there is nothing to tell, a plain bool is not symbolic, and without sympy or Triton nothing is of
+them: these questions are answered here, and anything else asked of the modules imports them. A torch that asks for
+other names loses the time, nothing else.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
 _COMPILER = "torch._dynamo"
 _SHAPES = "torch.fx.experimental.symbolic_shapes"
 _ALGEBRA = "sympy"
+_KERNELS = "triton.runtime.jit"
 _MARK = "__dynamo_disable"
 """The attribute in which torch keeps a function with the compiler told to stay out."""
 
@@ -77,35 +80,47 @@ class _Algebra(_Package):
     @property
     def Basic(self) -> Any:  # noqa: N802 - sympy's name
         """The class of everything in sympy, or what stands for it."""
-        return _Basic(self) if sys.modules.get(_ALGEBRA) is self else self._real().Basic
+        return _Class(self, "Basic") if sys.modules.get(_ALGEBRA) is self else self._real().Basic
 
 
-class _Basic:
-    """``sympy.Basic`` as asked for before sympy was imported: it has no instances until then."""
+class _Kernels(_Deferred):
+    """Triton's kernels before Triton is imported: no operator is one."""
 
-    def __init__(self, algebra: _Algebra) -> None:
-        self._algebra = algebra
+    @property
+    def JITFunction(self) -> Any:  # noqa: N802 - Triton's name
+        """The class of every kernel, or what stands for it; Triton itself, while it is imported, gets the class."""
+        return self._real().JITFunction if "triton" in sys.modules else _Class(self, "JITFunction")
+
+
+class _Class:
+    """A class as asked for before its module was imported: it has no instances until then."""
+
+    def __init__(self, module: _Deferred, name: str) -> None:
+        self._module, self._name = module, name
+
+    def _real(self) -> Any:
+        return getattr(self._module._real(), self._name)
 
     def __instancecheck__(self, value: object) -> bool:
-        return sys.modules.get(_ALGEBRA) is not self._algebra and isinstance(value, self._algebra._real().Basic)
+        return sys.modules.get(self._module.__name__) is not self._module and isinstance(value, self._real())
 
     def __subclasscheck__(self, kind: type) -> bool:
-        return issubclass(kind, self._algebra._real().Basic)
+        return issubclass(kind, self._real())
 
     def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (self._algebra._real().Basic,)
+        return (self._real(),)
 
     def __or__(self, other: Any) -> Any:
-        return self._algebra._real().Basic | other
+        return self._real() | other
 
     def __ror__(self, other: Any) -> Any:
-        return other | self._algebra._real().Basic
+        return other | self._real()
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
-        return self._algebra._real().Basic(*arguments, **keywords)
+        return self._real()(*arguments, **keywords)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._algebra._real().Basic, name)
+        return getattr(self._real(), name)
 
 
 _OF_PLAIN_VALUES: dict[str, Callable[..., Any]] = {
@@ -141,6 +156,8 @@ def defer_what_torch_may_not_need() -> None:
     if {"torch", _ALGEBRA} & set(sys.modules):
         return
     sys.modules[_COMPILER], sys.modules[_ALGEBRA] = _Compiler(_COMPILER), _Algebra(_ALGEBRA)
+    if find_spec("triton") is not None:
+        sys.modules[_KERNELS] = _Kernels(_KERNELS)
     shapes = sys.modules[_SHAPES] = _Deferred(_SHAPES)
     for name in _OF_PLAIN_VALUES:
         setattr(shapes, name, _settled(name, shapes))

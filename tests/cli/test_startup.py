@@ -6,13 +6,14 @@ import json
 import subprocess
 import sys
 import warnings
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
 
 from e4profile.cli import deferred
 
-HEAVY = ("fvcore", "jinja2", "matplotlib", "pandas", "tabulate", "thop", "torchvision")
+HEAVY = ("fvcore", "jinja2", "matplotlib", "pandas", "tabulate", "thop", "torchvision", "triton")
 RUN = """
 import json, runpy, sys
 sys.argv = ["e4profile", *{arguments}]
@@ -133,3 +134,31 @@ print(json.dumps(found), file=sys.stderr)
 def test_sympy_is_imported_when_something_of_it_is_used() -> None:
     found = in_a_process(ALGEBRA)
     assert found == ["_Algebra", False, True, False, True, True, True, "2*x", "module"]
+
+
+KERNELS = """
+import json, sys
+from e4profile.cli import deferred
+deferred.defer_what_torch_may_not_need()
+from torch.utils.flop_counter import _JITFunction, register_flop_formula
+import torch
+
+found = [type(sys.modules["triton.runtime.jit"]).__name__, isinstance(torch.ops.aten.mm, _JITFunction)]
+import triton
+from triton.language.standard import zeros as kernel
+
+register_flop_formula(kernel)(lambda *shapes, **keywords: 0)
+found += [isinstance(kernel, _JITFunction), isinstance(torch.ops.aten.mm, _JITFunction)]
+found += [triton.JITFunction is sys.modules["triton.runtime.jit"].JITFunction, type(triton.JITFunction) is type]
+print(json.dumps(found), file=sys.stderr)
+"""
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not in this environment")
+def test_triton_is_imported_by_who_uses_it() -> None:
+    assert in_a_process(KERNELS) == [
+        "_Kernels", False, True, False, True, True,
+    ]  # fmt: skip
+    code = "import runpy, sys, triton; sys.argv[1:] = ['models']; runpy.run_module('e4profile', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
