@@ -197,24 +197,30 @@ class Subject:
         Raises:
             UserCodeError: for what building it or calling it raises.
         """
+        if not self.meta_is_enough:
+            self._meet_inputs()
+        return self.build(device)
+
+    def _meet_inputs(self) -> None:
         import torch
         from torch.nn.parameter import is_lazy
 
-        model = self.build(device)
+        model = self.build()
         with self.running():
-            lazy = any(map(is_lazy, model.parameters()))
-        if lazy:
-            first = self.build()
-            where = next(one.device for one in first.parameters() if is_lazy(one))
+            lazy = next((one for one in model.parameters() if is_lazy(one)), None)
+        if lazy is not None:
+            where = lazy.device
             example = self.example().map(lambda tensor: tensor.to(where))
             with self.guarded(), torch.no_grad():
-                first(*example.positional, **example.keywords)
-            model = self.build(device)
-        return model
+                model(*example.positional, **example.keywords)
 
-    def build_to_count(self) -> nn.Module:
-        """The model for its shapes alone: with weights that are not filled where that is enough."""
-        return self._source.build_unfilled()
+    def build_to_count(self, *, run: bool = False) -> nn.Module:
+        """The model for its shapes alone, without values where that is enough.
+
+        Args:
+            run: whether ``runnable`` will be asked for: the network is built for both then, its weights not filled.
+        """
+        return self._source.build_unfilled() if run or not self.meta_is_enough else self.build("meta")
 
     def runnable(self, counted: nn.Module) -> nn.Module:
         """The model of ``build_to_count`` with values to run on: zeros for weights that were not filled."""

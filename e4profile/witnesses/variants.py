@@ -49,12 +49,9 @@ class VariantCounter:
     """Counts the variants of networks: by the closed form where it is promised, else from what one call runs.
 
     Attributes:
-        close: whether the variants are about as large as a network that memory holds, so that a network without
-            filled weights is built faster than one on the meta device.
         lean: by builder, whether what it builds can lie on the meta device; unknown until one was built at all.
     """
 
-    close: bool = False
     lean: dict[str, bool] = field(default_factory=dict)
 
     def __call__(self, subject: Subject) -> Counted:
@@ -66,8 +63,7 @@ class VariantCounter:
         """
         shape = subject.example("meta").single_shape if subject.costed_whole else None
         if shape is not None:
-            built = subject.build_to_count() if self.close else subject.build("meta")
-            count = count_closed_form(built, shape)
+            count = count_closed_form(subject.build("meta"), shape)
             return Counted(count.params, count.operations)
         found = self.on_meta(subject, lambda fresh: measure(fresh, ()))
         form = {"topology": "its closed form agrees", "recorded": "its layers' closed forms agree where they have one"}

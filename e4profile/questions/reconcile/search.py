@@ -41,7 +41,7 @@ class Counter:
 
     def __init__(self) -> None:
         self._known: dict[str, Counted | None] = {}
-        self._variants = VariantCounter(close=True)
+        self._variants = VariantCounter()
         self.refused: E4ProfileError | None = None
 
     def __call__(self, subject: Subject) -> Counted | None:

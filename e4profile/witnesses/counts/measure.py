@@ -161,7 +161,7 @@ def measure(subject: Subject, counters: Sequence[str] = COUNTERS) -> Measurement
         UserCodeError: for what a user-defined model raises, naming the module in which it happened.
         UnknownNameError: for a counter that does not exist.
     """
-    model = subject.build_to_count()
+    model = subject.build_to_count(run=any(spec.raw for spec in find_counters(counters)))
     example = subject.example("meta" if subject.meta_is_enough else "cpu")
     with subject.guarded():
         return _measure(model, lambda: subject.runnable(model), example, counters)
