@@ -5,7 +5,6 @@ Only ``e4profile.subjects.subject`` looks at a source.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -178,18 +177,20 @@ class FromCode:
 
     def build(self, device: str | None, _seed: int) -> nn.Module:
         """The network, which is built once; a copy of it for another device than its own."""
+        from e4profile.subjects.as_found import set_mode
+        from e4profile.subjects.copies import copied
         from e4profile.subjects.guest import STOPPED, UserCodeError, first_line
 
         model = self._model
         if self.guest is None:
-            return model if device in (None, _device_of(model)) else copy.deepcopy(model).to(device)
+            return model if device in (None, _device_of(model)) else copied(model).to(device)
         what = "has no evaluation mode"
         try:
             with self.guest.running():
                 # its value is not looked at: a network's own eval() may return nothing
-                model.eval()
+                set_mode(model, training=False)
                 what = f"cannot be copied to {device}"
-                return model if device in (None, _device_of(model)) else copy.deepcopy(model).to(device)
+                return model if device in (None, _device_of(model)) else copied(model).to(device)
         except STOPPED:
             raise
         except BaseException as error:

@@ -197,22 +197,15 @@ class Subject:
         Raises:
             UserCodeError: for what building it or calling it raises.
         """
+        from e4profile.subjects.copies import materialised
+
         if not self.meta_is_enough:
-            self._meet_inputs()
+            first = self.build()
+            with self.guarded():
+                whole = materialised(first, self.example())
+                if whole is not first:
+                    return whole if device is None else whole.to(device)
         return self.build(device)
-
-    def _meet_inputs(self) -> None:
-        import torch
-        from torch.nn.parameter import is_lazy
-
-        model = self.build()
-        with self.running():
-            lazy = next((one for one in model.parameters() if is_lazy(one)), None)
-        if lazy is not None:
-            where = lazy.device
-            example = self.example().map(lambda tensor: tensor.to(where))
-            with self.guarded(), torch.no_grad():
-                model(*example.positional, **example.keywords)
 
     def build_to_count(self, *, run: bool = False) -> nn.Module:
         """The model for its shapes alone, without values where that is enough.
@@ -377,8 +370,9 @@ def resolve(
         raise SettingError(f"{name!r} must name a builder behind a colon, for example {_suggestion(name)}")
     if not specs and example is None:
         raise InputsMissing(f"{name} needs its inputs: give --input with the batch, for example --input 1x3x32x32")
+    from e4profile.subjects.as_found import check_module
     from e4profile.subjects.guest import Guest
-    from e4profile.subjects.user_code import check_module, load
+    from e4profile.subjects.user_code import load
 
     if isinstance(what, str):
         guest = Guest(name)

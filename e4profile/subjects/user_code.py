@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from e4profile.errors import SettingError, UnknownNameError
+from e4profile.subjects.as_found import check_module
 from e4profile.subjects.guest import STOPPED, Guest, UserCodeError, first_line, text_of
 
 
@@ -122,37 +123,6 @@ def build_model(reference: str, builder: Any, arguments: Mapping[str, Any], gues
         raise SettingError(f"{reference} returned {type(model).__name__}, not a torch.nn.Module")
     check_module(reference, model)
     return model
-
-
-def check_module(name: str, model: nn.Module) -> None:
-    """Refuse what is a module by its class alone, or cannot be followed module by module.
-
-    Raises:
-        SettingError: for a module whose ``__init__`` did not call ``super().__init__()``, one that contains itself,
-            and a ``ScriptModule``; naming it.
-    """
-    _check_inside(name, model, "", {}, set())
-
-
-def _check_inside(name: str, module: Any, path: str, outer: dict[int, str], done: set[int]) -> None:
-    what = f"{name}: {f'{path} ({type(module).__name__})' if path else type(module).__name__}"
-    if isinstance(module, torch.jit.ScriptModule):
-        raise SettingError(f"{what} is a ScriptModule, which is not supported: give the module before torch.jit")
-    # read past the class's own attributes, which may be anybody's code
-    inside = vars(module).get("_modules")
-    if inside is None:
-        raise SettingError(f"{what} is not set up: its __init__ must call super().__init__()")
-    if id(module) in done:
-        return
-    outer = {**outer, id(module): path or "the network itself"}
-    for part, child in inside.items():
-        if child is None:
-            continue
-        below = f"{path}.{part}" if path else part
-        if id(child) in outer:
-            raise SettingError(f"{name}: {below} is {outer[id(child)]} again: a module must not contain itself")
-        _check_inside(name, child, below, outer, done)
-    done.add(id(module))
 
 
 def _check_arguments(reference: str, builder: Any, arguments: Mapping[str, Any]) -> None:

@@ -118,7 +118,7 @@ def test_a_forward_may_take_its_inputs_apart(own: Run, tmp_path: Path, command: 
     assert own(command, "takes.py:Net", "--input", "batch.x=2x3", *quick.get(command, ())).code == 0
 
 
-def test_a_model_that_cannot_be_copied_says_so(own: Run, tmp_path: Path) -> None:
+def test_a_model_that_refuses_to_be_copied_is_measured_all_the_same(own: Run, tmp_path: Path) -> None:
     text = """
         from torch import nn
 
@@ -131,9 +131,8 @@ def test_a_model_that_cannot_be_copied_says_so(own: Run, tmp_path: Path) -> None
     """
     write(tmp_path, text, "single.py")
     code, out, err = own("memory", "single.py:Net", "--input", "1x8")
-    assert (code, out) == (2, "")
-    assert "single.py:Net cannot be copied to meta: TypeError: one only" in err
-    assert "__deepcopy__" in err.split("Traceback")[1]
+    assert (code, "one only" in err) == (0, False)
+    assert "single.py:Net" in out
 
 
 @pytest.mark.parametrize("command", ["time", "memory"])

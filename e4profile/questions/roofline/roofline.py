@@ -8,7 +8,6 @@ forward pass in evaluation mode without gradients.
 
 from __future__ import annotations
 
-import copy
 import math
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from e4profile.layers.stock import as_costed
 from e4profile.layers.terms import evaluate
 from e4profile.ops import IMPLEMENTATIONS
 from e4profile.subjects.batches import ModelInputs
+from e4profile.subjects.copies import copied
 from e4profile.subjects.inputs import Example
 from e4profile.witnesses.counts.recorded import CLOSED_FORM, DISPATCH, LayerCall, recorded_work
 from e4profile.witnesses.timing.clock import Clock
@@ -246,7 +246,7 @@ def with_implementation(model: nn.Module, implementation: str) -> nn.Module:
     """
     if implementation not in IMPLEMENTATIONS:
         raise UnknownNameError("implementation", implementation, IMPLEMENTATIONS)
-    twin = copy.deepcopy(model)
+    twin = copied(model)
     aggregations = [module for module in twin.modules() if isinstance(module, Aggregation)]
     if not aggregations:
         raise SettingError("this network has no aggregation, so there is no other implementation of it")

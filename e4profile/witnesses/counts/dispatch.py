@@ -19,15 +19,7 @@ from torch._ops import HigherOrderOperator
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from e4profile.errors import SettingError
-from e4profile.subjects.as_found import (
-    attributes_kept,
-    buffers_kept,
-    device_of,
-    evaluation_mode,
-    meta_state,
-    random_state_kept,
-    refuse_unrun,
-)
+from e4profile.subjects.as_found import as_found, copied_tensor, device_of, meta_like, refuse_unrun
 from e4profile.subjects.guest import first_line
 from e4profile.subjects.inputs import Example
 from e4profile.witnesses.counts.base import Count, layer_counts
@@ -230,12 +222,10 @@ def count_dispatch(
     if on_meta:
         _refuse_on_meta((*model.parameters(), *model.buffers(), *Example(arguments, named).tensors))
     with (
-        evaluation_mode(model, training),
-        random_state_kept(),
         # inference mode would hide an operator that is made of others
         torch.inference_mode(False),
         torch.no_grad(),
-        meta_state(model) if on_meta else nullcontext(),
+        as_found(model, meta_like if on_meta else copied_tensor, training=training),
         _unfused_attention(),
         _uncompiled(),
         following(model, *watchers) as walk,
@@ -275,8 +265,7 @@ def count_run(model: nn.Module, example: Example, watcher: Callable[[], W]) -> t
     """
     try:
         seen = watcher()
-        with attributes_kept(model):
-            return count_dispatch(model, example.positional, example.keywords, watchers=(seen,)), seen, ()
+        return count_dispatch(model, example.positional, example.keywords, watchers=(seen,)), seen, ()
     except Exception as error:
         # what is wrong for real raises again below, with the values that the message is about
         device = device_of(model)
@@ -284,8 +273,7 @@ def count_run(model: nn.Module, example: Example, watcher: Callable[[], W]) -> t
             raise
         reason = first_line(error)
     inputs, seen = example.map(lambda tensor: tensor.to(device)), watcher()
-    with attributes_kept(model), buffers_kept(model):
-        counted = count_dispatch(model, inputs.positional, inputs.keywords, on_meta=False, watchers=(seen,))
+    counted = count_dispatch(model, inputs.positional, inputs.keywords, on_meta=False, watchers=(seen,))
     return counted, seen, (f"run for real on {device}, because it cannot run on the meta device ({reason})",)
 
 

@@ -13,6 +13,7 @@ from torch import nn
 
 from e4profile.conventions import convention
 from e4profile.errors import SettingError, some_of
+from e4profile.subjects.copies import materialised
 from e4profile.subjects.inputs import Example, as_example
 from e4profile.subjects.subject import Subject
 from e4profile.witnesses.counts import COUNTERS
@@ -164,7 +165,7 @@ def measure(subject: Subject, counters: Sequence[str] = COUNTERS) -> Measurement
     model = subject.build_to_count(run=any(spec.raw for spec in find_counters(counters)))
     example = subject.example("meta" if subject.meta_is_enough else "cpu")
     with subject.guarded():
-        return _measure(model, lambda: subject.runnable(model), example, counters)
+        return _measure(materialised(model, example), subject.runnable, example, counters)
 
 
 def measure_module(model: nn.Module, input_shape: Any, counters: Sequence[str] = COUNTERS) -> Measurement:
@@ -185,7 +186,8 @@ def measure_module(model: nn.Module, input_shape: Any, counters: Sequence[str] =
         SettingError: for inputs that are none.
         Whatever the model's forward raises.
     """
-    return _measure(model, lambda: model, example_for(model, input_shape), counters)
+    example = example_for(model, input_shape)
+    return _measure(materialised(model, example), lambda counted: counted, example, counters)
 
 
 def example_for(model: nn.Module, inputs: Any) -> Example:
@@ -194,7 +196,9 @@ def example_for(model: nn.Module, inputs: Any) -> Example:
     return as_example(inputs, next((tensor.dtype for tensor in floating), torch.get_default_dtype()))
 
 
-def _measure(model: nn.Module, real: Callable[[], nn.Module], example: Example, counters: Sequence[str]) -> Measurement:
+def _measure(
+    model: nn.Module, real: Callable[[nn.Module], nn.Module], example: Example, counters: Sequence[str]
+) -> Measurement:
     asked = find_counters(counters)
     failures: dict[str, str] = {}
     strict = _strict(model, example)
@@ -215,7 +219,7 @@ def _measure(model: nn.Module, real: Callable[[], nn.Module], example: Example, 
             failures["closed-form"] = "; ".join(dict.fromkeys(why))
     else:
         (closed, printed_params, printed_macs), sizes = strict, "topology"
-    raw, refused = ask([spec for spec in asked if spec.raw], real, example, dispatch)
+    raw, refused = ask([spec for spec in asked if spec.raw], lambda: real(model), example, dispatch)
     failures |= refused
     return Measurement(closed, dispatch, printed_params, printed_macs, raw, failures, sizes, tuple(notes))
 

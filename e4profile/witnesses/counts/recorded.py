@@ -25,7 +25,8 @@ from e4profile.errors import SettingError
 from e4profile.layers.base import Costed, Shape, layer_cost
 from e4profile.layers.containers import Step, Traced, trace
 from e4profile.layers.stock import as_costed
-from e4profile.subjects.as_found import attributes_kept, buffers_kept
+from e4profile.subjects.as_found import as_found, copied_tensor
+from e4profile.subjects.copies import materialised
 from e4profile.subjects.inputs import Example
 from e4profile.witnesses.counts.base import Count, LayerCount
 from e4profile.witnesses.counts.closed_form import formed_layers
@@ -235,15 +236,11 @@ def recorded_work(network: nn.Module, example: Example) -> RecordedWork:
     Raises:
         Whatever the network's forward raises.
     """
+    network = materialised(network, example)
     count, notes = counted_macs(network, example)
     seen = _Calls()
     inputs = example.fresh()
-    with (
-        torch.no_grad(),
-        attributes_kept(network),
-        buffers_kept(network),
-        following(network, seen, only=network.modules()),
-    ):
+    with torch.no_grad(), as_found(network, copied_tensor), following(network, seen, only=network.modules()):
         network(*inputs.positional, **inputs.keywords)
     calls = seen.layers()
     paths = dict.fromkeys(call.path for call in calls)

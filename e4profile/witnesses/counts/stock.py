@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +12,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from e4profile.subjects.as_found import device_of, evaluation_mode, one_thread, random_state_kept
+from e4profile.subjects.as_found import as_found, device_of, one_thread, set_mode
+from e4profile.subjects.copies import copied
 from e4profile.subjects.guest import text_of
 from e4profile.subjects.inputs import Example
 from e4profile.witnesses.counts import NOT_RUN
@@ -46,10 +46,11 @@ def count_stock(name: str, model: nn.Module, inputs: Sequence[Any], **keywords: 
     with ExitStack() as kept:
         kept.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore")
-        copied = copy.deepcopy(model)
-        for context in (_functions_kept(), evaluation_mode(copied), random_state_kept(), torch.no_grad()):
+        for context in (_functions_kept(), as_found(model), torch.no_grad()):
             kept.enter_context(context)
-        return spec.count(copied, tuple(inputs), **keywords)
+        twin = copied(model)
+        set_mode(twin, training=False)
+        return spec.count(twin, tuple(inputs), **keywords)
 
 
 def ask(

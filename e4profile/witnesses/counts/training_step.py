@@ -17,9 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from e4profile.conventions import MAC_KINDS
 from e4profile.ops.flops import macs_of
-from e4profile.subjects.as_found import evaluation_mode, random_state_kept
+from e4profile.subjects.as_found import as_found, copied_tensor
 from e4profile.subjects.batches import ModelInputs
-from e4profile.subjects.borrowed import borrowed
+from e4profile.subjects.borrowed import borrowed, whole
 from e4profile.subjects.losses import Loss
 from e4profile.witnesses.counts.dispatch import count_dispatch
 from e4profile.witnesses.counts.ledger import Price, price_of
@@ -76,6 +76,7 @@ def count_training_step(
         SettingError: for a loss that does not fit the output.
         Whatever the model's forward raises.
     """
+    model = whole(model, inputs, batch_size)
     with borrowed(model, inputs, batch_size=batch_size, train=True, device="meta") as lent:
         example = lent.example
         value = lent.loss(lent.forward(), loss)
@@ -101,19 +102,8 @@ def measured_training_macs(model: nn.Module, loss: Callable[[], Tensor]) -> int:
         SettingError: for an operator whose formula gives an odd number of FLOPs.
         Whatever ``loss`` raises.
     """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    kept = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    try:
-        with (
-            evaluation_mode(model, training=True),
-            random_state_kept(),
-            torch.enable_grad(),
-            FlopCounterMode(display=False) as counter,
-        ):
-            torch.autograd.grad(loss(), parameters, allow_unused=True)
-    finally:
-        with torch.no_grad():
-            for buffer, before in kept:
-                buffer.copy_(before)
+    with as_found(model, copied_tensor, training=True), torch.enable_grad(), FlopCounterMode(display=False) as counter:
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        torch.autograd.grad(loss(), parameters, allow_unused=True)
     by_operator = counter.get_flop_counts().get("Global", {})
     return sum(macs_of(str(operator), flops) for operator, flops in by_operator.items())

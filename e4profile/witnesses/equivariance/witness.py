@@ -6,7 +6,6 @@ measured in three states. A layer is compared on what it receives in the network
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,8 @@ from torch import Tensor, nn
 
 from e4profile.errors import SettingError, UnknownNameError
 from e4profile.groups import Group, GroupLike, as_group
-from e4profile.subjects.as_found import random_state_kept, refuse_unrun
+from e4profile.subjects.as_found import as_found, random_state_kept, refuse_unrun
+from e4profile.subjects.copies import copied, materialised
 from e4profile.subjects.guest import first_line
 from e4profile.subjects.inputs import Example
 from e4profile.subjects.subject import Subject
@@ -215,6 +215,7 @@ def witness(
             raise UnknownNameError("field type", field, FIELDS)
     acting = _acting_group(model, group)
     acting.require_exact_on_grid("the equivariance witness")
+    model = materialised(model, example)
     read, unread = inputs_read(example, field_groups(model, acting), field_in)
     inputs = example.map(lambda tensor: tensor.to(floating) if tensor.is_floating_point() else tensor)
     notes = [
@@ -234,16 +235,18 @@ def witness(
     probes: dict[str, Probe] = {}
     made: dict[str, list[Output]] = {}
     causes: Causes | None = None
-    for state in states_of(train_steps):
-        network = makers[state](_copied(model, floating, notes))
-        if network is not None:
-            causes = causes or _causes(_evaluated(network), inputs, acting, floating)
-            probes[state] = Probe(_evaluated(network), acting, read, field_out, TOLERANCES[dtype])
-            made[state] = probes[state].run(inputs)
-            if _shows_nothing(made[state]):
-                notes.append(f"{state}: {made[state][0].empty}, so its error says nothing")
-        if progress is not None:
-            progress(state)
+    # what it remembers outside of itself, in its class or in a hook's closure, its copies write to
+    with as_found(model):
+        for state in states_of(train_steps):
+            network = makers[state](_copied(model, floating, notes))
+            if network is not None:
+                causes = causes or _causes(_evaluated(network), inputs, acting, floating)
+                probes[state] = Probe(_evaluated(network), acting, read, field_out, TOLERANCES[dtype])
+                made[state] = probes[state].run(inputs)
+                if _shows_nothing(made[state]):
+                    notes.append(f"{state}: {made[state][0].empty}, so its error says nothing")
+            if progress is not None:
+                progress(state)
     assert causes is not None
     return _report(probes, made, causes, dtype=dtype, train_steps=train_steps, unread=unread, notes=notes)
 
@@ -372,17 +375,14 @@ def _rounded(
 
 def _copied(model: nn.Module, dtype: torch.dtype, notes: list[str]) -> nn.Module:
     """A copy in training mode, so that nothing is left that evaluation mode derives from the parameters."""
-    inner = [tensor for module in model.modules() for tensor in vars(module).values() if isinstance(tensor, Tensor)]
-    # a tensor that was computed cannot be copied with its graph
-    memo = {id(one): one.detach().clone() for one in (*inner, *model.buffers()) if not one.is_leaf}
+    twin = copied(model)
     with torch.no_grad():
-        copied = copy.deepcopy(model, memo)
         try:
-            copied.train()
+            twin.train()
         except Exception as error:  # it can be measured as it is, and the reason is shown
             said = f"measured with what was made for evaluation: {first_line(error)}"
             notes.extend([said] if said not in notes else [])
-        return copied.to(dtype)
+        return twin.to(dtype)
 
 
 def _evaluated(network: nn.Module) -> nn.Module:

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from e4profile.errors import SettingError
 from e4profile.subjects.batches import ModelInputs
-from e4profile.subjects.borrowed import Borrowed, borrowed
+from e4profile.subjects.borrowed import Borrowed, borrowed, whole
 from e4profile.subjects.losses import Loss, loss_of
 
 GRANULARITY_BYTES = 512
@@ -131,6 +131,7 @@ def allocator_emulation(
     Raises:
         SettingError: when the model, the device and the loss do not fit together.
     """
+    model = whole(model, input_shape, batch_size)
     with borrowed(model, input_shape, batch_size=batch_size, train=train, device=device, dtype=dtype) as lent:
         with LiveStorages(lent.tensors) as live:
             output = lent.forward()
@@ -182,6 +183,7 @@ def allocator_peak(
     device = torch.device(device)
     if device.type != "cuda" or not torch.cuda.is_available():
         raise SettingError(f"device (={device}) must be an available CUDA device: the allocator there counts")
+    model = whole(model, input_shape, batch_size)
     with borrowed(model, input_shape, batch_size=batch_size, train=train, device=device, dtype=dtype) as lent:
         if warm_up:
             _run(lent, loss, device)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from e4profile.subjects.batches import BatchedInputs, ModelInputs
-from e4profile.subjects.borrowed import Borrowed, borrowed
+from e4profile.subjects.borrowed import Borrowed, borrowed, whole
 from e4profile.witnesses.walk import Walk, following
 
 Origin: TypeAlias = Literal["activation", "parameter", "buffer", "input"]
@@ -107,6 +107,7 @@ def saved_for_backward(
     """
     setting: dict[str, Any] = {"dtype": dtype, "train": train, "device": device}
     inputs = BatchedInputs.of(input_shape)
+    model = whole(model, inputs, batch_size)
     batch_size = inputs.batch_size if batch_size is None else batch_size
     here = _measure(model, inputs, batch_size, **setting)
     # inputs without a common leading size know no other batch

@@ -10,7 +10,7 @@ from torch import nn
 
 from e4profile.errors import SettingError, UnknownNameError, positive
 from e4profile.subjects.batches import BatchedInputs, ModelInputs
-from e4profile.subjects.borrowed import dtype_of
+from e4profile.subjects.borrowed import dtype_of, whole
 from e4profile.subjects.losses import Loss
 from e4profile.witnesses.memory.peak import allocator_emulation
 from e4profile.witnesses.memory.saved import saved_for_backward
@@ -183,7 +183,7 @@ def predict(
     """
     if batch_size is not None:
         positive(batch_size=batch_size)
-    model = _built(builder)
+    model = whole(_built(builder), input_shape, batch_size)
     wanted = dtype or dtype_of(model)
     inputs = BatchedInputs.of(input_shape)
     saved = saved_for_backward(model, inputs, batch_size=batch_size, dtype=wanted)
@@ -227,7 +227,7 @@ def largest_batch(
     Raises:
         NothingFits: when not even one image fits, naming what it needs.
     """
-    model = _built(builder)
+    model = whole(_built(builder), input_shape)
     wanted = dtype or dtype_of(model)
     state = training_state_of(model, optimiser, wanted)
     resident = state.parameter_bytes + state.optimiser_bytes + _buffer_bytes(model, wanted)

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from e4profile.errors import E4ProfileError, SettingError
-from e4profile.subjects.as_found import evaluation_mode, random_state_kept, refuse_unrun
+from e4profile.subjects.as_found import as_found, random_state_kept, refuse_unrun, set_mode
+from e4profile.subjects.copies import copied
 from e4profile.subjects.inputs import Example
 from e4profile.subjects.subject import Subject
 from e4profile.witnesses.timing.clock import MeasurementError, Work
@@ -59,8 +60,10 @@ class ForwardInTurn:
             for subject in subjects:
                 with subject.guarded():
                     network = subject.build(str(where))
-                    stack.enter_context(evaluation_mode(network))
-                    works.append(Work(_forward(network, subject.example(str(where)))))
+                    stack.enter_context(as_found(network))
+                    twin = copied(network)
+                    set_mode(twin, training=False)
+                    works.append(Work(_forward(twin, subject.example(str(where)))))
             # what somebody's file sets in the process holds while it is timed
             for subject in {one.name.rpartition(":")[0]: one for one in subjects}.values():
                 stack.enter_context(subject.guarded())

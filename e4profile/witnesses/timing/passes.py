@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from e4profile.errors import E4ProfileError, SettingError, UnknownNameError, positive
-from e4profile.subjects.as_found import random_state_kept, refuse_unrun
+from e4profile.subjects.as_found import as_found, refuse_unrun, set_mode
 from e4profile.subjects.batches import BatchedInputs, ModelInputs
+from e4profile.subjects.borrowed import whole
+from e4profile.subjects.copies import copied
 from e4profile.subjects.guest import text_of
 from e4profile.subjects.inputs import Example
 from e4profile.subjects.losses import LOSSES, Loss, loss_of
@@ -188,13 +189,14 @@ def prepared(model: nn.Module, input: ModelInputs, setting: Setting | None = Non
     if isinstance(input, Tensor) and batch_size not in (None, input.shape[0]):
         raise SettingError(f"batch_size (={batch_size}) contradicts images of shape {tuple(input.shape)}")
     inputs = BatchedInputs.of(input)
+    model = whole(model, inputs, batch_size)
     batch = batch_size or inputs.batch_size or 1
     try:
-        with fixed_threads(setting.threads) as threads, random_state_kept():
+        with fixed_threads(setting.threads) as threads, as_found(model):
             torch.manual_seed(0)
-            network = copy.deepcopy(model).to(where, kind)
+            network = copied(model).to(where, kind)
             network.zero_grad(set_to_none=True)
-            network.train(setting.mode == "train")
+            set_mode(network, setting.mode == "train")
             example = inputs.at(batch_size, kind, where)
             runs: Callable[..., Any] = torch.compile(network) if setting.compile else network
             losses: dict[str, None] = {}

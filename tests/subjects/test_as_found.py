@@ -1,0 +1,494 @@
+"""The caller's network is as it was found after every call, whatever it does to itself, also when it raises."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import OrderedDict, deque, namedtuple
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache, cached_property, lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+
+import e4profile
+from e4profile.errors import SettingError
+from e4profile.questions.guard.run import check_directly
+from e4profile.questions.roofline.roofline import measure_roofline
+from e4profile.subjects.as_found import NotGivenBackError, as_found
+from e4profile.subjects.copies import copied
+from e4profile.subjects.guest import UserCodeError
+from e4profile.subjects.inputs import Example
+from e4profile.witnesses.counts.measure import measure_module
+from e4profile.witnesses.counts.recorded import recorded_work
+from e4profile.witnesses.counts.training_step import count_training_step, measured_training_macs
+from e4profile.witnesses.memory.peak import allocator_emulation
+from e4profile.witnesses.memory.saved import saved_for_backward
+from e4profile.witnesses.memory.step import largest_batch, predict
+from e4profile.witnesses.timing.passes import Setting, prepared
+from e4profile.witnesses.timing.peaks import Peaks
+
+IMAGE = (3, 8, 8)
+
+
+class Base(nn.Module):
+    """Three layers, whose forward calls ``spoil`` with its features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.dense = nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Linear(4, 2)
+        self.prepare()
+
+    def prepare(self) -> None:
+        """What else it holds."""
+
+    def spoil(self, x: Tensor) -> Tensor:
+        """Change itself, and perhaps the features."""
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dense(self.spoil(self.norm(self.conv(x))).mean((2, 3)))
+
+
+class Helper:
+    """A plain object."""
+
+    def __init__(self) -> None:
+        self.table: dict[Any, Any] = {}
+
+
+class Slotted:
+    __slots__ = ("seen", "unset")
+
+    def __init__(self) -> None:
+        self.seen: Any = None
+
+
+class CachesBySize(Base):
+    kept: dict[Any, Any] = {}
+    calls = 0
+
+    def prepare(self) -> None:
+        self.by_size: dict[int, Tensor] = {}
+        self.sizes: list[Any] = [[], ({},)]
+        self.recent: deque[Any] = deque(maxlen=2)
+        self.devices: set[Any] = set()
+        self.nested = OrderedDict(inner={"deep": [Helper()]})
+        self.helper, self.slotted = Helper(), Slotted()
+
+    def spoil(self, x: Tensor) -> Tensor:
+        n = x.shape[-1]
+        if n not in self.by_size:
+            self.by_size[n] = torch.linspace(0, 1, n, device=x.device)
+        grid = self.by_size[n]
+        self.sizes.append(grid)
+        self.sizes[0].append(grid)
+        self.sizes[1][0][n] = grid
+        self.recent.append(grid)
+        self.devices.add(grid)
+        self.nested["inner"]["deep"][0].table[n] = grid
+        self.helper.table, self.slotted.seen, self.slotted.unset = {n: grid}, grid, grid
+        self.kept[n] = grid
+        type(self).calls += 1
+        self.nested.move_to_end("inner")
+        return x + self.nested["inner"]["deep"][0].table[n] + self.kept[n]
+
+
+class CachesByFunction(Base):
+    def prepare(self) -> None:
+        self.grid = lru_cache(maxsize=None)(self._grid)
+
+    def _grid(self, n: int) -> Tensor:
+        return torch.linspace(0, 1, n, device=self.where)
+
+    @cache  # noqa: B019 - what is written by many
+    def shared(self, n: int) -> Tensor:
+        return torch.linspace(0, 1, n, device=self.where)
+
+    @cached_property
+    def bias(self) -> Tensor:
+        return self.conv.bias * 2
+
+    def spoil(self, x: Tensor) -> Tensor:
+        self.where = x.device
+        return x + self.grid(x.shape[-1]) + self.shared(x.shape[-1]) + self.bias.mean()
+
+
+class InstallsHooks(Base):
+    def prepare(self) -> None:
+        self.seen: list[Tensor] = []
+        self.handles: list[Any] = []
+        seen = self.told = []
+        self.dense.register_forward_hook(lambda _, __, output: seen.append(output))
+
+    def spoil(self, x: Tensor) -> Tensor:
+        if not self.handles:
+            self.handles += [
+                self.dense.register_forward_hook(lambda _, __, output: self.seen.append(output)),
+                self.dense.register_forward_pre_hook(lambda _, inputs: None),
+                self.norm.register_full_backward_hook(lambda *_: None),
+            ]
+        return x
+
+
+class CountsInBuffers(Base):
+    def prepare(self) -> None:
+        self.register_buffer("calls", torch.zeros(()))
+        self.plain, self.array = torch.zeros(3), np.zeros(2)
+        self.view = self.plain[1:]
+        self.generator = torch.Generator().manual_seed(3)
+        self.dice = random.Random(3)
+
+    def spoil(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        self.plain += 1
+        self.view.mul_(2)
+        self.array += 1
+        torch.rand(1, generator=self.generator)
+        self.dice.random()
+        return x + torch.rand(1, device=x.device) + np.random.rand() + random.random()
+
+
+class ChangesItself(Base):
+    def prepare(self) -> None:
+        self.aliases = list(self.parameters())
+        self.step = 0
+
+    def spoil(self, x: Tensor) -> Tensor:
+        self.step = vars(self).pop("step", 0) + 1
+        self.late = nn.ReLU()
+        self.add_module("other", nn.Identity())
+        self.conv.weight.data = self.conv.weight.data * 0.5
+        self.conv.bias.data.mul_(0.5)
+        self.dense.weight = nn.Parameter(self.dense.weight.detach() * 2)
+        self.register_buffer("grid", x.detach())
+        self.norm.eval()
+        self.dense.bias.requires_grad_(False)
+        with torch.no_grad():
+            self.aliases[-2].add_(1)
+        vars(self).pop("step")
+        return x
+
+
+class HasStrangeParts(Base):
+    def prepare(self) -> None:
+        class Part(nn.Module):
+            def __init__(self, value: float) -> None:
+                super().__init__()
+                self.value = nn.Parameter(torch.full((2,), value))
+
+            def __eq__(self, other: object) -> Any:
+                return self.value == other.value  # type: ignore[attr-defined]
+
+            def __hash__(self) -> int:
+                return 1 if self is None else id(self)
+
+            def __deepcopy__(self, memo: Any) -> Any:
+                raise RuntimeError("not to be copied")
+
+            def forward(self, x: Tensor) -> Tensor:
+                return x * self.value.sum()
+
+        self.parts = nn.ModuleList([Part(1.0), Part(2.0)])
+        self.chosen, self.lock = [self.parts[0]], threading.Lock()
+        self.kind = namedtuple("Kind", "a b")(self.parts[0], {})
+        self.held = partial(self.scale, factor={"by": 2.0})
+        self.made = self.conv.weight * 2
+
+    def scale(self, x: Tensor, factor: dict[str, float]) -> Tensor:
+        factor["by"] += 1
+        return x * 2
+
+    def spoil(self, x: Tensor) -> Tensor:
+        with self.lock:
+            self.kind.b[1] = x
+            for part in self.parts:
+                x = part(x)
+            return self.held(x)
+
+
+class OldNorms(Base):
+    def __init__(self) -> None:
+        super().__init__()
+        with pytest.warns(FutureWarning):
+            nn.utils.weight_norm(self.conv)
+        nn.utils.spectral_norm(self.dense)
+        self.third = parametrizations.weight_norm(nn.Linear(4, 4))
+
+    def spoil(self, x: Tensor) -> Tensor:
+        return self.third(x.movedim(1, -1)).movedim(-1, 1)
+
+
+class Recurrent(Base):
+    def prepare(self) -> None:
+        self.lstm = nn.LSTM(8, 8)
+        self.state: Any = None
+
+    def spoil(self, x: Tensor) -> Tensor:
+        out, self.state = self.lstm(x.flatten(0, 1), None)
+        return out.view_as(x)
+
+
+class NeedsValues(CountsInBuffers):
+    def spoil(self, x: Tensor) -> Tensor:
+        x = super().spoil(x)
+        self.last = x.sum().item()
+        self.conv.weight.data.mul_(0.5)
+        return x
+
+
+class RaisesHalfWay(CachesBySize):
+    def spoil(self, x: Tensor) -> Tensor:
+        super().spoil(x)
+        self.conv.weight.data.mul_(0.5)
+        self.norm.train()
+        torch.rand(1)
+        raise ArithmeticError("half way")
+
+
+HOSTILE = (
+    CachesBySize, CachesByFunction, InstallsHooks, CountsInBuffers, ChangesItself, HasStrangeParts, OldNorms, Recurrent,
+    NeedsValues, RaisesHalfWay,
+)  # fmt: skip
+
+
+def _timed(model: nn.Module) -> None:
+    for setting in (Setting(threads=1), Setting(pass_="step", mode="train", threads=1)):
+        with prepared(model, IMAGE, setting) as taken:
+            taken.work.call(taken.work.prepare())
+
+
+def _roofline(model: nn.Module) -> None:
+    peaks = Peaks(1e9, 1e9, "cpu", "float32", 1, {})
+    measure_roofline(model, IMAGE, peaks=peaks, threads=1)
+
+
+CALLS: dict[str, Callable[[nn.Module], object]] = {
+    "count": lambda model: e4profile.count(model, IMAGE),
+    "measure": lambda model: measure_module(model, (2, *IMAGE)),
+    "saved": lambda model: saved_for_backward(model, IMAGE),
+    "saved on the cpu": lambda model: saved_for_backward(model, IMAGE, device="cpu", train=False),
+    "peak": lambda model: allocator_emulation(model, IMAGE, device="cpu"),
+    "predict": lambda model: predict(model, IMAGE, 2),
+    "largest batch": lambda model: largest_batch(model, IMAGE, 1 << 20),
+    "training step": lambda model: count_training_step(model, IMAGE, 2),
+    "training macs": lambda model: measured_training_macs(model, lambda: model(torch.ones(2, *IMAGE)).sum()),
+    "equivariance": lambda model: e4profile.check_equivariance(model, (1, *IMAGE), group="p4"),
+    "guard": lambda model: check_directly(
+        model, (2, *IMAGE), Path.cwd(), {}, {"macs_max": 1, "saved_bytes_max": 1, "closed_form": True}
+    ),
+    "recorded work": lambda model: recorded_work(model, Example((torch.ones(2, *IMAGE),))),
+    "time": _timed,
+    "roofline": _roofline,
+}  # fmt: skip
+
+
+def described(value: Any, seen: dict[int, Any]) -> Any:
+    """Everything that can be read of an object, by identity, tensors by their bytes too."""
+    if id(value) in seen:
+        return id(value)
+    seen[id(value)] = value
+    if isinstance(value, Tensor):
+        shown = value.detach()
+        return (id(value), value.requires_grad, id(value.grad) if value.is_leaf else 0, shown.data_ptr(), str(shown))
+    if isinstance(value, np.ndarray):
+        return id(value), value.tobytes()
+    if isinstance(value, torch.Generator):
+        return id(value), value.get_state().tolist()
+    if isinstance(value, random.Random):
+        return id(value), value.getstate()
+    if isinstance(value, dict):
+        return id(value), [(described(key, seen), described(item, seen)) for key, item in value.items()]
+    if isinstance(value, (list, tuple, deque)):
+        return id(value), [described(item, seen) for item in value]
+    if isinstance(value, (set, frozenset)):
+        return id(value), sorted(map(id, value))
+    if isinstance(value, (nn.Module, Helper)):
+        own = {name: item for name, item in vars(type(value)).items() if not (callable(item) or name.startswith("__"))}
+        return id(value), type(value), described(vars(value), seen), [described(item, seen) for item in own.values()]
+    if isinstance(value, Slotted):
+        return id(value), id(value.seen), id(getattr(value, "unset", None))
+    return id(value)
+
+
+RAISED = (ArithmeticError, NotImplementedError, RuntimeError, UserCodeError)
+
+
+def everything(model: nn.Module) -> Any:
+    """The network and the random numbers of the process."""
+    seen: dict[int, Any] = {}
+    state = np.random.get_state()
+    numbers = torch.get_rng_state().tolist(), state[1].tolist(), state[2], random.getstate()
+    return described(model, seen), numbers, seen
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("kind", HOSTILE, ids=lambda kind: kind.__name__)
+def test_the_network_is_as_it_was_found(kind: type[Base], call: str) -> None:
+    torch.manual_seed(1)
+    model = kind()
+    model.conv.weight.grad = torch.ones_like(model.conv.weight)
+    model.norm.eval()
+    images = torch.rand(2, *IMAGE)
+    for _ in range(2):
+        before = everything(model)
+        # what cannot run on the meta device raises, as the one that raises half way does
+        with suppress(*RAISED):
+            CALLS[call](model)
+        after = everything(model)
+        assert after[:2] == before[:2]
+        if kind is RaisesHalfWay:
+            return
+        # the second time with what a real call leaves behind
+        torch.manual_seed(0)
+        random.seed(0)
+        np.random.seed(0)
+        model(images)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", HOSTILE[:-1], ids=lambda kind: kind.__name__)
+def test_a_real_call_gives_what_it_would_have_given(kind: type[Base]) -> None:
+    outputs = []
+    for calls in ((), CALLS):
+        torch.manual_seed(1)
+        random.seed(1)
+        np.random.seed(1)
+        model = kind()
+        kind.__dict__.get("kept", {}).clear()
+        for call in calls:
+            with suppress(*RAISED):
+                CALLS[call](model)
+        outputs.append((model(torch.ones(2, *IMAGE)), len(model.dense._forward_hooks)))
+    (plain, hooks), (afterwards, hooks_afterwards) = outputs
+    assert torch.equal(plain, afterwards)
+    assert hooks == hooks_afterwards
+
+
+class Dice(random.Random):
+    """Refuses its old state."""
+
+    def setstate(self, state: Any) -> None:
+        raise ValueError("never back")
+
+
+def test_one_step_of_the_restore_that_fails_keeps_none_of_the_others_from_it() -> None:
+    model = CachesBySize()
+    first, last = Dice(1), Dice(2)
+    model.dice = [first, {}, last]
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(NotGivenBackError, match="CachesBySize is not as it was found: ValueError: never back and 1 m"):
+        measure_module(model, (1, *IMAGE), ())
+    assert model.dice == [first, {}, last]
+    assert model.by_size == {}
+    assert model.training
+    for name, tensor in model.state_dict().items():
+        assert tensor.device.type == "cpu"
+        assert torch.equal(tensor, before[name])
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("call", CALLS)
+def test_a_scripted_part_is_refused_before_anything_is_touched(call: str) -> None:
+    model = nn.Sequential(CachesBySize(), torch.jit.script(nn.Linear(2, 2)))
+    model[0].conv.weight.grad = torch.ones_like(model[0].conv.weight)
+    before = everything(model[0])
+    with pytest.raises(SettingError, match=r"1 \(RecursiveScriptModule\) is a ScriptModule, which is not supported"):
+        CALLS[call](model)
+    assert everything(model[0])[:2] == before[:2]
+    assert all(parameter.device.type == "cpu" for parameter in model.parameters())
+    assert model(torch.ones(1, *IMAGE)).shape == (1, 2)
+
+
+def lazy_and_eager() -> tuple[nn.Module, nn.Module]:
+    """The same network twice, with shapes that wait for a first call, and with shapes."""
+    return (
+        nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.ReLU(), nn.Flatten(), nn.LazyLinear(2)),
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2)),
+    )
+
+
+@pytest.mark.filterwarnings("ignore:Lazy modules")
+@pytest.mark.parametrize("call", [call for call in CALLS if call != "training macs"])
+def test_a_lazy_network_stays_lazy(call: str) -> None:
+    lazy, eager = lazy_and_eager()
+    hooks = [dict(part._forward_pre_hooks) for part in lazy]
+    found, expected = CALLS[call](lazy), CALLS[call](eager)
+    assert [type(lazy[place]) for place in (0, 1, 4)] == [nn.LazyConv2d, nn.LazyBatchNorm2d, nn.LazyLinear]
+    assert all(lazy[place].has_uninitialized_params() for place in (0, 1, 4))
+    assert [dict(part._forward_pre_hooks) for part in lazy] == hooks
+    if call in {"measure", "saved", "peak", "predict", "largest batch", "training step"}:
+        assert found == expected
+    assert lazy(torch.ones(2, *IMAGE)).shape == (2, 2)
+    assert type(lazy[0]) is nn.Conv2d
+
+
+class Builds(nn.Module):
+    """Builds its filter in evaluation mode, as steerable libraries do, and has none in training mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2, 3, 1, 1))
+
+    def expanded(self) -> Tensor:
+        return self.weight * 2
+
+    def train(self, mode: bool = True) -> Builds:
+        if mode:
+            if hasattr(self, "filter"):
+                del self.filter
+        elif self.training:
+            self.register_buffer("filter", self.expanded())
+        return super().train(mode)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.conv2d(x, self.expanded() if self.training else self.filter)
+
+
+@pytest.mark.parametrize("mode", ["fresh", "train", "eval", "after a step"])
+@pytest.mark.parametrize("call", CALLS)
+def test_a_network_that_builds_filters_in_eval_is_measured_in_any_mode(mode: str, call: str) -> None:
+    model = nn.Sequential(Builds(), nn.Flatten(), nn.Linear(128, 2))
+    if mode == "after a step":
+        model(torch.ones(1, *IMAGE)).sum().backward()
+    if mode != "fresh":
+        model.train(mode == "train")
+    before = everything(model)
+    CALLS[call](model)
+    assert everything(model)[:2] == before[:2]
+
+
+def test_a_copy_shares_nothing_and_does_what_the_original_does() -> None:
+    for kind in HOSTILE[:-1]:
+        torch.manual_seed(1)
+        model = kind()
+        twin = copied(model)
+        before = described(model, {})
+        with as_found(model):
+            torch.manual_seed(2)
+            random.seed(2)
+            np.random.seed(2)
+            expected = twin(torch.ones(2, *IMAGE))
+        assert described(model, {}) == before
+        torch.manual_seed(2)
+        random.seed(2)
+        np.random.seed(2)
+        assert torch.equal(model(torch.ones(2, *IMAGE)), expected)
+
+
+def test_a_hook_of_the_caller_that_fills_a_list_fills_none_with_our_runs() -> None:
+    seen: list[Tensor] = []
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    model[0].register_forward_hook(lambda _, __, output: seen.append(output))
+    e4profile.count(model, IMAGE)
+    assert seen == []
+    with prepared(model, IMAGE) as taken:
+        taken.work.call(taken.work.prepare())
+    assert seen == []
