@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DTYPES = ("float32", "float64", "float16", "bfloat16", "complex64", "int64", "int32", "uint8", "bool")
 
-_SPEC = re.compile(r"(?P<shape>[0-9]{1,18}(?:x[0-9]{1,18})*|scalar)(?::(?P<dtype>\w+))?")
+_SPEC = re.compile(r"(?P<shape>[0-9]{1,40}(?:x[0-9]{1,40})*|scalar)(?::(?P<dtype>\w+))?")
 
 
 _ADDRESSABLE_BYTES = 2**63 - 1
