@@ -44,7 +44,7 @@ def test_it_draws_a_figure(executed: Any) -> None:
 
 
 def test_its_network_is_equivariant(executed: Any) -> None:
-    assert any(text.startswith("('equivariant', ") for text in outputs(executed, "text/plain"))
+    assert any(text.startswith("('equivariant',") for text in outputs(executed, "text/plain"))
 
 
 def test_no_warning_and_nothing_on_stderr(executed: Any) -> None:
