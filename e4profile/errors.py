@@ -73,6 +73,17 @@ def positive(**values: int) -> None:
             raise SettingError(f"{name} (={value!r}) must be a positive integer")
 
 
+def not_negative(**values: int) -> None:
+    """Refuse negative values.
+
+    Raises:
+        SettingError: naming the first one.
+    """
+    for name, value in values.items():
+        if value < 0:
+            raise SettingError(f"{name} (={value}) must not be negative")
+
+
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 

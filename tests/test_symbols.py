@@ -75,6 +75,11 @@ def test_a_denominator_is_multiplied_in_once() -> None:
     assert many(sum(c_in / r * number for number in (1, 2, 3, 4)), at).tolist() == [10]
 
 
+def test_a_negative_power_divides() -> None:
+    assert value(12 * A**-1 * r**-2, {A: 3, r: 2}) == 1
+    assert str(A**-1) == str(sp.sympify(A) ** -1)
+
+
 def test_symbols_of_sympy_stay_beside_ours() -> None:
     n = sp.Symbol("n")
     terms = {"left": n * c_in, "right": c_in**2 * n / r, "alone": n**2, "whole": sp.Integer(7)}

@@ -12,10 +12,8 @@ from e4profile.layers.attentive import AttentiveGroupConv2d, AttentiveLiftingCon
 from e4profile.layers.base import LAYERS, Cost, Costed, EquivariantLayer, Sample, layer_cost
 from e4profile.layers.containers import Chain, Residual, Step, trace
 from e4profile.layers.e4 import E4Conv2d
-from e4profile.layers.group_conv import GroupConv2d
-from e4profile.layers.layer_norm import FieldLayerNorm
-from e4profile.layers.lifting import LiftingConv2d
-from e4profile.layers.norm import FieldBatchNorm2d, FieldGroupNorm
+from e4profile.layers.group_conv import GroupConv2d, LiftingConv2d
+from e4profile.layers.norm import FieldBatchNorm2d, FieldGroupNorm, FieldLayerNorm
 from e4profile.layers.pointwise import PointwiseConv2d
 from e4profile.layers.pooling import GroupMaxPool
 from e4profile.layers.self_attention import GroupSelfAttention2d, LiftingSelfAttention2d

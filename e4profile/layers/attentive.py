@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from e4profile.conventions import ATTENTION
-from e4profile.errors import SettingError, positive
+from e4profile.errors import SettingError, not_negative, positive
 from e4profile.groups import GroupLike, as_group
 from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps, window_size
 from e4profile.layers.terms import Term, Terms
@@ -78,8 +78,7 @@ class _AttentiveConv2d(EquivariantLayer):
     ) -> None:
         super().__init__()
         positive(c_in=c_in, c_out=c_out, kernel=kernel, reduction=reduction, gate_kernel=gate_kernel)
-        if padding < 0:
-            raise SettingError(f"padding (={padding}) must not be negative")
+        not_negative(padding=padding)
         if c_in % reduction:
             raise SettingError(f"reduction (={reduction}) must divide c_in (={c_in})")
         if gate_kernel % 2 == 0:

@@ -10,8 +10,9 @@ from torch import nn
 
 from e4profile.conventions import CONVOLUTION, convention
 from e4profile.errors import SettingError
+from e4profile.groups import Group
 from e4profile.layers.constants import ConstantTables
-from e4profile.layers.peak import Timeline
+from e4profile.layers.storages import Timeline
 from e4profile.layers.terms import Terms, evaluate
 from e4profile.symbols import Symbol
 
@@ -163,13 +164,13 @@ class EquivariantLayer(ConstantTables):
     constant_inputs: ClassVar[Terms] = {}
     """The part of a term of ``macs`` that multiplies constants by weights, so that no input gradient runs."""
     saved: ClassVar[Terms | None] = None
-    """Elements kept for backward per image, by term; None where nobody has stated it (see ``layers.saved``)."""
+    """Elements kept for backward per image, by term; None where it is not stated (see ``layers.storages``)."""
     saved_constant: ClassVar[Terms] = {}
     """Elements kept for backward whatever the batch, by term."""
     saved_as: ClassVar[Mapping[str, str]] = {}
     """The unit of a saved term; a term not named here is of the compute dtype."""
     peak: ClassVar[Timeline | None] = None
-    """The storages of forward and backward, step by step; None where nobody has stated them (see ``layers.peak``)."""
+    """The storages of forward and backward, step by step; None where it is not stated (see ``layers.storages``)."""
     hands_on_input: bool = False
     """Whether the output is a view of the input."""
     field_in: str = "regular"
@@ -249,3 +250,20 @@ def window_size(size: int, kernel: int, stride: int, padding: int, what: str) ->
     if size + 2 * padding < kernel:
         raise SettingError(f"{what}: kernel (={kernel}) is larger than the padded map (={size}+2*{padding})")
     return (size + 2 * padding - kernel) // stride + 1
+
+
+def window_reason(
+    group: Group, sizes: Sequence[int], kernel: int, stride: int, padding: int, *, what: str = "windows"
+) -> str | None:
+    """Why strided windows break exact equivariance on (h, w) maps, or None.
+
+    The first and the last window must be equally far from the border: stride divides size + 2 padding - kernel.
+    """
+    for size, axis, reversed_axis in zip(sizes, ("height", "width"), group.reversed_axes, strict=True):
+        rest = size + 2 * padding - kernel
+        if reversed_axis and rest % stride:
+            return (
+                f"stride (={stride}) does not divide {axis} (={size}) + 2*padding (={padding}) - kernel (={kernel}): "
+                f"the {what} do not sit symmetrically, and {group.name} is not exact here"
+            )
+    return None

@@ -12,14 +12,13 @@ from torch import Tensor, nn
 from e4profile.conventions import AGGREGATION, BATCH_NORM, GROUP_NORM
 from e4profile.errors import SettingError, divisors, positive
 from e4profile.groups import GroupLike, as_group
-from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps, window_size
+from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps, window_reason, window_size
 from e4profile.layers.constants import shifted
 from e4profile.layers.e4_peak import E4
-from e4profile.layers.grid import window_reason
 from e4profile.layers.group_conv import GroupConv2d
 from e4profile.layers.norm import FieldBatchNorm2d, FieldGroupNorm
 from e4profile.layers.pointwise import PointwiseConv2d
-from e4profile.layers.saved import ACCUMULATE, SPARE, STATISTICS
+from e4profile.layers.storages import ACCUMULATE, SPARE, STATISTICS
 from e4profile.ops import aggregate, generate_and_aggregate
 from e4profile.symbols import (
     A_K,

@@ -7,8 +7,7 @@ to float32 and sums those.
 
 from __future__ import annotations
 
-from e4profile.layers.peak import Step, Timeline, folded, gathered, several
-from e4profile.layers.saved import ACCUMULATE, STATISTICS
+from e4profile.layers.storages import ACCUMULATE, STATISTICS, Step, Timeline, folded, gathered, several
 from e4profile.layers.terms import Term
 from e4profile.symbols import (
     A,

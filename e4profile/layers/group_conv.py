@@ -1,4 +1,7 @@
-"""The group convolution between regular fields. He et al. 2021, eq. 5 and section 4.2 (Cohen & Welling 2016)."""
+"""Lifting images to regular fields, and the group convolution between regular fields.
+
+He et al. 2021, eq. 5 and sections 3.2 and 4.2 (Cohen & Welling 2016).
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,138 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from e4profile.errors import SettingError, positive
+from e4profile.errors import SettingError, not_negative, positive
 from e4profile.groups import GroupLike, as_group
-from e4profile.layers.bank_peak import bank_timeline
-from e4profile.layers.base import Dimensions, Sample, Shape, check_maps, window_size
+from e4profile.layers.base import Dimensions, Sample, Shape, check_maps, window_reason, window_size
 from e4profile.layers.constants import shifted
 from e4profile.layers.filter_bank import FilterBankLayer
-from e4profile.layers.grid import window_reason
-from e4profile.layers.saved import INDEX
+from e4profile.layers.storages import (
+    BIAS_ROWS,
+    INDEX,
+    Step,
+    Timeline,
+    bias_gradient,
+    bias_sum,
+    expanded_bias,
+    folded,
+    gathered,
+)
+from e4profile.layers.terms import Term
 from e4profile.ops import turned_maps
 from e4profile.ops.filter_bank import Bank, convolve, stand_alone
-from e4profile.symbols import A, c_in, c_out, h, h_conv, h_out, has_bias, is_large, is_pooled, k, w, w_conv, w_out
+from e4profile.symbols import A, B, c_in, c_out, h, h_conv, h_out, has_bias, is_large, is_pooled, k, w, w_conv, w_out
+
+
+def bank_timeline(order_in: Term, order_out: Term, *, pooled: Term = 0, large: Term = 0) -> Timeline:
+    """Gather the filters, convolve, and pool where ``pooled`` is 1.
+
+    Args:
+        order_in: channels of an input field: 1 for an image.
+        order_out: channels of an output field.
+        pooled: 1 where a max-pool realises the stride.
+        large: 1 where gather and convolution are one step of autograd (see ``ops.filter_bank``).
+    """
+    output = c_out * order_out * h_out * w_out
+    convolved = pooled * c_out * order_out * h_conv * w_conv
+    filters = c_in * order_in * c_out * order_out * k**2
+    weight = c_in * c_out * order_in * k**2
+    gradients = {"gradient of input": B * c_in * order_in * h * w, "gradient of filters": filters}
+    return Timeline(
+        forward=(
+            expanded_bias(has_bias, c_out, order_out),
+            Step("expand filters", {"filters": filters}),
+            Step("convolve", {"convolved": B * convolved, "output": (1 - pooled) * B * output}, (BIAS_ROWS,)),
+            Step("pool", {"output": pooled * B * output, "pool indices": pooled * B * output}),
+        ),
+        backward=(
+            Step("pool, backward", {"gradient of convolved": B * convolved}, ("convolved", "pool indices")),
+            Step("add up bias over images", bias_gradient(has_bias, c_out, order_out), when=large),
+            Step(
+                "convolve, backward",
+                {**gradients, **bias_gradient(has_bias, c_out, order_out)},
+                ("gradient of convolved", "filters"),
+                when=1 - large,
+            ),
+            *gathered("weight", weight, ("gradient of filters",), 1 - large),
+            Step("convolve, backward", gradients, when=large),
+            folded("weight", weight, ("gradient of convolved", "gradient of filters", "filters"), large),
+            bias_sum(has_bias, c_out, order_out),
+        ),
+        units={"pool indices": INDEX},
+    )
+
+
+class LiftingConv2d(FilterBankLayer):
+    """Correlate an image with every transform of each filter.
+
+    Shapes: (B, c_in, h, w) -> (B, c_out * A, h_out, w_out).
+
+    Raises:
+        SettingError: for a group that is not exact on the grid, or sizes that are not positive.
+    """
+
+    source = "He et al. 2021, section 4.2; Cohen & Welling 2016"
+    field_in = "trivial"
+    params = {"weight": c_in * c_out * k**2, "bias": has_bias * c_out}
+    macs = {"convolution": k**2 * c_in * c_out * A * h_out * w_out}
+    printed = {"params": ("weight",), "macs": ("convolution",)}
+    saved = {"input": c_in * h * w}
+    saved_constant = {"filters": c_in * c_out * A * k**2}
+    peak = bank_timeline(1, A)
+
+    def __init__(
+        self,
+        c_in: int,
+        c_out: int,
+        kernel: int,
+        *,
+        group: GroupLike,
+        stride: int = 1,
+        padding: int = 0,
+        bias: bool = False,
+    ) -> None:
+        super().__init__()
+        positive(c_in=c_in, c_out=c_out, kernel=kernel, stride=stride)
+        not_negative(padding=padding)
+        self.group = as_group(group)
+        self.group.require_exact_on_grid(type(self).__name__)
+        self.c_in, self.c_out, self.kernel = c_in, c_out, kernel
+        self.stride, self.padding = stride, padding
+        order, taps = self.group.order, kernel * kernel
+        index = shifted(self.group.lifting_index(kernel), c_in, taps)
+        self._set_filters((c_out, c_in, kernel, kernel), index, (c_out * order, c_in, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(c_out)) if bias else None
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, c_in, h, w) -> (B, c_out * A, h_out, w_out)."""
+        bias = None if self.bias is None else self.bias.repeat_interleave(self.group.order)
+        return F.conv2d(images, self.filters(), bias, self.stride, self.padding)
+
+    def dimensions(self, input_shape: Shape) -> Dimensions:
+        """The values of the symbols, from arguments and shape alone."""
+        _, _, rows, columns = self.output_shape(input_shape)
+        return {
+            A: self.group.order, c_in: self.c_in, c_out: self.c_out, k: self.kernel,
+            h: input_shape[2], w: input_shape[3], h_out: rows, w_out: columns,
+            has_bias: int(self.bias is not None),
+        }  # fmt: skip
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """(B, c_in, h, w) -> (B, c_out * A, h_out, w_out)."""
+        sizes = check_maps(self, input_shape, self.c_in)
+        windows = (window_size(size, self.kernel, self.stride, self.padding, "lifting convolution") for size in sizes)
+        return (input_shape[0], self.c_out * self.group.order, *windows)
+
+    def inexact_on(self, input_shape: Shape) -> str | None:
+        """Why the windows do not sit symmetrically on this input, or None."""
+        return window_reason(self.group, input_shape[-2:], self.kernel, self.stride, self.padding)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        """Settings for the contract tests."""
+        yield Sample({"c_in": 2, "c_out": 3, "kernel": 3, "padding": 1}, (6, 6))
+        yield Sample({"c_in": 1, "c_out": 2, "kernel": 5, "padding": 1, "stride": 2, "bias": True}, (7, 7))
+        yield Sample({"c_in": 3, "c_out": 1, "kernel": 4}, (5, 8))
 
 
 class GroupConv2d(FilterBankLayer):
@@ -61,8 +185,7 @@ class GroupConv2d(FilterBankLayer):
     ) -> None:
         super().__init__()
         positive(c_in=c_in, c_out=c_out, kernel=kernel, stride=stride)
-        if padding < 0:
-            raise SettingError(f"padding (={padding}) must not be negative")
+        not_negative(padding=padding)
         if stride_by not in ("conv", "max_pool"):
             raise SettingError(f"stride_by (={stride_by!r}) must be 'conv' or 'max_pool'")
         self.group = as_group(group)

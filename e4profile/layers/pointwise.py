@@ -10,9 +10,8 @@ from torch import Tensor, nn
 
 from e4profile.errors import positive
 from e4profile.groups import GroupLike, as_group
-from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps, window_size
+from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps, window_reason, window_size
 from e4profile.layers.e4_peak import POINTWISE
-from e4profile.layers.grid import window_reason
 from e4profile.symbols import A, c_in, c_out, h, h_out, has_bias, is_sampled, is_sliced, w, w_out
 
 

@@ -9,8 +9,7 @@ from torch import Tensor
 from e4profile.errors import positive
 from e4profile.groups import GroupLike, as_group
 from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps
-from e4profile.layers.peak import Step, Timeline
-from e4profile.layers.saved import FLAG, INDEX
+from e4profile.layers.storages import FLAG, INDEX, Step, Timeline
 from e4profile.symbols import A, B, c_in, h, w
 
 

@@ -18,7 +18,7 @@ from e4profile.errors import SettingError, positive
 from e4profile.groups import GroupLike, as_group
 from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps
 from e4profile.layers.positions import PositionEmbedding
-from e4profile.layers.saved import FLAG
+from e4profile.layers.storages import FLAG
 from e4profile.layers.terms import Term, Terms
 from e4profile.symbols import A, D, H, P, c_in, c_out, h, k, n_hidden, w
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from e4profile.errors import SettingError, positive
+from e4profile.errors import SettingError, not_negative, positive
 from e4profile.groups import GroupLike, as_group
 from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps
-from e4profile.layers.peak import Step, Timeline, several
+from e4profile.layers.storages import Step, Timeline, several
 from e4profile.symbols import A, B, c_in, h, h_out, is_cropped, w
 
 
@@ -36,8 +36,7 @@ class SpatialCrop(EquivariantLayer):
     def __init__(self, fields: int, margin: int, *, group: GroupLike) -> None:
         super().__init__()
         positive(fields=fields)
-        if margin < 0:
-            raise SettingError(f"margin (={margin}) must not be negative")
+        not_negative(margin=margin)
         self.fields, self.margin, self.group = fields, margin, as_group(group)
 
     def forward(self, features: Tensor) -> Tensor:

@@ -12,9 +12,10 @@ from torch import nn
 from e4profile.conventions import BATCH_NORM, CONVOLUTION, GROUP_NORM, LINEAR
 from e4profile.errors import SettingError
 from e4profile.layers.base import Costed, Dimensions, Shape, check_maps, window_size
-from e4profile.layers.saved import INDEX, MASK, STATISTICS
+from e4profile.layers.storages import INDEX, MASK, STATISTICS, Step, Timeline
 from e4profile.layers.terms import Term, Terms
 from e4profile.symbols import (
+    B,
     c_in,
     c_out,
     h,
@@ -38,7 +39,7 @@ class StockForm:
     """The closed form of one stock module class.
 
     ``dimensions`` and ``output_shape`` take the module (for its arguments, never its tensors) and the shape,
-    ``hands_on_input`` the module. The saved tables are those of ``e4profile.layers.saved``.
+    ``hands_on_input`` the module. The saved tables are those of ``e4profile.layers.storages``.
     """
 
     dimensions: Callable[[Any, Shape], Dimensions]
@@ -52,56 +53,20 @@ class StockForm:
     saved_constant: Terms = field(default_factory=dict)
     saved_as: Mapping[str, str] = field(default_factory=dict)
     hands_on_input: Callable[[Any], bool] = lambda _: False
+    peak: Timeline | None = None
 
 
-@dataclass(frozen=True)
 class StockLayer:
     """A stock module seen through its closed form."""
 
-    module: nn.Module
-    form: StockForm
-
-    @property
-    def params(self) -> Terms:
-        """Parameters by term."""
-        return self.form.params
-
-    @property
-    def macs(self) -> Terms:
-        """Forward MACs of one image by term; one of complex numbers is four of real ones."""
-        if any(parameter.is_complex() for parameter in self.module.parameters(recurse=False)):
-            return {name: 4 * term for name, term in self.form.macs.items()}
-        return self.form.macs
-
-    @property
-    def elements(self) -> Terms:
-        """Normalised elements of one image by term."""
-        return self.form.elements
-
-    @property
-    def kinds(self) -> Mapping[str, str]:
-        """The kind of each term."""
-        return self.form.kinds
-
-    @property
-    def printed(self) -> Mapping[str, Sequence[str]]:
-        """The terms that the paper's formula has."""
-        return self.form.printed
-
-    @property
-    def saved(self) -> Terms | None:
-        """Elements kept for backward per image by term; None where nobody has stated it."""
-        return self.form.saved
-
-    @property
-    def saved_constant(self) -> Terms:
-        """Elements kept for backward whatever the batch, by term."""
-        return self.form.saved_constant
-
-    @property
-    def saved_as(self) -> Mapping[str, str]:
-        """The unit of each saved term."""
-        return self.form.saved_as
+    def __init__(self, module: nn.Module, form: StockForm) -> None:
+        self.module, self.form = module, form
+        self.params, self.macs, self.elements = form.params, form.macs, form.elements
+        self.kinds, self.printed = form.kinds, form.printed
+        self.saved, self.saved_constant, self.saved_as = form.saved, form.saved_constant, form.saved_as
+        if any(parameter.is_complex() for parameter in module.parameters(recurse=False)):
+            # a MAC of complex numbers is four of real ones
+            self.macs = {name: 4 * term for name, term in form.macs.items()}
 
     @property
     def hands_on_input(self) -> bool:
@@ -220,7 +185,6 @@ def _flat_shape(flatten: nn.Flatten, shape: Shape) -> Shape:
 
 _NORM_PARAMS = {"weight": has_affine * c_in, "bias": has_bias * c_in}
 _VIEW = StockForm(_element_dimensions, _same_shape, saved={}, hands_on_input=lambda _: True)
-_KEEPS_INPUT = StockForm(_element_dimensions, _same_shape, saved={"input": n_in})
 _MAX_POOL_SAVED = {"input": n_in, "indices": n_out}
 
 
@@ -236,12 +200,69 @@ def _drops_nothing(dropout: nn.Dropout | nn.Dropout2d) -> bool:
     return dropout.p == 0 or dropout.inplace
 
 
+_INPUT = {"gradient of input": B * n_in}
+
+
+def _weighted_peak(output: Term, features: Term, weight: Term) -> Timeline:
+    """A convolution or a linear map."""
+    return Timeline(
+        forward=(Step("apply weight", {"output": B * output}),),
+        backward=(
+            Step(
+                "apply weight, backward",
+                {"gradient of input": B * features, "gradient of weight": weight, "gradient of bias": has_bias * c_out},
+            ),
+        ),
+    )
+
+
+def _norm_peak(elements: Term, statistics: Term, unit: str | None = None) -> Timeline:
+    return Timeline(
+        forward=(Step("normalise", {"output": B * elements, "means": statistics, "deviations": statistics}),),
+        backward=(
+            Step(
+                "normalise, backward",
+                {
+                    "gradient of input": B * elements,
+                    "gradient of weight": has_affine * c_in,
+                    "gradient of bias": has_bias * c_in,
+                },
+                ("means", "deviations"),
+            ),
+        ),
+        units={} if unit is None else {"means": unit, "deviations": unit},
+    )
+
+
+def _pool_peak(indexed: bool) -> Timeline:
+    indices = {"indices": B * n_out} if indexed else {}
+    return Timeline(
+        forward=(Step("pool", {"output": B * n_out, **indices}),),
+        backward=(Step("pool, backward", _INPUT, tuple(indices)),),
+        units=dict.fromkeys(indices, INDEX),
+    )
+
+
+def _dropout_peak(mask: Term) -> Timeline:
+    return Timeline(
+        forward=(Step("draw mask", {"mask": B * mask}), Step("multiply", {"output": B * n_in})),
+        backward=(Step("multiply, backward", _INPUT, ("mask",)),),
+    )
+
+
+_ELEMENTWISE_PEAK = Timeline(
+    forward=(Step("apply", {"output": B * n_in}),), backward=(Step("apply, backward", _INPUT),)
+)
+
+
 def _dropout(mask: Term) -> StockForm:
     return StockForm(
         _dropout_dimensions, _same_shape, saved={"mask": is_masked * mask}, saved_as={"mask": MASK},
-        hands_on_input=_drops_nothing,
+        hands_on_input=_drops_nothing, peak=_dropout_peak(mask),
     )  # fmt: skip
 
+
+_KEEPS_INPUT = StockForm(_element_dimensions, _same_shape, saved={"input": n_in}, peak=_ELEMENTWISE_PEAK)
 
 STOCK: dict[type[nn.Module], StockForm] = {
     nn.Conv2d: StockForm(
@@ -252,6 +273,7 @@ STOCK: dict[type[nn.Module], StockForm] = {
         saved={"input": c_in * h * w},
         kinds={"convolution": CONVOLUTION},
         printed={"params": ("weight",), "macs": ("convolution",)},
+        peak=_weighted_peak(c_out * h_out * w_out, c_in * h * w, c_in * c_out * k_h * k_w / n_groups),
     ),
     nn.Linear: StockForm(
         _linear_dimensions,
@@ -260,6 +282,7 @@ STOCK: dict[type[nn.Module], StockForm] = {
         macs={"linear": c_in * c_out},
         saved={"input": c_in},
         kinds={"linear": LINEAR},
+        peak=_weighted_peak(c_out, c_in, c_in * c_out),
     ),
     nn.BatchNorm2d: StockForm(
         _norm_dimensions,
@@ -270,6 +293,7 @@ STOCK: dict[type[nn.Module], StockForm] = {
         saved={"input": c_in * h * w},
         saved_constant={"statistics": 2 * c_in},
         saved_as={"statistics": STATISTICS},
+        peak=_norm_peak(c_in * h * w, c_in, STATISTICS),
     ),
     nn.BatchNorm1d: StockForm(
         _flat_norm_dimensions,
@@ -280,6 +304,7 @@ STOCK: dict[type[nn.Module], StockForm] = {
         saved={"input": c_in},
         saved_constant={"statistics": 2 * c_in},
         saved_as={"statistics": STATISTICS},
+        peak=_norm_peak(c_in, c_in, STATISTICS),
     ),
     nn.GroupNorm: StockForm(
         _group_norm_dimensions,
@@ -288,18 +313,39 @@ STOCK: dict[type[nn.Module], StockForm] = {
         elements={"norm": c_in * h * w},
         kinds={"norm": GROUP_NORM},
         saved={"input": c_in * h * w, "statistics": 2 * n_groups},
+        peak=_norm_peak(c_in * h * w, B * n_groups),
     ),
-    nn.MaxPool2d: StockForm(_pooled_dimensions, _pooled_shape, saved=_MAX_POOL_SAVED, saved_as={"indices": INDEX}),
-    nn.AvgPool2d: StockForm(_pooled_dimensions, _pooled_shape, saved={"input": n_in}),
-    nn.AdaptiveAvgPool2d: StockForm(_adaptive_dimensions, _adaptive_shape, saved={"input": keeps_input * n_in}),
+    nn.MaxPool2d: StockForm(
+        _pooled_dimensions,
+        _pooled_shape,
+        saved=_MAX_POOL_SAVED,
+        saved_as={"indices": INDEX},
+        peak=_pool_peak(indexed=True),
+    ),
+    nn.AvgPool2d: StockForm(_pooled_dimensions, _pooled_shape, saved={"input": n_in}, peak=_pool_peak(indexed=False)),
+    nn.AdaptiveAvgPool2d: StockForm(
+        _adaptive_dimensions, _adaptive_shape, saved={"input": keeps_input * n_in}, peak=_pool_peak(indexed=False)
+    ),
     nn.AdaptiveMaxPool2d: StockForm(
-        _adaptive_dimensions, _adaptive_shape, saved=_MAX_POOL_SAVED, saved_as={"indices": INDEX}
+        _adaptive_dimensions,
+        _adaptive_shape,
+        saved=_MAX_POOL_SAVED,
+        saved_as={"indices": INDEX},
+        peak=_pool_peak(indexed=True),
     ),
-    nn.Flatten: StockForm(_element_dimensions, _flat_shape, saved={}, hands_on_input=lambda _: True),
+    nn.Flatten: StockForm(
+        _element_dimensions, _flat_shape, saved={}, hands_on_input=lambda _: True, peak=Timeline((), ())
+    ),
     nn.ReLU: StockForm(
-        _element_dimensions, _same_shape, saved={"output": n_in}, hands_on_input=lambda relu: relu.inplace
+        _element_dimensions,
+        _same_shape,
+        saved={"output": n_in},
+        hands_on_input=lambda relu: relu.inplace,
+        peak=_ELEMENTWISE_PEAK,
     ),
-    nn.SiLU: StockForm(_element_dimensions, _same_shape, saved={"input": n_in}, hands_on_input=_not_in_place),
+    nn.SiLU: StockForm(
+        _element_dimensions, _same_shape, saved={"input": n_in}, hands_on_input=_not_in_place, peak=_ELEMENTWISE_PEAK
+    ),
     nn.GELU: _KEEPS_INPUT,
     nn.ELU: _KEEPS_INPUT,
     nn.Dropout: _dropout(n_in),
@@ -318,3 +364,17 @@ def as_costed(module: nn.Module) -> Costed | None:
         return module
     form = STOCK.get(type(module))
     return None if form is None else StockLayer(module, form)
+
+
+def stock_no_peak(module: nn.Module) -> str | None:
+    """Why no timeline holds for a stock module, or None where one does."""
+    name, form = type(module).__name__, STOCK.get(type(module))
+    if isinstance(module, nn.Identity) or (isinstance(module, nn.Dropout | nn.Dropout2d) and module.p == 0):
+        return f"{module} hands on its input itself: it makes nothing of its own"
+    if form is None or form.peak is None:
+        return f"{name} states no timeline of its storages"
+    if getattr(module, "inplace", False):
+        return f"{module} writes to its input: what it makes depends on what else holds that"
+    if isinstance(module, nn.Dropout | nn.Dropout2d) and module.p == 1:
+        return f"{module}: p=1 is a product with zero"
+    return None

@@ -10,7 +10,7 @@ from torch import nn
 from e4profile.errors import SettingError, positive
 from e4profile.groups import GroupLike, as_group
 from e4profile.layers import Chain, GroupMaxPool, PointwiseConv2d, Residual
-from e4profile.layers.layer_norm import FieldLayerNorm
+from e4profile.layers.norm import FieldLayerNorm
 from e4profile.layers.self_attention import GroupSelfAttention2d, LiftingSelfAttention2d, RelativeIndex
 from e4profile.layers.space import SpatialCrop, SpatialSum
 from e4profile.networks.blocks import network

@@ -2,8 +2,8 @@
 
 from e4profile.ops.aggregation import aggregate
 from e4profile.ops.choice import IMPLEMENTATIONS, triton_reason
+from e4profile.ops.flops import FVCORE_HANDLES, fvcore_aggregate_handle, fvcore_generate_aggregate_handle
 from e4profile.ops.fused import generate_and_aggregate, generate_stencils
-from e4profile.ops.fvcore_handles import FVCORE_HANDLES, fvcore_aggregate_handle, fvcore_generate_aggregate_handle
 from e4profile.ops.reference import aggregate_reference
 from e4profile.ops.shapes import aggregation_macs, generate_aggregate_backward_macs, generate_aggregate_macs
 

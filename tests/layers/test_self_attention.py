@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from e4profile.conventions import ATTENTION_NAIVE, MAC_KINDS, NORM_KINDS
 from e4profile.errors import SettingError
 from e4profile.groups import Group, as_group
-from e4profile.layers.layer_norm import FieldLayerNorm
+from e4profile.layers.norm import FieldLayerNorm
 from e4profile.layers.positions import turned_positions
 from e4profile.layers.self_attention import GroupSelfAttention2d, LiftingSelfAttention2d
 from e4profile.layers.space import SpatialCrop, SpatialSum

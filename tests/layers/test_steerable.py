@@ -15,8 +15,15 @@ from e4profile.conventions import EXPANSION, EXPANSION_REFERENCE
 from e4profile.errors import SettingError, UnknownNameError
 from e4profile.groups import as_group
 from e4profile.layers import SteerableConv2d
-from e4profile.layers.steerable import dense_filter_bytes, expansion_share
-from e4profile.layers.steerable_basis import acted, evaluate_functions, grid_points, kernel_functions, sampled_basis
+from e4profile.layers.steerable import (
+    acted,
+    dense_filter_bytes,
+    evaluate_functions,
+    expansion_share,
+    grid_points,
+    kernel_functions,
+    sampled_basis,
+)
 from e4profile.witnesses.counts.dispatch import count_dispatch
 from e4profile.witnesses.equivariance.layers import randomise
 

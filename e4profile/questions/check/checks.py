@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from e4profile.errors import SettingError
+from e4profile.errors import SettingError, not_negative
 from e4profile.networks.cards import Card, all_cards
 
 if TYPE_CHECKING:
@@ -187,8 +187,7 @@ def run_checks(
     """
     from e4profile.subjects.subject import of_card
 
-    if random_settings < 0:
-        raise SettingError(f"random (={random_settings}) must not be negative")
+    not_negative(random=random_settings)
     for found in select(names, inputs, arguments or {}):
         yield check_subject(found)
     for card in random_cards(random_settings, seed):

@@ -28,11 +28,10 @@ def check(
     A model of your own is checked in the layers that have a closed form; naming its file or package runs its code.
     """
     check_format(output_format)
-    from e4profile.errors import SettingError
+    from e4profile.errors import not_negative
     from e4profile.networks.cards import all_cards
 
-    if random_settings < 0:
-        raise SettingError(f"--random (={random_settings}) must not be negative")
+    not_negative(**{"--random": random_settings})
     names = model or []
     given = overrides(arguments, "--arg")
     results = []

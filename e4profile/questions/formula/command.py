@@ -95,7 +95,7 @@ def _numbers(
     """The values that were given, by a card too, and where those of the card come from."""
     if of is None:
         return given, ""
-    from e4profile.questions.formula.card_layers import card_values
+    from e4profile.questions.formula.formulas import card_values
 
     values, origin = card_values(layer, of, given)
     # a layer knows symbols of all its formulas; one that was given and is not here is for the refusal to name

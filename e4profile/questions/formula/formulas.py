@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from e4profile.errors import SettingError, UnknownNameError
-from e4profile.layers import LAYERS, EquivariantLayer
-from e4profile.layers.saved import COMPUTE
+from e4profile.layers import LAYERS, EquivariantLayer, trace
+from e4profile.layers.storages import COMPUTE
 from e4profile.layers.terms import Term, Terms, evaluate
 from e4profile.show.notation import WIDTH, is_indicator, reading_order, summands, wrapped, written, written_sum
 from e4profile.symbols import MEANING, Symbol
@@ -179,6 +179,34 @@ def _assumed(name: str, symbol: Symbol, values: Mapping[str, int]) -> int | None
     if name in _USUAL:
         return _USUAL[name](values)
     return 0 if is_indicator(symbol) else None
+
+
+def card_values(layer: type[EquivariantLayer], card_name: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """The values by the name of a symbol at the first such layer of a card, for one image, and where that is.
+
+    Args:
+        layer: a layer class.
+        card_name: a card's name or file.
+        given: values by the name of a symbol, which go before the card's; what follows from them follows.
+
+    Raises:
+        UnknownNameError: for a name that no card has.
+        SettingError: for a card without such a layer, naming the closed forms that it has.
+    """
+    from e4profile.networks.cards import find_card
+
+    card = find_card(card_name)
+    _, steps = trace(card.build(), card.input_shape())
+    for step in steps:
+        if type(step.form) is layer:
+            found = {str(symbol): int(value) for symbol, value in step.form.dimensions(step.input_shape).items()}
+            kept = {name: value for name, value in found.items() if name in given or not follows(name, given)}
+            origin = f"{step.path}, the first {layer.__name__} of {card.name}"
+            return {"B": 1, **kept, **given}, origin
+    names = sorted({type(step.form).__name__ for step in steps if isinstance(step.form, EquivariantLayer)})
+    raise SettingError(
+        f"--of: {card.name} has no {layer.__name__}; its layers with a formula: {', '.join(names) or 'none'}"
+    )
 
 
 def formula_text(

@@ -10,8 +10,7 @@ import torch
 
 from e4profile.errors import SettingError
 from e4profile.layers import LAYERS, EquivariantLayer
-from e4profile.layers.peak import Step, Timeline, timeline_rows
-from e4profile.layers.saved import COMPUTE, unit_bytes
+from e4profile.layers.storages import COMPUTE, Step, Timeline, timeline_rows, unit_bytes
 from e4profile.layers.terms import Terms, evaluate, value
 from e4profile.questions.formula.formulas import Values, heading_lines, layer_names, meaning_lines, symbols_of
 from e4profile.show.notation import WIDTH, wrapped, written

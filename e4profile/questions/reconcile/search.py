@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from e4profile.errors import E4ProfileError, SettingError
+from e4profile.errors import E4ProfileError, SettingError, not_negative
 from e4profile.questions.reconcile.ranking import Built, Nearest, Reconciled, Reconciliation, best_first
 from e4profile.questions.reconcile.rows import Figure, Row
 from e4profile.questions.reconcile.space import Change, Rule, architectures, axes_of, rules
@@ -83,8 +83,7 @@ def reconcile(
     """
     if not rows:
         raise SettingError("nothing to reconcile: give published figures")
-    if changes < 0:
-        raise SettingError(f"changes (={changes}) must not be negative")
+    not_negative(changes=changes)
     networks = list({id(row.subject): row.subject for row in rows}.values())
     ordered = sorted(rows, key=lambda row: math.prod(figure.selectivity for figure in row.figures))
     first, others = ordered[0], ordered[1:]

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from e4profile.errors import SettingError, UnknownNameError
+from e4profile.errors import SettingError, UnknownNameError, not_negative
 from e4profile.groups import Group, GroupLike, as_group
 from e4profile.subjects.as_found import as_found, random_state_kept, refuse_unrun
 from e4profile.subjects.copies import copied, materialised
@@ -208,8 +208,7 @@ def witness(
     if dtype not in TOLERANCES:
         raise UnknownNameError("dtype", dtype, TOLERANCES)
     floating: torch.dtype = getattr(torch, dtype)
-    if train_steps < 0:
-        raise SettingError(f"train_steps (={train_steps}) must not be negative")
+    not_negative(train_steps=train_steps)
     for field in (field_in, field_out):
         if field is not None and field not in FIELDS:
             raise UnknownNameError("field type", field, FIELDS)

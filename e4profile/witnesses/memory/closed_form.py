@@ -20,14 +20,14 @@ from torch import nn
 from e4profile.errors import SettingError, positive
 from e4profile.layers.base import Costed, Dimensions, EquivariantLayer, Shape
 from e4profile.layers.containers import Chain, FeatureMap, Residual, Step, Traced, trace
-from e4profile.layers.saved import COMPUTE, INPUT, OUTPUT, unit_bytes
 from e4profile.layers.stock import as_costed
+from e4profile.layers.storages import COMPUTE, INPUT, OUTPUT, unit_bytes
 from e4profile.layers.terms import Terms, evaluate
 
 
 @runtime_checkable
 class StatesSaved(Costed, Protocol):
-    """A closed form with saved tables: see ``e4profile.layers.saved``."""
+    """A closed form with saved tables: see ``e4profile.layers.storages``."""
 
     @property
     def saved(self) -> Terms | None: ...  # noqa: D102

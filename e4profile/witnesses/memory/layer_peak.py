@@ -19,10 +19,8 @@ from torch import nn
 from e4profile.errors import SettingError, positive
 from e4profile.layers.base import Dimensions, EquivariantLayer
 from e4profile.layers.e4 import E4Conv2d
-from e4profile.layers.peak import Step
-from e4profile.layers.saved import COMPUTE, unit_bytes
-from e4profile.layers.stock import as_costed
-from e4profile.layers.stock_peak import STOCK_PEAK, stock_no_peak
+from e4profile.layers.stock import STOCK, as_costed, stock_no_peak
+from e4profile.layers.storages import COMPUTE, Step, unit_bytes
 from e4profile.layers.terms import evaluate, value
 from e4profile.ops import generated
 from e4profile.symbols import B
@@ -137,7 +135,7 @@ def moments(
     reason = no_peak_reason(layer, shape)
     if reason is not None:
         raise SettingError(f"no closed form of the peak: {reason}")
-    timeline = layer.peak if isinstance(layer, EquivariantLayer) else STOCK_PEAK[type(layer)]
+    timeline = layer.peak if isinstance(layer, EquivariantLayer) else STOCK[type(layer)].peak
     form = as_costed(layer)
     assert timeline is not None
     assert form is not None

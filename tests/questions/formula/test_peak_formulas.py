@@ -10,7 +10,7 @@ import sympy as sp
 
 from e4profile.errors import SettingError
 from e4profile.layers import E4Conv2d, EquivariantLayer, GroupConv2d
-from e4profile.layers.peak import timeline_rows
+from e4profile.layers.storages import timeline_rows
 from e4profile.questions.formula.formulas import find_layer, layer_names, settings
 from e4profile.questions.formula.peak_formulas import layer_timeline, peak_symbols, peak_terms, peak_text
 from e4profile.show.notation import written

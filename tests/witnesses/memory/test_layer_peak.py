@@ -14,10 +14,9 @@ from torch import nn
 from e4profile.errors import SettingError
 from e4profile.groups import GRID_EXACT
 from e4profile.layers import LAYERS, E4Conv2d, GroupConv2d, LiftingConv2d, PointwiseConv2d, SteerableConv2d
-from e4profile.layers.peak import Step, Timeline, timeline_rows
 from e4profile.layers.separable import SeparableGroupConv2d
 from e4profile.layers.stock import STOCK
-from e4profile.layers.stock_peak import STOCK_PEAK
+from e4profile.layers.storages import Step, Timeline, timeline_rows
 from e4profile.ops import generated, shifted
 from e4profile.symbols import B, c_in
 from e4profile.witnesses.memory.closed_form import predict_saved
@@ -285,8 +284,9 @@ def test_stock_layers(name, dtype):
 
 
 def test_every_stock_layer_with_a_cost_has_a_timeline():
-    assert set(STOCK_PEAK) == set(STOCK) - {nn.Identity}
-    assert {type(layer) for layer, _ in STOCK_SETTINGS.values()} == set(STOCK_PEAK)
+    stated = {kind for kind, form in STOCK.items() if form.peak is not None}
+    assert stated == set(STOCK) - {nn.Identity}
+    assert {type(layer) for layer, _ in STOCK_SETTINGS.values()} == stated
     refused = {
         nn.ReLU(inplace=True): "writes to its input",
         nn.Dropout(1.0): "p=1",

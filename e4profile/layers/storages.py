@@ -1,4 +1,8 @@
-"""How a layer states its peak: which storages its forward and backward make and free, step by step.
+"""How a layer states the storages it makes: what autograd keeps of them for backward, and when each is made and freed.
+
+A table ``saved`` counts elements kept per image, ``saved_constant`` elements kept whatever the batch (expanded
+filters, norm statistics). The term ``input`` is the layer's input feature map itself and ``output`` its output map: a
+network counts a feature map once, however many layers keep it. Parameters and buffers exist anyway and are in no table.
 
 A ``Timeline`` is the layer's whole life in one training step. A step names what an operator makes, as elements of
 the whole batch, and what is free once it is done. The peak is the maximum over steps of the sum of the storages
@@ -6,7 +10,7 @@ that are live then, each rounded up to the allocator's granularity. The input an
 and do not count; the output and the gradients of the input and the parameters live to the end. What depends on an
 argument has a factor of 0 or 1: an indicator symbol, or ``several(n)``.
 
-The timelines hold on the CPU, in training with every parameter trainable, and for an input that needs a gradient.
+Both hold in training with every parameter trainable; the timelines on the CPU, for an input that needs a gradient.
 """
 
 from __future__ import annotations
@@ -14,10 +18,59 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from e4profile.errors import SettingError
-from e4profile.layers.saved import COMPUTE
+import torch
+
+from e4profile.errors import SettingError, UnknownNameError
 from e4profile.layers.terms import Term, Terms
 from e4profile.symbols import least
+
+INPUT = "input"
+OUTPUT = "output"
+
+COMPUTE = "compute"
+ACCUMULATE = "accumulate"
+STATISTICS = "statistics"
+MASK = "mask"
+INDEX = "index"
+CONVERTED = "converted"
+FLAG = "flag"
+SPARE = "spare"
+
+UNITS = {
+    COMPUTE: "elements of the dtype that the network computes in (a term without a unit)",
+    ACCUMULATE: "elements of the dtype that sums are kept in: at least float32",
+    STATISTICS: "batch-norm statistics: at least float32, but on CPU as the norm's parameters",
+    MASK: "dropout's multipliers: of the compute dtype, but a byte each on CUDA",
+    INDEX: "int64 indices",
+    CONVERTED: "elements of the compute dtype, converted from float64: no copy where it is float64",
+    FLAG: "truth values, a byte each",
+    SPARE: "of the dtype that sums are kept in, held by a storage beyond its tensor; on the meta device none",
+}
+"""Every unit that ``saved_as`` may give to a term."""
+
+
+def unit_bytes(unit: str, dtype: torch.dtype, device: str = "cpu") -> int:
+    """Bytes of one element of a unit.
+
+    Args:
+        unit: a name in ``UNITS``.
+        dtype: the compute dtype; a network in bfloat16 has its parameters in bfloat16, too.
+        device: device type: "cpu", "meta" or "cuda".
+
+    Raises:
+        UnknownNameError: for a unit that does not exist.
+    """
+    if unit not in UNITS:
+        raise UnknownNameError("unit", unit, UNITS)
+    if unit == INDEX:
+        return torch.int64.itemsize
+    if (unit == CONVERTED and dtype == torch.float64) or (unit == SPARE and device == "meta"):
+        return 0
+    if unit == FLAG or (unit == MASK and device == "cuda"):
+        return 1
+    if unit in (ACCUMULATE, SPARE) or (unit == STATISTICS and device != "cpu"):
+        return max(torch.float32.itemsize, dtype.itemsize)
+    return dtype.itemsize
 
 
 @dataclass(frozen=True)
@@ -48,7 +101,7 @@ class Timeline:
     Attributes:
         forward: steps in order.
         backward: steps in order, once the output's gradient is there.
-        units: the unit of a storage (see ``layers.saved``); one not named here is of the compute dtype.
+        units: the unit of a storage (see ``UNITS``); one not named here is of the compute dtype.
 
     Raises:
         SettingError: when a step frees what no step before it makes.
