@@ -6,19 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from e4profile.questions.options import (
-    MODEL,
-    MODEL_HELP,
-    Arguments,
-    Format,
-    Inputs,
-    Overrides,
-    Units,
-    check_format,
-    names,
-    overrides,
-    several_subjects,
-)
+from e4profile.questions import options
 from e4profile.questions.output import Progress, emit, note
 from e4profile.questions.time.table import threads_text
 from e4profile.show.tables import Column, Field, Table, table_of
@@ -29,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def budget(
-    models: Annotated[list[str], typer.Argument(help=MODEL_HELP, metavar=f"{MODEL}...")],
-    settings: Overrides = None,
-    inputs: Inputs = None,
-    arguments: Arguments = None,
+    models: Annotated[list[str], typer.Argument(help=options.MODEL_HELP, metavar=f"{options.MODEL}...")],
+    settings: options.Overrides = None,
+    inputs: options.Inputs = None,
+    arguments: options.Arguments = None,
     recipe: Annotated[
         list[str] | None,
         typer.Option(
@@ -51,14 +39,14 @@ def budget(
     max_run_time_s: Annotated[
         float, typer.Option("--max-run-time-s", help="Sample each step at most this long.", metavar="SECONDS")
     ] = 10.0,
-    output_format: Format = "table",
-    units: Units = "auto",
+    output_format: options.Format = "table",
+    units: options.Units = "auto",
 ) -> None:
     """MACs, steps and memory of whole trainings; with a device also hours, peak memory and energy.
 
     MACs come from the closed form; a model of your own without one is counted from what a training step runs.
     """
-    check_format(output_format)
+    options.check_format(output_format)
     from e4profile.errors import positive
     from e4profile.questions.budget.budget import measure_budget
     from e4profile.witnesses.timing.passes import device_named, dtype_named
@@ -69,7 +57,7 @@ def budget(
     if device is not None:
         device_named(device)
     dtype_named(dtype)
-    subjects = several_subjects(names(models), settings, inputs, arguments)
+    subjects = options.several_subjects(options.names(models), settings, inputs, arguments)
     recipes = [_recipe(subject, recipe or []) for subject in subjects]
     found: list[Budget] = []
     interrupted = False
@@ -96,7 +84,7 @@ def _recipe(subject: Subject, given: list[str]) -> Any:
     from e4profile.questions.budget.budget import recipe_of
 
     texts = [part for text in given for part in text.split(",") if part]
-    values = overrides([text for text in texts if "=" in text], "--recipe")
+    values = options.overrides([text for text in texts if "=" in text], "--recipe")
     others = [find_card(text) for text in texts if "=" not in text]
     source = others[-1] if others else subject
     return recipe_of(source.name, source.training, values)

@@ -8,19 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from e4profile.questions.options import (
-    MODEL,
-    MODEL_HELP,
-    Arguments,
-    Convention,
-    Format,
-    Inputs,
-    Overrides,
-    Units,
-    check_format,
-    names,
-    several_subjects,
-)
+from e4profile.questions import options
 from e4profile.questions.output import Progress, emit, note
 from e4profile.witnesses.counts.registry import COUNTERS, REGISTRY, find_counters
 
@@ -33,10 +21,10 @@ _Counted = tuple["Subject", "Measurement"]
 
 
 def count(
-    models: Annotated[list[str], typer.Argument(help=MODEL_HELP, metavar=MODEL)],
-    settings: Overrides = None,
-    inputs: Inputs = None,
-    arguments: Arguments = None,
+    models: Annotated[list[str], typer.Argument(help=options.MODEL_HELP, metavar=options.MODEL)],
+    settings: options.Overrides = None,
+    inputs: options.Inputs = None,
+    arguments: options.Arguments = None,
     counter: Annotated[
         list[str] | None,
         typer.Option(
@@ -46,9 +34,9 @@ def count(
     batch_size: Annotated[
         int | None, typer.Option("--batch-size", help="Images per forward pass; 1, or what --input says.", metavar="N")
     ] = None,
-    convention_name: Convention = "macs",
-    output_format: Format = "table",
-    units: Units = "auto",
+    convention_name: options.Convention = "macs",
+    output_format: options.Format = "table",
+    units: options.Units = "auto",
 ) -> None:
     """Count parameters and operations per layer, with every counter's view and the reasons where they differ.
 
@@ -58,7 +46,7 @@ def count(
     input, convention, totals by witness, layers and notes; for several networks a list of them, without layers.
     Naming a file or package of yours runs its code.
     """
-    check_format(output_format)
+    options.check_format(output_format)
     with Progress("count", 1 + 2 * len(models), quiet=True) as progress:
         from e4profile.conventions import convention
         from e4profile.errors import positive
@@ -67,10 +55,10 @@ def count(
         if batch_size is not None:
             positive(**{"--batch-size": batch_size})
         convention(convention_name)
-        counters = tuple(dict.fromkeys(names(counter))) or COUNTERS
+        counters = tuple(dict.fromkeys(options.names(counter))) or COUNTERS
         progress.step("PyTorch")
         counted: list[_Counted] = []
-        for found in several_subjects(models, settings, inputs, arguments, batch_size):
+        for found in options.several_subjects(models, settings, inputs, arguments, batch_size):
             progress.step(found.name)
             counted.append((found, measure(found, counters)))
             progress.step(f"the counters of {found.name}")

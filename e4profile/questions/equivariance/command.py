@@ -7,25 +7,15 @@ from typing import Annotated
 
 import typer
 
-from e4profile.questions.options import (
-    MODEL,
-    MODEL_HELP,
-    Arguments,
-    Format,
-    Inputs,
-    Overrides,
-    Units,
-    check_format,
-    one_subject,
-)
+from e4profile.questions import options
 from e4profile.questions.output import Progress, emit, note
 
 
 def equivariance(
-    model: Annotated[str, typer.Argument(help=MODEL_HELP, metavar=MODEL)],
-    settings: Overrides = None,
-    inputs: Inputs = None,
-    arguments: Arguments = None,
+    model: Annotated[str, typer.Argument(help=options.MODEL_HELP, metavar=options.MODEL)],
+    settings: options.Overrides = None,
+    inputs: options.Inputs = None,
+    arguments: options.Arguments = None,
     group: Annotated[
         str | None,
         typer.Option(
@@ -57,8 +47,8 @@ def equivariance(
     elements: Annotated[
         bool, typer.Option("--elements", help="Layers by element too, as JSON and CSV always have them.")
     ] = False,
-    output_format: Format = "table",
-    units: Units = "auto",
+    output_format: options.Format = "table",
+    units: options.Units = "auto",
 ) -> None:
     """Measure |f(g x) - g f(x)| / |f(x)| for every group element, per layer and at the output.
 
@@ -68,14 +58,14 @@ def equivariance(
     (B, c, A, h, w). Exit code 0 when all is shown to hold, 1 when not, 2 for bad input. Naming a file or package of
     yours runs its code.
     """
-    check_format(output_format)
+    options.check_format(output_format)
     with Progress("equivariance", 1, quiet=True) as progress:
         from e4profile.questions.equivariance.rows import report_rows
         from e4profile.show.tables import Column, Table
         from e4profile.witnesses.equivariance.witness import EQUIVARIANT, states_of, witness_of
 
         progress.total += len(states_of(train_steps))
-        found = one_subject(model, settings, inputs, arguments)
+        found = options.one_subject(model, settings, inputs, arguments)
         progress.step("PyTorch and the network")
         report = witness_of(
             found, group=group, dtype=dtype, train_steps=train_steps, field_in=field_in, field_out=field_out,

@@ -11,20 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from e4profile.errors import SettingError, positive
-from e4profile.questions.options import (
-    MODEL,
-    MODEL_HELP,
-    Arguments,
-    Convention,
-    Format,
-    Inputs,
-    Overrides,
-    Units,
-    check_format,
-    given_batch,
-    inputs_of,
-    one_subject,
-)
+from e4profile.questions import options
 from e4profile.questions.output import emit, note, stop_interrupted, waiting
 
 if TYPE_CHECKING:
@@ -36,7 +23,7 @@ _NEAR_TIE = 1.05
 
 
 def match(
-    model: Annotated[str, typer.Argument(help=MODEL_HELP, metavar=MODEL)],
+    model: Annotated[str, typer.Argument(help=options.MODEL_HELP, metavar=options.MODEL)],
     to: Annotated[
         str | None,
         typer.Option(
@@ -57,14 +44,14 @@ def match(
             metavar="ARGUMENT[=VALUES]",
         ),
     ] = "width",
-    settings: Overrides = None,
-    inputs: Inputs = None,
-    arguments: Arguments = None,
+    settings: options.Overrides = None,
+    inputs: options.Inputs = None,
+    arguments: options.Arguments = None,
     to_arguments: Annotated[
         list[str] | None,
         typer.Option("--to-arg", help="An argument of --to's builder. Repeatable.", metavar="KEY=VALUE"),
     ] = None,
-    convention_name: Convention = "macs",
+    convention_name: options.Convention = "macs",
     batch_size: Annotated[
         int | None,
         typer.Option(
@@ -76,8 +63,8 @@ def match(
         float,
         typer.Option("--max-run-time-s", help="For time: sample each setting at most this long.", metavar="SECONDS"),
     ] = 2.0,
-    output_format: Format = "table",
-    units: Units = "auto",
+    output_format: options.Format = "table",
+    units: options.Units = "auto",
 ) -> None:
     """Find the width (or another argument) whose cost is nearest to another network's or to a number.
 
@@ -85,7 +72,7 @@ def match(
     prediction of a training step, time from measurement of a few settings in turn; Ctrl-C shows what was measured
     until then.
     """
-    check_format(output_format)
+    options.check_format(output_format)
     if batch_size is not None:
         positive(**{"--batch-size": batch_size})
     by, wanted_text, option = _target(to, params, macs, by)
@@ -148,11 +135,11 @@ def _networks(
     from e4profile.questions.match.targets import wanted
 
     number = wanted(to, by, option)
-    subject = one_subject(name, settings, inputs_of(name, [name, to], inputs), arguments, batch_size)
+    subject = options.one_subject(name, settings, options.inputs_of(name, [name, to], inputs), arguments, batch_size)
     if number is None:
-        its = inputs_of(to, [name, to], inputs)
-        other = one_subject(to, None, its, to_arguments, batch_size, "--to-arg")
-        batch = given_batch((subject, other)) or subject.batch_size
+        its = options.inputs_of(to, [name, to], inputs)
+        other = options.one_subject(to, None, its, to_arguments, batch_size, "--to-arg")
+        batch = options.given_batch((subject, other)) or subject.batch_size
         return subject.at_batch(batch), other.at_batch(batch)
     if to_arguments:
         raise SettingError(f"--to-arg ({', '.join(to_arguments)}) is for a network, but {option} is the number {to}")

@@ -7,22 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from e4profile.questions.options import (
-    MODEL,
-    MODEL_HELP,
-    Arguments,
-    BatchSizes,
-    Format,
-    Inputs,
-    Loss,
-    Overrides,
-    Units,
-    batch_sizes,
-    check_format,
-    loss_named,
-    own_loss_running,
-    several_subjects,
-)
+from e4profile.questions import options
 from e4profile.questions.output import Progress, emit, note
 
 if TYPE_CHECKING:
@@ -31,38 +16,38 @@ if TYPE_CHECKING:
 
 
 def memory(
-    models: Annotated[list[str], typer.Argument(help=MODEL_HELP, metavar=f"{MODEL}...")],
-    settings: Overrides = None,
-    inputs: Inputs = None,
-    arguments: Arguments = None,
-    batch_size: BatchSizes = None,
+    models: Annotated[list[str], typer.Argument(help=options.MODEL_HELP, metavar=f"{options.MODEL}...")],
+    settings: options.Overrides = None,
+    inputs: options.Inputs = None,
+    arguments: options.Arguments = None,
+    batch_size: options.BatchSizes = None,
     dtype: Annotated[
         str, typer.Option("--dtype", help="float32, float64, bfloat16 or float16.", metavar="DTYPE")
     ] = "float32",
     optimiser: Annotated[str, typer.Option("--optimiser", help="sgd, momentum or adam.", metavar="NAME")] = "sgd",
-    loss: Loss = "auto",
+    loss: options.Loss = "auto",
     fits: Annotated[
         str | None, typer.Option("--fits", help="The largest batch in this much memory, e.g. 24GiB.", metavar="SIZE")
     ] = None,
     layers: Annotated[bool, typer.Option("--layers", help="What each layer keeps for backward, by term.")] = False,
     peaks: Annotated[bool, typer.Option("--peaks", help="What each layer holds at its peak, by term.")] = False,
-    output_format: Format = "table",
-    units: Units = "auto",
+    output_format: options.Format = "table",
+    units: options.Units = "auto",
 ) -> None:
     """Predict parameters, gradients, optimiser state, saved-for-backward and peak bytes of a training step.
 
     Runs on the meta device: a network that would not fit needs no memory to be asked about. Exit code 1 when
     closed form and measured saved bytes differ, or when nothing fits. Naming a file or package of yours runs its code.
     """
-    check_format(output_format)
+    options.check_format(output_format)
     from e4profile.errors import SettingError
     from e4profile.questions.memory.rows import fits_row, layer_rows, memory_row, torch_dtype
     from e4profile.subjects.written import parse_size
 
     torch_dtype(dtype)
-    batches = batch_sizes(batch_size)
-    scalar = loss_named(loss)
-    cards = several_subjects(models, settings, inputs, arguments)
+    batches = options.batch_sizes(batch_size)
+    scalar = options.loss_named(loss)
+    cards = options.several_subjects(models, settings, inputs, arguments)
     budget = None if fits is None else parse_size(fits, "--fits")
     if budget is not None and batch_size is not None:
         raise SettingError(f"--fits looks for the batch: leave --batch-size {batch_size} away")
@@ -81,7 +66,7 @@ def memory(
         return
     rows, notes = [], list[str]()
     jobs = [(card, batch) for card in cards for batch in batches]
-    with own_loss_running(scalar), Progress("memory", len(jobs), quiet=True) as progress:
+    with options.own_loss_running(scalar), Progress("memory", len(jobs), quiet=True) as progress:
         for card, batch in jobs:
             if budget is None:
                 rows.append(memory_row(card, batch, optimiser, dtype, scalar, notes))

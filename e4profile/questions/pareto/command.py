@@ -8,18 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from e4profile.questions.options import (
-    MODEL,
-    MODEL_HELP,
-    Arguments,
-    Format,
-    Inputs,
-    Units,
-    check_format,
-    given_batch,
-    names,
-    several_subjects,
-)
+from e4profile.questions import options
 from e4profile.questions.output import Progress, emit, note, stop_interrupted
 
 if TYPE_CHECKING:
@@ -28,10 +17,11 @@ if TYPE_CHECKING:
 
 def pareto(
     models: Annotated[
-        list[str] | None, typer.Argument(help=f"With --table every card of it. {MODEL_HELP}", metavar=f"[{MODEL}]...")
+        list[str] | None,
+        typer.Argument(help=f"With --table every card of it. {options.MODEL_HELP}", metavar=f"[{options.MODEL}]..."),
     ] = None,
-    inputs: Inputs = None,
-    arguments: Arguments = None,
+    inputs: options.Inputs = None,
+    arguments: options.Arguments = None,
     errors: Annotated[
         list[str] | None,
         typer.Option(
@@ -65,8 +55,8 @@ def pareto(
     out: Annotated[
         Path | None, typer.Option("--out", help="Draw the front (SVG, PNG, CSV) into a folder.", metavar="DIR")
     ] = None,
-    output_format: Format = "table",
-    units: Units = "auto",
+    output_format: options.Format = "table",
+    units: options.Units = "auto",
 ) -> None:
     """Set test errors against measured cost and name the front.
 
@@ -74,7 +64,7 @@ def pareto(
     data set, are compared; that a given error is of the same data is yours to say. Naming a file or package of yours
     runs its code.
     """
-    check_format(output_format)
+    options.check_format(output_format)
     from e4profile.errors import SettingError, UnknownNameError, positive
     from e4profile.questions.pareto.pareto import COSTS, front
     from e4profile.questions.pareto.table import pareto_table
@@ -92,7 +82,7 @@ def pareto(
         from e4profile.witnesses.timing.passes import device_named
 
         device_named(device)
-    batch, found = _candidates(names(models), errors or [], inputs, arguments, batch_size, sweep, table, y)
+    batch, found = _candidates(options.names(models), errors or [], inputs, arguments, batch_size, sweep, table, y)
     notes: list[str] = []
     interrupted = False
     if sweep is not None:
@@ -126,7 +116,7 @@ def _candidates(
     from e4profile.questions.pareto.pareto import candidates, given_error, has_published_error
 
     percents = _percents(errors, given_names)
-    subjects = several_subjects(given_names, None, inputs, arguments, batch_size)
+    subjects = options.several_subjects(given_names, None, inputs, arguments, batch_size)
     found, cards = [], []
     for name, subject in zip(given_names, subjects, strict=True):
         if name in percents:
@@ -139,7 +129,7 @@ def _candidates(
         cards = _cards_in(sweep)
     if cards or table is not None or not found:
         found += candidates(cards, table, y)
-    return given_batch(subjects), found
+    return options.given_batch(subjects), found
 
 
 def _percents(errors: list[str], given_names: list[str]) -> dict[str, str]:

@@ -9,16 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from e4profile.questions.options import (
-    MODEL,
-    MODEL_HELP,
-    Arguments,
-    Inputs,
-    Overrides,
-    names,
-    overrides,
-    several_subjects,
-)
+from e4profile.questions import options
 from e4profile.questions.output import note, terminal_width
 
 _LIST_WIDTH = 100
@@ -28,11 +19,13 @@ def plot(
     kind: Annotated[str | None, typer.Argument(help="What to draw; --list shows every kind.", metavar="KIND")] = None,
     models: Annotated[
         list[str] | None,
-        typer.Argument(help=f"The kind's own default without names. {MODEL_HELP}", metavar=f"[{MODEL}]..."),
+        typer.Argument(
+            help=f"The kind's own default without names. {options.MODEL_HELP}", metavar=f"[{options.MODEL}]..."
+        ),
     ] = None,
-    settings: Overrides = None,
-    inputs: Inputs = None,
-    arguments: Arguments = None,
+    settings: options.Overrides = None,
+    inputs: options.Inputs = None,
+    arguments: options.Arguments = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the figures.", metavar="DIR")] = Path("figures"),
     formats: Annotated[
         list[str] | None,
@@ -57,14 +50,14 @@ def plot(
     if kind is None:
         raise SettingError(f"which figure? KIND is one of {', '.join(figures())}; or --list")
     figure = find_figure(kind)
-    for ending in names(formats):
+    for ending in options.names(formats):
         if ending not in FORMATS:
             raise UnknownNameError("figure format", ending, FORMATS)
     check_folder(out)
-    given_names = names(models)
+    given_names = options.names(models)
     for name in given_names:
         check_shows(figure, name)
-    given = overrides(settings)
+    given = options.overrides(settings)
     if given and not figure.takes_settings:
         raise SettingError(f"--set: {kind} shows what was published or recorded, which no setting changes")
     chosen: list[Any] = given_names
@@ -73,8 +66,8 @@ def plot(
     if not figure.records and (given_names or given or inputs or arguments):
         if (inputs or arguments) and not given_names:
             raise SettingError("--input and --arg are of a model of your own: name it")
-        chosen = several_subjects(given_names or list(figure.default_models()), settings, inputs, arguments)
-    for path in draw(kind, chosen, out, formats=names(formats) or FORMATS, records=records):
+        chosen = options.several_subjects(given_names or list(figure.default_models()), settings, inputs, arguments)
+    for path in draw(kind, chosen, out, formats=options.names(formats) or FORMATS, records=records):
         typer.echo(path)
     note(f"{kind}: {figure.meaning}")
 

@@ -9,18 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from e4profile.errors import SettingError, positive
-from e4profile.questions.options import (
-    MODEL,
-    MODEL_HELP,
-    Arguments,
-    Format,
-    Inputs,
-    Overrides,
-    Units,
-    check_format,
-    names,
-    several_subjects,
-)
+from e4profile.questions import options
 from e4profile.questions.output import Progress, emit, note, stop_interrupted
 
 if TYPE_CHECKING:
@@ -36,7 +25,8 @@ _UNITS = (("K", 1e3), ("M", 1e6), ("G", 1e9))
 
 def reconcile(
     models: Annotated[
-        list[str], typer.Argument(help=f"Cards, or one model of your own. {MODEL_HELP}", metavar=f"{MODEL}...")
+        list[str],
+        typer.Argument(help=f"Cards, or one model of your own. {options.MODEL_HELP}", metavar=f"{options.MODEL}..."),
     ],
     params: Annotated[
         str | None, typer.Option("--params", help="Published parameters, e.g. 18.8K.", metavar="N")
@@ -52,9 +42,9 @@ def reconcile(
     table: Annotated[
         str | None, typer.Option("--table", help="Published rows of this table only.", metavar="NAME")
     ] = None,
-    settings: Overrides = None,
-    inputs: Inputs = None,
-    arguments: Arguments = None,
+    settings: options.Overrides = None,
+    inputs: options.Inputs = None,
+    arguments: options.Arguments = None,
     changes: Annotated[
         int, typer.Option("--changes", help="How many arguments may differ from the network's own.", metavar="N")
     ] = 2,
@@ -67,8 +57,8 @@ def reconcile(
         ),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", help="Show at most N explanations.", metavar="N")] = 10,
-    output_format: Format = "table",
-    units: Units = "auto",
+    output_format: options.Format = "table",
+    units: options.Units = "auto",
 ) -> None:
     """Search architectures and counting rules that give all published figures at their printed precision.
 
@@ -76,12 +66,12 @@ def reconcile(
     plain MACs. How much was searched, and what chance alone would find, is always said. Cards are counted by their
     closed forms, a model of your own from what one call runs.
     """
-    check_format(output_format)
+    options.check_format(output_format)
     from e4profile.questions.reconcile.search import reconcile as search
     from e4profile.subjects.subject import resolve
 
     positive(**{"--limit": limit})
-    networks = several_subjects(names(models), settings, inputs, arguments)
+    networks = options.several_subjects(options.names(models), settings, inputs, arguments)
     given = {"params": params, "flops": flops, "macs": macs}
     rows = _rows(networks, given, resolve(rows_of) if rows_of else None, published or table is not None, table)
     progress: list[Progress] = []
@@ -113,7 +103,7 @@ def _varied(vary: list[str] | None) -> list[str] | None:
     """Repeated or comma-separated names; a comma behind ``=`` separates values."""
     if not vary:
         return None
-    return [one for text in vary for one in ([text] if "=" in text else names([text]))]
+    return [one for text in vary for one in ([text] if "=" in text else options.names([text]))]
 
 
 def _call(networks: list[Subject]) -> str | None:

@@ -8,17 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from e4profile.questions.options import (
-    MODEL,
-    MODEL_HELP,
-    Arguments,
-    Format,
-    Inputs,
-    Overrides,
-    Units,
-    check_format,
-    one_subject,
-)
+from e4profile.questions import options
 from e4profile.questions.output import emit, note
 from e4profile.questions.time.runs import Steps
 from e4profile.questions.time.table import WITNESSES, threads_text
@@ -28,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def roofline(
-    model: Annotated[str, typer.Argument(help=MODEL_HELP, metavar=MODEL)],
-    settings: Overrides = None,
-    inputs: Inputs = None,
-    arguments: Arguments = None,
+    model: Annotated[str, typer.Argument(help=options.MODEL_HELP, metavar=options.MODEL)],
+    settings: options.Overrides = None,
+    inputs: options.Inputs = None,
+    arguments: options.Arguments = None,
     device: Annotated[str, typer.Option("--device", help="cpu or cuda.", metavar="DEVICE")] = "cpu",
     dtype: Annotated[str, typer.Option("--dtype", help="float32, bfloat16, ...", metavar="DTYPE")] = "float32",
     batch_size: Annotated[
@@ -56,15 +46,15 @@ def roofline(
     out: Annotated[
         Path | None, typer.Option("--out", help="Append a record per network to this file.", metavar="FILE")
     ] = None,
-    output_format: Format = "table",
-    units: Units = "auto",
+    output_format: options.Format = "table",
+    units: options.Units = "auto",
 ) -> None:
     """Arithmetic intensity, bound, ideal and measured time of every layer of a forward pass.
 
     A model of your own without a closed form has its MACs from the dispatch counter, and its bytes from what its
     modules hand on. Naming a file or package of yours runs its code.
     """
-    check_format(output_format)
+    options.check_format(output_format)
     from e4profile.errors import positive
     from e4profile.questions.roofline.figure import roofline_plot, roofline_record, roofline_rows
     from e4profile.questions.roofline.roofline import measure_roofline, with_implementation
@@ -83,7 +73,7 @@ def roofline(
         store.check_writable()
     if plot is not None:
         check_folder(plot)
-    card = one_subject(model, settings, inputs, arguments)
+    card = options.one_subject(model, settings, inputs, arguments)
     network, batch = card.build("cpu"), batch_size or card.own_batch
     name = card.full_name
     networks = {name: network}

@@ -10,17 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from e4profile.questions.options import (
-    MODEL,
-    Arguments,
-    Format,
-    Html,
-    Inputs,
-    Units,
-    check_format,
-    names,
-    whole_numbers,
-)
+from e4profile.questions import options
 from e4profile.questions.output import Progress, emit, note, on_interrupt
 
 if TYPE_CHECKING:
@@ -34,7 +24,7 @@ def sweep(
         str | None,
         typer.Argument(
             help="A card or a model of your own whose arguments --vary names; without it the paper's grid.",
-            metavar=f"[{MODEL}]",
+            metavar=f"[{options.MODEL}]",
         ),
     ] = None,
     vary: Annotated[
@@ -45,8 +35,8 @@ def sweep(
             metavar="ARGUMENT=VALUES",
         ),
     ] = None,
-    inputs: Inputs = None,
-    arguments: Arguments = None,
+    inputs: options.Inputs = None,
+    arguments: options.Arguments = None,
     memory: Annotated[
         bool, typer.Option("--memory", help="With --vary: also the bytes of a training step at --batch-size.")
     ] = False,
@@ -68,8 +58,8 @@ def sweep(
     width: Annotated[
         str | None, typer.Option("--width", help="Widths in fields; the card's own by default.", metavar="LIST")
     ] = None,
-    output_format: Format = "table",
-    units: Units = "auto",
+    output_format: options.Format = "table",
+    units: options.Units = "auto",
     out: Annotated[
         Path | None,
         typer.Option(
@@ -79,7 +69,7 @@ def sweep(
         ),
     ] = None,
     plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Draw the figures into --out.")] = True,
-    html: Html = None,
+    html: options.Html = None,
     time: Annotated[
         bool, typer.Option("--time", help="Also time forward pass and training step of each setting.")
     ] = False,
@@ -93,7 +83,7 @@ def sweep(
     and MACs (closed form for a card, dispatch count for a model of your own), stored nowhere. Naming your own file
     or package imports it, which runs its code.
     """
-    check_format(output_format)
+    options.check_format(output_format)
     from e4profile.errors import SettingError, positive
 
     if network is not None or vary or inputs or arguments or memory:
@@ -120,15 +110,15 @@ def sweep(
     positive(**{"--batch-size": batch_size})
 
     plan = make_plan(
-        names(model) or list(DEFAULT_MODELS),
-        names(group),
-        reductions=whole_numbers("-r", reduction),
-        slices=whole_numbers("-s", slices),
-        kernels=whole_numbers("-k", kernel),
-        widths=whole_numbers("--width", width),
+        options.names(model) or list(DEFAULT_MODELS),
+        options.names(group),
+        reductions=options.whole_numbers("-r", reduction),
+        slices=options.whole_numbers("-s", slices),
+        kernels=options.whole_numbers("-k", kernel),
+        widths=options.whole_numbers("--width", width),
     )
     groups = list(dict.fromkeys(setting.group.alias for setting in plan))
-    chosen = {"": ",".join(names(model)), "r": reduction, "s": slices, "k": kernel, "width": width}
+    chosen = {"": ",".join(options.names(model)), "r": reduction, "s": slices, "k": kernel, "width": width}
     folder = out or Path("reports") / _folder_name(groups, chosen)
     from e4profile.records.store import RecordStore
 

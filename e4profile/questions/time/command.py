@@ -11,25 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from e4profile.questions.options import (
-    MODEL,
-    MODEL_HELP,
-    Arguments,
-    BatchSizes,
-    Format,
-    Html,
-    Inputs,
-    Loss,
-    Overrides,
-    Units,
-    batch_sizes,
-    check_format,
-    loss_named,
-    names,
-    one_subject,
-    own_loss_running,
-    several_subjects,
-)
+from e4profile.questions import options
 from e4profile.questions.output import emit, note, on_interrupt
 from e4profile.questions.time.runs import break_down_networks, compare_networks, stored, time_networks
 
@@ -41,12 +23,12 @@ if TYPE_CHECKING:
 
 
 def time(
-    models: Annotated[list[str], typer.Argument(help=MODEL_HELP, metavar=f"{MODEL}...")],
-    settings: Overrides = None,
-    inputs: Inputs = None,
-    arguments: Arguments = None,
+    models: Annotated[list[str], typer.Argument(help=options.MODEL_HELP, metavar=f"{options.MODEL}...")],
+    settings: options.Overrides = None,
+    inputs: options.Inputs = None,
+    arguments: options.Arguments = None,
     device: Annotated[str, typer.Option("--device", help="cpu or cuda.", metavar="DEVICE")] = "cpu",
-    batch_size: BatchSizes = None,
+    batch_size: options.BatchSizes = None,
     passes: Annotated[
         str, typer.Option("--pass", help="forward, backward, step; several with commas.", metavar="PASS,...")
     ] = "forward",
@@ -55,7 +37,7 @@ def time(
         typer.Option("--mode", help="eval or train; by default eval for forward, train otherwise.", metavar="MODE"),
     ] = None,
     dtype: Annotated[str, typer.Option("--dtype", help="float32, bfloat16, ...", metavar="DTYPE")] = "float32",
-    loss: Loss = "auto",
+    loss: options.Loss = "auto",
     compile: Annotated[bool, typer.Option("--compile", help="Apply torch.compile first.")] = False,
     graphs: Annotated[bool, typer.Option("--cuda-graphs", help="Replay CUDA graphs.")] = False,
     threads: Annotated[int, typer.Option("--threads", help="Intra-operator threads.", metavar="N")] = 1,
@@ -86,9 +68,9 @@ def time(
         Path | None, typer.Option("--join", help="Show the records of a file in the same table.", metavar="FILE")
     ] = None,
     mixed: Annotated[bool, typer.Option("--mixed", help="Allow records of different environments, labelled.")] = False,
-    html: Html = None,
-    output_format: Format = "table",
-    units: Units = "auto",
+    html: options.Html = None,
+    output_format: options.Format = "table",
+    units: options.Units = "auto",
 ) -> None:
     """Time forward, backward or the whole training step: median and interquartile range of raw samples.
 
@@ -96,7 +78,7 @@ def time(
     largest whose median stays within the time; exit code 1 when nothing fits. Naming a file or package of yours
     runs its code.
     """
-    check_format(output_format)
+    options.check_format(output_format)
     # the profiler's library writes its own progress to stderr unless told not to before it is loaded
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     from e4profile.errors import positive
@@ -109,8 +91,8 @@ def time(
     given = {"--against": against, "--compile": compile, "--cuda-graphs": graphs, "--join": join, "--fits": fits}
     limit_s = None if fits is None else parse_duration(fits, "--fits")
     _check_together(breakdown, limit_s, {**given, "--batch-size": batch_size})
-    batches = batch_sizes(batch_size)
-    scalar = loss_named(loss)
+    batches = options.batch_sizes(batch_size)
+    scalar = options.loss_named(loss)
     # while a batch is searched, a clear answer needs few samples
     shortest_s = min(0.5 if limit_s is None else 0.1, max_run_time_s) if min_run_time_s is None else min_run_time_s
     rule = StopRule(min_run_time_s=shortest_s, max_run_time_s=max_run_time_s)
@@ -122,12 +104,12 @@ def time(
         for size in batches
         for one in _passes(passes)
     ]  # fmt: skip
-    cards = several_subjects(names(models), settings, inputs, arguments)
-    other = None if against is None else one_subject(against, None, inputs if names_code(against) else None)
+    cards = options.several_subjects(options.names(models), settings, inputs, arguments)
+    other = None if against is None else options.one_subject(against, None, inputs if names_code(against) else None)
     _check_files(out, html)
     failed = False
     # a breakdown writes its tables one by one, outside of what the loss prints
-    loss_runs = nullcontext() if breakdown else own_loss_running(scalar)
+    loss_runs = nullcontext() if breakdown else options.own_loss_running(scalar)
     with loss_runs, on_interrupt(None if out is None else _finished(out)):
         if breakdown:
             tables = break_down_networks(cards, choices, rule, output_format, units, out)
@@ -181,7 +163,7 @@ def _passes(text: str) -> list[str]:
     from e4profile.errors import UnknownNameError
     from e4profile.witnesses.timing.passes import PASSES
 
-    wanted = names([text])
+    wanted = options.names([text])
     for one in wanted:
         if one not in PASSES:
             raise UnknownNameError("pass", one, PASSES)
