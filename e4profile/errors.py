@@ -51,6 +51,17 @@ class UnknownNameError(E4ProfileError, ValueError):
         super().__init__(f"unknown {what} {name!r}; {hint}")
 
 
+def one_of(what: str, name: str, known: Iterable[str]) -> str:
+    """The name itself, where it is one of those that are known.
+
+    Raises:
+        UnknownNameError: with the nearest names.
+    """
+    if name not in known:
+        raise UnknownNameError(what, name, known)
+    return name
+
+
 def divisors(number: int) -> str:
     """The whole numbers that divide one, as a refusal names them: the first few."""
     found = list(islice((one for one in range(1, min(number, _LARGEST) + 1) if number % one == 0), _LISTED))

@@ -57,7 +57,9 @@ def _program(
 # a question is one folder: finding the folders means that no list needs an entry for a new one
 for _room in iter_modules(e4profile.questions.__path__, "e4profile.questions."):
     if _room.ispkg:
-        import_module(f"{_room.name}.command").register(app)
+        _command = import_module(f"{_room.name}.command")
+        _name = _room.name.rpartition(".")[2]
+        app.command(_name, epilog=getattr(_command, "EXAMPLE", None))(getattr(_command, _name))
 
 SUMMARY_COLUMNS = 60
 """What the list of commands has room for beside a name, at 80 columns."""

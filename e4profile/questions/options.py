@@ -5,39 +5,44 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from e4profile.errors import SettingError
+from e4profile.errors import SettingError, one_of, positive
+from e4profile.show.tables import FORMATS, UNITS
 
 if TYPE_CHECKING:
     from e4profile.subjects.losses import Loss as AnyLoss
     from e4profile.subjects.subject import Subject
 
 
-def check_format(output_format: str) -> str:
-    """The format itself, refused before any work is done when it does not exist."""
-    from e4profile.errors import UnknownNameError
-    from e4profile.show.tables import FORMATS
-
-    if output_format not in FORMATS:
-        raise UnknownNameError("format", output_format, FORMATS)
-    return output_format
+# what these return is the value itself, refused before any work is done when it cannot be
 
 
-def check_units(units: str) -> str:
-    """The units themselves, refused before any work is done when they do not exist."""
-    from e4profile.errors import UnknownNameError
-    from e4profile.show.tables import UNITS
+def _known_format(output_format: str) -> str:
+    return one_of("format", output_format, FORMATS)
 
-    if units not in UNITS:
-        raise UnknownNameError("units", units, UNITS)
-    return units
+
+def _known_units(units: str) -> str:
+    return one_of("units", units, UNITS)
+
+
+def _positive(option: typer.CallbackParam, value: int | None) -> int | None:
+    if value is not None:
+        positive(**{option.opts[0]: value})
+    return value
 
 
 Format = Annotated[
-    str, typer.Option("--format", "-f", help="table, json, csv, markdown, latex or latex-all.", metavar="FORMAT")
+    str,
+    typer.Option(
+        "--format",
+        "-f",
+        help="table, json, csv, markdown, latex or latex-all.",
+        metavar="FORMAT",
+        callback=_known_format,
+    ),
 ]
 Units = Annotated[
     str,
@@ -45,7 +50,7 @@ Units = Annotated[
         "--units",
         help="auto, exact (every digit) or si (4 digits and a prefix).",
         metavar="UNITS",
-        callback=check_units,
+        callback=_known_units,
     ),
 ]
 Html = Annotated[
@@ -96,6 +101,22 @@ Loss = Annotated[
         "mean of one other output, the sum of several.",
         metavar="NAME",
     ),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size",
+        help="Images per pass: the leading size of every input tensor; 1, or what --input says.",
+        metavar="N",
+        callback=_positive,
+    ),
+]
+Device = Annotated[str, typer.Option("--device", help="cpu or cuda.", metavar="DEVICE")]
+Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, ...", metavar="DTYPE")]
+Threads = Annotated[int, typer.Option("--threads", help="Intra-operator threads.", metavar="N", callback=_positive)]
+MaxRunTime = Annotated[float, typer.Option("--max-run-time-s", help="Sample at most this long.", metavar="SECONDS")]
+Records = Annotated[
+    Path | None, typer.Option("--out", help="Append the records, raw samples included.", metavar="FILE")
 ]
 MODEL = "NAME|CARD.toml|MODULE:BUILD|FILE.py:BUILD"
 MODEL_HELP = (
@@ -221,7 +242,6 @@ def loss_named(text: str) -> AnyLoss:
         UnknownNameError: for a name that is neither, with the nearest names.
         Whatever ``e4profile.subjects.user_code.OwnLoss`` raises.
     """
-    from e4profile.errors import UnknownNameError
     from e4profile.subjects.losses import LOSSES
     from e4profile.subjects.subject import names_code
 
@@ -229,10 +249,8 @@ def loss_named(text: str) -> AnyLoss:
         from e4profile.subjects.user_code import OwnLoss
 
         return OwnLoss(text)
-    if text not in LOSSES:
-        raise UnknownNameError("loss", text, (*LOSSES, "path/to/file.py:function"))
-    found: AnyLoss = text  # type: ignore[assignment]
-    return found
+    one_of("loss", text, (*LOSSES, "path/to/file.py:function"))
+    return cast("AnyLoss", text)
 
 
 def batch_sizes(text: str | None) -> list[int] | list[None]:
@@ -241,8 +259,6 @@ def batch_sizes(text: str | None) -> list[int] | list[None]:
     Raises:
         SettingError: for anything but positive whole numbers.
     """
-    from e4profile.errors import positive
-
     found = whole_numbers("--batch-size", text)
     for batch in found or []:
         positive(**{"--batch-size": batch})

@@ -46,7 +46,6 @@ def budget(
 
     MACs come from the closed form; a model of your own without one is counted from what a training step runs.
     """
-    options.check_format(output_format)
     from e4profile.errors import positive
     from e4profile.questions.budget.budget import measure_budget
     from e4profile.witnesses.timing.passes import device_named, dtype_named
@@ -153,8 +152,3 @@ def _notes(found: list[Budget], measured: bool) -> list[str]:
     for step in steps:
         notes += [f"{step.record.name} is noisy: {reason}." for reason in step.record.samples.noise_reasons]
     return notes
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("budget")(budget)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from e4profile.questions.options import MODEL, MODEL_HELP, Arguments, Format, Inputs, Units, check_format, overrides
+from e4profile.questions.options import MODEL, MODEL_HELP, Arguments, Format, Inputs, Units, overrides
 from e4profile.questions.output import Progress, emit, note
 
 
@@ -27,7 +27,6 @@ def check(
     Exit code 0 when everything holds, 1 when not (naming the layers and both numbers), 2 for bad input.
     A model of your own is checked in the layers that have a closed form; naming its file or package runs its code.
     """
-    check_format(output_format)
     from e4profile.errors import not_negative
     from e4profile.networks.cards import all_cards
 
@@ -51,8 +50,3 @@ def check(
             for problem in problems:
                 note(problem)
         sys.exit(1)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("check")(check)

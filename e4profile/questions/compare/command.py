@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from e4profile.questions.options import Format, Html, Units, check_format
+from e4profile.questions.options import Format, Html, Units
 from e4profile.questions.output import emit, note
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ def compare(
     Exit code 0 when every count is equal and no time is slower, 1 when a count differs or is missing on one side,
     or a time is slower, 2 for bad input.
     """
-    check_format(output_format)
     if html is not None:
         from e4profile.show.html.page import check_writable
 
@@ -194,8 +193,3 @@ def _notes(found: FileComparison) -> list[str]:
             )
         notes += [text for one in found.times for text in one.notes]
     return [*notes, *found.notes]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("compare")(compare)

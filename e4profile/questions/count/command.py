@@ -46,7 +46,6 @@ def count(
     input, convention, totals by witness, layers and notes; for several networks a list of them, without layers.
     Naming a file or package of yours runs its code.
     """
-    options.check_format(output_format)
     with Progress("count", 1 + 2 * len(models), quiet=True) as progress:
         from e4profile.conventions import convention
         from e4profile.errors import positive
@@ -207,8 +206,3 @@ def _total(rows: list[dict[str, Any]], columns: list[str], *, at_least: bool) ->
     path = "total, at least" if at_least else "total"
     agrees = agreement(rows, at_least=at_least)
     return {key: {"agrees": agrees, "path": path, **totals(rows, columns)}.get(key) for key in columns}
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("count")(count)

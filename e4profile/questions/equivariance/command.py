@@ -58,7 +58,6 @@ def equivariance(
     (B, c, A, h, w). Exit code 0 when all is shown to hold, 1 when not, 2 for bad input. Naming a file or package of
     yours runs its code.
     """
-    options.check_format(output_format)
     with Progress("equivariance", 1, quiet=True) as progress:
         from e4profile.questions.equivariance.rows import report_rows
         from e4profile.show.tables import Column, Table
@@ -96,8 +95,3 @@ def equivariance(
         note(report.findings[0])
     if report.verdict != EQUIVARIANT:
         sys.exit(1)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("equivariance")(equivariance)

@@ -115,8 +115,3 @@ def _listed(output_format: str) -> str:
         for line in textwrap.wrap(f"{name:<{width}}{summary(find_layer(name))}", 80, subsequent_indent=" " * width)
     ]
     return "\n".join([*lines, "", "one of them: e4profile formula LAYER, for example e4profile formula e4"]) + "\n"
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("formula")(formula)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from e4profile.questions.options import Format, Units, check_format
+from e4profile.questions.options import Format, Units
 from e4profile.questions.output import Progress, emit, note
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ def guard(
     Exit code 0 when all holds, 1 for a deviation, 2 for bad input or a network that cannot be measured (the others
     are checked all the same), 3 when only the baseline is missing.
     """
-    check_format(output_format)
     from e4profile.errors import SettingError, UnknownNameError
     from e4profile.questions.guard.report import (
         PLATFORMS,
@@ -122,8 +121,3 @@ args = { width = 16 }
 params_max = 25_000        # also macs_max, saved_bytes_max, ...
 """
 """A configuration, line by line as it is written (the mark keeps the lines apart)."""
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("guard", epilog=EXAMPLE)(guard)

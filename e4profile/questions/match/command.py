@@ -72,7 +72,6 @@ def match(
     prediction of a training step, time from measurement of a few settings in turn; Ctrl-C shows what was measured
     until then.
     """
-    options.check_format(output_format)
     if batch_size is not None:
         positive(**{"--batch-size": batch_size})
     by, wanted_text, option = _target(to, params, macs, by)
@@ -266,8 +265,3 @@ def _near_ties(found: Match) -> list[str]:
         and other.deviation * nearest.deviation < 0
         and abs(other.deviation) <= _NEAR_TIE * abs(nearest.deviation)
     ]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("match")(match)

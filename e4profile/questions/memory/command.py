@@ -39,7 +39,6 @@ def memory(
     Runs on the meta device: a network that would not fit needs no memory to be asked about. Exit code 1 when
     closed form and measured saved bytes differ, or when nothing fits. Naming a file or package of yours runs its code.
     """
-    options.check_format(output_format)
     from e4profile.errors import SettingError
     from e4profile.questions.memory.rows import fits_row, layer_rows, memory_row, torch_dtype
     from e4profile.subjects.written import parse_size
@@ -163,8 +162,3 @@ def _layer_table(card: Subject, rows: list[dict[str, Any]], batch_size: int | No
         rows=tuple(rows),
         notes=(f"total {total:,} bytes", "a feature map that several layers keep is counted at the first"),
     )
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("memory")(memory)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from e4profile.questions.options import Format, Units, check_format
+from e4profile.questions.options import Format, Units
 from e4profile.questions.output import emit, note
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ def models(
     units: Units = "auto",
 ) -> None:
     """List the cards of published networks, or show one with its arguments and published figures."""
-    check_format(output_format)
     from e4profile.errors import SettingError
     from e4profile.networks.cards import find_card
     from e4profile.questions.models.table import card_table, cards_table, chosen_cards
@@ -55,8 +54,3 @@ def _write_bibtex(cards: Sequence[Card]) -> None:
     for card in cards:
         if not cited_by(card) and len(cards) == 1:
             note(f"{card.name} cites no paper that e4profile knows; its source: {card.source or 'not given'}")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("models")(models)

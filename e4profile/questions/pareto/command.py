@@ -64,7 +64,6 @@ def pareto(
     data set, are compared; that a given error is of the same data is yours to say. Naming a file or package of yours
     runs its code.
     """
-    options.check_format(output_format)
     from e4profile.errors import SettingError, UnknownNameError, positive
     from e4profile.questions.pareto.pareto import COSTS, front
     from e4profile.questions.pareto.table import pareto_table
@@ -271,8 +270,3 @@ def _drawn(one: Candidate) -> str:
     marks = (" (given)" if not one.table else "") + ("\u2020" if one.unresolved else "")
     # the end of a path says most
     return (one.label if one.table else one.label.rpartition("/")[2]) + marks
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("pareto")(pareto)

@@ -89,8 +89,3 @@ def _listing() -> str:
 
 def _some(models: Sequence[str]) -> str:
     return ", ".join([*models[:3], *([f"{len(models) - 3} more"] if len(models) > 3 else [])])
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("plot")(plot)

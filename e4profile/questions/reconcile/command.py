@@ -66,7 +66,6 @@ def reconcile(
     plain MACs. How much was searched, and what chance alone would find, is always said. Cards are counted by their
     closed forms, a model of your own from what one call runs.
     """
-    options.check_format(output_format)
     from e4profile.questions.reconcile.search import reconcile as search
     from e4profile.subjects.subject import resolve
 
@@ -245,8 +244,3 @@ def _space_notes(found: Reconciliation) -> list[str]:
         f"chance: of 1,000 made-up versions of one row ({found.chance_row}) within 10%, {share:.1f}% find a match, "
         f"{found.chance:.3g} on average" + ("; all rows together less" if found.rows > 1 else ""),
     ]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("reconcile")(reconcile)

@@ -48,8 +48,3 @@ def report(
         note(f"{out}: {files} not as made now; run: e4profile report")
         sys.exit(1)
     note(f"{out} is current")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("report")(report)

@@ -54,7 +54,6 @@ def roofline(
     A model of your own without a closed form has its MACs from the dispatch counter, and its bytes from what its
     modules hand on. Naming a file or package of yours runs its code.
     """
-    options.check_format(output_format)
     from e4profile.errors import positive
     from e4profile.questions.roofline.figure import roofline_plot, roofline_record, roofline_rows
     from e4profile.questions.roofline.roofline import measure_roofline, with_implementation
@@ -213,8 +212,3 @@ def _above_the_roof(found: list[Roofline]) -> list[str]:
             named = ", ".join(list(paths)[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
             notes.append(f"Above 100% and bound by {bound} ({named}): these layers {meaning}.")
     return notes
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("roofline")(roofline)

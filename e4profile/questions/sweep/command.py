@@ -83,7 +83,6 @@ def sweep(
     and MACs (closed form for a card, dispatch count for a model of your own), stored nowhere. Naming your own file
     or package imports it, which runs its code.
     """
-    options.check_format(output_format)
     from e4profile.errors import SettingError, positive
 
     if network is not None or vary or inputs or arguments or memory:
@@ -194,8 +193,3 @@ def _write_reports(table: Table, running: Sweep, folder: Path) -> list[Path]:
         (folder / name).write_text(render(table, output_format), encoding="utf-8")
     note(f"wrote {len(written)} plot files, table.md and table.csv to {folder}")
     return written
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("sweep")(sweep)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from e4profile.questions.options import Format, Units, check_format
+from e4profile.questions.options import Format, Units
 from e4profile.questions.output import Progress, emit, note
 
 _EXACT = ("json", "csv")
@@ -27,7 +27,6 @@ def table(
 
     Test errors stand in columns beside the costs; json and csv have a line for each, with its kind.
     """
-    check_format(output_format)
     from e4profile.errors import SettingError, UnknownNameError
     from e4profile.questions.table.rows import table_names
 
@@ -83,8 +82,3 @@ def _emit_all(built: dict[str, Built], output_format: str, units: str) -> None:
         emit(found, output_format, units)
         sys.stdout.write("\n")
     sys.stdout.write(f"{'% ' if output_format.startswith('latex') else ''}{summary}\n")
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("table")(table)

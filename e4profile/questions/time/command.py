@@ -78,7 +78,6 @@ def time(
     largest whose median stays within the time; exit code 1 when nothing fits. Naming a file or package of yours
     runs its code.
     """
-    options.check_format(output_format)
     # the profiler's library writes its own progress to stderr unless told not to before it is loaded
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     from e4profile.errors import positive
@@ -214,8 +213,3 @@ def _time(
             environment_labels([*(record.environment for record in earlier), environment()], mixed=mixed)
     records, failures = time_networks(cards, choices, rule, out)
     return [time_table([*earlier, *records], mixed=mixed)], bool(failures)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("time")(time)
