@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from e4profile.errors import SettingError
-from e4profile.records.files import Key, Results, read_results
+from e4profile.records.files import AtLeast, Key, Results, read_results
 from e4profile.records.times import difference, environment_labels
 from e4profile.witnesses.environment import same_environment
 from e4profile.witnesses.timing.statistics import (
@@ -30,7 +30,7 @@ from e4profile.witnesses.timing.statistics import (
 )
 
 RESAMPLES = 10_000
-EQUAL, DIFFERS, ONLY_BEFORE, ONLY_AFTER = "equal", "differs", "only before", "only after"
+EQUAL, DIFFERS, ONLY_BEFORE, ONLY_AFTER, AMBIGUOUS = "equal", "differs", "only before", "only after", "ambiguous"
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,9 @@ class CountComparison:
 
     @property
     def verdict(self) -> str:
-        """``equal``, ``differs``, ``only before`` or ``only after``."""
+        """``equal``, ``differs``, ``only before`` or ``only after``; ``ambiguous`` where one is a lower bound."""
+        if AtLeast in (type(self.before), type(self.after)) and None not in (self.before, self.after):
+            return AMBIGUOUS
         if self.before == self.after and isinstance(self.before, bool) == isinstance(self.after, bool):
             return EQUAL
         if self.before is None or self.after is None:

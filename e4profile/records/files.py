@@ -28,6 +28,9 @@ _DIGITS = 4300
 _QUANTITIES = ("params", *(spec.key for spec in REGISTRY.values()), "macs", "flops")
 _COUNT_TYPES = {"model": str, "arguments": dict, "input": str, "convention": str, "totals": dict, "layers": list}
 
+_BOUNDS = ("closed_form", "dispatch")
+"""What is a lower bound where operators are unknown."""
+
 RECORDS_NAME = "records.jsonl"
 NETWORK = "(network)"
 """The layer of what belongs to a network itself and to no module in it."""
@@ -39,6 +42,10 @@ class Key:
 
     model: str
     layer: str = ""
+
+
+class AtLeast(int):
+    """A count that is a lower bound, because operators ran that are unknown: it equals nothing."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,7 @@ class Results:
         rows: whether it is a table of rows, whose settings are named by ``AXES`` alone.
         counted: the network, for the JSON of ``count``, whose keys name layers only.
         classes: of the layers, by path, for the JSON of ``count``.
-        counts: exact values by quantity; None where a counter gave no figure.
+        counts: exact values by quantity, or ``AtLeast``; None where a counter gave no figure.
         environments: where the counts of records were taken.
         times: timings by setting.
         skipped: quantities that are no counts and are not compared.
@@ -170,12 +177,14 @@ def _read_count(found: Results, data: Mapping[str, Any]) -> None:
         if not isinstance(data.get(name), kind):
             raise SettingError(f"{found.file}: {name} (={data.get(name)!r}) must be a {kind.__name__}")
     found.counted = Counted(data["model"], data["arguments"], data["input"], data["convention"])
-    _add(found, Key(""), data["totals"])
+    bounds = _BOUNDS if data.get("at_least") else ()
+    _add(found, Key(""), data["totals"], bounds)
     for number, row in enumerate(data["layers"]):
         if not isinstance(row, dict) or not isinstance(row.get("path"), str):
             raise SettingError(f"{found.file}: layer {number} is no object with a path")
         found.classes[row["path"]] = str(row.get("layer"))
-        _add_once(found, Key("", row["path"] or NETWORK), row)
+        # a layer in which both counters agree holds no unknown operator
+        _add_once(found, Key("", row["path"] or NETWORK), row, () if row.get("agrees") else bounds)
 
 
 def _read_rows(found: Results, text: str) -> None:
@@ -191,7 +200,7 @@ def _read_rows(found: Results, text: str) -> None:
                 f"{found.file}: holds medians without their samples; keep the samples with: e4profile time --out FILE"
             )
         if isinstance(row.get("totals"), dict) and isinstance(row.get("model"), str):
-            _add_once(found, Key(_total_name(row)), row["totals"])
+            _add_once(found, Key(_total_name(row)), row["totals"], _BOUNDS if row.get("at_least") else ())
             continue
         path = row.get("path")
         key = Key(_row_name(row), (path or NETWORK) if isinstance(path, str) else "")
@@ -200,12 +209,12 @@ def _read_rows(found: Results, text: str) -> None:
         _add_once(found, key, row)
 
 
-def _add_once(found: Results, key: Key, row: Mapping[str, Any]) -> None:
+def _add_once(found: Results, key: Key, row: Mapping[str, Any], bounds: Sequence[str] = ()) -> None:
     if key in found.counts:
         raise SettingError(
             f"{found.file}: two rows for {' '.join((key.model, key.layer)).strip()}: they cannot be told apart"
         )
-    _add(found, key, row)
+    _add(found, key, row, bounds)
 
 
 def _total_name(row: Mapping[str, Any]) -> str:
@@ -222,7 +231,8 @@ def _row_name(row: Mapping[str, Any]) -> str:
     return " ".join((name, *more)).strip()
 
 
-def _add(found: Results, key: Key, values: Mapping[str, Any]) -> None:
+def _add(found: Results, key: Key, values: Mapping[str, Any], bounds: Sequence[str] = ()) -> None:
+    """The counts among some values; those that ``bounds`` names are lower ones."""
     named = {*_NAMES, *_NUMBERS, *AXES, "path", "layer"}
     counts: dict[str, int | None] = {}
     for name, value in _flat(values):
@@ -232,7 +242,7 @@ def _add(found: Results, key: Key, values: Mapping[str, Any]) -> None:
             where = " ".join((key.model, key.layer)).strip() or "the totals"
             raise SettingError(f"{found.file}: {where}: {name} (={value!r}) is no number")
         if value is None or isinstance(value, int):
-            counts[name] = value
+            counts[name] = AtLeast(value) if name in bounds and value is not None else value
         elif isinstance(value, float):
             found.skipped.add(name)
     if counts:
@@ -261,7 +271,7 @@ def _read_records(found: Results, *, by_axes: bool) -> None:
         key = Key(_record_name(record.card, record.arguments, by_axes=by_axes))
         replaced += key in found.counts
         found.environments.append(record.environment)
-        _add(found, key, record.counts)
+        _add(found, key, record.counts, ("macs_measured",) if record.counts.get("unknown") else ())
     if replaced:
         found.notes.append(f"{found.file.name}: {replaced} records are replaced by later ones of the same setting")
 

@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 import torch
 
 from e4profile.conventions import convention
+from e4profile.errors import SettingError, some_of
 from e4profile.subjects.guest import UserCodeError
 from e4profile.subjects.subject import Subject
-from e4profile.witnesses.counts.base import WITNESSED_KINDS
+from e4profile.witnesses.counts.base import SAY_THE_COST, WITNESSED_KINDS
 from e4profile.witnesses.counts.closed_form import count_closed_form
 from e4profile.witnesses.counts.measure import measure
 from e4profile.witnesses.memory.peak import allocator_emulation
@@ -28,11 +29,13 @@ class Counted:
         params: parameters.
         operations: by kind (see ``e4profile.conventions``).
         notes: what a reader must know.
+        unknown: operators that ran and could not be counted: with any, the operations are lower bounds.
     """
 
     params: int
     operations: Mapping[str, int]
     notes: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -68,16 +71,30 @@ class VariantCounter:
         found = self.on_meta(subject, lambda fresh: measure(fresh, ()))
         form = {"topology": "its closed form agrees", "recorded": "its layers' closed forms agree where they have one"}
         how = form.get(found.sizes, "it has no closed form") if not found.differences else "its closed form differs"
-        unknown = ", ".join(found.dispatch.uncounted)
+        unknown = tuple(found.dispatch.uncounted)
         notes = (
             f"{subject.name}: counted from what one call runs, on the meta device; {how}",
-            *([f"{subject.name}: not counted, unknown operators: {unknown}"] if unknown else []),
+            *([f"{subject.name}: not counted, unknown operators: {', '.join(unknown)}"] if unknown else []),
         )
         seen = dict(found.dispatch.operations)
         ruled = {
             kind: n for kind, n in found.closed.operations.items() if kind not in seen and kind not in WITNESSED_KINDS
         }
-        return Counted(found.dispatch.params, {kind: n for kind, n in (ruled | seen).items() if n}, notes)
+        return Counted(found.dispatch.params, {kind: n for kind, n in (ruled | seen).items() if n}, notes, unknown)
+
+    def exact(self, subject: Subject, unit: str = "MACs", convention_name: str = "macs") -> Counted:
+        """The same, where a decision rests on the operations.
+
+        Raises:
+            SettingError: for operations that are a lower bound, naming the operators and the remedy.
+        """
+        counted = self(subject)
+        if counted.unknown:
+            raise SettingError(
+                f"{subject.name}: at least {counted.total(convention_name):,} {unit}, which decides nothing: unknown "
+                f"operators {some_of(counted.unknown)}; {SAY_THE_COST}"
+            )
+        return counted
 
     def on_meta(self, subject: Subject, use: Callable[[Subject], Found]) -> Found:
         """``use`` of the subject, built on the meta device where its builder allows, on the CPU otherwise.

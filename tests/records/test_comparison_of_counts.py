@@ -165,3 +165,24 @@ def test_a_damaged_count_says_where(tmp_path: Path, change: dict[str, Any], reas
     bad.write_text(json.dumps({**json.loads(good.read_text()), **change}))
     with pytest.raises(SettingError, match=reason):
         compare_files(good, bad)
+
+
+def test_a_lower_bound_equals_nothing(tmp_path: Path) -> None:
+    """Neither itself nor another; a layer whose two counters agree is exact all the same, and parameters are."""
+    rows = (row("a", 1, 10, 10), row("b", 2, 20, 20, None))
+
+    def bounded(name: str) -> Path:
+        made = count_document("net", rows, arguments={}, inputs="1x3x8x8", convention="macs", at_least=True)
+        (tmp_path / name).write_text(document_text(made), encoding="utf-8")
+        return tmp_path / name
+
+    found = compare_files(bounded("a.json"), bounded("b.json"))
+    verdicts = {(one.key.layer, one.quantity): one.verdict for one in found.counts}
+    assert {key for key, verdict in verdicts.items() if verdict == "ambiguous"} == {
+        (layer, witness) for layer in ("", "b") for witness in ("closed_form", "dispatch")
+    }
+    assert {verdicts[key] for key in verdicts if verdicts[key] != "ambiguous"} == {"equal"}
+    assert not found.holds
+    against = compare_files(bounded("a.json"), document(tmp_path / "c.json", rows=rows))
+    assert {one.quantity for one in against.different if one.verdict == "ambiguous"} == {"closed_form", "dispatch"}
+    assert {one.verdict for one in against.different} <= {"ambiguous", "differs"}

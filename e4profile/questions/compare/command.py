@@ -177,10 +177,15 @@ def _time_rows(found: FileComparison) -> list[dict[str, object]]:
 
 
 def _notes(found: FileComparison) -> list[str]:
+    from e4profile.records.comparison import AMBIGUOUS
+
     notes = [found.unrelated] if found.unrelated else []
     if found.counts:
         different = len(found.different)
         notes.append(f"{len(found.counts)} counts: {len(found.counts) - different} equal, {different} not")
+        bounds = sum(one.verdict == AMBIGUOUS for one in found.counts)
+        if bounds:
+            notes.append(f"ambiguous: {bounds} of them are lower bounds (unknown operators), which equal nothing")
     if found.times:
         said = [one.verdict for one in found.times]
         tally = ", ".join(f"{said.count(verdict)} {verdict}" for verdict in dict.fromkeys(said))

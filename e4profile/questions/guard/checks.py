@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Literal
 from e4profile.errors import some_of
 from e4profile.questions.guard.config import Budgets
 from e4profile.records.baseline import QUANTITIES, LayerCosts, ModelCosts
+from e4profile.witnesses.counts.base import SAY_THE_COST
 
 if TYPE_CHECKING:
     from e4profile.questions.guard.loading import Loaded
-
-SAY_THE_COST = "say what it costs with e4profile.register_operator, or that it is free with e4profile.register_free"
-"""What to do about an unknown operator."""
 
 UNITS = {"params": "parameters", "macs": "MACs", "saved_bytes": "saved bytes"}
 
@@ -196,6 +194,13 @@ def check_baseline(
             f"if this is meant, accept it with: {command}"
         )
         yield replace(check, status="deviation", message=message)
+
+
+def check_bounds(name: str, after: ModelCosts, unknown: Sequence[str]) -> Iterator[Check]:
+    """A deviation per quantity that is only a lower bound, because operators ran that are unknown."""
+    for quantity, actual in after.costs.items():
+        if undecided := _undecided(quantity, unknown, "an exact count (baseline)", actual):
+            yield Check(name, f"baseline {quantity}", None, actual, "deviation", undecided)
 
 
 def check_budgets(

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import E4ProfileError, SettingError, some_of
 from e4profile.questions.guard.checks import (
-    SAY_THE_COST,
     Check,
     LayerChange,
     check_baseline,
+    check_bounds,
     check_budgets,
     layer_changes,
     setting_changes,
@@ -31,6 +31,7 @@ from e4profile.records.baseline import (
     torch_version,
     write_baseline,
 )
+from e4profile.witnesses.counts.base import SAY_THE_COST
 
 if TYPE_CHECKING:
     from torch import nn
@@ -115,7 +116,8 @@ class Guard:
     def run(self) -> Iterator[ModelResult]:
         """Check one network after another; with ``update`` the baseline is written after the last.
 
-        A network that cannot be built or run is ``not measured``; no baseline is written then.
+        A network that cannot be built or run is ``not measured``; no baseline is written then, nor where an operator
+        is unknown, as it would commit a lower bound.
 
         Raises:
             SettingError: for an unreadable baseline, or one that cannot be written.
@@ -130,8 +132,13 @@ class Guard:
         if self.update and self.config.baseline is not None:
             models = {one.name: one.after for one in self._found if one.after is not None}
             missing = [one.name for one in self._found if one.after is None]
-            if missing:
-                self._notes.append(f"{self.config.baseline} is not written, without counts of {some_of(missing)}")
+            bounds = [
+                one.name for one in self._found if any(check.name.startswith("baseline ") for check in one.checks)
+            ]
+            for names, why in ((missing, "without counts of"), (bounds, "as counts are lower bounds of")):
+                if names:
+                    self._notes.append(f"{self.config.baseline} is not written, {why} {some_of(names)}")
+            if missing or bounds:
                 return
             write_baseline(self.config.baseline, Baseline(torch_version(), models))
             self._notes.append(f"wrote {len(models)} networks to {self.config.baseline}")
@@ -188,8 +195,12 @@ class Guard:
             changes = tuple(c for name in QUANTITIES for c in layer_changes(before, after, name))
             asked = tuple(setting_changes(before, after))
         unknown = loaded.measured.dispatch.unknown_operators
-        if self.config.baseline is not None and not self.update:
-            checks += check_baseline(entry.name, before, after, self.command, unknown)
+        if self.config.baseline is not None:
+            checks += (
+                check_bounds(entry.name, after, unknown)
+                if self.update
+                else check_baseline(entry.name, before, after, self.command, unknown)
+            )
         # a check that they leave undecided has named them
         notes = [text for text in unknown if not any(text in check.message for check in checks)]
         return ModelResult(entry.name, tuple(checks), before, after, changes, asked, (*notes, *loaded.subject.notes))

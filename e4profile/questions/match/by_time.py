@@ -70,7 +70,7 @@ def match_time(
         UserCodeError: for what a user-defined model raises.
     """
     axis = Axis(subject, vary)
-    macs = VariantCost(axis, "macs")
+    macs = VariantCost(axis, "macs", guess=True)
     number = wanted(to, "time", "--to") if isinstance(to, (str, int, float)) else None
     other = None if number is not None else resolve(to) if isinstance(to, str) else to
     assert not isinstance(other, (int, float))
@@ -261,7 +261,9 @@ def _noisy(noise: Sequence[str], networks: int) -> list[str]:
 
 def _against_macs(axis: Axis, chosen: Sequence[int], samples: Sequence[Samples], macs: VariantCost) -> list[str]:
     """What took clearly longer than something of more MACs: no order of cost to rely on."""
-    found = []
+    found: list[str] = []
+    if any(macs.counter(axis.subject.with_arguments(axis.setting(index))).unknown for index in chosen):
+        return found
     for place, index in enumerate(chosen):
         for other_place, other in enumerate(chosen):
             if (macs(index) or 0) < (macs(other) or 0):

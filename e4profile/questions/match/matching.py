@@ -103,7 +103,10 @@ class Match:
 
 
 class VariantCost:
-    """The cost of the settings of an axis: counted (params, macs), or of a predicted training step (memory)."""
+    """The cost of the settings of an axis: counted (params, macs), or of a predicted training step (memory).
+
+    Lower bounds of MACs, where operators are unknown, are refused; with ``guess`` they say where to look.
+    """
 
     def __init__(
         self,
@@ -113,9 +116,10 @@ class VariantCost:
         convention_name: str = "macs",
         batch_size: int = 1,
         optimiser: str = "sgd",
+        guess: bool = False,
         progress: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self.axis, self.by = axis, by
+        self.axis, self.by, self.guess = axis, by, guess
         self.convention_name, self.batch_size, self.optimiser = convention_name, batch_size, optimiser
         self.counter = VariantCounter()
         self.progress = progress
@@ -140,13 +144,15 @@ class VariantCost:
         """The cost of a whole network.
 
         Raises:
-            SettingError: for arguments that the network refuses.
+            SettingError: for arguments that the network refuses, and MACs that are a lower bound.
             UserCodeError: for what a user-defined model raises.
         """
         if self.by == "memory":
             return step_bytes(subject, self.batch_size, self.optimiser, self.counter)
-        count = self.counter(subject)
-        return count.params if self.by == "params" else count.total(self.convention_name)
+        if self.by == "params":
+            return self.counter(subject).params
+        count = self.counter if self.guess else self.counter.exact
+        return count(subject).total(self.convention_name)
 
     def _check_it_changes(self) -> None:
         values = [value for value in self.known.values() if value is not None]

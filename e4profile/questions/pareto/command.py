@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -190,7 +191,8 @@ def _measured(
     interrupted = False
     try:
         for one in found:
-            costed.append((one, cost(one.subject.at_batch(batch_size or 1))))
+            amount, unknown = cost(one.subject.at_batch(batch_size or 1))
+            costed.append((replace(one, unknown=unknown), amount))
             progress.step(one.label)
     except KeyboardInterrupt:
         if not costed:
@@ -268,5 +270,6 @@ def _draw(points: Sequence[Point], x: str, error: str, how: str, out: Path) -> N
 def _drawn(one: Candidate) -> str:
     """The label of a point: marked where the error is given, or the published cost is not what is built."""
     marks = (" (given)" if not one.table else "") + ("\u2020" if one.unresolved else "")
+    marks += " (at least)" if one.unknown else ""
     # the end of a path says most
     return (one.label if one.table else one.label.rpartition("/")[2]) + marks

@@ -46,6 +46,7 @@ class Candidate:
         spread: the printed deviation over runs.
         origin: ``published``, or ``given`` by whoever asks.
         unresolved: published costs of the row that the network as built does not have, as printed.
+        unknown: operators that ran and could not be counted: its cost is a lower bound, which is on no front.
     """
 
     label: str
@@ -56,6 +57,7 @@ class Candidate:
     spread: Decimal | None
     origin: str = PUBLISHED
     unresolved: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
 
 def given_error(subject: Subject, text: str) -> Candidate:
@@ -90,8 +92,8 @@ class Point:
 
     @property
     def on_front(self) -> bool:
-        """Whether no other network is as good in both and better in one."""
-        return not self.dominated_by
+        """Whether no other network is as good in both and better in one; never for a cost that is a lower bound."""
+        return not self.dominated_by and not self.candidate.unknown
 
 
 def candidates(subjects: Sequence[Subject] = (), table: str | None = None, y: str = "error") -> list[Candidate]:
@@ -130,7 +132,7 @@ def error_name(quantity: str) -> str:
 def front(costed: Sequence[tuple[Candidate, int | float]]) -> list[Point]:
     """Every candidate as a point, the cheapest first; the front by exact comparison of cost and printed error.
 
-    Equal points do not dominate each other.
+    Equal points do not dominate each other. A cost that is a lower bound is on no front and dominates none.
     """
 
     def beats(one: tuple[Candidate, int | float], other: tuple[Candidate, int | float]) -> bool:
@@ -138,7 +140,8 @@ def front(costed: Sequence[tuple[Candidate, int | float]]) -> list[Point]:
         return no_worse and (one[1] < other[1] or one[0].error < other[0].error)
 
     ordered = sorted(costed, key=lambda item: (item[1], item[0].error))
-    members = [item for item in ordered if not any(beats(other, item) for other in ordered)]
+    exact = [item for item in ordered if not item[0].unknown]
+    members = [item for item in exact if not any(beats(other, item) for other in exact)]
     return [
         Point(item[0], item[1], tuple(member[0].label for member in members if beats(member, item))) for item in ordered
     ]
@@ -149,8 +152,8 @@ def has_published_error(subject: Subject) -> bool:
     return any(_is_error(cell) for row in subject.published for cell in row.cells)
 
 
-def cost_of(x: str, *, batch_size: int = 2) -> Callable[[Subject], int]:
-    """How a network's cost is found where nothing has to be timed.
+def cost_of(x: str, *, batch_size: int = 2) -> Callable[[Subject], tuple[int, tuple[str, ...]]]:
+    """How a network's cost is found where nothing has to be timed: with the operators that it leaves out.
 
     Args:
         x: ``macs`` or ``params`` as the dispatch counter sees them run, or ``memory``: the peak bytes of forward
@@ -167,11 +170,11 @@ def cost_of(x: str, *, batch_size: int = 2) -> Callable[[Subject], int]:
         raise SettingError("time is measured: see e4profile.witnesses.timing.measure.measure_time")
     counter = VariantCounter()
 
-    def cost(subject: Subject) -> int:
+    def cost(subject: Subject) -> tuple[int, tuple[str, ...]]:
         if x == "memory":
-            return peak_bytes(subject, batch_size, counter)
+            return peak_bytes(subject, batch_size, counter), ()
         counted = counter.on_meta(subject, lambda fresh: measure(fresh, ())).dispatch
-        return counted.params if x == "params" else counted.macs
+        return (counted.params, ()) if x == "params" else (counted.macs, tuple(counted.uncounted))
 
     return cost
 
@@ -196,22 +199,24 @@ def sweep_costs(
     records = store.load()
 
     costs: dict[str, int | float] = {}
+    unknown: dict[str, tuple[str, ...]] = {}
     notes: list[str] = []
     if x == "time":
         costs, notes = _recorded_times(records)
     for record in records:
         cost = record.counts.get(f"{x}_measured") if x in ("macs", "params") else None
         if cost is not None:
-            costs[_setting_key(record.card, record.arguments)] = cost
+            setting = _setting_key(record.card, record.arguments)
+            costs[setting], unknown[setting] = cost, tuple(record.counts.get("unknown", ())) if x == "macs" else ()
     if not costs:
         raise SettingError(f"--sweep: {path} holds no {x}; sweep records hold macs and params, time records time")
     found: list[tuple[Candidate, int | float]] = []
     for one in known:
         described = recorded_arguments(one.subject)
         keys = (_setting_key(one.subject.name, described), _setting_key(one.subject.name, one.subject.arguments))
-        cost = next((costs[key] for key in keys if key in costs), None)
-        if cost is not None:
-            found.append((one, cost))
+        key = next((key for key in keys if key in costs), None)
+        if key is not None:
+            found.append((replace(one, unknown=unknown.get(key, ())), costs[key]))
     if not found:
         cards = ", ".join(sorted({record.card for record in records}))
         raise SettingError(f"--sweep: no setting in {path} ({cards}) has a published error in this table")

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from e4profile.errors import some_of
 from e4profile.questions.pareto.pareto import GIVEN, PUBLISHED, Point
 from e4profile.questions.table.rows import TITLES
 from e4profile.show.tables import Column, Table
+from e4profile.witnesses.counts.base import SAY_THE_COST
 
 _HEADERS = {"macs": "MACs"}
 
@@ -20,6 +22,7 @@ def pareto_table(points: Sequence[Point], x: str, error: str, how: str, notes: S
         Column("on_front", "on front", "boolean", "front", 100),
         Column("network", "network", "text", priority=95),
         Column("card", "card", "text", priority=30),
+        *([Column("bound", "cost is", "text", priority=92)] if any(p.candidate.unknown for p in points) else []),
         Column(x, _HEADERS.get(x, x), kind, priority=90),
     ]
     if PUBLISHED in origins:
@@ -39,6 +42,7 @@ def pareto_table(points: Sequence[Point], x: str, error: str, how: str, notes: S
             "on_front": point.on_front,
             "network": one.label,
             "card": one.subject.name,
+            "bound": "at least" if one.unknown else None,
             x: point.cost,
             "published_error": one.error if published else None,
             "published_spread": one.spread,
@@ -52,7 +56,7 @@ def pareto_table(points: Sequence[Point], x: str, error: str, how: str, notes: S
         _title(points, x, error),
         tuple(columns),
         tuple(rows),
-        (f"the front, cheapest first: {'; '.join(members)}", *_error_notes(points), *notes),
+        (f"the front, cheapest first: {'; '.join(members) or 'none'}", *_error_notes(points), *notes),
         convention=how,
     )
 
@@ -73,6 +77,10 @@ def _error_notes(points: Sequence[Point]) -> list[str]:
     if GIVEN in origins:
         given = ", ".join(dict.fromkeys(p.candidate.label for p in points if p.candidate.origin == GIVEN))
         notes.append(f"errors given with --error, neither published nor measured: {given}")
+    bounds = [point.candidate for point in points if point.candidate.unknown]
+    if bounds:
+        listed = "; ".join(f"{one.label} ({some_of(one.unknown)})" for one in bounds)
+        notes.append(f"lower bounds, which are on no front: unknown operators in {listed}; {SAY_THE_COST}")
     doubtful = [point.candidate for point in points if point.candidate.unresolved]
     if doubtful:
         listed = "; ".join(f"{one.label} ({', '.join(one.unresolved)})" for one in doubtful)

@@ -35,13 +35,16 @@ Numbers = np.ndarray[Any, np.dtype[Any]]
 class Counter:
     """Counted networks on their own inputs and remembers them; None where a network refuses its arguments.
 
+    Lower bounds of operations, where operators are unknown, are refused unless ``params_alone`` are asked for.
+
     Attributes:
         refused: the last refusal.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, params_alone: bool = False) -> None:
         self._known: dict[str, Counted | None] = {}
-        self._variants = VariantCounter()
+        variants = VariantCounter()
+        self._count = variants if params_alone else variants.exact
         self.refused: E4ProfileError | None = None
 
     def __call__(self, subject: Subject) -> Counted | None:
@@ -49,7 +52,7 @@ class Counter:
         key = repr((subject.topology, subject.specs, sorted(subject.arguments.items())))
         if key not in self._known:
             try:
-                self._known[key] = self._variants(subject)
+                self._known[key] = self._count(subject)
             except (SettingError, UserCodeError) as error:
                 self.refused, self._known[key] = error, None
         return self._known[key]
@@ -87,7 +90,7 @@ def reconcile(
     networks = list({id(row.subject): row.subject for row in rows}.values())
     ordered = sorted(rows, key=lambda row: math.prod(figure.selectivity for figure in row.figures))
     first, others = ordered[0], ordered[1:]
-    count = Counter()
+    count = Counter(params_alone=not any(row.operations for row in rows))
     axes = axes_of(networks, vary)
     space = list(architectures(networks, changes, vary))
     _check_as_given(networks, axes, space, count)

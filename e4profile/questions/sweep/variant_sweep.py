@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ class Variant:
         setting: the arguments that are varied.
         params: parameters.
         macs: under the convention that was asked for.
+        at_least: whether they are a lower bound, because operators ran that are unknown.
         step_bytes: of a predicted training step; None where it was not asked for.
         median_s: of a forward pass; None where no timer was given.
         noise: why the time should not be trusted.
@@ -42,13 +43,12 @@ class Variant:
     step_bytes: int | None = None
     median_s: float | None = None
     noise: tuple[str, ...] = ()
+    at_least: bool = False
 
     def as_object(self) -> dict[str, Any]:
         """For JSON: the arguments under ``setting``, exact integers, seconds as measured."""
-        return {
-            "setting": dict(self.setting), "params": self.params, "macs": self.macs, "step_bytes": self.step_bytes,
-            "median_s": self.median_s, "noise": list(self.noise),
-        }  # fmt: skip
+        found = {**asdict(self), "setting": dict(self.setting), "noise": list(self.noise)}
+        return found if found.pop("at_least") is False else {**found, "at_least": True}
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,8 @@ def sweep_variants(
                 last = error
                 refused.append((described(setting), str(error)))
                 continue
-            found.append(Variant(setting, counted.params, counted.total(convention_name), step))
+            macs = counted.total(convention_name)
+            found.append(Variant(setting, counted.params, macs, step, at_least=bool(counted.unknown)))
             subjects.append(one)
             notes = list(dict.fromkeys((*notes, *counted.notes)))
         if timer is not None and found:

@@ -66,10 +66,10 @@ def variants_table(found: VariantSweep, convention_name: str) -> Table:
     """One row per combination: its arguments, parameters, MACs, and where asked for bytes of a step and seconds."""
     names = list(found.variants[0].setting)
     columns = [Column(name, name, "text", priority=100) for name in names]
-    columns += [
-        Column("params", "params", "integer", priority=95),
-        Column("macs", convention_name, "integer", priority=95),
-    ]
+    columns.append(Column("params", "params", "integer", priority=95))
+    if any(one.at_least for one in found.variants):
+        columns.append(Column("bound", f"{convention_name} are", "text", priority=95))
+    columns.append(Column("macs", convention_name, "integer", priority=95))
     optional = (
         Column("step_bytes", "training step", "bytes", priority=90),
         Column("median_s", "forward", "seconds", priority=90),
@@ -78,7 +78,8 @@ def variants_table(found: VariantSweep, convention_name: str) -> Table:
     rows: list[dict[str, Any]] = [
         {
             **{name: str(value) for name, value in one.setting.items()},
-            **{column.key: getattr(one, column.key) for column in columns[len(names) :]},
+            **{column.key: getattr(one, column.key, None) for column in columns[len(names) :]},
+            **({"bound": "at least"} if one.at_least else {}),
         }
         for one in found.variants
     ]

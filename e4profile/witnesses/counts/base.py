@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
+SAY_THE_COST = "say what it costs with e4profile.register_operator, or that it is free with e4profile.register_free"
+"""What to do about an unknown operator."""
+
 BIAS = "bias additions"
 PER_OUTPUT = "outputs of transposed convolutions"
 CHARGED = (BIAS, PER_OUTPUT)

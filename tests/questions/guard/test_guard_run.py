@@ -16,7 +16,7 @@ from e4profile.groups import as_group
 from e4profile.questions.guard.config import load_config
 from e4profile.questions.guard.run import Guard, GuardResult
 from e4profile.questions.guard.witness import EquivarianceFound
-from e4profile.records.baseline import read_baseline
+from e4profile.records.baseline import Baseline, read_baseline, torch_version, write_baseline
 
 BASELINE = "e4profile-baseline.json"
 
@@ -199,7 +199,7 @@ def test_unknown_operators_leave_parameters_and_macs_undecided(tmp_path: Path) -
     config = write_project(tmp_path, build="net.py:Exponential", params_max=10, macs_max=1000, saved_bytes_max=1000)
     (tmp_path / "net.py").write_text(NET + EXPONENTIAL)
     found = guard_of(config, "")
-    assert {check.name: check.status for check in found.checks} == {
+    assert {check.name: check.status for check in found.checks if not check.name.startswith("baseline")} == {
         "params_max": "deviation", "macs_max": "deviation", "saved_bytes_max": "pass"
     }  # fmt: skip
     assert found.exit_code == 1
@@ -208,7 +208,10 @@ def test_unknown_operators_leave_parameters_and_macs_undecided(tmp_path: Path) -
     assert "(network): unknown operator aten::linalg_matrix_exp, executed 1 times" in said
     assert "e4profile.register_operator" in said
     assert found.models[0].notes == ()
-    # against the baseline too, and a note where nothing is decided
+    # against a baseline too, and a note where nothing is decided
+    after = found.models[0].after
+    assert after is not None
+    write_baseline(tmp_path / BASELINE, Baseline(torch_version(), {"net": after}))
     running = Guard(load_config(config))
     list(running.run())
     assert {name for name in messages(running.result) if "baseline" in name} == {"baseline params", "baseline macs"}
@@ -217,6 +220,18 @@ def test_unknown_operators_leave_parameters_and_macs_undecided(tmp_path: Path) -
     list(running.run())
     assert (running.result.exit_code, running.result.checks) == (0, [])
     assert "unknown operator aten::linalg_matrix_exp" in running.result.models[0].notes[0]
+
+
+def test_a_lower_bound_is_no_baseline(tmp_path: Path) -> None:
+    write_project(tmp_path, build="net.py:Exponential")
+    (tmp_path / "net.py").write_text(NET + EXPONENTIAL)
+    done = run_guard(tmp_path, "--update")
+    assert done.returncode == 1
+    said = " ".join((done.stdout + done.stderr).split())
+    assert "is not written, as counts are lower bounds of net" in said
+    assert "MACs: expected an exact count (baseline), actual at least 0" in said
+    assert "unknown operator aten::linalg_matrix_exp" in said
+    assert not list(tmp_path.glob("*baseline*"))
 
 
 def test_an_error_of_the_projects_own_code_keeps_its_traceback(tmp_path: Path) -> None:

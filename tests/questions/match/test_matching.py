@@ -484,3 +484,32 @@ def test_an_interrupt_before_anything_was_measured_goes_on():
         match_time(resolve("p4cnn"), "3ms", stopping_after(0))
     with pytest.raises(KeyboardInterrupt):
         match_time(resolve("p4cnn"), "z2cnn", stopping_after(1))
+
+
+UNKNOWN = """
+
+def exponential(width=4):
+    import torch
+
+    class Exponential(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, width, 3, bias=False)
+
+        def forward(self, images):
+            return torch.linalg.matrix_exp(self.conv(images))
+
+    return Exponential()
+"""
+
+
+def test_macs_that_are_a_lower_bound_are_not_matched(tmp_path):
+    (tmp_path / "nets.py").write_text(NETS + UNKNOWN)
+    bounded, exact = (resolve(f"{tmp_path / 'nets.py'}:{name}", ["1x3x8x8"]) for name in ("exponential", "build"))
+    for subject, to in ((bounded, 10_000), (exact, bounded)):
+        with pytest.raises(SettingError, match=r"at least 3,888 MACs.*aten::linalg_matrix_exp; say what it costs"):
+            match(subject, to, by="macs")
+    # parameters are exact, and a time needs only a place to look
+    assert match(bounded, 27 * 20).nearest.setting == {"width": 20}
+    found = match_time(bounded, 1e-2, timer(lambda one: 1e-3 * one.argument("width")))
+    assert found.nearest.setting == {"width": 10}

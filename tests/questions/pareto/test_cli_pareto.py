@@ -233,3 +233,23 @@ def test_times_are_sampled_in_turn(run, monkeypatch):
     assert asked == [([("z2cnn", 2), ("p4cnn", 2)], 0.02)]
     assert "measured in turn on cpu, forward at batch 2" in out
     assert "2 networks in turn, 0.04 s of samples at most" in err
+
+
+def test_a_cost_that_is_a_lower_bound_is_marked(nets, tmp_path):
+    (tmp_path / "nets.py").write_text(
+        "import torch\n" + NETS + "\nclass Exponential(Two):\n    def forward(self, image):\n"
+        "        return torch.linalg.matrix_exp(self.a(image))\n"
+    )
+    arguments = ("z2cnn", "nets.py:Exponential", "--input", "1x1x28x28", "--error", "nets.py:Exponential=0.9")
+    code, out, _ = nets(*arguments)
+    text = " ".join(out.split())
+    assert code == 0
+    assert (
+        "lower bounds, which are on no front: unknown operators in nets.py:Exponential (aten::linalg_matrix_exp" in text
+    )
+    assert "the front, cheapest first: Z2CNN errors" in text.replace("note: ", "")
+    rows = {row["network"]: row for row in json.loads(nets(*arguments, "-f", "json")[1])}
+    assert [rows[name]["bound"] for name in ("Z2CNN", "nets.py:Exponential")] == [None, "at least"]
+    assert rows["nets.py:Exponential"]["on_front"] is False
+    params = json.loads(nets(*arguments, "--x", "params", "-f", "json")[1])
+    assert "bound" not in params[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from itertools import product
 
@@ -23,7 +24,7 @@ def made_up(label, error, spread=None):
 
 def test_the_front_of_the_separable_table():
     cost = cost_of("macs")
-    points = front([(one, cost(one.subject)) for one in candidates(table="separable-mnist")])
+    points = front([(one, cost(one.subject)[0]) for one in candidates(table="separable-mnist")])
     assert [point.candidate.label for point in points if point.on_front] == [
         "gc-P4CNN-small",
         "g-P4CNN-small",
@@ -65,7 +66,7 @@ def test_rows_of_one_network_are_one_point():
 def test_rows_have_their_own_arguments():
     (row,) = [one for one in candidates(table="3") if one.label == "r=4"]
     assert row.subject.arguments["reduction"] == 4
-    assert cost_of("params")(row.subject) == 10_102
+    assert cost_of("params")(row.subject) == (10_102, ())
 
 
 def test_errors_and_spreads_are_as_printed():
@@ -114,7 +115,7 @@ def test_memory_is_the_emulated_peak():
 
     card = resolve("z2cnn")
     expected = allocator_emulation(card.build(), card.input, batch_size=2, device="meta").peak_bytes
-    assert cost_of("memory")(card) == expected
+    assert cost_of("memory")(card) == (expected, ())
 
 
 def record(candidate, **counts):
@@ -212,3 +213,12 @@ def test_a_table_in_which_a_network_has_no_row_names_the_cards_that_have_one() -
         candidates([resolve("e4net")], "4")
     with pytest.raises(UnknownNameError, match="known"):
         candidates([resolve("e4net")], "nowhere")
+
+
+def test_a_lower_bound_is_on_no_front_and_dominates_none():
+    bound = replace(made_up("bound", "1"), unknown=("aten::x",))
+    points = {one.candidate.label: one for one in front([(bound, 5), (made_up("a", "2"), 6), (made_up("b", "1"), 4)])}
+    assert [points[name].on_front for name in ("bound", "a", "b")] == [False, False, True]
+    assert points["a"].dominated_by == ("b",)
+    points = {one.candidate.label: one for one in front([(bound, 5), (made_up("a", "2"), 6)])}
+    assert [points[name].on_front for name in ("bound", "a")] == [False, True]

@@ -254,3 +254,16 @@ def test_what_a_model_of_ones_own_cannot_search_is_refused(own, name, vary, mess
 def test_a_model_of_ones_own_is_reconciled_alone(own):
     with pytest.raises(SettingError, match="reconciled alone"):
         reconcile([figures_of(own("build"), params="1K"), row("e4net", params="1K")])
+
+
+def test_operations_that_are_a_lower_bound_are_not_reconciled(tmp_path):
+    (tmp_path / "net.py").write_text(
+        "import torch\nfrom torch import nn\n\nclass Exponential(nn.Conv2d):\n"
+        "    def __init__(self, width=4):\n        super().__init__(3, width, 3, bias=False)\n\n"
+        "    def forward(self, images):\n        return torch.linalg.matrix_exp(super().forward(images))\n"
+    )
+    subject = resolve(f"{tmp_path / 'net.py'}:Exponential", ["1x3x6x6"])
+    with pytest.raises(SettingError, match=r"at least 1,728 MACs.*linalg_matrix_exp"):
+        reconcile([Row("own", subject, (Figure("macs", "1.7K"),))], changes=1)
+    found = reconcile([Row("own", subject, (Figure("params", "135"),))], changes=1)
+    assert found.matches[0].changes == (("width", 5),)

@@ -8,6 +8,7 @@ import pytest
 
 from e4profile.errors import SettingError, UnknownNameError
 from e4profile.questions.sweep.variant_sweep import sweep_variants
+from e4profile.questions.sweep.varied import variants_table
 from e4profile.subjects.guest import UserCodeError
 from e4profile.subjects.subject import Subject, resolve
 from e4profile.witnesses.timing.samples import Samples
@@ -118,3 +119,27 @@ def test_bad_sweeps_are_refused(own: Subject, vary: list[str], kind: type[Except
         sweep_variants(own, vary)
     with pytest.raises(SettingError, match="batch_size"):
         sweep_variants(own, ["width=4"], timed_batch_size=0)
+
+
+UNKNOWN = """
+import torch
+
+class Exponential(nn.Conv2d):
+    def __init__(self, width=4):
+        super().__init__(3, width, 3, bias=False)
+
+    def forward(self, images):
+        return torch.linalg.matrix_exp(super().forward(images))
+"""
+
+
+def test_a_lower_bound_says_so_in_its_cell(own: Subject, tmp_path: Path) -> None:
+    (tmp_path / "bounds.py").write_text(NET + UNKNOWN)
+    bounded = resolve(f"{tmp_path / 'bounds.py'}:Exponential", ["1x3x6x6"])
+    found = sweep_variants(bounded, ["width=4,6"])
+    assert [(one.macs, one.at_least) for one in found.variants] == [(108 * 16, True), (162 * 16, True)]
+    assert found.variants[0].as_object()["at_least"] is True
+    assert [row["bound"] for row in variants_table(found, "macs").rows] == ["at least"] * 2
+    exact = sweep_variants(own, ["width=4,6"])
+    assert "at_least" not in exact.variants[0].as_object()
+    assert "bound" not in variants_table(exact, "macs").rows[0]
