@@ -16,13 +16,14 @@ from xml.etree import ElementTree
 import pytest
 from sweep_sample import row, sweep
 
+import e4profile.questions.sweep.figures as figures
 from e4profile.errors import SettingError
 from e4profile.networks.cards import all_cards
 from e4profile.questions.sweep.figures import FIGURES, counter_rows, draw_sweep, gcnn_rows, studies, term_rows
 from e4profile.questions.sweep.plans import make_plan
 from e4profile.questions.sweep.sweeps import Sweep
 from e4profile.records.store import RecordStore
-from e4profile.show.style import COLUMN_CM, paper_style
+from e4profile.show.style import COLUMN_CM, Plot, paper_style
 from e4profile.witnesses.counts.closed_form import count_closed_form
 
 SMALL = sweep((3, 5), (1,), (2,))
@@ -40,16 +41,33 @@ def texts(figure) -> list[str]:
     return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
 
 
+@pytest.fixture
+def named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are drawn but not written: their files are named, and empty."""
+
+    def touch(plot: Plot, folder: Path) -> list[Path]:
+        folder.mkdir(exist_ok=True)
+        (folder / f"{plot.name}.svg").touch()
+        return [folder / f"{plot.name}.svg"]
+
+    monkeypatch.setattr(figures, "save", touch)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The figures of the whole grid."""
+    return draw_sweep(sweep(), tmp_path_factory.mktemp("drawn") / "new" / "folder")
+
+
 def draw(name: str, rows):
     with paper_style():
         return FIGURES[name](study(rows), "figure")
 
 
-def test_a_grid_gives_every_figure_in_three_formats(tmp_path: Path):
-    paths = draw_sweep(sweep(), tmp_path / "new" / "folder")
-    assert {path.name for path in paths} == ALL_FIGURES
-    assert {path.name for path in (tmp_path / "new" / "folder").iterdir()} == ALL_FIGURES
-    for path in paths:
+def test_a_grid_gives_every_figure_in_three_formats(drawn: list[Path]):
+    assert {path.name for path in drawn} == ALL_FIGURES
+    assert {path.name for path in drawn[0].parent.iterdir()} == ALL_FIGURES
+    for path in drawn:
         content = path.read_bytes()
         if path.suffix == ".png":
             assert content.startswith(b"\x89PNG")
@@ -107,17 +125,17 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(tmp_path: P
     ],
     ids=["one row", "one E4", "one axis", "no counters", "no row", "baseline only"],
 )
-def test_what_the_rows_cannot_fill_is_left_out(tmp_path: Path, rows, missing):
+def test_what_the_rows_cannot_fill_is_left_out(named: None, tmp_path: Path, rows, missing):
     assert {path.stem for path in draw_sweep(rows, tmp_path)} == set(FIGURES) - missing
 
 
-def test_several_models_and_groups_have_figures_of_their_own(tmp_path: Path):
+def test_several_models_and_groups_have_figures_of_their_own(named: None, tmp_path: Path):
     paths = draw_sweep(sweep((3, 5), (1,), (2,)) + sweep((3, 5), (1,), (2,), group="p4m"), tmp_path)
     expected = {f"{name}-e4net-{group}" for name in FIGURES for group in ("p4", "p4m")}
     assert {path.stem for path in paths} == expected
 
 
-def test_a_model_named_by_a_path_cannot_leave_the_folder(tmp_path: Path):
+def test_a_model_named_by_a_path_cannot_leave_the_folder(named: None, tmp_path: Path):
     path = "../cards/mine.toml"
     rows = [*SMALL, {**row(5, 1, 2), "model": path, "card": path}]
     paths = draw_sweep(rows, tmp_path / "out")
@@ -125,9 +143,8 @@ def test_a_model_named_by_a_path_cannot_leave_the_folder(tmp_path: Path):
     assert "named-terms-..-cards-mine.toml-p4.svg" in {path.name for path in paths}
 
 
-def test_the_table_beside_a_figure_holds_exact_numbers(tmp_path: Path):
-    draw_sweep(sweep(), tmp_path)
-    with (tmp_path / "cost-against-settings.csv").open(newline="") as stream:
+def test_the_table_beside_a_figure_holds_exact_numbers(drawn: list[Path]):
+    with (drawn[0].parent / "cost-against-settings.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 9
     base = row(5, 1, 2)

@@ -18,26 +18,45 @@ from e4profile.groups import as_group
 from e4profile.networks import NETWORKS
 from e4profile.networks.cards import all_cards
 from e4profile.questions.sweep.plans import Setting, make_plan
-from e4profile.questions.sweep.sweeps import COLUMNS, Sweep
+from e4profile.questions.sweep.sweeps import COLUMNS, Skipped, Sweep
 from e4profile.records.store import Record, RecordStore
 from e4profile.witnesses.counts import closed_form
 from e4profile.witnesses.counts.registry import REGISTRY
 
 SMALL: dict[str, Any] = {"reductions": [1, 2], "slices": [1, 2], "kernels": [3], "widths": [2]}
+_RECORDS: dict[str, Record | Skipped] = {}
+
+
+def _counting(monkeypatch: pytest.MonkeyPatch, records: dict[str, Record | Skipped]) -> list[str]:
+    seen: list[str] = []
+    real = sweeps.measure_setting
+
+    def counting(setting: Setting) -> Record | Skipped:
+        seen.append(setting.describe())
+        asked = Record(card=setting.model, arguments=setting.arguments, counts={}, counters=sweeps.counter_versions())
+        if asked.key not in records:
+            records[asked.key] = real(setting)
+        return records[asked.key]
+
+    monkeypatch.setattr(sweeps, "measure_setting", counting)
+    return seen
 
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Settings that were really measured, in order."""
-    seen: list[str] = []
-    real = sweeps.measure_setting
+    """Settings that a sweep asked to be measured, in order; the same one gives the same record in every test."""
+    return _counting(monkeypatch, _RECORDS)
 
-    def counting(setting: Setting) -> Record:
-        seen.append(setting.describe())
-        return real(setting)
 
-    monkeypatch.setattr(sweeps, "measure_setting", counting)
-    return seen
+class _Forgets(dict[str, "Record | Skipped"]):
+    def __contains__(self, key: object) -> bool:
+        return False
+
+
+@pytest.fixture
+def measured_anew(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The same with counters that the test replaces: each is measured whenever it is asked for."""
+    return _counting(monkeypatch, _Forgets())
 
 
 def finish(plan: Sequence[Setting], store: RecordStore | None = None) -> Sweep:
@@ -126,10 +145,10 @@ def test_unknown_names() -> None:
         make_plan(groups=["p5"])
 
 
-def test_rows_hold_exact_numbers_and_ratios_to_the_right_baseline() -> None:
-    rows = finish(make_plan(groups=["p4", "z2"], **{**SMALL, "kernels": [3, 5]})).rows()
+def test_rows_hold_exact_numbers_and_ratios_to_the_right_baseline(measured: list[str]) -> None:
+    rows = finish(make_plan(groups=["p4", "z2"], **{**SMALL, "kernels": [3, 5], "slices": [1]})).rows()
     assert all(tuple(row) == COLUMNS for row in rows)
-    assert len(rows) == 2 * 2 * 5
+    assert len(rows) == 2 * 2 * 3
     for row in rows:
         assert row["agrees"] is True
         assert row["params_formula"] == row["params_measured"]
@@ -200,7 +219,7 @@ def test_a_damaged_record_is_kept_noted_and_measured_again(
     assert store.path.read_text().startswith(kept)
 
 
-def test_every_line_describes_itself(tmp_path: Path) -> None:
+def test_every_line_describes_itself(tmp_path: Path, measured: list[str]) -> None:
     store = RecordStore(tmp_path / "records.jsonl")
     finish(make_plan(**SMALL), store)
     for line in store.path.read_text().splitlines():
@@ -240,7 +259,7 @@ def test_another_counter_version_is_other_work(
     assert len(measured) == 4
 
 
-def test_two_sweeps_at_once_into_one_folder(tmp_path: Path) -> None:
+def test_two_sweeps_at_once_into_one_folder(tmp_path: Path, measured: list[str]) -> None:
     plan, path = make_plan(**SMALL), tmp_path / "records.jsonl"
     runs = [Sweep(plan, RecordStore(path)) for _ in range(2)]
     # interleaved line by line; tests of the store do the same with processes
@@ -267,7 +286,7 @@ def test_every_card_can_be_planned_and_its_settings_recorded(name: str) -> None:
 
 
 def test_a_counter_that_failed_is_tried_again(
-    measured: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    measured_anew: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def out_of_memory(*_: Any) -> Any:
         raise MemoryError("not now")
@@ -279,18 +298,18 @@ def test_a_counter_that_failed_is_tried_again(
         first = finish(plan, store)
     assert [outcome.record.counts["failures"] for outcome in first.outcomes] == [{"thop": "MemoryError: not now"}] * 2
     again = finish(plan, store)
-    assert len(measured) == 4
+    assert len(measured_anew) == 4
     assert [outcome.record.counts["failures"] for outcome in again.outcomes] == [{}, {}]
     assert all(row["thop"] for row in again.rows())
     third = finish(plan, store)
-    assert len(measured) == 4
+    assert len(measured_anew) == 4
     assert all(outcome.resumed for outcome in third.outcomes)
     assert third.rows() == again.rows()
 
 
 @pytest.mark.parametrize("failure", ["missing", "too large"])
 def test_a_failure_that_stays_is_not_tried_again(
-    measured: list[str], failure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    measured_anew: list[str], failure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if failure == "missing":
         versions = {**sweeps.counter_versions(), "thop": "missing"}
@@ -306,4 +325,4 @@ def test_a_failure_that_stays_is_not_tried_again(
     store = RecordStore(tmp_path / "records.jsonl")
     assert all(outcome.record.counts["failures"] for outcome in finish(plan, store).outcomes)
     assert all(outcome.resumed for outcome in finish(plan, store).outcomes)
-    assert len(measured) == 2
+    assert len(measured_anew) == 2
