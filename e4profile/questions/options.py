@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -192,13 +192,6 @@ def one_subject(
     return resolve(name, inputs or (), given, batch_size=batch_size)
 
 
-def inputs_of(name: str, named: list[str], inputs: list[str] | None) -> list[str] | None:
-    """The inputs of one of several networks: where some are code, cards keep their own."""
-    from e4profile.subjects.subject import names_code
-
-    return inputs if names_code(name) or not any(map(names_code, named)) else None
-
-
 def several_subjects(
     given: list[str],
     settings: list[str] | None = None,
@@ -212,20 +205,35 @@ def several_subjects(
         SettingError: for ``--arg`` with cards alone.
         Whatever ``e4profile.subjects.subject.resolve`` raises.
     """
+    return resolve_together(given, overrides(settings), inputs or (), overrides(arguments, "--arg"), batch_size)
+
+
+def inputs_of(name: str, named: list[str], inputs: list[str] | None) -> list[str] | None:
+    """The inputs of one of several networks: where some are code, cards keep their own."""
     from e4profile.subjects.subject import names_code
+
+    return inputs if names_code(name) or not any(map(names_code, named)) else None
+
+
+def resolve_together(
+    given: list[str],
+    settings: Mapping[str, Any],
+    inputs: Sequence[str],
+    arguments: Mapping[str, Any],
+    batch_size: int | None = None,
+) -> list[Subject]:
+    """The same with values that are read already."""
+    from e4profile.subjects.subject import names_code, resolve
 
     code = [name for name in given if names_code(name)]
     if arguments and not code:
-        raise SettingError(f"--arg ({', '.join(arguments)}) is for a model of your own; a card takes --set")
-    mixed = len(code) < len(given)
+        words = ", ".join(f"{key}={value}" for key, value in arguments.items())
+        raise SettingError(f"--arg ({words}) is for a model of your own; a card takes --set")
+    own = {**({} if len(code) < len(given) else settings), **arguments}
     return [
-        one_subject(
-            name,
-            None if mixed and name in code else settings,
-            inputs_of(name, given, inputs),
-            arguments if name in code else None,
-            batch_size,
-        )
+        resolve(name, inputs, own, batch_size=batch_size)
+        if name in code
+        else resolve(name, () if code else inputs, settings, batch_size=batch_size)
         for name in given
     ]
 

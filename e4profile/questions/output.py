@@ -36,9 +36,9 @@ def emit(table: Table, output_format: str, units: str = "auto") -> None:
     sys.stdout.flush()
 
 
-def note(text: str) -> None:
-    """Write a line to stderr."""
-    sys.stderr.write(f"{text}\n")
+def note(*texts: str) -> None:
+    """Write lines to stderr."""
+    sys.stderr.write("".join(f"{text}\n" for text in texts))
     sys.stderr.flush()
 
 

@@ -36,6 +36,14 @@ def fixed(value: Number, places: int) -> str:
     return f"{rounded:,f}"
 
 
+def percent(value: Number, places: int = 0) -> str:
+    """A percentage as a label: with the decimals that keep less than all from 100%, and more than none from 0%."""
+    exact = Fraction(value)
+    while exact not in (0, 100) and _rounded(exact, places) in (0, 100) and places < 30:
+        places += 1
+    return f"{_rounded(exact, places):f}%"
+
+
 def si(value: Number, unit: str = "") -> str:
     """A number to four digits with an SI prefix: ``1234000`` is ``"1.234 M"``, ``0.0015`` is ``"1.500 m"``.
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from e4profile.show.numbers import Number, fixed, grouped, si
+from e4profile.show.numbers import Number, fixed, grouped, percent, si
 
 POWERS = {"": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18, "Z": 21, "Y": 24, "m": -3, "µ": -6, "n": -9}
 
@@ -85,3 +85,14 @@ def test_si_is_within_half_of_its_fourth_digit(value: int | Fraction) -> None:
 def test_fixed_is_within_half_a_unit(value: float, places: int) -> None:
     text = fixed(value, places).replace(",", "")
     assert abs(Fraction(text) - Fraction(value)) <= Fraction(1, 2 * 10**places)
+
+
+@pytest.mark.parametrize(
+    ("value", "places", "text"),
+    [
+        (99.7, 0, "99.7%"), (99.96, 1, "99.96%"), (100, 0, "100%"), (100.0, 1, "100.0%"), (100.04, 1, "100.04%"),
+        (0, 0, "0%"), (0.3, 0, "0.3%"), (0.004, 0, "0.004%"), (49.6, 0, "50%"), (12.34, 1, "12.3%"),
+    ],
+)  # fmt: skip
+def test_a_label_says_all_only_of_all_and_nothing_only_of_nothing(value: float, places: int, text: str) -> None:
+    assert percent(value, places) == text

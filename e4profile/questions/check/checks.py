@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from e4profile.errors import SettingError, not_negative
+from e4profile.errors import SettingError, not_negative, some_of
 from e4profile.networks.cards import Card, all_cards
+from e4profile.questions.columns import table_of_rows
+from e4profile.questions.options import resolve_together
+from e4profile.show.tables import Column, Table
 
 if TYPE_CHECKING:
     from e4profile.subjects.subject import Subject
-    from e4profile.witnesses.counts.measure import Measurement
 
 
 @dataclass(frozen=True)
@@ -26,9 +28,9 @@ class CheckResult:
         layers: layers compared.
         cells: published cells compared.
         problems: one line each, naming the layer or cell and both numbers; empty when all holds.
+        coverage: how much of the network the verdict is about: ``whole``, ``none``, for example ``partial: 0.002% of
+            the MACs, 4% of the parameters``, or ``all but 28 MACs of summed products, which are not charged``.
         notes: what a reader must know, a sentence each.
-        coverage: how much of the network the verdict is about: ``whole``, ``none``, or for example
-            ``partial: 0.002% of the MACs, 4% of the parameters``.
     """
 
     model: str
@@ -37,8 +39,8 @@ class CheckResult:
     layers: int
     cells: int
     problems: tuple[str, ...]
-    notes: tuple[str, ...] = ()
     coverage: str = "whole"
+    notes: tuple[str, ...] = ()
 
     @property
     def agrees(self) -> bool:
@@ -47,16 +49,26 @@ class CheckResult:
 
     def row(self) -> dict[str, Any]:
         """The result as one row of a table."""
-        return {
-            "agrees": self.agrees,
-            "model": self.model,
-            "params": self.params,
-            "macs": self.macs,
-            "layers": self.layers,
-            "cells": self.cells,
-            "problems": len(self.problems),
-            "coverage": self.coverage,
-        }
+        shown = {name: value for name, value in vars(self).items() if name != "notes"}
+        return {"agrees": self.agrees, **shown, "problems": len(self.problems)}
+
+
+def check_table(results: Sequence[CheckResult]) -> Table:
+    """One row per network; the problems, or that there is none, stand below."""
+    problems = [problem for result in results for problem in result.problems]
+    one = len(results) == 1
+    holds = "the network holds" if one else f"all {len(results)} networks hold"
+    partial = [result for result in results if result.coverage != "whole"]
+    if partial:
+        named = [result.coverage if one else f"{result.model} ({result.coverage})" for result in partial]
+        holds += f" where {'it has' if one else 'they have'} a closed form: {some_of(named)}"
+    return table_of_rows(
+        "Closed form against what runs, per layer, tolerance 0",
+        [result.row() for result in results],
+        (*(problems or (holds,)), *(text for result in results for text in result.notes)),
+        "macs (convolution + linear + aggregation + attention)",
+        columns=(Column("cells", "published cells", "integer", "cells", 40),),
+    )
 
 
 def select(names: Sequence[str], inputs: Sequence[str], arguments: Mapping[str, Any]) -> list[Subject]:
@@ -66,17 +78,18 @@ def select(names: Sequence[str], inputs: Sequence[str], arguments: Mapping[str, 
         SettingError: for inputs or arguments where no name is code, or what ``resolve`` refuses.
         UnknownNameError: for an unknown name.
     """
-    from e4profile.subjects.subject import names_code, resolve
+    from e4profile.subjects.subject import names_code
 
     if (inputs or arguments) and not any(map(names_code, names)):
         raise SettingError("inputs and arguments are for models of your own: package.module:build or file.py:build")
-    return [resolve(name, inputs, arguments) if names_code(name) else resolve(name) for name in names or all_cards()]
+    return resolve_together(list(names or all_cards()), {}, inputs, arguments)
 
 
 def check_subject(subject: Subject) -> CheckResult:
     """Check a network: every layer that has a closed form, that no operator is unknown, and every published cell.
 
-    A network in which no layer has a closed form fails: nothing was proven. ``notes`` say how much of it has one.
+    A network in which no layer has a closed form fails: nothing was proven. ``coverage`` and ``notes`` say how much
+    of it has one.
 
     Raises:
         Whatever ``measure`` raises.
@@ -85,24 +98,31 @@ def check_subject(subject: Subject) -> CheckResult:
     from e4profile.witnesses.counts.measure import measure
 
     measured = measure(subject, ("closed-form", "dispatch"))
-    found = _judged(measured, subject.name)
-    problems, notes = list(found.problems), [*measured.notes, *summed_notes(measured)]
-    coverage = measured.coverage
+    ran, coverage = measured.dispatch, measured.coverage
+    problems, notes = [*map(str, measured.differences), *ran.unknown_operators], list(measured.notes)
     if measured.sizes == "none":
-        problems.append(
-            f"{subject.name}: no layer has a closed form, so nothing is proven: {measured.failures['closed-form']}"
-        )
+        problems.append(f"no layer has a closed form, so nothing is proven: {measured.failures['closed-form']}")
         notes = []
     elif not coverage.percent:
-        problems.append(f"{subject.name}: no layer that runs MACs has a closed form, so none of them is proven")
+        problems.append("no layer that runs MACs has a closed form, so none of them is proven")
     if measured.sizes == "recorded":
         notes.insert(0, f"layers with a closed form run {coverage.macs:,} of {coverage.of_macs:,} MACs")
+    covered = str(coverage)
+    if ran.summed_products:
+        uncharged = f"{sum(ran.summed_products.values()):,} MACs of summed products"
+        covered = f"all but {uncharged}" if coverage.whole else f"{covered}, without {uncharged}"
+        covered += ", which are not charged"
+        notes += summed_notes(measured)
     cells, differing = _published_cells(subject)
-    return replace(
-        found,
-        cells=cells,
-        problems=(*problems, *differing),
-        notes=(*(f"{subject.name}: {text}" for text in notes), *subject.notes),
+    return CheckResult(
+        subject.name,
+        ran.params,
+        ran.macs,
+        len(measured.closed.layers),
+        cells,
+        tuple(f"{subject.name}: {text}" for text in (*problems, *differing)),
+        covered,
+        (*(f"{subject.name}: {text}" for text in notes), *subject.notes),
     )
 
 
@@ -112,25 +132,11 @@ def _published_cells(subject: Subject) -> tuple[int, list[str]]:
 
     judged = [(row, one) for row in subject.published for one in build_row(subject, row) if one.judged]
     return len(judged), [
-        f"{subject.name}: table {row.table}, row {row.row!r}, {one.cell.quantity}: published {one.cell.value}, "
+        f"table {row.table}, row {row.row!r}, {one.cell.quantity}: published {one.cell.value}, "
         f"built {one.built}: {one.verdict}, but the card records {one.cell.verdict}"
         for row, one in judged
         if not one.as_recorded
     ]
-
-
-def _judged(measured: Measurement, label: str) -> CheckResult:
-    problems = [f"{label}: {difference}" for difference in measured.differences]
-    problems += [f"{label}: {unknown}" for unknown in measured.dispatch.unknown_operators]
-    return CheckResult(
-        label,
-        measured.dispatch.params,
-        measured.dispatch.macs,
-        len(measured.closed.layers),
-        0,
-        tuple(problems),
-        coverage=str(measured.coverage),
-    )
 
 
 def random_cards(count: int, seed: int) -> Iterator[Card]:

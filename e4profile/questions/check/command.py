@@ -35,18 +35,15 @@ def check(
     given = overrides(arguments, "--arg")
     results = []
     with Progress("check", (len(names) or len(all_cards())) + random_settings + 1, quiet=True) as progress:
-        from e4profile.questions.check.checks import run_checks
+        from e4profile.questions.check.checks import check_table, run_checks
 
         progress.step("PyTorch")
         for result in run_checks(names, random_settings, seed, inputs or (), given):
             results.append(result)
             progress.step(result.model)
-    from e4profile.questions.check.table import check_table
-
     emit(check_table(results), output_format, units)
     problems = [problem for result in results for problem in result.problems]
     if problems:
         if output_format in ("json", "csv"):
-            for problem in problems:
-                note(problem)
+            note(*problems)
         sys.exit(1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import SettingError
 from e4profile.questions.plot.registry import Figure
-from e4profile.show.numbers import MISSING
+from e4profile.show.numbers import MISSING, percent
 from e4profile.show.style import BLUE, VERMILION, Plot, around, beside, finish, new_figure
 from e4profile.witnesses.counts.registry import STOCK
 
@@ -169,11 +169,10 @@ def _stem(axes: Axes, place: int, row: Mapping[str, Any]) -> None:
 def _percent(share: float | None) -> str:
     if share is None:
         return MISSING
-    percent = 100 * share
-    if percent == 0:
-        return "0%"
-    places = 1 if percent >= 1 else 1 - math.floor(math.log10(percent))
-    return f"{percent:.{places}f}%"
+    value = 100 * share
+    # of less than one percent two digits
+    places = 0 if not value else 1 if abs(value) >= 1 else 1 - math.floor(math.log10(abs(value)))
+    return percent(value, places)
 
 
 def _plain(value: float) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from e4profile.conventions import MAC_KINDS
 from e4profile.errors import SettingError
 from e4profile.questions.plot.registry import Figure
-from e4profile.show.numbers import si
+from e4profile.show.numbers import percent, si
 from e4profile.show.style import SPARE_COLOURS, TERM_COLOURS, Plot, beside, finish, new_figure, readable_on
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def terms_plot(
             axes.barh(place, length, left=edge, height=0.74, color=colour, edgecolor="white", linewidth=0.3)
             if length >= 100 * _NAMED_SHARE:
                 axes.text(
-                    edge + length / 2, place, f"{length:.0f}%", ha="center", va="center", fontsize=5.5,
+                    edge + length / 2, place, percent(length), ha="center", va="center", fontsize=5.5,
                     color=readable_on(colour),
                 )  # fmt: skip
             edge += length

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from e4profile.errors import SettingError
 from e4profile.questions.plot.registry import Figure
 from e4profile.records.store import Record
+from e4profile.show.numbers import percent
 from e4profile.show.style import (
     BLUE,
     GREEN,
@@ -155,7 +156,7 @@ def share_plot(name: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
                 axes.barh(y, length, left=edge, height=_BAR, color=colour, edgecolor="white", linewidth=0.3)
                 if length >= 100 * _NAMED_SHARE:
                     axes.text(
-                        edge + length / 2, y, f"{length:.0f}%", ha="center", va="center", fontsize=5,
+                        edge + length / 2, y, percent(length), ha="center", va="center", fontsize=5,
                         color=readable_on(colour),
                     )  # fmt: skip
                 edge += length

@@ -8,8 +8,7 @@ import torch
 from e4profile.errors import SettingError, UnknownNameError
 from e4profile.layers import E4Conv2d, GroupConv2d
 from e4profile.networks.cards import all_cards
-from e4profile.questions.check.checks import check_subject, random_cards, run_checks, select
-from e4profile.questions.check.table import check_table
+from e4profile.questions.check.checks import check_subject, check_table, random_cards, run_checks, select
 from e4profile.subjects.subject import of_card, resolve
 from e4profile.witnesses.counts import ledger
 from e4profile.witnesses.counts.measure import Coverage
@@ -95,6 +94,38 @@ def test_the_verdict_says_how_much_it_is_about(tmp_path: Path, arguments: dict[s
     said = check_table([result]).notes[0]
     partly = f"the network holds where it has a closed form: {coverage}"
     assert said == ("the network holds" if coverage == "whole" else partly)
+
+
+SUMMED = """
+import torch
+from torch import nn
+
+class Summed(nn.Module):
+    def __init__(self, learned=False):
+        super().__init__()
+        self.known = nn.Linear(10, 4)
+        weight = torch.randn(4, 3)
+        self.weight = nn.Parameter(weight) if learned else weight
+
+    def forward(self, x):
+        return (self.known(x)[:, :, None] * self.weight.detach()).sum(1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("learned", "coverage"),
+    [
+        (False, "all but 12 MACs of summed products, which are not charged"),
+        (True, "partial: 100% of the MACs, 79% of the parameters, without 12 MACs of summed products, which are not "
+               "charged"),
+    ],
+)  # fmt: skip
+def test_a_verdict_says_that_summed_products_are_not_charged(tmp_path: Path, learned: bool, coverage: str) -> None:
+    (tmp_path / "net.py").write_text(SUMMED)
+    (result,) = run_checks([f"{tmp_path}/net.py:Summed"], inputs=["1x10"], arguments={"learned": learned})
+    assert result.agrees
+    assert result.coverage == coverage
+    assert check_table([result]).notes[0] == f"the network holds where it has a closed form: {coverage}"
 
 
 def test_several_verdicts_name_the_networks_that_hold_in_part(tmp_path: Path) -> None:

@@ -211,6 +211,19 @@ def test_share_sets_the_time_under_the_macs():
     assert [[round(width) for width in one if width] for one in widths.values()] == [[90, 10], [30, 50, 20]]
 
 
+def test_a_share_of_less_than_all_is_not_labelled_as_all():
+    common = {"model": "net", "pass": "forward", "batch_size": 1, "device": "cpu", "dtype": "float32"}
+    rows = [
+        {**common, "term": term, "seconds": share, "macs": share, "mac_share": share, "time_share": share}
+        for term, share in (("convolution", 0.997), ("linear", 0.003))
+    ]
+    assert texts(share_plot("share", rows)).count("99.7%") == 2
+    assert "100%" not in texts(share_plot("share", rows))
+    seen = texts(counters_plot("counters", [counter_row("fvcore", 10**6, 999_700)]))
+    assert "99.97%" in seen
+    assert "100.0%" in seen
+
+
 def test_a_roof_has_a_figure_of_its_own():
     layer = {"path": "a", "layer": "Conv2d", "macs": 100, "bytes": 10, "measured_s": 1e-6}
     row = {"model": "net", "batch_size": 1, **layer}
