@@ -71,6 +71,18 @@ def test_sweep_lists_what_it_skips_and_notes_a_line_cut_short(run: Run, tmp_path
         assert "skipped" not in out
 
 
+def test_a_sweep_asks_the_counters_that_are_named(run: Run, tmp_path: Path) -> None:
+    code, out, err = run("sweep", "--group", "p4", *TINY, "--counter", "torch", "--format", "json")
+    assert code == 0
+    assert all(row["torch"] > 0 and "fvcore" not in row for row in json.loads(out))
+    assert "torch: as they report" in err
+    assert [path.name for path in (tmp_path / "reports").iterdir()] == ["sweep-p4-r1-s1,2-k3-width2-countertorch"]
+    code, out, _ = run("sweep", "p4cnn", "--vary", "width=2,4", "--counter", "torch", "--format", "json")
+    assert [row["torch"] == row["macs"] for row in json.loads(out)] == [True, True]
+    code, out, err = run("sweep", *TINY, "--counter", "trch")
+    assert (code, out, err) == (2, "", "e4profile: unknown counter 'trch'; did you mean torch, torchinfo, thop?\n")
+
+
 def test_sweep_formats(run: Run) -> None:
     csv_out = run("sweep", *TINY, "--format", "csv").out
     assert tuple(next(csv.reader(io.StringIO(csv_out)))) == COLUMNS

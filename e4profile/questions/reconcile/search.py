@@ -12,7 +12,7 @@ import numpy as np
 from e4profile.errors import E4ProfileError, SettingError, not_negative
 from e4profile.questions.reconcile.ranking import Built, Nearest, Reconciled, Reconciliation, best_first
 from e4profile.questions.reconcile.rows import Figure, Row
-from e4profile.questions.reconcile.space import Change, Rule, architectures, axes_of, rules
+from e4profile.questions.reconcile.space import Change, Rule, architectures, axes_of, rules, space_size
 from e4profile.subjects.guest import UserCodeError
 from e4profile.subjects.subject import Subject
 from e4profile.witnesses.variants import Counted, VariantCounter
@@ -22,8 +22,8 @@ DRAWS = 1000
 
 BOX = 0.1
 
-LARGEST_RUN_SPACE = 20_000
-"""Architectures of a network without a promised closed form: each is built and run on the meta device."""
+LARGEST_SPACE = 20_000
+"""Architectures that are built; each takes some milliseconds, those of a network that has to be run more."""
 
 _NEAREST = 20
 _INT64_SAFE = 2**60
@@ -92,8 +92,13 @@ def reconcile(
     first, others = ordered[0], ordered[1:]
     count = Counter(params_alone=not any(row.operations for row in rows))
     axes = axes_of(networks, vary)
-    space = list(architectures(networks, changes, vary))
-    _check_as_given(networks, axes, space, count)
+    if (size := space_size(axes, changes)) > LARGEST_SPACE:
+        raise SettingError(
+            f"the space of {', '.join(one.name for one in networks)} holds {size:,} architectures, at most "
+            f"{LARGEST_SPACE:,} are built: search fewer arguments or values (--vary), or fewer at once (--changes 1)"
+        )
+    space = list(architectures(networks, axes, changes))
+    _check_as_given(networks, axes, count)
     tried: list[tuple[tuple[Change, ...], Counted]] = []
     done = 0
     try:
@@ -133,18 +138,11 @@ def reconcile(
     )
 
 
-def _check_as_given(
-    networks: Sequence[Subject], axes: Mapping[str, list[Any]], space: Sequence[Any], count: Counter
-) -> None:
+def _check_as_given(networks: Sequence[Subject], axes: Mapping[str, list[Any]], count: Counter) -> None:
     """A network that has to be run says itself what is wrong with it as it is given; running it takes its time."""
     for network in networks:
         if network.costed_whole:
             continue
-        if len(space) > LARGEST_RUN_SPACE:
-            raise SettingError(
-                f"the space of {network.name} holds {len(space):,} architectures, at most {LARGEST_RUN_SPACE:,} are "
-                "built: search fewer arguments or values (--vary), or fewer at once (--changes 1)"
-            )
         complete = all(network.argument(name) is not None for name in axes)
         if complete and count(network) is None and count.refused is not None:
             raise count.refused

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
+from math import prod
 from typing import Any
 
 from e4profile.conventions import (
@@ -162,21 +163,31 @@ def _whole_number_axes(network: Subject, given: Sequence[Varied] | None) -> dict
     return found
 
 
+def _changed_together(axes: Mapping[str, Sequence[Any]], changes: int) -> Iterator[tuple[str, ...]]:
+    """Every set of at most ``changes`` arguments, the smallest sets first."""
+    for count in range(min(changes, len(axes)) + 1):
+        for names in combinations(axes, count):
+            if len({_SAME_AXIS.get(name, name) for name in names}) == count:
+                yield names
+
+
+def space_size(axes: Mapping[str, Sequence[Any]], changes: int) -> int:
+    """How many sets of changed arguments there are, those that change nothing for lack of E4 layers too."""
+    return sum(prod(len(axes[name]) for name in names) for names in _changed_together(axes, changes))
+
+
 def architectures(
-    networks: Sequence[Subject], changes: int, vary: Sequence[str] | None = None
+    networks: Sequence[Subject], axes: Mapping[str, Sequence[Any]], changes: int
 ) -> Iterator[tuple[Change, ...]]:
     """Every set of at most ``changes`` changed arguments, the smallest sets first.
 
     The same changes go to all networks; whether one can be built with them is for the caller to find out.
     """
-    axes = axes_of(networks, vary)
-    for count in range(changes + 1):
-        for names in combinations(axes, count):
-            if len({_SAME_AXIS.get(name, name) for name in names}) == count:
-                for values in product(*(axes[name] for name in names)):
-                    changed = tuple(zip(names, values, strict=True))
-                    if not _says_nothing(networks, changed):
-                        yield changed
+    for names in _changed_together(axes, changes):
+        for values in product(*(axes[name] for name in names)):
+            changed = tuple(zip(names, values, strict=True))
+            if not _says_nothing(networks, changed):
+                yield changed
 
 
 def _says_nothing(networks: Sequence[Subject], changes: tuple[Change, ...]) -> bool:

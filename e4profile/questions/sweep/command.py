@@ -12,6 +12,7 @@ import typer
 
 from e4profile.questions import options
 from e4profile.questions.output import Progress, emit, note, on_interrupt
+from e4profile.witnesses.counts.registry import COUNTERS, REGISTRY, STOCK
 
 if TYPE_CHECKING:
     from e4profile.questions.sweep.sweeps import Sweep
@@ -37,6 +38,15 @@ def sweep(
     ] = None,
     inputs: options.Inputs = None,
     arguments: options.Arguments = None,
+    counter: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--counter",
+            help=f"{', '.join(name for name in REGISTRY if REGISTRY[name].raw)}, beside closed form and dispatch. "
+            f"Repeatable; {', '.join(STOCK)} by default, with --vary none.",
+            metavar="NAME",
+        ),
+    ] = None,
     memory: Annotated[
         bool, typer.Option("--memory", help="With --vary: also the bytes of a training step at --batch-size.")
     ] = False,
@@ -98,8 +108,8 @@ def sweep(
         from e4profile.questions.sweep.varied import sweep_one_network
 
         sweep_one_network(
-            network, vary or [], inputs, arguments, memory=memory, time=time, batch_size=batch_size, device=device,
-            output_format=output_format, units=units,
+            network, vary or [], inputs, arguments, counters=options.names(counter), memory=memory, time=time,
+            batch_size=batch_size, device=device, output_format=output_format, units=units,
         )  # fmt: skip
         return
     from e4profile.questions.sweep.plans import DEFAULT_MODELS, make_plan
@@ -117,7 +127,11 @@ def sweep(
         widths=options.whole_numbers("--width", width),
     )
     groups = list(dict.fromkeys(setting.group.alias for setting in plan))
-    chosen = {"": ",".join(options.names(model)), "r": reduction, "s": slices, "k": kernel, "width": width}
+    counters = options.names(counter)
+    chosen = {
+        "": ",".join(options.names(model)), "r": reduction, "s": slices, "k": kernel, "width": width,
+        "counter": ",".join(counters),
+    }  # fmt: skip
     folder = out or Path("reports") / _folder_name(groups, chosen)
     from e4profile.records.store import RecordStore
 
@@ -127,7 +141,7 @@ def sweep(
         from e4profile.show.html.page import check_writable
 
         check_writable(html)
-    running = Sweep(plan, store)
+    running = Sweep(plan, store, counters or COUNTERS)
     with on_interrupt(f"what was finished is saved in {folder}; the same command goes on from there"):
         _measure(running, store)
         table = _timed(running, folder, batch_size, device) if time else sweep_table(running)

@@ -25,7 +25,7 @@ from e4profile.show.style import (
     paper_style,
     save,
 )
-from e4profile.witnesses.counts.registry import STOCK
+from e4profile.witnesses.counts.registry import REGISTRY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -193,7 +193,7 @@ def counter_rows(study: Study) -> list[dict[str, Any]]:
             [amount for cause, amount in row["gaps"].get(counter, {}).items() if cause != "unexplained"],
         )
         for row in study.bars()
-        for counter in STOCK
+        for counter in (spec.name for spec in REGISTRY.values() if spec.raw and spec.name in row)
     ]  # fmt: skip
 
 

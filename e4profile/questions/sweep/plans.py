@@ -18,6 +18,9 @@ DEFAULT_REDUCTIONS = (1, 2, 4)
 DEFAULT_SLICES = (1, 2, 4)
 DEFAULT_KERNELS = (3, 5, 7)
 
+MOST = 10_000
+"""The most settings of one sweep."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -93,10 +96,18 @@ def make_plan(
             if name == "kernel" and value % 2 == 0:
                 raise SettingError(f"kernel (={value}) must be odd: the stencil is centred on a pixel")
     chosen = dict.fromkeys(map(as_group, groups)) or (None,)
+    subjects = [resolve(name) for name in dict.fromkeys(models)]
+    baseline_and_e4 = 1 + len(reductions or DEFAULT_REDUCTIONS) * len(slices or DEFAULT_SLICES)
+    per_size = [
+        len(kernels or DEFAULT_KERNELS) * baseline_and_e4 if _dynamic(s) else len(kernels or [None]) for s in subjects
+    ]
+    if (total := sum(per_size) * len(widths or [None]) * len(chosen)) > MOST:
+        raise SettingError(
+            f"{total:,} settings; at most {MOST:,} are counted: give fewer values of -r, -s, -k, --width"
+        )
     return tuple(
         setting
-        for name in dict.fromkeys(models)
-        for subject in (resolve(name),)
+        for subject in subjects
         for group in chosen
         for setting in _grid(subject, group, reductions=reductions, slices=slices, kernels=kernels, widths=widths)
     )
@@ -113,7 +124,7 @@ def _grid(
 ) -> Iterator[Setting]:
     base = subject if group is None else subject.with_arguments({"group": group})
     group = group or as_group(base.argument("group") or "z2")
-    dynamic = base.accepts("reduction") and base.argument("layer") == "e4"
+    dynamic = _dynamic(base)
     axes: dict[str, Sequence[Any]] = {
         "width": _axis(base, "width", widths, None),
         "kernel": _axis(base, "kernel", kernels, DEFAULT_KERNELS if dynamic else None),
@@ -129,6 +140,10 @@ def _grid(
         yield Setting(f"{subject.name}-gcnn", gcnn(sized), group, baseline=True)
         for r, s in product(dict.fromkeys(reductions or DEFAULT_REDUCTIONS), dict.fromkeys(slices or DEFAULT_SLICES)):
             yield Setting(subject.name, sized.with_arguments({"reduction": r, "slices": s}), group)
+
+
+def _dynamic(subject: Subject) -> bool:
+    return subject.accepts("reduction") and subject.argument("layer") == "e4"
 
 
 def _axis(subject: Subject, name: str, given: Sequence[Any] | None, default: Sequence[Any] | None) -> Sequence[Any]:

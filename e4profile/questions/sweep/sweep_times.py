@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import dataclass, replace
 from typing import Any
 
 from e4profile.questions.sweep.plans import Setting
+from e4profile.questions.sweep.sweeps import baseline_key
 from e4profile.records.store import RecordStore
 from e4profile.records.times import from_record, to_record
+from e4profile.witnesses.environment import environment, same_environment
 from e4profile.witnesses.timing.measure import measure_time
 from e4profile.witnesses.timing.passes import Setting as PassSetting
 from e4profile.witnesses.timing.samples import StopRule, TimeRecord
@@ -55,8 +56,6 @@ class SweepTimes:
             yield setting, records
 
     def _measure(self, setting: Setting, pass_: str, mode: str) -> TimeRecord:
-        from dataclasses import replace
-
         record = measure_time(
             setting.subject.build("cpu"),
             setting.subject.batched,
@@ -72,8 +71,6 @@ class SweepTimes:
     def _known(self) -> dict[tuple[str, str, str], TimeRecord]:
         if self.store is None:
             return {}
-        from e4profile.witnesses.environment import environment, same_environment
-
         here = environment()
         known = {}
         for line in self.store.load():
@@ -96,13 +93,11 @@ def time_rows(
         settings: the plan's settings.
         times: records by pass, by index of the setting.
     """
-    baselines: dict[tuple[Any, ...], Mapping[str, TimeRecord]] = {
-        _baseline(row): times[index] for index, row in enumerate(rows) if settings[index].baseline
-    }
+    baselines = {baseline_key(one): times[index] for index, one in enumerate(settings) if one.baseline}
     timed = []
     for index, row in enumerate(rows):
         forward, step = times[index]["forward"], times[index]["step"]
-        baseline = baselines.get(_baseline(row))
+        baseline = baselines.get(baseline_key(settings[index]))
         timed.append(
             {
                 **row,
@@ -110,17 +105,9 @@ def time_rows(
                 "forward_iqr_s": forward.iqr_s,
                 "step_median_s": step.median_s,
                 "step_iqr_s": step.iqr_s,
-                "forward_ratio": None if baseline is None else _ratio(forward, baseline["forward"]),
-                "step_ratio": None if baseline is None else _ratio(step, baseline["step"]),
+                "forward_ratio": None if baseline is None else forward.median_s / baseline["forward"].median_s,
+                "step_ratio": None if baseline is None else step.median_s / baseline["step"].median_s,
                 "noisy": forward.noisy or step.noisy,
             }
         )
     return timed
-
-
-def _baseline(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return (str(row["model"]).removesuffix("-gcnn"), row["group"], row["width"], row["kernel"])
-
-
-def _ratio(record: TimeRecord, baseline: TimeRecord) -> float:
-    return float(Fraction(record.median_s) / Fraction(baseline.median_s))

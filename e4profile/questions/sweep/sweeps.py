@@ -1,24 +1,29 @@
-"""Sweeps: a plan (see ``e4profile.questions.sweep.plans``), an executor that measures it, a store that remembers."""
+"""Sweeps: a plan (see ``e4profile.questions.sweep.plans``), what measures it, a store that remembers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, Protocol
+from typing import Any
 
 from e4profile.errors import SettingError
 from e4profile.questions.sweep.plans import Setting
 from e4profile.records.store import Record, RecordStore
 from e4profile.witnesses.counts import COUNTERS, NOT_RUN
-from e4profile.witnesses.counts.registry import REGISTRY, STOCK
+from e4profile.witnesses.counts.registry import REGISTRY, STOCK, find_counters
 
-COLUMNS = (
-    "model", "group", "width", "kernel", "reduction", "slices", "params_formula", "params_measured",
-    "macs_formula", "macs_measured", "macs_printed_form", *STOCK, "agrees", "params_ratio",
-    "macs_ratio",
-)  # fmt: skip
-"""The columns of a sweep, in order."""
+_SETTING = ("model", "group", "width", "kernel", "reduction", "slices")
+_EXACT = ("params_formula", "params_measured", "macs_formula", "macs_measured", "macs_printed_form")
+
+
+def columns_of(stock: Sequence[str] = STOCK) -> tuple[str, ...]:
+    """The columns of a sweep with these stock counters, in order."""
+    return (*_SETTING, *_EXACT, *stock, "agrees", "params_ratio", "macs_ratio")
+
+
+COLUMNS = columns_of()
+"""The columns of a sweep with the counters that are asked by default, in order."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +32,6 @@ class Skipped:
 
     setting: Setting
     reason: str
-
-
-Attempt = Callable[[Setting], "Record | Skipped"]
 
 
 @dataclass(frozen=True)
@@ -41,36 +43,21 @@ class Outcome:
     resumed: bool
 
 
-class Executor(Protocol):
-    """Runs the measurement over settings; other executors may use processes or machines."""
-
-    def run(self, settings: Sequence[Setting], task: Attempt) -> Iterable[tuple[Setting, Record | Skipped]]:
-        """Yield each setting with what came of it as it finishes."""
-
-
-class InProcess:
-    """Measures one setting after another in this process."""
-
-    def run(self, settings: Sequence[Setting], task: Attempt) -> Iterable[tuple[Setting, Record | Skipped]]:
-        """Yield each setting with what came of it as it finishes."""
-        for setting in settings:
-            yield setting, task(setting)
-
-
-def counter_versions() -> dict[str, str]:
+def counter_versions(counters: Sequence[str] = COUNTERS) -> dict[str, str]:
     """The versions that a sweep's records are made with, without running a counter."""
-    return {name: REGISTRY[name].version or "missing" for name in COUNTERS}
+    return {name: REGISTRY[name].version or "missing" for name in counters}
 
 
-def measure_setting(setting: Setting) -> Record | Skipped:
-    """Measure one setting with every counter: its network is built once and walked once."""
+def measure_setting(setting: Setting, counters: Sequence[str] = COUNTERS) -> Record:
+    """Measure one setting with every counter: its network is built once and walked once.
+
+    Raises:
+        SettingError: for a setting that cannot exist.
+    """
     from e4profile.witnesses.counts.measure import measure
     from e4profile.witnesses.environment import environment
 
-    try:
-        measured = measure(setting.subject, COUNTERS)
-    except SettingError as error:
-        return Skipped(setting, str(error))
+    measured = measure(setting.subject, counters)
     counts: dict[str, Any] = {
         "params_formula": measured.closed.params,
         "params_measured": measured.dispatch.params,
@@ -84,7 +71,7 @@ def measure_setting(setting: Setting) -> Record | Skipped:
         "terms": measured.closed.macs_by_term,
         "failures": dict(measured.failures),
     }
-    for name in STOCK:
+    for name in _stock(counters):
         counts[name] = measured.raw[name].macs if name in measured.raw else None
     counts["gaps"] = {
         name: {**{cause.name: cause.amount for cause in gap.causes}, "unexplained": gap.unexplained}
@@ -94,9 +81,13 @@ def measure_setting(setting: Setting) -> Record | Skipped:
         card=setting.model,
         arguments=setting.arguments,
         counts=counts,
-        counters=counter_versions(),
+        counters=counter_versions(counters),
         environment=environment(),
     )
+
+
+def _stock(counters: Sequence[str]) -> list[str]:
+    return [spec.name for spec in find_counters(counters) if spec.raw]
 
 
 @dataclass
@@ -106,16 +97,20 @@ class Sweep:
     Attributes:
         plan: what is tried.
         store: what remembers; None forgets.
-        executor: what runs the measurements.
+        counters: what is asked besides closed form and dispatch counter.
         outcomes: what was measured or read back so far.
         skipped: what cannot exist, of what was tried so far.
     """
 
     plan: Sequence[Setting]
     store: RecordStore | None = None
-    executor: Executor = field(default_factory=InProcess)
+    counters: Sequence[str] = COUNTERS
     outcomes: list[Outcome] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.counters = tuple(dict.fromkeys(("closed-form", "dispatch", *self.counters)))
+        self.stock = _stock(self.counters)
 
     def run(self) -> Iterator[Outcome]:
         """Measure what the store does not hold yet; every finished setting is stored before it is yielded.
@@ -125,12 +120,13 @@ class Sweep:
 
         Raises:
             SettingError: when no setting can exist but baselines.
+            UnknownNameError: for a counter that does not exist.
         """
         known: dict[str, Record] = {}
         if self.store is not None:
             self.store.check_writable()
             known = {record.key: record for record in self.store.load()}
-        versions = counter_versions()
+        versions = counter_versions(self.counters)
         pending: list[Setting] = []
         for setting in self.plan:
             key = Record(card=setting.model, arguments=setting.arguments, counts={}, counters=versions).key
@@ -141,11 +137,13 @@ class Sweep:
             else:
                 pending.append(setting)
         # baselines last: alone they are no sweep
-        for setting, record in self.executor.run(sorted(pending, key=_is_baseline), measure_setting):
+        for setting in sorted(pending, key=lambda one: one.baseline):
             if setting.baseline:
                 self._check_some_exist()
-            if isinstance(record, Skipped):
-                self.skipped.append(record)
+            try:
+                record = measure_setting(setting, self.counters)
+            except SettingError as error:
+                self.skipped.append(Skipped(setting, str(error)))
                 continue
             if self.store is not None:
                 self.store.append(record)
@@ -165,12 +163,31 @@ class Sweep:
         return [outcome.setting for outcome in self._finished()]
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row per finished setting in the plan's order, with the keys of ``COLUMNS``."""
+        """One row per finished setting in the plan's order, with the keys of ``columns_of(stock)``."""
         finished = self._finished()
         baselines = {
-            _baseline_key(outcome.setting): outcome.record.counts for outcome in finished if outcome.setting.baseline
+            baseline_key(outcome.setting): outcome.record.counts for outcome in finished if outcome.setting.baseline
         }
-        return [_row(outcome, baselines.get(_baseline_key(outcome.setting))) for outcome in finished]
+        return [self._row(outcome, baselines.get(baseline_key(outcome.setting))) for outcome in finished]
+
+    def _row(self, outcome: Outcome, baseline: Mapping[str, Any] | None) -> dict[str, Any]:
+        setting, counts = outcome.setting, outcome.record.counts
+        arguments = {} if setting.baseline else setting.subject.arguments
+
+        def ratio(name: str) -> Fraction | None:
+            return None if baseline is None else Fraction(counts[name], baseline[name])
+
+        return {
+            "model": setting.model,
+            "group": setting.group.alias,
+            "width": setting.subject.arguments.get("width"),
+            "kernel": setting.subject.arguments.get("kernel"),
+            "reduction": arguments.get("reduction"),
+            "slices": arguments.get("slices"),
+            **{name: counts[name] for name in (*_EXACT, *self.stock, "agrees")},
+            "params_ratio": ratio("params_measured"),
+            "macs_ratio": ratio("macs_measured"),
+        }
 
     def rows_for_figures(self) -> list[dict[str, Any]]:
         """The rows with the card's name, whether it is the G-CNN ``baseline``, and more of the record's counts.
@@ -199,39 +216,17 @@ def _terms_are_its_macs(record: Record) -> bool:
     return sum(terms.values()) == int(record.counts["macs_formula"])
 
 
-def _is_baseline(setting: Setting) -> bool:
-    return setting.baseline
-
-
 def _may_succeed_now(record: Record) -> bool:
     """Whether a counter failed for a reason that may be gone: it is there, and it was tried."""
     failures: Mapping[str, str] = record.counts.get("failures", {})
     return any(
         record.counters.get(name) != "missing" and not reason.startswith(NOT_RUN)
         for name, reason in failures.items()
-        if name in STOCK
+        if REGISTRY[name].raw
     )
 
 
-def _baseline_key(setting: Setting) -> tuple[Any, ...]:
+def baseline_key(setting: Setting) -> tuple[Any, ...]:
+    """Equal for a setting and the G-CNN of its group, width and kernel."""
     arguments = setting.subject.arguments
     return (setting.model.removesuffix("-gcnn"), setting.group, arguments.get("width"), arguments.get("kernel"))
-
-
-def _row(outcome: Outcome, baseline: Mapping[str, Any] | None) -> dict[str, Any]:
-    arguments, counts = outcome.setting.subject.arguments, outcome.record.counts
-    row = {
-        "model": outcome.setting.model,
-        "group": outcome.setting.group.alias,
-        "width": arguments.get("width"),
-        "kernel": arguments.get("kernel"),
-        "reduction": None if outcome.setting.baseline else arguments.get("reduction"),
-        "slices": None if outcome.setting.baseline else arguments.get("slices"),
-        **{name: counts[name] for name in COLUMNS if name in counts},
-        "params_ratio": None,
-        "macs_ratio": None,
-    }
-    if baseline is not None:
-        row["params_ratio"] = Fraction(counts["params_measured"], baseline["params_measured"])
-        row["macs_ratio"] = Fraction(counts["macs_measured"], baseline["macs_measured"])
-    return {name: row[name] for name in COLUMNS}

@@ -7,9 +7,8 @@ from typing import Any
 
 from e4profile.questions.sweep.sweeps import Sweep
 from e4profile.show.tables import Column, ColumnNote, Table
-from e4profile.witnesses.counts.registry import STOCK
 
-_COLUMNS = (
+_SETTING = (
     Column("model", "model", "text", priority=90),
     Column("group", "group", "text", priority=60),
     Column("width", "width", "integer", priority=60),
@@ -21,7 +20,8 @@ _COLUMNS = (
     Column("macs_formula", "MACs formula", "integer", "MACs form.", 70),
     Column("macs_measured", "MACs measured", "integer", "MACs meas.", 55),
     Column("macs_printed_form", "MACs by the paper's formula", "integer", "paper's formula", 30),
-    *(Column(name, name, "integer", priority=20) for name in STOCK),
+)
+_VERDICT = (
     Column("agrees", "agrees", "boolean", priority=100),
     Column("params_ratio", "params ratio", "ratio", priority=58),
     Column("macs_ratio", "MACs ratio", "ratio", priority=58),
@@ -43,7 +43,7 @@ def sweep_table(running: Sweep) -> Table:
     Args:
         running: a sweep whose ``run`` has been gone through.
     """
-    return _table(running, _COLUMNS, running.rows(), sweep_notes(running))
+    return _table(running, (), running.rows())
 
 
 def timed_sweep_table(running: Sweep, rows: Sequence[Mapping[str, Any]], batch_size: int, device: str) -> Table:
@@ -59,27 +59,23 @@ def timed_sweep_table(running: Sweep, rows: Sequence[Mapping[str, Any]], batch_s
         f"times: {device}, one thread, batch of {batch_size}, float32; forward in evaluation, step (forward, loss, "
         "backward) in training; median and interquartile range of raw samples"
     )
-    return _table(running, (*_COLUMNS, *_TIMES), rows, [*sweep_notes(running), how])
+    return _table(running, _TIMES, rows, how)
 
 
-def swept_groups(running: Sweep) -> list[str]:
-    """The groups of a sweep, in its order."""
-    return list(dict.fromkeys(setting.group.alias for setting in running.plan))
-
-
-def _table(
-    running: Sweep, columns: tuple[Column, ...], rows: Sequence[Mapping[str, Any]], notes: Sequence[str]
-) -> Table:
+def _table(running: Sweep, times: tuple[Column, ...], rows: Sequence[Mapping[str, Any]], *how: str) -> Table:
+    stock = running.stock
+    reported = [ColumnNote(f"{' and '.join(stock)}: as they report, by rules of their own", *stock)] if stock else []
     return Table(
-        title=f"E4 settings against the G-CNN of the same topology, {', '.join(swept_groups(running))}",
-        columns=columns,
+        title="E4 settings against the G-CNN of the same topology, "
+        + ", ".join(dict.fromkeys(setting.group.alias for setting in running.plan)),
+        columns=(*_SETTING, *(Column(name, name, "integer", priority=20) for name in stock), *_VERDICT, *times),
         rows=tuple(rows),
-        notes=(ColumnNote(f"{' and '.join(STOCK)}: as they report, by rules of their own", *STOCK), *notes),
+        notes=(*reported, *_notes(running), *how),
         convention="macs (convolution + linear + aggregation)",
     )
 
 
-def sweep_notes(running: Sweep) -> list[str]:
+def _notes(running: Sweep) -> list[str]:
     """What was left out and why, which counters failed and why, and what the baseline is."""
     by_reason: dict[str, list[str]] = {}
     for skip in running.skipped:

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 from e4profile.conventions import convention
 from e4profile.errors import SettingError, positive
+from e4profile.questions.sweep.plans import MOST
 from e4profile.subjects.guest import UserCodeError
 from e4profile.subjects.subject import Subject
 from e4profile.subjects.written import Varied, described, parse_varied
+from e4profile.witnesses.counts.measure import measure
+from e4profile.witnesses.counts.registry import find_counters
 from e4profile.witnesses.variants import VariantCounter, step_bytes
 
 if TYPE_CHECKING:
     from e4profile.questions.match.by_time import Timer
     from e4profile.witnesses.timing.samples import Samples
-
-MOST = 10_000
-"""The most combinations that are built."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Variant:
         setting: the arguments that are varied.
         params: parameters.
         macs: under the convention that was asked for.
+        reported: by stock counter that was asked, its figure; None where it gave none.
         at_least: whether they are a lower bound, because operators ran that are unknown.
         step_bytes: of a predicted training step; None where it was not asked for.
         median_s: of a forward pass; None where no timer was given.
@@ -44,11 +45,15 @@ class Variant:
     median_s: float | None = None
     noise: tuple[str, ...] = ()
     at_least: bool = False
+    reported: Mapping[str, int | None] = field(default_factory=dict)
 
     def as_object(self) -> dict[str, Any]:
         """For JSON: the arguments under ``setting``, exact integers, seconds as measured."""
-        found = {**asdict(self), "setting": dict(self.setting), "noise": list(self.noise)}
-        return found if found.pop("at_least") is False else {**found, "at_least": True}
+        return {
+            "setting": dict(self.setting), "params": self.params, "macs": self.macs, "step_bytes": self.step_bytes,
+            "median_s": self.median_s, "noise": list(self.noise), **self.reported,
+            **({"at_least": True} if self.at_least else {}),
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,7 @@ def sweep_variants(
     vary: Sequence[str],
     *,
     convention_name: str = "macs",
+    counters: Sequence[str] = (),
     timed_batch_size: int = 1,
     memory_batch_size: int | None = None,
     optimiser: str = "sgd",
@@ -87,6 +93,7 @@ def sweep_variants(
         subject: the network, counted on its own inputs: by its closed form where that is promised, else by a run.
         vary: arguments with their values: ``width=8..64..8``, ``norm=None,batch`` (see ``parse_varied``).
         convention_name: what ``macs`` counts.
+        counters: stock counters that are asked too, which run each variant.
         timed_batch_size: images of a timed pass; inputs that were given keep their own batch.
         memory_batch_size: images of the training step whose bytes are predicted; None leaves it out.
         optimiser: of that step: sgd, momentum or adam.
@@ -96,12 +103,13 @@ def sweep_variants(
 
     Raises:
         SettingError: for an argument without values or twice, too many combinations, or when none can be built.
-        UnknownNameError: for an argument that the network does not take, or an unknown convention.
+        UnknownNameError: for an argument that the network does not take, an unknown convention or counter.
         UserCodeError: when no variant of a user-defined model can be built, with the last error's traceback.
     """
     sizes = {"timed_batch_size": timed_batch_size, "memory_batch_size": memory_batch_size}
     positive(**{name: size for name, size in sizes.items() if size is not None})
     convention(convention_name)
+    stock = [spec.name for spec in find_counters(counters) if spec.raw]
     axes = _axes(subject, vary)
     total = prod(len(axis.given or ()) for axis in axes)
     counter = VariantCounter()
@@ -119,14 +127,20 @@ def sweep_variants(
                 one = subject.with_arguments(setting)
                 counted = counter(one)
                 step = None if memory_batch_size is None else step_bytes(one, memory_batch_size, optimiser, counter)
+                asked = measure(one, stock) if stock else None
             except (SettingError, UserCodeError) as error:
                 last = error
                 refused.append((described(setting), str(error)))
                 continue
             macs = counted.total(convention_name)
-            found.append(Variant(setting, counted.params, macs, step, at_least=bool(counted.unknown)))
+            raw, failures = ({}, {}) if asked is None else (asked.raw, asked.failures)
+            reported = {name: raw[name].macs if name in raw else None for name in stock}
+            found.append(
+                Variant(setting, counted.params, macs, step, at_least=bool(counted.unknown), reported=reported)
+            )
             subjects.append(one)
-            notes = list(dict.fromkeys((*notes, *counted.notes)))
+            missing = [f"{name}: no figure: {failures[name]}" for name in stock if name in failures]
+            notes = list(dict.fromkeys((*notes, *counted.notes, *missing)))
         if timer is not None and found:
             say(total, total, f"{len(found)} variants timed in turn")
             found = [

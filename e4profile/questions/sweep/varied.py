@@ -23,6 +23,7 @@ def sweep_one_network(
     inputs: list[str] | None,
     arguments: list[str] | None,
     *,
+    counters: Sequence[str],
     memory: bool,
     time: bool,
     batch_size: int,
@@ -45,6 +46,7 @@ def sweep_one_network(
         found = sweep_variants(
             subject,
             vary,
+            counters=counters,
             timed_batch_size=batch_size,
             memory_batch_size=batch_size if memory else None,
             timer=ForwardInTurn(device) if time else None,
@@ -70,6 +72,8 @@ def variants_table(found: VariantSweep, convention_name: str) -> Table:
     if any(one.at_least for one in found.variants):
         columns.append(Column("bound", f"{convention_name} are", "text", priority=95))
     columns.append(Column("macs", convention_name, "integer", priority=95))
+    stock = list(found.variants[0].reported)
+    columns += [Column(name, name, "integer", priority=60) for name in stock]
     optional = (
         Column("step_bytes", "training step", "bytes", priority=90),
         Column("median_s", "forward", "seconds", priority=90),
@@ -79,6 +83,7 @@ def variants_table(found: VariantSweep, convention_name: str) -> Table:
         {
             **{name: str(value) for name, value in one.setting.items()},
             **{column.key: getattr(one, column.key, None) for column in columns[len(names) :]},
+            **one.reported,
             **({"bound": "at least"} if one.at_least else {}),
         }
         for one in found.variants

@@ -22,6 +22,11 @@ def row(name, **figures):
     return Row(name, resolve(name), tuple(Figure(quantity, text) for quantity, text in figures.items()))
 
 
+def space_of(name, changes, vary=None):
+    networks = [resolve(name)]
+    return architectures(networks, axes_of(networks, vary), changes)
+
+
 def test_the_rule_of_tables_1_to_3_is_found_unaided():
     rows = published_rows(resolve("e4net"), resolve("e4net-printed"))
     assert (len(rows), sum(len(one.figures) for one in rows)) == (14, 28)
@@ -81,7 +86,7 @@ def test_the_search_finds_what_trying_one_by_one_finds():
     figures = row("e4net", params="18.7K", flops="18M")
     found = reconcile([figures], changes=1, vary=["reduction", "encoder_norm"])
     expected = 0
-    for changes in architectures([resolve("e4net")], 1, ["reduction", "encoder_norm"]):
+    for changes in space_of("e4net", 1, ["reduction", "encoder_norm"]):
         card = resolve("e4net").with_arguments(dict(changes))
         counted = count_closed_form(card.build(), card.shape)
         for rule in rules(frozenset(counted.operations)):
@@ -136,9 +141,9 @@ def test_networks_that_nothing_initialises_count_the_same():
 
 
 def test_arguments_of_e4_layers_say_nothing_of_other_networks():
-    changed = {name for changes in architectures([resolve("p4-r18")], 1) for name, _ in changes}
+    changed = {name for changes in space_of("p4-r18", 1) for name, _ in changes}
     assert changed == {"layer", "stride_by", "kernel", "width"}
-    pairs = {tuple(name for name, _ in changes) for changes in architectures([resolve("p4-r18")], 2)}
+    pairs = {tuple(name for name, _ in changes) for changes in space_of("p4-r18", 2)}
     assert ("layer", "reduction") in pairs
 
 
@@ -153,6 +158,11 @@ def test_rows_say_their_own_arguments_last():
     [
         (lambda: reconcile([]), "nothing to reconcile"),
         (lambda: reconcile([row("e4net", params="1K")], changes=-1), "must not be negative"),
+        (
+            lambda: reconcile([row("e4net", params="1K")], changes=99),
+            "space of e4net holds 27,648 architectures, at most 20,000 are built: search fewer",
+        ),
+        (lambda: reconcile([row("e4net", params="1K")], vary=["width=1..30000"]), "holds 30,000 architectures"),
         (lambda: reconcile([row("e4net", params="1K")], vary=["depth"]), "unknown searched argument"),
         (lambda: reconcile([row("gc-p4cnn", params="1K")], vary=["kernel"]), "gc-p4cnn takes no kernel"),
         (lambda: Figure("params", "many"), "must be digits"),

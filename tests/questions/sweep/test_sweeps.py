@@ -17,25 +17,27 @@ from e4profile.errors import SettingError, UnknownNameError
 from e4profile.groups import as_group
 from e4profile.networks import NETWORKS
 from e4profile.networks.cards import all_cards
+from e4profile.questions.sweep.figures import counter_rows, studies
 from e4profile.questions.sweep.plans import Setting, make_plan
-from e4profile.questions.sweep.sweeps import COLUMNS, Skipped, Sweep
+from e4profile.questions.sweep.sweeps import COLUMNS, Sweep, columns_of
 from e4profile.records.store import Record, RecordStore
 from e4profile.witnesses.counts import closed_form
 from e4profile.witnesses.counts.registry import REGISTRY
 
 SMALL: dict[str, Any] = {"reductions": [1, 2], "slices": [1, 2], "kernels": [3], "widths": [2]}
-_RECORDS: dict[str, Record | Skipped] = {}
+_RECORDS: dict[str, Record] = {}
 
 
-def _counting(monkeypatch: pytest.MonkeyPatch, records: dict[str, Record | Skipped]) -> list[str]:
+def _counting(monkeypatch: pytest.MonkeyPatch, records: dict[str, Record]) -> list[str]:
     seen: list[str] = []
     real = sweeps.measure_setting
 
-    def counting(setting: Setting) -> Record | Skipped:
+    def counting(setting: Setting, counters: Sequence[str]) -> Record:
         seen.append(setting.describe())
-        asked = Record(card=setting.model, arguments=setting.arguments, counts={}, counters=sweeps.counter_versions())
+        versions = sweeps.counter_versions(counters)
+        asked = Record(card=setting.model, arguments=setting.arguments, counts={}, counters=versions)
         if asked.key not in records:
-            records[asked.key] = real(setting)
+            records[asked.key] = real(setting, counters)
         return records[asked.key]
 
     monkeypatch.setattr(sweeps, "measure_setting", counting)
@@ -48,7 +50,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return _counting(monkeypatch, _RECORDS)
 
 
-class _Forgets(dict[str, "Record | Skipped"]):
+class _Forgets(dict[str, Record]):
     def __contains__(self, key: object) -> bool:
         return False
 
@@ -94,6 +96,7 @@ def test_a_value_given_twice_is_measured_once() -> None:
         ({"kernels": [0]}, r"kernel \(=0\)"),
         ({"reductions": [-1]}, r"reduction \(=-1\)"),
         ({"widths": [0]}, r"width \(=0\)"),
+        ({"widths": list(range(1, 3001))}, "90,000 settings; at most 10,000 are counted"),
         ({"slices": []}, "slices: give at least one value"),
         ({"models": ["r18"], "slices": [2]}, r"r18 has no E4 layers, so it takes no slices \(=2\)"),
     ],
@@ -254,7 +257,7 @@ def test_another_counter_version_is_other_work(
     plan, path = make_plan(**{**SMALL, "reductions": [1], "slices": [1]}), tmp_path / "records.jsonl"
     finish(plan, RecordStore(path))
     versions = {**sweeps.counter_versions(), "thop": "missing"}
-    monkeypatch.setattr(sweeps, "counter_versions", lambda: versions)
+    monkeypatch.setattr(sweeps, "counter_versions", lambda _: versions)
     finish(plan, RecordStore(path))
     assert len(measured) == 4
 
@@ -313,7 +316,7 @@ def test_a_failure_that_stays_is_not_tried_again(
 ) -> None:
     if failure == "missing":
         versions = {**sweeps.counter_versions(), "thop": "missing"}
-        monkeypatch.setattr(sweeps, "counter_versions", lambda: versions)
+        monkeypatch.setattr(sweeps, "counter_versions", lambda _: versions)
 
         def absent(*_: Any) -> Any:
             raise ModuleNotFoundError("No module named 'thop'")
@@ -326,3 +329,23 @@ def test_a_failure_that_stays_is_not_tried_again(
     assert all(outcome.record.counts["failures"] for outcome in finish(plan, store).outcomes)
     assert all(outcome.resumed for outcome in finish(plan, store).outcomes)
     assert len(measured_anew) == 2
+
+
+def test_other_counters_are_asked_and_the_exact_ones_stay(tmp_path: Path) -> None:
+    plan, store = make_plan(**{**SMALL, "reductions": [1], "slices": [1]}), RecordStore(tmp_path / "records.jsonl")
+    running = Sweep(plan, store, ["torch"])
+    list(running.run())
+    baseline, row = running.rows()
+    assert tuple(row) == columns_of(["torch"])
+    assert row["torch"] > 0
+    assert row["macs_measured"] == row["macs_formula"]
+    assert set(store.load()[0].counters) == {"closed-form", "dispatch", "torch"}
+    # another choice of counters is another measurement, and the same one is read back
+    default = finish(plan, store)
+    assert [one.resumed for one in default.outcomes] == [False, False]
+    again = Sweep(plan, store, ["torch", "dispatch"])
+    assert [one.resumed for one in again.run()] == [True, True]
+    assert again.rows() == [baseline, row]
+    assert {one["counter"] for one in counter_rows(studies(running.rows_for_figures())[0])} == {"torch"}
+    with pytest.raises(UnknownNameError, match="unknown counter 'trch'; did you mean torch"):
+        Sweep(plan, None, ["trch"])

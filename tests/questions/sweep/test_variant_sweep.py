@@ -143,3 +143,12 @@ def test_a_lower_bound_says_so_in_its_cell(own: Subject, tmp_path: Path) -> None
     exact = sweep_variants(own, ["width=4,6"])
     assert "at_least" not in exact.variants[0].as_object()
     assert "bound" not in variants_table(exact, "macs").rows[0]
+
+
+def test_stock_counters_are_asked_of_every_variant(own: Subject) -> None:
+    found = sweep_variants(own, ["width=4,6"], counters=["dispatch", "torch"])
+    assert [one.reported for one in found.variants] == [{"torch": one.macs} for one in found.variants]
+    assert found.variants[0].as_object()["torch"] == found.variants[0].macs
+    assert [row["torch"] for row in variants_table(found, "macs").rows] == [one.macs for one in found.variants]
+    with pytest.raises(UnknownNameError, match="unknown counter 'trch'"):
+        sweep_variants(own, ["width=4,6"], counters=["trch"])
