@@ -128,7 +128,7 @@ class _AttentiveConv2d(EquivariantLayer):
         """(B, i, t, o, s, y, x) -> (B, i, t, o, s, 1, 1)."""
         statistics = torch.stack((responses.mean((-2, -1)), responses.amax((-2, -1))))
         per_gate = statistics.permute(4, 5, 3, 0, 1, 2)
-        rows = per_gate.reshape(-1, 2 * responses.shape[0], self.c_in)
+        rows = per_gate.reshape(per_gate.shape[:3].numel(), 2 * responses.shape[0], self.c_in)
         inner = torch.bmm(rows, self._per_gate(self.channel_squeeze)).relu()
         outer = torch.bmm(inner, self._per_gate(self.channel_excite))
         gate = outer.view(per_gate.shape).sum(3).sigmoid()

@@ -9,12 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from e4profile.layers.base import EquivariantLayer
+from e4profile.ops.aggregation import autocast_dtype
+from e4profile.ops.choice import is_transformed
 
 
 class FilterBankLayer(EquivariantLayer):
     """A convolution whose dense filters are a gather of its weights.
 
-    In evaluation mode without gradients the filters are computed once and kept until the weight changes.
+    In evaluation mode without gradients the filters are computed once and kept until the weight changes, or the
+    dtype of autocast. Tracers, compilers and the transforms of ``torch.func`` see them computed.
     A change is noticed by the weight's identity, memory, version counter and, on CPU, by its values, because
     writing through ``weight.data`` leaves the version counter alone. On an accelerator comparing values would
     force a synchronisation: after writing through ``.data`` there, call ``clear_filter_cache()``.
@@ -62,20 +65,27 @@ class FilterBankLayer(EquivariantLayer):
         return flat.index_select(1, self.filter_index).view(self.filter_shape)
 
     def filters(self) -> Tensor:
+        """The dense filters; the caller's own, which may be written to."""
+        filters = self._filters()
+        return filters.clone() if filters is self._cached_filters else filters
+
+    def _filters(self) -> Tensor:
         """The dense filters, from the cache where that is safe."""
         weight = self.weight
         needs_graph = torch.is_grad_enabled() and weight.requires_grad
-        if self.training or needs_graph or torch.compiler.is_compiling():
+        traced = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+        if self.training or needs_graph or traced:
             return self.expand_filters()
         if weight.is_meta:
             # no values to keep: a stand-in for what evaluation finds in its cache, at the same cost, none
             return weight.new_empty(self.filter_shape)
-        if _stands_for_another(weight):
+        # a fake tensor has no values, and one that is computed from others may lie where its predecessor lay
+        if type(weight) is not nn.Parameter or is_transformed(weight):
             return self.expand_filters()
         version = None if weight.is_inference() else weight._version
         # filters made in inference mode cannot be saved for a backward pass to the input
-        inference = torch.is_inference_mode_enabled()
-        key = (id(weight), weight.data_ptr(), version, weight.dtype, weight.device, inference)
+        modes = torch.is_inference_mode_enabled(), autocast_dtype(weight.device)
+        key = (id(weight), weight.data_ptr(), version, weight.dtype, weight.device, modes)
         if self._cached_filters is None or key != self._cache_key or self._values_moved(weight):
             self._cached_filters = self.expand_filters().detach()
             self._cached_weight = weight.detach().clone() if weight.device.type == "cpu" else None
@@ -84,12 +94,6 @@ class FilterBankLayer(EquivariantLayer):
 
     def _values_moved(self, weight: Tensor) -> bool:
         return self._cached_weight is not None and not torch.equal(weight, self._cached_weight)
-
-
-def _stands_for_another(weight: Tensor) -> bool:
-    """Whether a weight has no values of its own: a fake tensor, or one inside ``torch.func.vmap`` or ``grad``."""
-    plain = type(weight) in (Tensor, nn.Parameter)
-    return not plain or torch._C._functorch.is_functorch_wrapped_tensor(weight)
 
 
 def _bounds(fan_in: int) -> tuple[float, float]:

@@ -117,7 +117,7 @@ class LiftingConv2d(FilterBankLayer):
     def forward(self, images: Tensor) -> Tensor:
         """(B, c_in, h, w) -> (B, c_out * A, h_out, w_out)."""
         bias = None if self.bias is None else self.bias.repeat_interleave(self.group.order)
-        return F.conv2d(images, self.filters(), bias, self.stride, self.padding)
+        return F.conv2d(images, self._filters(), bias, self.stride, self.padding)
 
     def dimensions(self, input_shape: Shape) -> Dimensions:
         """The values of the symbols, from arguments and shape alone."""
@@ -225,7 +225,7 @@ class GroupConv2d(FilterBankLayer):
                 window = {"stride": self._conv_stride, "padding": self.padding}
                 convolved = turned_maps.convolve(features, self.weight, self.group, **window)
                 return convolved if bias is None else convolved.add_(bias[:, None, None])
-        return F.conv2d(features, self.filters(), bias, self._conv_stride, self.padding)
+        return F.conv2d(features, self._filters(), bias, self._conv_stride, self.padding)
 
     def _conv_sizes(self, input_shape: Shape) -> tuple[int, int]:
         rows, columns = check_maps(self, input_shape, self.c_in * self.group.order)

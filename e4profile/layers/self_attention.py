@@ -99,18 +99,22 @@ class _SelfAttention2d(EquivariantLayer):
         raise TypeError(f"{type(self).__name__} must define _sources")
 
     def _per_pixel(self, projected: Tensor, sources: int) -> Tensor:
-        """(B, H * D, sources * h, w) -> (B * H * pixels, sources, D)."""
+        """(B, H * D, sources * h, w) -> (B * H * pixels, sources, D), contiguous."""
+        images = projected.shape[0] * self.heads
         pixels = projected.shape[2] * projected.shape[3] // sources
-        by_element = projected.reshape(-1, self.head_channels, sources, pixels)
-        return by_element.permute(0, 3, 2, 1).reshape(-1, sources, self.head_channels)
+        by_element = projected.reshape(images, self.head_channels, sources, pixels)
+        return by_element.permute(0, 3, 2, 1).reshape(images * pixels, sources, self.head_channels).contiguous()
 
     def _per_patch(self, projected: Tensor, rows: int) -> Tensor:
-        """(B, H * D, sources * h, w) -> (B * H * pixels, D, sources * k * k), zeros outside the image."""
+        """(B, H * D, sources * h, w) -> (B * H * pixels, D, sources * k * k), contiguous; zeros outside the image."""
         margin, columns = self.kernel // 2, projected.shape[3]
-        padded = F.pad(projected.reshape(-1, rows, columns), (margin,) * 4)
+        images, pixels = projected.shape[0] * self.heads, rows * columns
+        padded = F.pad(projected.reshape(images * self.head_channels * self._sources, rows, columns), (margin,) * 4)
         patches = padded.unfold(1, self.kernel, 1).unfold(2, self.kernel, 1)
-        patches = patches.reshape(-1, self.head_channels, self._sources, rows * columns, self.kernel**2)
-        return patches.permute(0, 3, 1, 2, 4).reshape(-1, self.head_channels, self._sources * self.kernel**2)
+        patches = patches.reshape(images, self.head_channels, self._sources, pixels, self.kernel**2)
+        patches = patches.permute(0, 3, 1, 2, 4)
+        # of a single image or pixel this could be a view, which the products would copy again or keep whole
+        return patches.reshape(images * pixels, self.head_channels, self._sources * self.kernel**2).contiguous()
 
     def _outside(self, rows: int, columns: int, like: Tensor) -> Tensor:
         """(pixels, 1, 1, k * k): whether a patch position falls outside the image."""
@@ -132,6 +136,7 @@ class _SelfAttention2d(EquivariantLayer):
         """(B, c_in, h, w) or (B, c_in * A, h, w) -> (B, c_out * A, h, w)."""
         batch, _, rows, columns = features.shape
         sources, taps, order = self._sources, self.kernel**2, self.group.order
+        images, pixels = batch * self.heads, rows * columns
         merged = features.reshape(batch, self.c_in, sources * rows, columns)
         query = self._per_pixel(self.query(merged), sources)
         key = self._per_patch(self.key(merged), rows)
@@ -139,19 +144,19 @@ class _SelfAttention2d(EquivariantLayer):
         outside = self._outside(rows, columns, features)
         positions = self.embedding()
         for_position = query[..., : 2 * self.position_features].flatten(0, 1)
-        content = torch.bmm(query, key).view(-1, rows * columns, sources, sources, taps)
+        content = torch.bmm(query, key).view(images, pixels, sources, sources, taps)
         attended = []
         # one output element at a time: all scores at once would be A times as many
         for element in self.group.elements:
-            scores = content + (for_position @ positions[element]).view(-1, rows * columns, sources, 1, taps)
+            scores = content + (for_position @ positions[element]).view(images, pixels, sources, 1, taps)
             from_table = self._table_scores(query, element)
             if from_table is not None:
-                scores = scores + from_table.reshape(-1, rows * columns, sources, sources, 1)
+                scores = scores + from_table.reshape(images, pixels, sources, sources, 1)
             scores = (scores / math.sqrt(self.c_in)).masked_fill(outside, -math.inf)
-            weights = scores.flatten(-2).softmax(-1).sum(-2).view(-1, 1, sources * taps)
+            weights = scores.flatten(-2).softmax(-1).sum(-2).view(images * pixels, 1, sources * taps)
             attended.append(torch.bmm(weights, value))
-        heads = torch.stack(attended).view(order, batch, self.heads, rows * columns, self.head_channels)
-        heads = heads.permute(1, 2, 4, 0, 3).reshape(batch, -1, order * rows, columns)
+        heads = torch.stack(attended).view(order, batch, self.heads, pixels, self.head_channels)
+        heads = heads.permute(1, 2, 4, 0, 3).reshape(batch, self.heads * self.head_channels, order * rows, columns)
         mixed: Tensor = self.output(heads)
         return mixed.reshape(batch, self.c_out * order, rows, columns)
 

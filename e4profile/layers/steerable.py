@@ -273,9 +273,7 @@ class SteerableConv2d(FilterBankLayer):
         self.stride, self.padding = stride, padding
         self.field_in, self.field_out = field_in, field_out
         regular_in, regular_out = field_in == "regular", field_out == "regular"
-        basis = sampled_basis(
-            self.group, kernel, rotated=regular_in or regular_out, invariant=not (regular_in or regular_out)
-        )
+        basis = self._basis
         pair = pair_index(self.group, kernel, regular_in, regular_out)
         index = shifted(pair, c_in, self._relative_elements * basis.shape[1])
         channels_in, channels_out = c_in * self._channels(field_in), c_out * self._channels(field_out)
@@ -289,6 +287,11 @@ class SteerableConv2d(FilterBankLayer):
         self.register_buffer("basis_bits", basis.view(torch.int64).to(index.device), persistent=False)
         self.bias = nn.Parameter(torch.zeros(c_out)) if bias else None
 
+    @property
+    def _basis(self) -> Tensor:
+        trivial = self.field_in == self.field_out == "trivial"
+        return sampled_basis(self.group, self.kernel, rotated=not trivial, invariant=trivial)
+
     def _channels(self, field: str) -> int:
         return self.group.order if field == "regular" else 1
 
@@ -298,13 +301,15 @@ class SteerableConv2d(FilterBankLayer):
 
     def filter_values(self) -> Tensor:
         """Every free function at every tap of every rotated grid: (c_out, c_in, A_rel, grids * k * k)."""
-        basis = self.basis_bits.view(torch.float64).to(self.weight.dtype)
-        return self.weight @ basis
+        # a traced graph has no operator that reads bits as numbers: there the basis is a constant
+        traced = torch._C._get_tracing_state() is not None
+        basis = self._basis.to(self.weight.device) if traced else self.basis_bits.view(torch.float64)
+        return self.weight @ basis.to(self.weight.dtype)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, c_in * A_in, h, w) -> (B, c_out * A_out, h_out, w_out)."""
         bias = None if self.bias is None else self.bias.repeat_interleave(self._channels(self.field_out))
-        return F.conv2d(features, self.filters(), bias, self.stride, self.padding)
+        return F.conv2d(features, self._filters(), bias, self.stride, self.padding)
 
     def kernel_at(self, points: Tensor) -> Tensor:
         """The continuous kernel, of which the filters are the samples at the taps.

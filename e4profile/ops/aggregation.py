@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from e4profile.errors import UnknownNameError
-from e4profile.ops.choice import IMPLEMENTATIONS
+from e4profile.ops.choice import IMPLEMENTATIONS, is_transformed
 from e4profile.ops.operators import aggregate_operator
 from e4profile.ops.reference import aggregate_reference
 from e4profile.ops.shapes import check_aggregate
@@ -25,7 +25,8 @@ def aggregate(
 ) -> torch.Tensor:
     """Apply to every value's neighbourhood the stencil of its position, slice and group element.
 
-    Under autocast both inputs are cast to its dtype, as for a convolution; the halves are summed in float32.
+    Under autocast both inputs are cast to its dtype, as for a convolution; the halves are summed in float32. Inside
+    the transforms of ``torch.func`` and under forward-mode differentiation the reference runs.
 
     Shapes: (B, A, s, k·k, h_out, w_out), (B, s, c, A, h, w) -> (B, s, c, A, h_out, w_out), contiguous, where
     c is channels per slice, so that the field layout (B, s·c·A, h, w), channel = field·A + element, is a
@@ -46,17 +47,22 @@ def aggregate(
     if implementation not in IMPLEMENTATIONS:
         raise UnknownNameError("implementation", implementation, IMPLEMENTATIONS)
     stencils, values = autocast(stencils, values)
-    if implementation == "reference":
+    if implementation == "reference" or is_transformed(stencils, values):
         check_aggregate(stencils, values, kernel, stride)
         return aggregate_reference(stencils, values, kernel, stride)
     result: torch.Tensor = aggregate_operator(stencils, values, kernel, stride, implementation)
     return result
 
 
+def autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """The dtype that autocast casts to on a device, or None where it is off."""
+    is_on = device.type in _AUTOCAST_DEVICES and torch.is_autocast_enabled(device.type)
+    return torch.get_autocast_dtype(device.type) if is_on else None
+
+
 def autocast(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Cast to autocast's dtype where it is on for the device; as for a convolution, float64 is left alone."""
-    device = tensors[0].device.type
-    if device not in _AUTOCAST_DEVICES or not torch.is_autocast_enabled(device):
+    dtype = autocast_dtype(tensors[0].device)
+    if dtype is None:
         return tensors
-    dtype = torch.get_autocast_dtype(device)
     return tuple(t.to(dtype) if t.is_floating_point() and t.dtype != torch.float64 else t for t in tensors)

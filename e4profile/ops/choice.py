@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Protocol
 
 import torch
+from torch.autograd import forward_ad
 
 from e4profile.errors import SettingError
 from e4profile.ops import generated, shifted
@@ -65,6 +66,19 @@ class GeneratedKernels(Protocol):
     ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
         """Gradients of hidden, weight, bias and values, those that are needed."""
         ...
+
+
+def is_transformed(*tensors: torch.Tensor) -> bool:
+    """Whether a transform of ``torch.func`` (``vmap``, ``grad``, ``jvp``) is active, or a tensor has a tangent.
+
+    An operator of its own has no rules for them: most then raise, and ``jvp`` leaves its derivative out without a word.
+    """
+    if torch._C._are_functorch_transforms_active():
+        return True
+    # a compiler cannot ask for tangents
+    return not torch.compiler.is_compiling() and any(
+        forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors
+    )
 
 
 def triton_reason(tensor: torch.Tensor) -> str | None:

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 
 from e4profile.groups import Group
 from e4profile.ops import huge_pages, turned_maps
+from e4profile.ops.choice import is_transformed
 
 _LARGE_BANK = 1 << 19
 """Elements from which a bank's memory is worth care: of smaller ones the allocator keeps the pages."""
@@ -78,11 +78,9 @@ def stand_alone(*tensors: Tensor | None) -> bool:
         and one.device.type in ("cpu", "meta")
         and one.dtype == given[0].dtype
         and one.is_floating_point()
-        and not torch._C._functorch.is_functorch_wrapped_tensor(one)
         and not torch.is_autocast_enabled("cpu")
-        and forward_ad.unpack_dual(one).tangent is None
         for one in given
-    )
+    ) and not is_transformed(*given)
 
 
 def convolve(features: Tensor, weight: Tensor, bias: Tensor | None, index: Tensor, bank: Bank) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 
 from e4profile.errors import UnknownNameError
 from e4profile.ops.aggregation import aggregate, autocast
-from e4profile.ops.choice import IMPLEMENTATIONS, generated_kernels_for
+from e4profile.ops.choice import IMPLEMENTATIONS, generated_kernels_for, is_transformed
 from e4profile.ops.flops import flop_formula
 from e4profile.ops.reference import aggregate_reference
 from e4profile.ops.shapes import (
@@ -49,7 +49,8 @@ def generate_and_aggregate(  # noqa: PLR0917
     """Generate each position's stencil from the hidden maps and aggregate the values with it.
 
     Equal to `aggregate(generate_stencils(...), values, ...)` without its largest tensor. Under autocast all
-    four are cast to its dtype; the plain PyTorch path then still generates and sums in float32.
+    four are cast to its dtype; the plain PyTorch path then still generates and sums in float32. Inside the
+    transforms of ``torch.func`` and under forward-mode differentiation the reference runs.
 
     Shapes: hidden (B, A, c_mid, h_out, w_out), weight (A, s·k², c_mid), bias (A, s·k²),
     values (B, s, c, A, h, w) -> (B, s, c, A, h_out, w_out), contiguous.
@@ -70,7 +71,7 @@ def generate_and_aggregate(  # noqa: PLR0917
     if implementation not in IMPLEMENTATIONS:
         raise UnknownNameError("implementation", implementation, IMPLEMENTATIONS)
     hidden, weight, bias, values = autocast(hidden, weight, bias, values)
-    if implementation == "reference":
+    if implementation == "reference" or is_transformed(hidden, weight, bias, values):
         check_generate_aggregate(hidden, weight, bias, values, kernel, stride)
         return aggregate_reference(generate_stencils(hidden, weight, bias, kernel), values, kernel, stride)
     result: torch.Tensor = generate_aggregate_operator(hidden, weight, bias, values, kernel, stride, implementation)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from e4profile.groups import GRID_EXACT, Group
-from e4profile.layers import GroupConv2d, LiftingConv2d
+from e4profile.layers import GroupConv2d, LiftingConv2d, SteerableConv2d
 from e4profile.witnesses.counts.dispatch import count_dispatch
 
 exact = pytest.mark.parametrize("group", GRID_EXACT, ids=str)
@@ -69,7 +69,12 @@ class Warm:
             # whole numbers: their sums do not round, so nothing shows a change by accident
             self.layer.weight.copy_(torch.randint(-9, 9, self.layer.weight.shape))
             self.first = self.layer.filters()
-            assert self.layer.filters() is self.first
+        assert self.kept is not None
+
+    @property
+    def kept(self) -> Tensor | None:
+        """What the layer keeps."""
+        return self.layer._cached_filters
 
 
 def _step(layer: nn.Module) -> None:
@@ -129,26 +134,65 @@ def test_a_change_of_dtype_or_device_is_noticed(convert: Callable[[Any], Any]) -
 def test_a_copy_has_a_cache_of_its_own_and_does_not_carry_it(copied: Callable[[Any], Any]) -> None:
     cold = len(pickle.dumps(GroupConv2d(2, 3, 3, group="p4m").eval()))
     warm = Warm(GroupConv2d(2, 3, 3, group="p4m"))
+    kept = warm.kept
     assert len(pickle.dumps(warm.layer)) < cold + 200
     other = copied(warm.layer)
     with torch.no_grad():
         assert torch.equal(other.filters(), warm.first)
         other.weight.data.mul_(-1)
         assert torch.equal(other.filters(), -warm.first)
-        assert warm.layer.filters() is warm.first
+        assert torch.equal(warm.layer.filters(), warm.first)
+        assert warm.kept is kept
 
 
 def test_the_cache_lives_in_evaluation_mode_without_gradients_only() -> None:
-    layer = Warm(GroupConv2d(2, 3, 3, group="p4")).layer
+    warm = Warm(GroupConv2d(2, 3, 3, group="p4"))
+    layer, kept = warm.layer, warm.kept
     assert layer.filters().requires_grad
     layer.train()
     with torch.no_grad():
-        assert layer.filters() is not layer.filters()
-        layer.eval()
-        assert layer.filters() is layer.filters()
+        layer.filters()
+        assert warm.kept is None
+        layer.eval().filters()
+        assert warm.kept is not None
+        kept = warm.kept
+        layer.filters()
+        assert warm.kept is kept
     assert set(layer.state_dict()) == {"weight"}
     layer.requires_grad_(False)
-    assert layer.filters() is layer.filters()
+    layer.filters()
+    assert warm.kept is kept
+
+
+def test_filters_are_the_callers_own() -> None:
+    layer = Warm(GroupConv2d(2, 3, 3, group="p4")).layer
+    with torch.no_grad():
+        expected = layer(torch.ones(1, 8, 4, 4))
+        layer.filters().zero_()
+        assert torch.equal(layer(torch.ones(1, 8, 4, 4)), expected)
+
+
+def test_filters_of_each_autocast_dtype_are_kept_apart() -> None:
+    layer = SteerableConv2d(2, 3, 3, group="C4").eval()
+    with torch.no_grad():
+        plain = layer.filters()
+        for dtype in (torch.bfloat16, torch.float16):
+            with torch.autocast("cpu", dtype):
+                assert layer.filters().dtype == dtype
+                with torch.autocast("cpu", enabled=False):
+                    assert torch.equal(layer.filters(), plain)
+        assert torch.equal(layer.filters(), plain)
+
+
+def test_weights_that_are_computed_are_never_cached() -> None:
+    layer = Warm(GroupConv2d(2, 3, 3, group="p4")).layer
+    layer.clear_filter_cache()
+    images = torch.ones(1, 8, 4, 4)
+    with torch.no_grad():
+        torch.func.functional_call(layer, {"weight": 2 * layer.weight}, (images,))
+        nn.utils.parametrize.register_parametrization(layer, "weight", nn.Softplus())
+        layer(images)
+    assert layer._cached_filters is None
 
 
 def test_filters_kept_in_inference_mode_do_not_block_a_later_backward() -> None:

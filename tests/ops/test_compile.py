@@ -64,6 +64,18 @@ def test_any_batch_size_and_rows(call, inputs):
         assert_as_eager(call, compiled, inputs(batch, rows))
 
 
+@its_own_warnings
+def test_transforms_inside_a_compiled_function_run_the_reference():
+    stencils, values = (t.detach() for t in aggregate_inputs())
+
+    def derivative(values):
+        return torch.func.jvp(lambda v: aggregate(stencils, v, K), (values,), (values,))[1]
+
+    compiled = torch.compile(derivative, fullgraph=True, backend="aot_eager")
+    # the aggregation is linear
+    assert torch.allclose(compiled(values), aggregate(stencils, values, K))
+
+
 def test_autocast_is_compiled_in():
     stencils, values = (t.detach().float() for t in aggregate_inputs())
     compiled = torch.compile(lambda *t: aggregate(*t, K), fullgraph=True, backend="aot_eager")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,10 +80,10 @@ class LiveStorages(TorchDispatchMode):
         """Run the operator, then follow what it returned."""
         del types
         result = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(result):
+        for place, leaf in enumerate(tree_leaves(result)):
             if isinstance(leaf, Tensor):
-                storage = leaf.untyped_storage()
-                self._follow(storage, -(-storage.nbytes() // self.granularity_bytes) * self.granularity_bytes)
+                size_bytes = _bytes_on_the_cpu(func, args, place, leaf) if leaf.is_meta else _storage_bytes(leaf)
+                self._follow(leaf.untyped_storage(), -(-size_bytes // self.granularity_bytes) * self.granularity_bytes)
         if self.live_bytes > self.peak_bytes:
             self.peak_bytes, self.peak_operator = self.live_bytes, str(func)
         return result
@@ -100,6 +100,28 @@ class LiveStorages(TorchDispatchMode):
         # the storage's Python object lives as long as the storage itself, also when only autograd holds it
         self._storages[key] = weakref.ref(storage, freed)
         self.live_bytes += size_bytes
+
+
+_FROM_THEIR_INPUT = (torch.ops.aten.im2col, torch.ops.aten.col2im)
+_NORMS = (torch.ops.aten.native_batch_norm, torch.ops.aten._native_batch_norm_legit, torch.ops.aten.native_layer_norm)
+
+
+def _storage_bytes(tensor: Tensor) -> int:
+    return tensor.untyped_storage().nbytes()
+
+
+def _bytes_on_the_cpu(func: Any, args: Sequence[Any], place: int, output: Tensor) -> int:
+    """What the storage of an operator's output on the meta device takes on the CPU, where that differs.
+
+    Unfold and fold let a storage of their input's size grow; the statistics of a norm have its parameters' dtype.
+    """
+    packet = getattr(func, "overloadpacket", None)
+    if packet in _FROM_THEIR_INPUT:
+        return max(_storage_bytes(output), int(args[0].nbytes))
+    if packet in _NORMS and place > 0:
+        like = next((one for one in args[1:5] if isinstance(one, Tensor)), args[0])
+        return int(output.numel() * like.element_size())
+    return _storage_bytes(output)
 
 
 def allocator_emulation(
@@ -119,7 +141,8 @@ def allocator_emulation(
     model is left as found.
 
     Args:
-        model: on any device; with ``device="meta"`` nothing is computed and no memory is needed.
+        model: on any device; with ``device="meta"`` nothing is computed and no memory is needed: the storages are
+            those of the CPU.
         input_shape: of one image, (channels, h, w), or other inputs (see ``ModelInputs``).
         batch_size: B; None leaves the inputs' leading sizes as they are.
         loss: "cross_entropy" against class 0, "mean" or "sum" of all outputs, "auto", or a function of the output

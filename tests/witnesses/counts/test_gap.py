@@ -55,6 +55,14 @@ def test_the_causes_are_what_they_say(measured: dict[str, Measurement]) -> None:
     assert one.total("fvcore") == one.raw["fvcore"].macs
 
 
+def test_a_trace_makes_the_filters_that_evaluation_keeps() -> None:
+    one = measure(resolve("c4resnet18").with_arguments({"width": 4}), counters=("fvcore",))
+    gap = one.gaps["fvcore"]
+    assert gap.unexplained == gap.remainder == 0
+    causes = {cause.name: cause.amount for cause in gap.causes}
+    assert causes["expansion of filters charged"] == one.closed.operations["expansion"] > 0
+
+
 def test_known_shares_of_the_truth(measured: dict[str, Measurement]) -> None:
     one = measured["e4net"]
     assert one.raw["fvcore"].macs / one.dispatch.macs == pytest.approx(0.919, abs=0.0006)

@@ -317,8 +317,32 @@ def test_the_workspace_is_part_of_the_peak():
 @pytest.mark.parametrize("name", ["E4Conv2d", "SeparableGroupConv2d"])
 def test_a_run_without_memory_says_the_same(name):
     for layer, input_shape in samples_of(name, GRID_EXACT[2]):
-        on_cpu = measure_layer_peak(layer, input_shape, batch_size=2)
-        assert measure_layer_peak(layer, input_shape, batch_size=2, device="meta") == on_cpu
+        assert_the_same_without_memory(layer, input_shape)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    "layer",
+    [
+        E4Conv2d(2, 2, 1, group="p4", stride=2, implementation="reference"),
+        E4Conv2d(2, 2, 3, group="p4", stride=3, concatenate="none", implementation="reference"),
+        E4Conv2d(2, 2, 3, group="p4", encoder_norm=True),
+        nn.BatchNorm2d(8),
+        nn.BatchNorm2d(8, affine=False),
+        nn.BatchNorm2d(8, affine=False, track_running_stats=False),
+        nn.LayerNorm(9),
+        nn.Unfold(1, stride=2),
+        nn.Sequential(nn.Unfold(1, stride=2), nn.Fold((4, 5), 1)),
+    ],
+    ids=lambda layer: str(layer).split("\n")[0],
+)
+def test_a_run_without_memory_has_the_storages_of_the_cpu(layer, dtype):
+    assert_the_same_without_memory(layer, (8, 7, 9), dtype=dtype, granularity_bytes=1)
+
+
+def assert_the_same_without_memory(layer, input_shape, **setting):
+    on_cpu = measure_layer_peak(layer, input_shape, batch_size=2, **setting)
+    assert measure_layer_peak(layer, input_shape, batch_size=2, device="meta", **setting) == on_cpu
 
 
 def test_the_measured_layer_is_left_alone():

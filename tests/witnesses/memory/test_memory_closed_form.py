@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -12,7 +13,17 @@ from torch import nn
 
 from e4profile.errors import SettingError
 from e4profile.groups import GRID_EXACT, Group
-from e4profile.layers import LAYERS, Chain, E4Conv2d, GroupConv2d, LiftingConv2d, Residual, SpatialCrop
+from e4profile.layers import (
+    LAYERS,
+    Chain,
+    E4Conv2d,
+    GroupConv2d,
+    GroupSelfAttention2d,
+    LiftingConv2d,
+    LiftingSelfAttention2d,
+    Residual,
+    SpatialCrop,
+)
 from e4profile.layers.channel_pool import ChannelMaxPool
 from e4profile.layers.separable import SeparableGroupConv2d
 from e4profile.networks import NETWORKS
@@ -101,6 +112,16 @@ def test_random_e4_layers(group, size, hidden, reduction, slices, per_slice, dty
     layer = E4Conv2d(c_in, slices * per_slice, group=group, reduction=reduction, slices=slices, **arguments)
     channels = c_in * group.order
     assert_exact(between_stock_layers(layer, channels), (channels, *size), dtype, device)
+
+
+@pytest.mark.parametrize("build", [GroupSelfAttention2d, LiftingSelfAttention2d])
+@pytest.mark.parametrize("group", ["z2", "p4"])
+@pytest.mark.parametrize("size", [(4, 5), (1, 1), (1, 5), (5, 1)], ids=str)
+def test_self_attention_of_a_single_head_image_or_pixel(build, group, size):
+    for heads, kernel, batch in itertools.product((1, 2), (1, 3), (1, 2)):
+        layer = build(2, 3, kernel, group=group, heads=heads, head_channels=4)
+        channels = channels_of(layer, 2, layer.group)
+        assert_exact(between_stock_layers(layer, channels), (channels, *size), torch.float32, batch=batch)
 
 
 def test_unfold_keeps_a_storage_of_its_inputs_size():
