@@ -10,12 +10,11 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from e4profile.errors import SettingError, read_text
+from e4profile.errors import SettingError, read_text, replace_file
 
 SCHEMA_VERSION = 1
 CONVENTION = "macs"
@@ -117,16 +116,9 @@ def write_baseline(file: Path, baseline: Baseline) -> None:
     Raises:
         SettingError: when the file cannot be written.
     """
-    passing = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
-        with passing.open("w", encoding="utf-8", newline="\n") as stream:
-            stream.write(baseline.to_text())
-            stream.flush()
-            os.fsync(stream.fileno())
-        passing.replace(file)
+        replace_file(file, baseline.to_text().encode())
     except OSError as error:
-        with suppress(OSError):  # the first error is the one to show
-            passing.unlink(missing_ok=True)
         raise SettingError(f"cannot write the baseline {file}: {error.strerror}") from error
 
 

@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from e4profile.conventions import convention
-from e4profile.errors import SettingError
-from e4profile.show.files import replace_file
+from e4profile.errors import SettingError, replace_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from e4profile.errors import E4ProfileError, SettingError
 from e4profile.questions.match.axes import Axis, bracket
-from e4profile.questions.match.matching import Match, Point, VariantCost, none_fits
+from e4profile.questions.match.matching import Match, Point, VariantCost, closest, none_fits
 from e4profile.questions.match.targets import wanted
 from e4profile.subjects.subject import Subject, resolve
 from e4profile.subjects.written import described
@@ -82,7 +81,7 @@ def match_time(
     try:
         search.look(other if other is not None else subject, target_s)
         if not search.brief_s:
-            raise _refused(axis, macs)
+            raise none_fits(macs, f"no {axis.name} of {subject.name} fits", f"none up to {axis.largest:,} reaches it")
         for left in reversed(range(IN_TURN_ROUNDS)):
             next_chosen = search.chosen()
             progress(f"in turn: {'; '.join(described(axis.setting(i)) for i in next_chosen)}")
@@ -100,8 +99,8 @@ def match_time(
             return _brief_match(search, None if other is None else other.name)
     found = _judged(subject.name, [axis.setting(i) for i in chosen], samples, goal_s)
     names = [described(axis.setting(i)) for i in chosen] + ([] if other is None else [other.name])
-    noise = _noise(names, samples)
-    notes = [*_ambiguous(found), *_noisy(noise, len(samples)), *_against_macs(axis, chosen, samples, macs)]
+    noise = [f"{name}: {why}" for name, one in zip(names, samples, strict=False) for why in one.noise_reasons]
+    notes = [*_unsure(found, noise, len(samples)), *_against_macs(axis, chosen, samples, macs)]
     if max(medians.values()) < goal_s or min(medians.values()) > goal_s:
         how = "no setting looked at takes that long" if max(medians.values()) < goal_s else "every one takes longer"
         notes.append(f"the target lies outside what was measured: {how}")
@@ -124,24 +123,12 @@ def _brief_match(search: _Search, target_name: str | None) -> Match:
     """What the brief measurements say alone; without any the interrupt goes on."""
     if not search.brief_s:
         raise KeyboardInterrupt
-    target_s = search.target_s
-    ordered = sorted(search.brief_s, key=lambda index: search.brief_s[index])
-    place = ordered.index(search.nearest)
-
-    def point(position: int) -> Point | None:
-        if not 0 <= position < len(ordered):
-            return None
-        seconds = search.brief_s[ordered[position]]
-        return Point(search.axis.setting(ordered[position]), seconds, seconds - target_s)
-
-    nearest = point(place)
-    assert nearest is not None
-    brief = f"{len(ordered)} brief measurement{'s' if len(ordered) > 1 else ''}"
+    points = [(search.axis.setting(index), seconds) for index, seconds in search.brief_s.items()]
+    brief = f"{len(points)} brief measurement{'s' if len(points) > 1 else ''}"
     notes = (f"interrupted: {brief} one after another, nothing sampled in turn; the order may be another one",)
-    return Match(
-        search.axis.subject.name, "time", target_s, target_name, nearest, point(place - 1), point(place + 1), notes,
-        interrupted=True,
-    )  # fmt: skip
+    model = search.axis.subject.name
+    found = closest(model, points, by="time", target=search.target_s, target_name=target_name, notes=notes)
+    return replace(found, interrupted=True)
 
 
 class _Search:
@@ -238,25 +225,19 @@ def _judged(model: str, settings: list[dict[str, object]], samples: list[Samples
     )  # fmt: skip
 
 
-def _ambiguous(found: Match) -> list[str]:
-    if not found.alike:
-        return []
-    others = "; ".join(described(point.setting) for point in found.alike)
-    return [
-        f"ambiguous: {others} cannot be told apart from {described(found.nearest.setting)} by what was measured; "
-        "sample longer (--max-run-time-s), on an idle machine, or take any of them"
-    ]
-
-
-def _noise(names: Sequence[str], samples: Sequence[Samples]) -> list[str]:
-    return [f"{name}: {reason}" for name, one in zip(names, samples, strict=False) for reason in one.noise_reasons]
-
-
-def _noisy(noise: Sequence[str], networks: int) -> list[str]:
-    if not noise:
-        return []
-    more = f" (and {len(noise) - 1} more reasons in {networks} networks)" if len(noise) > 1 else ""
-    return [f"noisy: {noise[0]}{more}; the times are less certain than their digits"]
+def _unsure(found: Match, noise: Sequence[str], networks: int) -> list[str]:
+    """Why the nearest setting may be another one."""
+    notes = []
+    if found.alike:
+        others = "; ".join(described(point.setting) for point in found.alike)
+        notes.append(
+            f"ambiguous: {others} cannot be told apart from {described(found.nearest.setting)} by what was measured; "
+            "sample longer (--max-run-time-s), on an idle machine, or take any of them"
+        )
+    if noise:
+        more = f" (and {len(noise) - 1} more reasons in {networks} networks)" if len(noise) > 1 else ""
+        notes.append(f"noisy: {noise[0]}{more}; the times are less certain than their digits")
+    return notes
 
 
 def _against_macs(axis: Axis, chosen: Sequence[int], samples: Sequence[Samples], macs: VariantCost) -> list[str]:
@@ -272,13 +253,6 @@ def _against_macs(axis: Axis, chosen: Sequence[int], samples: Sequence[Samples],
                     names = described(axis.setting(index)), described(axis.setting(other))
                     found.append(f"{names[0]} is slower than {names[1]}, which has more MACs")
     return found
-
-
-def _refused(axis: Axis, macs: VariantCost) -> E4ProfileError:
-    text = f"no {axis.name} of {axis.subject.name} fits"
-    if macs.refused is None:
-        return SettingError(f"{text}: none up to {axis.largest:,} reaches it")
-    return none_fits(macs, text)
 
 
 def _macs_taking(target_s: float, points: list[tuple[int, float]]) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -74,22 +73,45 @@ def match(
     """
     if batch_size is not None:
         positive(**{"--batch-size": batch_size})
-    by, wanted_text, option = _target(to, params, macs, by)
-    subject, other = _networks(model, wanted_text, by, option, settings, inputs, arguments, to_arguments, batch_size)
-    counted_batch = subject.batch_size
+    from e4profile.questions.match.targets import wanted
+
+    by, text, option = _target(to, params, macs, by)
+    # a number that cannot be is refused before anything is imported
+    number = wanted(text, by, option)
+    if number is not None and to_arguments:
+        raise SettingError(f"--to-arg ({', '.join(to_arguments)}) is for a network, but {option} is the number {text}")
+    its = options.inputs_of(model, [model, text], inputs)
+    subject = options.one_subject(model, settings, its, arguments, batch_size)
+    other: Subject | int | float
+    if number is not None:
+        other = number
+    else:
+        its = options.inputs_of(text, [model, text], inputs)
+        other = options.one_subject(text, None, its, to_arguments, batch_size, "--to-arg")
+        batch = options.given_batch((subject, other)) or subject.batch_size
+        subject, other = subject.at_batch(batch), other.at_batch(batch)
+    by_form = all(one.costed_whole for one in (subject, other) if not isinstance(one, (int, float)))
     with waiting("match") as say:
-        found = _found(subject, other, by, vary, convention_name, device, max_run_time_s, say)
+        if by == "time":
+            from e4profile.questions.match.by_time import match_time
+            from e4profile.witnesses.timing.in_turn import ForwardInTurn
+
+            timer = ForwardInTurn(device, max_run_time_s)
+            found = match_time(subject, other, timer, vary=vary, progress=lambda text: note(f"time of {text}"))
+        else:
+            from e4profile.questions.match.matching import match as exact_match
+
+            assert not isinstance(other, float)
+            found = exact_match(
+                subject, other, by=by, vary=vary, convention_name=convention_name,
+                batch_size=_step_batch(subject.batch_size), progress=say,
+            )  # fmt: skip
     if output_format == "json":
         sys.stdout.write(json.dumps(found.as_object(), indent=2) + "\n")
-        for text in found.notes:
-            note(text)
+        for remark in found.notes:
+            note(remark)
     else:
-        meaning = _meaning(
-            by,
-            convention_name,
-            counted_batch,
-            by_form=all(one.costed_whole for one in (subject, other) if not isinstance(one, (int, float))),
-        )
+        meaning = _meaning(by, convention_name, subject.batch_size, by_form=by_form)
         emit(match_table(found, meaning), output_format, units)
     if found.interrupted:
         stop_interrupted()
@@ -102,9 +124,9 @@ def _target(to: str | None, params: str | None, macs: str | None, by: str | None
     if len(named) != 1:
         found = " and ".join(option for option, _ in named) or "none"
         raise SettingError(f"give one target: --to MODEL, --to N, --params N or --macs N (found {found})")
-    ((option, value),) = named
-    from e4profile.questions.match.targets import is_number, quantity_by_unit, wanted
+    from e4profile.questions.match.targets import is_number, quantity_by_unit
 
+    ((option, value),) = named
     if option == "--to":
         by = by or quantity_by_unit(value) or "params"
     else:
@@ -114,64 +136,7 @@ def _target(to: str | None, params: str | None, macs: str | None, by: str | None
         by = quantity
         if not is_number(value):
             raise SettingError(f"{option}: {value!r} is no number such as 25210, 25k, 18.8K or 3G")
-    # a number that cannot be is refused before anything is imported
-    wanted(value, by, option)
     return by, value, option
-
-
-def _networks(
-    name: str,
-    to: str,
-    by: str,
-    option: str,
-    settings: list[str] | None,
-    inputs: list[str] | None,
-    arguments: list[str] | None,
-    to_arguments: list[str] | None,
-    batch_size: int | None,
-) -> tuple[Subject, Subject | int | float]:
-    """The network that is varied, and the network or the number that it is to come near to."""
-    from e4profile.questions.match.targets import wanted
-
-    number = wanted(to, by, option)
-    subject = options.one_subject(name, settings, options.inputs_of(name, [name, to], inputs), arguments, batch_size)
-    if number is None:
-        its = options.inputs_of(to, [name, to], inputs)
-        other = options.one_subject(to, None, its, to_arguments, batch_size, "--to-arg")
-        batch = options.given_batch((subject, other)) or subject.batch_size
-        return subject.at_batch(batch), other.at_batch(batch)
-    if to_arguments:
-        raise SettingError(f"--to-arg ({', '.join(to_arguments)}) is for a network, but {option} is the number {to}")
-    return subject, number
-
-
-def _found(
-    subject: Subject,
-    other: Subject | int | float,
-    by: str,
-    vary: str,
-    convention_name: str,
-    device: str,
-    max_run_time_s: float,
-    say: Callable[[str], None],
-) -> Match:
-    if by != "time":
-        from e4profile.questions.match.matching import match as exact_match
-
-        assert not isinstance(other, float)
-        batch = _step_batch(subject.batch_size)
-        return exact_match(
-            subject, other, by=by, vary=vary, convention_name=convention_name, batch_size=batch, progress=say
-        )
-    from e4profile.questions.match.by_time import match_time
-    from e4profile.witnesses.timing.in_turn import ForwardInTurn
-
-    timer = ForwardInTurn(device, max_run_time_s)
-    return match_time(subject, other, timer, vary=vary, progress=lambda text: note(f"time of {text}"))
-
-
-def _by_form(*networks: Subject | int | float) -> bool:
-    return all(one.costed_whole for one in networks if not isinstance(one, (int, float)))
 
 
 def _step_batch(batch_size: int | None) -> int:

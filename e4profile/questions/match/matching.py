@@ -307,11 +307,11 @@ def _check_as_given(axis: Axis, cost: VariantCost) -> None:
         cost.of(subject)
 
 
-def none_fits(cost: VariantCost, text: str) -> E4ProfileError:
+def none_fits(cost: VariantCost, text: str, otherwise: str = "") -> E4ProfileError:
     """The error that says why no setting can be built, with the last refusal and what stands below it."""
     reason = cost.refused
     kind = UserCodeError if isinstance(reason, UserCodeError) else SettingError
-    error: E4ProfileError = kind(f"{text}: {reason}")
+    error: E4ProfileError = kind(f"{text}: {reason or otherwise}")
     error.details = "" if reason is None else reason.details
     return error
 

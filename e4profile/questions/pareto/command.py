@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +14,7 @@ from e4profile.questions.output import Progress, emit, note, stop_interrupted
 
 if TYPE_CHECKING:
     from e4profile.questions.pareto.pareto import Candidate, Point
+    from e4profile.subjects.subject import Subject
 
 
 def pareto(
@@ -65,60 +66,51 @@ def pareto(
     data set, are compared; that a given error is of the same data is yours to say. Naming a file or package of yours
     runs its code.
     """
-    from e4profile.errors import SettingError, UnknownNameError, positive
-    from e4profile.questions.pareto.pareto import COSTS, front
+    from e4profile.errors import SettingError, one_of, positive
+    from e4profile.questions.pareto import pareto as found_by
     from e4profile.questions.pareto.table import pareto_table
     from e4profile.show.style import check_folder
 
     if batch_size is not None:
         positive(**{"--batch-size": batch_size})
-    if x not in COSTS:
-        raise UnknownNameError("cost", x, COSTS)
+    one_of("cost", x, found_by.COSTS)
     if out is not None:
         check_folder(out)
     if sweep is not None and errors:
         raise SettingError("--sweep takes costs from records of cards: leave --error away")
-    if x == "time":
-        from e4profile.witnesses.timing.passes import device_named
-
-        device_named(device)
-    batch, found = _candidates(options.names(models), errors or [], inputs, arguments, batch_size, sweep, table, y)
-    notes: list[str] = []
+    named = options.names(models)
+    percents = _percents(errors or [], named)
+    subjects = options.several_subjects(named, None, inputs, arguments, batch_size)
+    candidates = _candidates(dict(zip(named, subjects, strict=True)), percents, sweep, table, y)
+    batch = batch_size or options.given_batch(subjects) or 1
     interrupted = False
     if sweep is not None:
-        from e4profile.questions.pareto.pareto import sweep_costs
-
-        costed, notes = sweep_costs(sweep, x, found)
+        costed, notes = found_by.sweep_costs(sweep, x, candidates)
+    elif x == "time":
+        costed, notes = _timed_in_turn(candidates, device, batch, max_run_time_s)
     else:
-        costed, notes, interrupted = _measured(found, x, device, batch_size or batch, max_run_time_s)
-    points = front(costed)
-    error = _error_name(points)
-    how = _how(x, device, batch_size or batch, recorded=sweep is not None)
+        costed, notes = _counted(candidates, x, batch)
+        interrupted = len(costed) < len(candidates)
+    points = found_by.front(costed)
+    published = [point.candidate for point in points if point.candidate.origin == found_by.PUBLISHED]
+    error = found_by.error_name(published[0].quantity) if published else "given error"
+    how = _how(x, device, batch, recorded=sweep is not None)
     emit(pareto_table(points, x, error, how, notes), output_format, units)
-    if out is not None and not interrupted:
-        _draw(points, x, error, how, out)
     if interrupted:
         stop_interrupted()
+    if out is not None:
+        _draw(points, x, error, how, out)
 
 
 def _candidates(
-    given_names: list[str],
-    errors: list[str],
-    inputs: list[str] | None,
-    arguments: list[str] | None,
-    batch_size: int | None,
-    sweep: Path | None,
-    table: str | None,
-    y: str,
-) -> tuple[int | None, list[Candidate]]:
-    """Networks with errors that were given, then those with published ones; and the batch that inputs name."""
+    subjects: Mapping[str, Subject], percents: Mapping[str, str], sweep: Path | None, table: str | None, y: str
+) -> list[Candidate]:
+    """Networks with errors that were given, then those with published ones."""
     from e4profile.errors import SettingError
     from e4profile.questions.pareto.pareto import candidates, given_error, has_published_error
 
-    percents = _percents(errors, given_names)
-    subjects = options.several_subjects(given_names, None, inputs, arguments, batch_size)
     found, cards = [], []
-    for name, subject in zip(given_names, subjects, strict=True):
+    for name, subject in subjects.items():
         if name in percents:
             found.append(given_error(subject, percents[name]))
         elif has_published_error(subject) or (table is not None and subject.published):
@@ -129,7 +121,7 @@ def _candidates(
         cards = _cards_in(sweep)
     if cards or table is not None or not found:
         found += candidates(cards, table, y)
-    return options.given_batch(subjects), found
+    return found
 
 
 def _percents(errors: list[str], given_names: list[str]) -> dict[str, str]:
@@ -151,13 +143,6 @@ def _percents(errors: list[str], given_names: list[str]) -> dict[str, str]:
     return found
 
 
-def _error_name(points: Sequence[Point]) -> str:
-    from e4profile.questions.pareto.pareto import PUBLISHED, error_name
-
-    published = [point.candidate for point in points if point.candidate.origin == PUBLISHED]
-    return error_name(published[0].quantity) if published else "given error"
-
-
 def _cards_in(path: Path) -> list[Any]:
     from e4profile.errors import SettingError
     from e4profile.networks.cards import all_cards
@@ -175,44 +160,36 @@ def _cards_in(path: Path) -> list[Any]:
     return found
 
 
-def _measured(
-    found: Sequence[Candidate], x: str, device: str, batch_size: int | None, max_run_time_s: float
-) -> tuple[list[tuple[Candidate, int | float]], list[str], bool]:
-    """The candidates with their costs, notes, and whether Ctrl-C ended it before the last one."""
+def _counted(
+    found: Sequence[Candidate], x: str, batch: int
+) -> tuple[list[tuple[Candidate, int | float]], list[str]]:  # fmt: skip
+    """The candidates with their costs, and notes; fewer where Ctrl-C ended it, none at all raises it."""
     from e4profile.questions.pareto.pareto import cost_of
 
-    if x == "time":
-        return *_timed_in_turn(found, device, batch_size or 1, max_run_time_s), False
-    notes: list[str] = []
-    memory_batch = batch_size if batch_size is not None and batch_size > 1 else 2
-    cost = cost_of(x, batch_size=memory_batch)
-    progress = Progress(f"pareto, {x}", len(found))
+    cost = cost_of(x, batch_size=max(2, batch))
     costed: list[tuple[Candidate, int | float]] = []
-    interrupted = False
-    try:
-        for one in found:
-            amount, unknown = cost(one.subject.at_batch(batch_size or 1))
-            costed.append((replace(one, unknown=unknown), amount))
-            progress.step(one.label)
-    except KeyboardInterrupt:
-        if not costed:
-            raise
-        interrupted = True
-        notes.insert(0, f"interrupted: {len(costed)} of {len(found)} networks; the front is of these alone")
-    finally:
-        progress.close()
-    return costed, notes, interrupted
+    with Progress(f"pareto, {x}", len(found)) as progress:
+        try:
+            for one in found:
+                amount, unknown = cost(one.subject.at_batch(batch))
+                costed.append((replace(one, unknown=unknown), amount))
+                progress.step(one.label)
+        except KeyboardInterrupt:
+            if not costed:
+                raise
+            return costed, [f"interrupted: {len(costed)} of {len(found)} networks; the front is of these alone"]
+    return costed, []
 
 
 def _timed_in_turn(
-    found: Sequence[Candidate], device: str, batch_size: int, max_run_time_s: float
+    found: Sequence[Candidate], device: str, batch: int, max_run_time_s: float
 ) -> tuple[list[tuple[Candidate, int | float]], list[str]]:
     """Median seconds of forward passes, round by round over all networks, so that a drift meets all of them."""
     from e4profile.witnesses.timing.in_turn import ForwardInTurn
 
     timer = ForwardInTurn(device, max_run_time_s)
     note(f"pareto, time: {len(found)} networks in turn, {len(found) * max_run_time_s:g} s of samples at most")
-    taken = timer([one.subject.at_batch(batch_size) for one in found])
+    taken = timer([one.subject.at_batch(batch) for one in found])
     notes = [
         f"noisy: {one.subject.name}: {reason}"
         for one, samples in zip(found, taken, strict=True)
@@ -221,16 +198,15 @@ def _timed_in_turn(
     return [(one, samples.median_s) for one, samples in zip(found, taken, strict=True)], notes
 
 
-def _how(x: str, device: str, batch_size: int | None, *, recorded: bool) -> str:
+def _how(x: str, device: str, batch: int, *, recorded: bool) -> str:
     source = "as recorded" if recorded else "measured"
-    memory_batch = batch_size if batch_size is not None and batch_size > 1 else 2
-    images = "one image" if recorded or batch_size in (None, 1) else f"a batch of {batch_size}"
+    images = "one image" if recorded or batch == 1 else f"a batch of {batch}"
     return {
         "macs": f"MACs of {images}, {source} by counting what runs",
         "params": f"parameters, {source} by counting",
-        "memory": f"peak bytes of forward and backward at batch {memory_batch}, by allocator emulation",
+        "memory": f"peak bytes of forward and backward at batch {max(2, batch)}, by allocator emulation",
         "time": f"median seconds of a pass, {source}"
-        + ("" if recorded else f" in turn on {device}, forward at batch {batch_size or 1}"),
+        + ("" if recorded else f" in turn on {device}, forward at batch {batch}"),
     }[x]
 
 

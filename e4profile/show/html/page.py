@@ -10,9 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from e4profile.errors import SettingError
-from e4profile.show.files import is_special
-from e4profile.show.files import replace_file as write_whole
+from e4profile.errors import SettingError, is_special
+from e4profile.errors import replace_file as write_whole
 from e4profile.show.html.figures import shown_figures
 from e4profile.show.html.model import Page, PageTable, Section, slug
 from e4profile.show.html.tables import shown_table
@@ -106,7 +105,7 @@ def check_writable(path: Path) -> None:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file as ``e4profile.show.files.replace_file`` does: whole, or as it was before.
+    """Write a file as ``e4profile.errors.replace_file`` does: whole, or as it was before.
 
     Raises:
         SettingError: naming the path and the reason.

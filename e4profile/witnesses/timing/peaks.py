@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 
 import torch
 
-from e4profile.errors import positive
+from e4profile.errors import positive, replace_file
 from e4profile.witnesses.environment import environment
 from e4profile.witnesses.timing.clock import Clock, Work
 from e4profile.witnesses.timing.measure import clock_for
@@ -190,14 +189,7 @@ def write_json(path: Path, values: Mapping[str, Any]) -> str:
     """Write an object, whole or not at all; a note where the folder cannot be written, otherwise empty."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-                json.dump(values, stream, indent=1, sort_keys=True)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        replace_file(path, json.dumps(values, indent=1, sort_keys=True).encode())
     except OSError as error:
         return f"not cached: {path.parent} cannot be written ({error.strerror}); set XDG_CACHE_HOME to another folder"
     return ""

@@ -9,7 +9,6 @@ import pytest
 
 from e4profile.errors import SettingError
 from e4profile.questions.guard.checks import layer_changes, setting_changes
-from e4profile.records import baseline as module
 from e4profile.records.baseline import Baseline, LayerCosts, ModelCosts, read_baseline, write_baseline
 
 
@@ -51,10 +50,10 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     file = tmp_path / "counts.json"
     write_baseline(file, COMMITTED)
 
-    def full(_: int) -> None:
+    def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.os, "fsync", full)
+    monkeypatch.setattr("os.replace", full)
     with pytest.raises(SettingError, match="No space left"):
         write_baseline(file, Baseline("1"))
     monkeypatch.undo()
