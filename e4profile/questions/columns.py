@@ -7,6 +7,7 @@ kind it is: ``median_s`` is the column *median*, of seconds.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from e4profile.show.tables import Column, Kind, Table
@@ -76,6 +77,7 @@ def table_of_rows(
     *,
     keys: Iterable[str] = (),
     columns: Iterable[Column] = (),
+    priorities: Mapping[str, int] | None = None,
 ) -> Table:
     """A table with the rows' keys as columns, in the rows' order.
 
@@ -86,22 +88,25 @@ def table_of_rows(
         convention: what counts as what.
         keys: the columns, where they are not those of the rows.
         columns: of keys that mean something else here than in the vocabulary.
+        priorities: of keys that matter more or less here than there.
     """
     here = {**COLUMNS, **{column.key: column for column in columns}}
     shown = list(keys) or list(dict.fromkeys(key for row in rows for key in row))
-    found = tuple(here.get(key) or _named(key, [row.get(key) for row in rows]) for key in shown)
-    return Table(title, found, tuple({key: row.get(key) for key in shown} for row in rows), tuple(notes), convention)
+    found = [here.get(key) or named_column(key, [row.get(key) for row in rows]) for key in shown]
+    found = [replace(one, priority=(priorities or {}).get(one.key, one.priority)) for one in found]
+    values = tuple({key: row.get(key) for key in shown} for row in rows)
+    return Table(title, tuple(found), values, tuple(notes), convention)
 
 
-def _named(key: str, values: Sequence[Any]) -> Column:
+def named_column(key: str, values: Sequence[Any]) -> Column:
     """A column by its key and its values: the unit behind the key is its kind, not a part of its name."""
     given = [value for value in values if value is not None]
     unit = next((unit for unit in _UNITS if key.endswith(unit)), "")
     header = key.removesuffix(unit).replace("_", " ")
-    if not given or any(isinstance(value, str) for value in given):
-        return Column(key, header, "text", priority=50)
-    if all(isinstance(value, bool) for value in given):
+    if given and all(isinstance(value, bool) for value in given):
         return Column(key, header, "boolean", priority=50)
+    if not given or any(isinstance(value, bool | str) for value in given):
+        return Column(key, header, "text", priority=50)
     whole = all(isinstance(value, int) for value in given)
     if unit and (whole or unit != "_bytes"):
         return Column(key, header, _UNITS[unit], priority=50)

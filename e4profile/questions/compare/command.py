@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from e4profile.questions.columns import table_of_rows
 from e4profile.questions.options import Format, Html, Units
 from e4profile.questions.output import emit, note
+from e4profile.show.tables import Column, Table
 
 if TYPE_CHECKING:
     from e4profile.records.comparison import CountComparison, FileComparison
-    from e4profile.show.tables import Table
 
 
 def compare(
@@ -70,43 +71,34 @@ def compare(
 
 def comparison_table(found: FileComparison, *, show_all: bool = False, every_column: bool = False) -> Table:
     """One row per count that is not equal (per count with ``show_all``) and per timing."""
-    from e4profile.show.tables import Column, Table
-
     counts = list(found.counts) if show_all else found.different
     if found.unrelated and not (show_all or every_column):
         counts = [one for one in counts if not one.key.layer]
     labelled = any(any(one.environments) for one in found.times)
-    columns = [
-        Column("verdict", "verdict", "verdict", priority=100),
-        Column("model", "model", "text", priority=95),
-        Column("layer", "layer", "text", priority=90),
-        Column("quantity", "quantity", "text", priority=90),
-    ]
+    keys = ["verdict", "model", "layer", "quantity"]
     if counts or every_column or not found.times:
-        columns += [
+        keys += ["before", "after", "change", "change_percent"]
+    if found.times or every_column:
+        keys += ["before_s", "after_s", "ratio", "low", "high"]
+    if labelled or every_column:
+        keys.append("environments")
+    count_rows = _count_rows(counts) if every_column else _folded(_count_rows(counts), found)
+    rows = [*count_rows, *_time_rows(found)]
+    return table_of_rows(
+        f"{found.after.name} against {found.before.name}{'' if rows else ': no difference'}",
+        rows,
+        _notes(found),
+        keys=keys,
+        columns=(
             Column("before", "before", "integer", priority=80),
             Column("after", "after", "integer", priority=80),
             Column("change", "change", "integer", priority=70),
             Column("change_percent", "change %", "percent", "%", 75),
-        ]
-    if found.times or every_column:
-        columns += [
             Column("before_s", "median before", "seconds", "before", 60),
             Column("after_s", "median after", "seconds", "after", 60),
-            Column("ratio", "ratio", "ratio", priority=85),
-            Column("low", "from", "ratio", priority=50),
-            Column("high", "to", "ratio", priority=50),
-        ]
-    if labelled or every_column:
-        columns.append(Column("environments", "environments", "text", "env.", 88))
-    count_rows = _count_rows(counts) if every_column else _folded(_count_rows(counts), found)
-    rows = [*count_rows, *_time_rows(found)]
-    empty = {column.key: None for column in columns}
-    return Table(
-        f"{found.after.name} against {found.before.name}{'' if rows else ': no difference'}",
-        tuple(columns),
-        tuple({key: {**empty, **row}[key] for key in empty} for row in rows),
-        tuple(_notes(found)),
+            Column("environments", "environments", "text", "env.", 88),
+        ),
+        priorities={"layer": 90, "quantity": 90},
     )
 
 

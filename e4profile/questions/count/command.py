@@ -13,7 +13,7 @@ from e4profile.questions.output import Progress, emit, note
 from e4profile.witnesses.counts.registry import COUNTERS, REGISTRY, find_counters
 
 if TYPE_CHECKING:
-    from e4profile.show.tables import Column
+    from e4profile.show.tables import Column, Table
     from e4profile.subjects.subject import Subject
     from e4profile.witnesses.counts.measure import Measurement
 
@@ -31,9 +31,7 @@ def count(
             "--counter", help=f"{', '.join(REGISTRY)}. Repeatable; {', '.join(COUNTERS)} by default.", metavar="NAME"
         ),
     ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option("--batch-size", help="Images per forward pass; 1, or what --input says.", metavar="N")
-    ] = None,
+    batch_size: options.BatchSize = None,
     convention_name: options.Convention = "macs",
     output_format: options.Format = "table",
     units: options.Units = "auto",
@@ -48,11 +46,9 @@ def count(
     """
     with Progress("count", 1 + 2 * len(models), quiet=True) as progress:
         from e4profile.conventions import convention
-        from e4profile.errors import positive
+        from e4profile.records.count_document import document_text
         from e4profile.witnesses.counts.measure import measure
 
-        if batch_size is not None:
-            positive(**{"--batch-size": batch_size})
         convention(convention_name)
         counters = tuple(dict.fromkeys(options.names(counter))) or COUNTERS
         progress.step("PyTorch")
@@ -61,8 +57,17 @@ def count(
             progress.step(found.name)
             counted.append((found, measure(found, counters)))
             progress.step(f"the counters of {found.name}")
-    show = _one_network if len(counted) == 1 else _several_networks
-    show(counted, counters, convention_name, output_format, units)
+    documents = [_document(*one, counters, convention_name) for one in counted]
+    if output_format == "json":
+        costs = [{key: value for key, value in one.items() if key != "layers"} for one in documents]
+        many = json.dumps(costs, indent=2, ensure_ascii=False) + "\n"
+        sys.stdout.write(many if len(counted) > 1 else document_text(documents[0]))
+        sys.stdout.flush()
+    elif len(counted) > 1:
+        emit(_costs(counted, documents, counters, convention_name), output_format, units)
+    else:
+        total = output_format != "csv"
+        emit(_layers(counted[0][0], documents[0], counters, convention_name, total=total), output_format, units)
     if not {"closed-form", "dispatch"} <= set(counters):
         return
     wrong = [
@@ -81,64 +86,35 @@ def count(
         sys.exit(1)
 
 
-def _one_network(
-    counted: list[_Counted], counters: tuple[str, ...], convention_name: str, output_format: str, units: str
-) -> None:
-    from e4profile.questions.count.rows import count_columns, count_rows
-    from e4profile.records.count_document import document_text
-    from e4profile.show.tables import Column, Table
+def _layers(
+    found: Subject, document: dict[str, Any], counters: tuple[str, ...], convention_name: str, *, total: bool
+) -> Table:
+    """One network: a row per layer, and their sum."""
+    from e4profile.questions.columns import table_of_rows
+    from e4profile.questions.count.rows import count_columns
 
-    ((found, measured),) = counted
-    if output_format == "json":
-        sys.stdout.write(document_text(_document(found, measured, counters, convention_name)))
-        sys.stdout.flush()
-        return
-    rows = count_rows(measured, counters, convention_name)
-    if output_format != "csv":
-        rows.append(_total(rows, count_columns(counters), at_least=_at_least(measured, counters)))
-    known = {
-        "agrees": Column("agrees", "agrees", "boolean", priority=100),
-        "path": Column("path", "path", "text", priority=90),
-        "layer": Column("layer", "layer", "text", priority=40),
-        "params": Column("params", "params", "integer", priority=80),
-        "closed_form": Column("closed_form", "closed form", "integer", priority=85),
-        "dispatch": Column("dispatch", "dispatch", "integer", priority=70),
-        **_stock_columns(),
-    }
-    table = Table(
-        title=found.label,
-        columns=tuple(known[key] for key in count_columns(counters)),
-        rows=tuple(rows),
-        notes=_notes(found, measured, counters, convention_name),
-        convention=_convention_words(convention_name, counters),
+    added = {"agrees": document["agrees"], "path": "total", **document["totals"]}
+    if document["at_least"]:
+        added["path"] = "total, at least"
+    return table_of_rows(
+        found.label,
+        [*document["layers"], *([added] if total else [])],
+        document["notes"],
+        _convention_words(convention_name, counters),
+        keys=count_columns(counters),
+        columns=_stock_columns(),
     )
-    emit(table, output_format, units)
 
 
-def _several_networks(
-    counted: list[_Counted], counters: tuple[str, ...], convention_name: str, output_format: str, units: str
-) -> None:
-    """A table of costs: one row per network, the totals of its layers."""
+def _costs(
+    counted: list[_Counted], documents: list[dict[str, Any]], counters: tuple[str, ...], convention_name: str
+) -> Table:
+    """Several networks: a row for each, the totals of its layers."""
+    from e4profile.questions.columns import table_of_rows
     from e4profile.questions.count.rows import summed_notes
     from e4profile.records.count_document import cost_row
-    from e4profile.show.tables import Column, Table
+    from e4profile.show.tables import Column
 
-    documents = [_document(*one, counters, convention_name) for one in counted]
-    if output_format == "json":
-        totals = [{key: value for key, value in one.items() if key != "layers"} for one in documents]
-        sys.stdout.write(json.dumps(totals, indent=2, ensure_ascii=False) + "\n")
-        sys.stdout.flush()
-        return
-    known = {
-        "agrees": Column("agrees", "agrees", "boolean", priority=100),
-        "model": Column("model", "model", "text", priority=95),
-        "input": Column("input", "input", "text", priority=50),
-        "bound": Column("bound", "totals are", "text", priority=92),
-        "params": Column("params", "params", "integer", priority=90),
-        "closed_form": Column("closed_form", f"{convention_name}, closed form", "integer", convention_name, 85),
-        "dispatch": Column("dispatch", f"{convention_name}, measured", "integer", "measured", 80),
-        **_stock_columns(),
-    }
     rows = [cost_row(document, found.full_name) for document, (found, _) in zip(documents, counted, strict=True)]
     notes = [
         f"{found.name}: {text}"
@@ -150,22 +126,29 @@ def _several_networks(
             *found.notes,
         )
     ]
-    keys = [key for key in known if any(key in row for row in rows)]
-    table = Table(
-        title="Costs of " + ", ".join(str(row["model"]) for row in rows),
-        columns=tuple(known[key] for key in keys),
-        rows=tuple({key: row.get(key) for key in keys} for row in rows),
-        notes=tuple(notes),
-        convention=_convention_words(convention_name, counters),
+    columns = (
+        Column("bound", "totals are", "text", priority=92),
+        Column("closed_form", f"{convention_name}, closed form", "integer", convention_name, 85),
+        Column("dispatch", f"{convention_name}, measured", "integer", "measured", 80),
+        *_stock_columns(),
     )
-    emit(table, output_format, units)
+    present = {key for row in rows for key in row}
+    known = ("agrees", "model", "input", "bound", "params", *(spec.key for spec in REGISTRY.values()))
+    return table_of_rows(
+        "Costs of " + ", ".join(str(row["model"]) for row in rows),
+        rows,
+        notes,
+        _convention_words(convention_name, counters),
+        keys=[key for key in known if key in present],
+        columns=columns,
+        priorities={"params": 90},
+    )
 
 
-def _stock_columns() -> dict[str, Column]:
+def _stock_columns() -> list[Column]:
     from e4profile.show.tables import Column
 
-    stock = (spec for spec in REGISTRY.values() if spec.raw)
-    return {spec.key: Column(spec.key, spec.heading, "integer", priority=60) for spec in stock}
+    return [Column(spec.key, spec.heading, "integer", priority=60) for spec in REGISTRY.values() if spec.raw]
 
 
 def _convention_words(name: str, counters: tuple[str, ...]) -> str:
@@ -176,33 +159,25 @@ def _convention_words(name: str, counters: tuple[str, ...]) -> str:
     return f"{name}: {convention(name).meaning}{reported}"
 
 
-def _notes(found: Subject, measured: Measurement, counters: tuple[str, ...], convention_name: str) -> tuple[str, ...]:
-    from e4profile.questions.count.rows import gap_notes, ledger_notes
-
-    ledger = ledger_notes(measured) if "dispatch" in counters else ()
-    return (*gap_notes(measured, convention_name), *ledger, *found.notes)
-
-
 def _document(found: Subject, measured: Measurement, counters: tuple[str, ...], convention_name: str) -> dict[str, Any]:
-    from e4profile.questions.count.rows import count_columns, count_rows
+    from e4profile.questions.count.rows import count_columns, count_rows, gap_notes, ledger_notes
     from e4profile.records.count_document import count_document
 
     given = " ".join(map(str, found.specs)) or "x".join(map(str, found.example("meta").single_shape or ()))
+    exact = {"closed-form", "dispatch"}
     return count_document(
-        found.name, count_rows(measured, counters, convention_name), arguments=found.arguments, inputs=given,
-        convention=convention_name, notes=_notes(found, measured, counters, convention_name),
-        columns=count_columns(counters), at_least=_at_least(measured, counters), coverage=str(measured.coverage),
-    )  # fmt: skip
-
-
-def _at_least(measured: Measurement, counters: tuple[str, ...]) -> bool:
-    """Whether totals are lower bounds; what a third-party counter reports is its own."""
-    return bool(measured.dispatch.uncounted) and not {"closed-form", "dispatch"}.isdisjoint(counters)
-
-
-def _total(rows: list[dict[str, Any]], columns: list[str], *, at_least: bool) -> dict[str, Any]:
-    from e4profile.records.count_document import agreement, totals
-
-    path = "total, at least" if at_least else "total"
-    agrees = agreement(rows, at_least=at_least)
-    return {key: {"agrees": agrees, "path": path, **totals(rows, columns)}.get(key) for key in columns}
+        found.name,
+        count_rows(measured, counters, convention_name),
+        arguments=found.arguments,
+        inputs=given,
+        convention=convention_name,
+        notes=[
+            *gap_notes(measured, convention_name),
+            *(ledger_notes(measured) if "dispatch" in counters else ()),
+            *found.notes,
+        ],
+        columns=count_columns(counters),
+        # what a third-party counter reports is its own: no bound of anything
+        at_least=bool(measured.dispatch.uncounted) and not exact.isdisjoint(counters),
+        coverage=str(measured.coverage),
+    )

@@ -59,8 +59,9 @@ def equivariance(
     yours runs its code.
     """
     with Progress("equivariance", 1, quiet=True) as progress:
+        from e4profile.questions.columns import table_of_rows
         from e4profile.questions.equivariance.rows import report_rows
-        from e4profile.show.tables import Column, Table
+        from e4profile.show.tables import Column
         from e4profile.witnesses.equivariance.witness import EQUIVARIANT, states_of, witness_of
 
         progress.total += len(states_of(train_steps))
@@ -72,23 +73,18 @@ def equivariance(
         )  # fmt: skip
     exact = output_format in ("json", "csv")
     rows = report_rows(report, every_element=elements or exact)
-    columns = [
-        Column("holds", "holds", "boolean", priority=100),
-        Column("path", "path", "text", priority=90),
-        Column("layer", "layer", "text", priority=40),
-        Column("element", "element", "text", priority=60),
-        Column("at_init", "at initialisation", "error", "init", 80),
-        Column("randomised", "randomised", "error", "random", 80),
-        Column("trained", f"after {train_steps} step{'' if train_steps == 1 else 's'}", "error", "trained", 80),
-    ]
-    if exact:
-        columns.append(Column("reason", "reason", "text"))
-    table = Table(
-        title=f"Equivariance of {found.label}, under {group or report.group.alias}",
-        columns=tuple(columns),
+    table = table_of_rows(
+        f"Equivariance of {found.label}, under {group or report.group.alias}",
+        rows,
+        (*report.findings, *found.notes),
         # for people, the reasons stand below the table, once
-        rows=tuple({column.key: row[column.key] for column in columns} for row in rows),
-        notes=(*report.findings, *found.notes),
+        keys=[key for key in rows[0] if exact or key != "reason"],
+        columns=(
+            Column("at_init", "at initialisation", "error", "init", 80),
+            Column("randomised", "randomised", "error", "random", 80),
+            Column("trained", f"after {train_steps} step{'' if train_steps == 1 else 's'}", "error", "trained", 80),
+        ),
+        priorities={"element": 60},
     )
     emit(table, output_format, units)
     if exact:

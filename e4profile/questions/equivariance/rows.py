@@ -7,7 +7,6 @@ from typing import Any
 
 from e4profile.witnesses.equivariance.witness import STATES, EquivarianceReport, LayerErrors, element_name
 
-COLUMNS = ("holds", "path", "layer", "element", *STATES, "reason")
 WORST = "worst"
 
 OUTPUT, WHOLE = "output", "(network)"

@@ -7,23 +7,22 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import SettingError
+from e4profile.questions.columns import table_of_rows
 from e4profile.questions.memory.rows import check_input, torch_dtype
+from e4profile.show.tables import Column, Table
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from e4profile.show.tables import Table
     from e4profile.subjects.batches import ModelInputs
     from e4profile.subjects.subject import Subject
-
-COLUMNS = ("path", "layer", "pass", "step", "term", "bytes", "peak_bytes")
 
 
 def peak_rows(
     model: nn.Module, inputs: ModelInputs, batch_size: int | None, dtype_name: str
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Rows with the keys of ``COLUMNS`` by layer and term, largest term first, and why a layer has none.
+    """Rows by layer and term, largest term first, and why a layer has none.
 
     Args:
         model: of layers that state a timeline; a network that is no chain of them runs once on the meta device, which
@@ -145,8 +144,6 @@ def peak_table(card: Subject, batch_size: int | None, dtype_name: str) -> Table:
         SettingError: for a network none of whose layers states what it holds, with the reasons.
         UserCodeError: for what a model of one's own raises.
     """
-    from e4profile.show.tables import Column, Table
-
     check_input(card, batch_size)
     model = card.build_whole("meta")
     with card.guarded(batch_size):
@@ -156,22 +153,17 @@ def peak_table(card: Subject, batch_size: int | None, dtype_name: str) -> Table:
         raise SettingError(f"--peaks: nothing in {card.name} states what it holds at its peak: {why}")
     batch = batch_size or card.own_batch
     of = "" if batch is None else f", batch of {batch}"
-    known = {
-        "path": Column("path", "path", "text", priority=100),
-        "layer": Column("layer", "layer", "text", priority=50),
-        "pass": Column("pass", "pass", "text", priority=60),
-        "step": Column("step", "while", "text", priority=70),
-        "term": Column("term", "term", "text", priority=90),
-        "bytes": Column("bytes", "bytes", "bytes", priority=95),
-        "peak_bytes": Column("peak_bytes", "the layer's peak", "bytes", "peak", 80),
-    }
-    return Table(
-        title=f"{card.title}: the peak of each layer by term{of}, {dtype_name}",
-        columns=tuple(known[key] for key in COLUMNS),
-        rows=tuple(rows),
-        notes=(
+    return table_of_rows(
+        f"{card.title}: the peak of each layer by term{of}, {dtype_name}",
+        rows,
+        (
             "each layer alone, in the middle of a network: its input and its output's gradient are there before and "
             "do not count; multiples of 512 bytes, no workspaces",
             *(f"no closed form: {reason}" for reason in reasons),
         ),
+        columns=(
+            Column("step", "while", "text", priority=70),
+            Column("peak_bytes", "the layer's peak", "bytes", "peak", 80),
+        ),
+        priorities={"pass": 60},
     )

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from e4profile.errors import SettingError, UnknownNameError
+from e4profile.errors import SettingError, one_of
+from e4profile.questions.columns import table_of_rows
+from e4profile.show.tables import Column, Kind, Table
 
 if TYPE_CHECKING:
     import torch
@@ -15,12 +17,6 @@ if TYPE_CHECKING:
     from e4profile.subjects.subject import Subject
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
-
-COLUMNS = (
-    "agrees", "model", "batch_size", "step_bytes", "parameter_bytes", "gradient_bytes", "optimiser_bytes",
-    "saved_formula_bytes", "saved_measured_bytes", "saved_constant_bytes", "saved_per_image_bytes", "peak_bytes",
-    "input_bytes", "buffer_bytes",
-)  # fmt: skip
 
 
 def binary_bytes(amounts: Sequence[int | None]) -> list[str | None]:
@@ -47,9 +43,7 @@ def torch_dtype(name: str) -> torch.dtype:
     """
     import torch
 
-    if name not in DTYPES:
-        raise UnknownNameError("dtype", name, DTYPES)
-    dtype: torch.dtype = getattr(torch, name)
+    dtype: torch.dtype = getattr(torch, one_of("dtype", name, DTYPES))
     return dtype
 
 
@@ -73,7 +67,7 @@ def check_input(card: Subject, batch_size: int | None) -> None:
 def memory_row(
     card: Subject, batch_size: int | None, optimiser: str, dtype_name: str, loss: Loss, notes: list[str]
 ) -> dict[str, Any]:
-    """One network at one batch size, with the keys of ``COLUMNS``; nothing of that size is allocated.
+    """One network at one batch size; nothing of that size is allocated.
 
     ``saved_formula_bytes`` is the closed form (None where a layer states none), ``saved_measured_bytes`` what
     autograd keeps in a run on the meta device. Without a batch size the inputs stay as they are; where they share no
@@ -118,9 +112,6 @@ def loss_notes(card: Subject, name: str, loss: Loss) -> list[str]:
     if loss != "auto" or name in ("", "cross_entropy"):
         return []
     return [f"{card.full_name}: the loss is the {name}" + (": --loss says another" if " of " in name else "")]
-
-
-LAYER_COLUMNS = ("path", "layer", "term", "grows_with_batch", "bytes")
 
 
 def layer_rows(card: Subject, batch_size: int | None, dtype_name: str) -> list[dict[str, Any]]:
@@ -168,18 +159,51 @@ def fits_row(card: Subject, budget_bytes: int, optimiser: str, dtype_name: str, 
             found = largest_batch(
                 model, inputs, budget_bytes, optimiser=optimiser, dtype=torch_dtype(dtype_name), loss=loss
             )
+        batch, step_bytes, next_bytes = found.batch_size, found.step_bytes, found.next_step_bytes
     except NothingFits as error:
-        return {
-            "model": card.full_name,
-            "batch_size": 0,
-            "step_bytes": None,
-            "next_step_bytes": error.needed_bytes,
-            "budget_bytes": budget_bytes,
-        }
+        batch, step_bytes, next_bytes = 0, None, error.needed_bytes
     return {
         "model": card.full_name,
-        "batch_size": found.batch_size,
-        "step_bytes": found.step_bytes,
-        "next_step_bytes": found.next_step_bytes,
-        "budget_bytes": found.budget_bytes,
+        "batch_size": batch,
+        "step_bytes": step_bytes,
+        "next_step_bytes": next_bytes,
+        "budget_bytes": budget_bytes,
     }
+
+
+def fits_table(rows: Sequence[dict[str, Any]], what: str, *, exact: bool) -> Table:
+    """The rows of ``fits_row``; for people, amounts as they write them."""
+    kind: Kind = "bytes" if exact else "text"
+    if not exact:
+        amounts = ("step_bytes", "next_step_bytes", "budget_bytes")
+        rows = [{**row, **dict(zip(amounts, binary_bytes([row[key] for key in amounts]), strict=True))} for row in rows]
+    none = ["largest batch 0: not even one image fits"] if any(row["batch_size"] == 0 for row in rows) else []
+    return table_of_rows(
+        f"Largest batch of a training step, {what}",
+        rows,
+        ["without the workspaces of the convolution library; leave room for them", *none],
+        columns=(
+            Column("batch_size", "largest batch", "integer", priority=100),
+            Column("step_bytes", "needs", kind, priority=80),
+            Column("next_step_bytes", "one image more", kind, priority=60),
+            Column("budget_bytes", "budget", kind, priority=40),
+        ),
+    )
+
+
+def layer_table(card: Subject, batch_size: int | None, dtype_name: str) -> Table:
+    """The rows of ``layer_rows``, and their sum.
+
+    Raises:
+        Whatever ``layer_rows`` raises.
+    """
+    rows = layer_rows(card, batch_size, dtype_name)
+    return table_of_rows(
+        f"{card.title}: saved for backward by term, batch of {batch_size or card.own_batch}, {dtype_name}",
+        rows,
+        (
+            f"total {sum(row['bytes'] for row in rows):,} bytes",
+            "a feature map that several layers keep is counted at the first",
+        ),
+        keys=("path", "layer", "term", "grows_with_batch", "bytes"),
+    )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from e4profile.errors import UnknownNameError
+from e4profile.errors import UnknownNameError, one_of
 from e4profile.networks.cards import Card, Cell, all_cards
+from e4profile.questions.columns import table_of_rows
 from e4profile.questions.table.rows import published_text
-from e4profile.show.tables import Column, Table
+from e4profile.show.tables import Table
 
 _ENDINGS = {
     "-fast": "the narrow variant of the released code, for which nothing was published",
@@ -24,8 +25,7 @@ def chosen_cards(table: str | None = None, group: str | None = None) -> list[Car
     cards = list(all_cards().values())
     if table is not None:
         tables = sorted({row.table for card in cards for row in card.published})
-        if table not in tables:
-            raise UnknownNameError("table of cards", table, tables)
+        one_of("table of cards", table, tables)
         cards = [card for card in cards if any(row.table == table for row in card.published)]
     if group is not None:
         groups = sorted({_group(card) for card in all_cards().values()} - {""})
@@ -41,38 +41,29 @@ def _group(card: Card) -> str:
 
 def cards_table(cards: Sequence[Card], *, full_titles: bool = True) -> Table:
     """One row per card; without full titles a title does not say the card's name again."""
-    return Table(
-        title="Cards of published networks",
-        columns=(
-            Column("model", "model", "text", priority=100),
-            Column("title", "title", "text", priority=60),
-            Column("group", "group", "text", priority=80),
-            Column("input", "input", "text", priority=70),
-            Column("network", "network", "text", priority=40),
-            Column("published_rows", "published rows", "integer", "published rows", 50),
+    rows = [
+        {
+            "model": card.name,
+            "title": card.title if full_titles else _without_name(card),
+            "group": card.arguments.get("group"),
+            "input": "x".join(map(str, card.input)),
+            "network": card.network,
+            "published_rows": len(card.published),
+        }
+        for card in cards
+    ]
+    notes = (
+        "published rows: lines of published tables that the card has figures of",
+        *(
+            f"NAME{ending}: {meaning}"
+            for ending, meaning in _ENDINGS.items()
+            if any(card.name.endswith(ending) for card in cards)
         ),
-        rows=tuple(
-            {
-                "model": card.name,
-                "title": card.title if full_titles else _without_name(card),
-                "group": card.arguments.get("group"),
-                "input": "x".join(map(str, card.input)),
-                "network": card.network,
-                "published_rows": len(card.published),
-            }
-            for card in cards
-        ),
-        notes=(
-            "published rows: lines of published tables that the card has figures of",
-            *(
-                f"NAME{ending}: {meaning}"
-                for ending, meaning in _ENDINGS.items()
-                if any(card.name.endswith(ending) for card in cards)
-            ),
-            "one card in full: e4profile models NAME; its cost: e4profile count NAME",
-            "fewer cards: --table 4, --group p4",
-        ),
+        "one card in full: e4profile models NAME; its cost: e4profile count NAME",
+        "fewer cards: --table 4, --group p4",
     )
+    priorities = {"title": 60, "group": 80, "input": 70, "network": 40}
+    return table_of_rows("Cards of published networks", rows, notes, priorities=priorities)
 
 
 def _without_name(card: Card) -> str:
@@ -88,24 +79,18 @@ def _figure(cell: Cell) -> str:
 
 def card_table(card: Card) -> Table:
     """One card: its source, arguments, training and published figures."""
-    facts: list[tuple[str, str, object]] = [
+    facts = [
         ("card", "title", card.title),
         ("card", "source", card.source),
         ("card", "network", card.network),
         ("card", "input", "x".join(map(str, card.input))),
         *(("argument", key, value) for key, value in card.arguments.items()),
         *(("training", key, value) for key, value in card.training.items()),
-    ]
-    for row in card.published:
-        for cell in row.cells:
-            facts.append(("published", f"table {row.table}, {row.row}, {cell.quantity}", _figure(cell)))
-    return Table(
-        title=card.name,
-        columns=(
-            Column("part", "part", "text", priority=50),
-            Column("name", "name", "text", priority=100),
-            Column("value", "value", "text", priority=100),
+        *(
+            ("published", f"table {row.table}, {row.row}, {cell.quantity}", _figure(cell))
+            for row in card.published
+            for cell in row.cells
         ),
-        rows=tuple({"part": part, "name": name, "value": str(value)} for part, name, value in facts),
-        notes=card.notes,
-    )
+    ]
+    rows = [{"part": part, "name": name, "value": str(value)} for part, name, value in facts]
+    return table_of_rows(card.name, rows, card.notes, priorities={"name": 100, "value": 100})

@@ -9,18 +9,17 @@ from statistics import median
 from typing import Any
 
 from e4profile.errors import SettingError
+from e4profile.questions.columns import named_column
 from e4profile.questions.time.table import time_table
 from e4profile.records.store import RecordStore
 from e4profile.records.times import KIND, from_record
 from e4profile.show.html.model import PageTable, slug
-from e4profile.show.tables import Column, Kind, Table
+from e4profile.show.tables import Kind, Table
 from e4profile.witnesses.environment import described, same_environment
 from e4profile.witnesses.timing.samples import TimeRecord
 
 FOLDERS = ("benchmarks", "gpu")
 """Where records of measurements are kept, below the reports folder."""
-
-_ENDINGS: dict[str, Kind] = {"_s": "seconds", "_bytes": "bytes", "_percent": "percent"}
 
 
 def measured_tables(reports: Path) -> list[PageTable]:
@@ -92,7 +91,7 @@ def _result(title: str, records: list[dict[str, Any]], environment: Mapping[str,
     sampled: set[int] = set()
     rows = [_flat(record, sampled) for record in records]
     keys = list(dict.fromkeys(key for row in rows for key in row))
-    columns = tuple(Column(key, _header(key), _kind(key, [row.get(key) for row in rows])) for key in keys)
+    columns = tuple(named_column(key, [row.get(key) for row in rows]) for key in keys)
     shown = tuple({c.key: _value(row.get(c.key), c.kind) for c in columns} for row in rows)
     if not columns:
         raise SettingError(f"{title}: rows without a value to show")
@@ -114,23 +113,5 @@ def _flat(record: Mapping[str, Any], sampled: set[int]) -> dict[str, Any]:
     return row
 
 
-def _kind(key: str, values: list[Any]) -> Kind:
-    given = [value for value in values if value is not None]
-    if all(isinstance(value, bool) for value in given):
-        return "boolean"
-    if any(isinstance(value, bool | str) for value in given):
-        return "text"
-    for ending, kind in _ENDINGS.items():
-        if key.endswith(ending) and (kind != "bytes" or all(isinstance(value, int) for value in given)):
-            return kind
-    return "integer" if all(isinstance(value, int) for value in given) else "ratio"
-
-
 def _value(value: object, kind: Kind) -> object:
     return str(value) if kind == "text" and value is not None else value
-
-
-def _header(key: str) -> str:
-    for ending in _ENDINGS:
-        key = key.removesuffix(ending)
-    return key.replace("_", " ")

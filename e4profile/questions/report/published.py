@@ -9,6 +9,7 @@ from typing import Any, cast
 from e4profile.conventions import CONVENTIONS
 from e4profile.networks.cards import VERDICTS
 from e4profile.networks.published import tally
+from e4profile.questions.columns import table_of_rows
 from e4profile.questions.table.published import as_table, build, rule_note, shown_cells
 from e4profile.questions.table.rows import IMPLICIT, TITLES, BuiltCell
 from e4profile.show.html.model import PageTable
@@ -92,16 +93,12 @@ def verdict_table(published: Sequence[Published]) -> Table:
     compared = [one for one in published if one.verdicts]
     every = [verdict for one in compared for verdict in one.verdicts]
     rows = [_tally_row(TITLES.get(one.name, f"Table {one.name}"), one.verdicts) for one in compared]
-    columns = (
-        Column("table", "table", "text", priority=100),
-        Column("cells", "cost cells", "integer", priority=90),
-        *(Column(verdict, verdict, "integer", priority=80) for verdict in VERDICTS),
-    )
-    return Table(
+    return table_of_rows(
         "Verdicts by published table",
-        columns,
-        (*rows, _tally_row("every table", every)),
+        [*rows, _tally_row("every table", every)],
         ("a cell is one published number of parameters, operations or bytes",),
+        columns=(Column("cells", "cost cells", "integer", priority=90),),
+        priorities={"table": 100, **dict.fromkeys(VERDICTS, 80)},
     )
 
 

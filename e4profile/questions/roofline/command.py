@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from e4profile.questions import options
+from e4profile.questions.columns import table_of_rows
 from e4profile.questions.output import emit, note
 from e4profile.questions.time.runs import Steps
 from e4profile.questions.time.table import WITNESSES, threads_text
+from e4profile.show.tables import Column
 
 if TYPE_CHECKING:
     from e4profile.questions.roofline.roofline import Roofline
@@ -59,7 +61,6 @@ def roofline(
     from e4profile.questions.roofline.roofline import measure_roofline, with_implementation
     from e4profile.records.store import RecordStore
     from e4profile.show.style import check_folder
-    from e4profile.show.tables import Table
     from e4profile.witnesses.timing.peaks import cached_peaks
     from e4profile.witnesses.timing.samples import StopRule
 
@@ -94,11 +95,24 @@ def roofline(
     for text in peaks.notes:
         note(text)
     of = "" if batch is None else f", batch of {batch}"
-    table = Table(
-        title=f"{card.title}: roofline on {peaks.device} in {dtype}{of}, {threads_text(threads)}",
-        columns=tuple(_columns()),
-        rows=tuple(row for one in found for row in _rows(one)),
-        notes=(*_notes(found), *card.notes),
+    table = table_of_rows(
+        f"{card.title}: roofline on {peaks.device} in {dtype}{of}, {threads_text(threads)}",
+        [row for one in found for row in _rows(one)],
+        (*_notes(found), *card.notes),
+        columns=(
+            Column("intensity", "MACs per byte", "ratio", "MACs/B", 70),
+            Column("achieved_percent", "achieved %", "percent", "ach. %", 92),
+        ),
+        priorities={
+            "network": 20,
+            "path": 95,
+            "layer": 30,
+            "bytes": 50,
+            "macs": 60,
+            "ideal_s": 75,
+            "bound": 80,
+            "measured_s": 90,
+        },
     )
     records = [roofline_record(one) for one in found]
     if store is not None:
@@ -115,57 +129,30 @@ def roofline(
                 note(f"wrote {path}")
 
 
-def _columns() -> list[Any]:
-    from e4profile.show.tables import Column
-
-    return [
-        Column("network", "network", "text", priority=20),
-        Column("path", "path", "text", priority=95),
-        Column("layer", "layer", "text", priority=30),
-        Column("macs", "MACs", "integer", priority=60),
-        Column("bytes", "bytes", "bytes", priority=50),
-        Column("intensity", "MACs per byte", "ratio", "MACs/B", 70),
-        Column("bound", "bound", "text", priority=80),
-        Column("ideal_s", "ideal", "seconds", priority=75),
-        Column("measured_s", "measured", "seconds", priority=90),
-        Column("achieved_percent", "achieved %", "percent", "ach. %", 92),
-    ]
-
-
 def _rows(found: Roofline) -> list[dict[str, object]]:
-    rows: list[dict[str, object]] = [
+    """One row per layer, then the whole pass."""
+    layers = [
+        (one.traffic.path or "the network itself", one.traffic.layer, one.bound, one.traffic.macs, one.traffic.bytes,
+         one.ideal_s, one.measured_s)
+        for one in found.layers
+    ]  # fmt: skip
+    macs, moved = (sum(row[place] for row in layers) for place in (3, 4))  # type: ignore[misc]
+    layers.append(("whole pass", None, None, macs + found.other_macs, moved, found.ideal_s, found.whole.median_s))  # type: ignore[arg-type]
+    return [
         {
             "network": found.name,
-            "path": layer.traffic.path or "the network itself",
-            "layer": layer.traffic.layer,
-            "macs": layer.traffic.macs,
-            "bytes": layer.traffic.bytes,
-            "intensity": layer.traffic.intensity,
-            "bound": layer.bound,
-            "ideal_s": layer.ideal_s,
-            "measured_s": layer.measured_s,
-            "achieved_percent": 100 * layer.achieved,
-        }
-        for layer in found.layers
-    ]
-    macs = sum(layer.traffic.macs for layer in found.layers) + found.other_macs
-    moved = sum(layer.traffic.bytes for layer in found.layers)
-    whole_s = found.whole.median_s
-    rows.append(
-        {
-            "network": found.name,
-            "path": "whole pass",
-            "layer": None,
+            "path": path,
+            "layer": layer,
             "macs": macs,
             "bytes": moved,
             "intensity": macs / moved,
-            "bound": None,
-            "ideal_s": found.ideal_s,
-            "measured_s": whole_s,
-            "achieved_percent": 100 * found.ideal_s / whole_s,
+            "bound": bound,
+            "ideal_s": ideal_s,
+            "measured_s": measured_s,
+            "achieved_percent": 100 * ideal_s / measured_s,
         }
-    )
-    return rows
+        for path, layer, bound, macs, moved, ideal_s, measured_s in layers
+    ]
 
 
 def _notes(found: list[Roofline]) -> list[str]:

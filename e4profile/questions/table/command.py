@@ -27,7 +27,7 @@ def table(
 
     Test errors stand in columns beside the costs; json and csv have a line for each, with its kind.
     """
-    from e4profile.errors import SettingError, UnknownNameError
+    from e4profile.errors import SettingError, one_of
     from e4profile.questions.table.rows import table_names
 
     known = table_names()
@@ -37,8 +37,7 @@ def table(
         return
     if name is None:
         raise SettingError(f"table: give a name: {', '.join(known)} or all")
-    if name not in (*known, "all"):
-        raise UnknownNameError("table", name, (*known, "all"))
+    one_of("table", name, (*known, "all"))
     wanted = known if name == "all" else [name]
     built: dict[str, Built] = {}
     with Progress("table", len(wanted) + 1, quiet=True) as progress:
@@ -70,12 +69,9 @@ def _emit_all(built: dict[str, Built], output_format: str, units: str) -> None:
 
     summary = tally_text(list(built.values()))
     if output_format in _EXACT:
-        from e4profile.show.tables import Column, Table
+        from e4profile.questions.table.published import every_table
 
-        tables = {name: as_table(name, one, for_programs=True) for name, one in built.items()}
-        columns = (Column("table", "table", "text"), *next(iter(tables.values())).columns)
-        rows = tuple({"table": name, **row} for name, one in tables.items() for row in one.rows)
-        emit(Table("Every published table", columns, rows), output_format, units)
+        emit(every_table(built), output_format, units)
         note(summary)
         return
     for found in (*(as_table(name, one, for_programs=False) for name, one in built.items()), steerable_table()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from functools import cache
 from typing import Any
@@ -17,6 +18,7 @@ from e4profile.groups import Group
 from e4profile.layers import trace
 from e4profile.networks.cards import Card, all_cards
 from e4profile.networks.resnets import basic_resnet
+from e4profile.questions.columns import COLUMNS, table_of_rows
 from e4profile.questions.table.rows import IMPLICIT, TITLES, built_object
 from e4profile.show.tables import Column, Table
 from e4profile.subjects.subject import Subject, of_card
@@ -167,24 +169,15 @@ def _reading_order(card: Card) -> tuple[Any, ...]:
 
 def implicit_table(comparison: Sequence[Mapping[str, Any]]) -> Table:
     """The rows of ``implicit_comparison`` as a table."""
-    columns = (
-        Column("model", "model", "text", priority=100),
-        Column("objective", "objective", "text", priority=50),
-        Column("width", "width", "integer", priority=60),
-        Column("params", "params", "integer", priority=90),
-        Column("inference_macs", "inference MACs", "integer", priority=95),
-        Column("step_macs", "training step MACs", "integer", priority=95),
-        Column("step_ratio", "step / plain step", "ratio", priority=80),
-        Column("gcnn_group", "G-CNN group", "text", priority=30),
-        Column("gcnn_width", "G-CNN width", "integer", priority=30),
-        Column("gcnn_params", "G-CNN params", "integer", priority=40),
-        Column("gcnn_inference_macs", "G-CNN inference MACs", "integer", priority=70),
-        Column("gcnn_step_macs", "G-CNN training step MACs", "integer", priority=70),
-    )
-    return Table(
+    of_the_other = {"group": 30, "width": 30, "params": 40, "inference_macs": 70, "step_macs": 70}
+    other = [
+        replace(COLUMNS[key], key=f"gcnn_{key}", header=f"G-CNN {COLUMNS[key].header}", priority=priority)
+        for key, priority in of_the_other.items()
+    ]
+    shown = ("model", "objective", "width", "params", "inference_macs", "step_macs", "step_ratio")
+    return table_of_rows(
         TITLES[IMPLICIT],
-        columns,
-        tuple({column.key: row[column.key] for column in columns} for row in comparison),
+        comparison,
         (
             "inference costs what the plain network costs; a training step runs an image and its copy, forward and "
             "backward",
@@ -192,7 +185,10 @@ def implicit_table(comparison: Sequence[Mapping[str, Any]]) -> Table:
             "the G-CNN is the ResNet18 whose parameters, by closed form, come nearest",
             "no cost was published for these networks",
         ),
-        convention="macs, per sample",
+        "macs, per sample",
+        keys=(*shown, *(column.key for column in other)),
+        columns=(*other, Column("step_ratio", "step / plain step", "ratio", priority=80)),
+        priorities={"params": 90},
     )
 
 

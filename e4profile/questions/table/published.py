@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias, cast
 
@@ -58,6 +58,14 @@ def as_table(name: str, built: Built, *, for_programs: bool) -> Table:
         return readable_table(name, cells)
     table = exact_table(name, cells)
     return replace(table, rows=(*table.rows, *steerable_objects())) if name == STEERABLE else table
+
+
+def every_table(built: Mapping[str, Built]) -> Table:
+    """Every line and column of several tables, for programs, with the name of the table in front."""
+    rows = [
+        {"table": name, **row} for name, one in built.items() for row in as_table(name, one, for_programs=True).rows
+    ]
+    return Table("Every published table", (Column("table", "table", "text"), *_COLUMNS), tuple(rows))
 
 
 def exact_table(name: str, cells: Sequence[BuiltCell]) -> Table:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from e4profile.questions.columns import table_of_rows
 from e4profile.show.numbers import si
 from e4profile.show.tables import Column, Field, Table, table_of
 
@@ -95,28 +96,27 @@ def comparison_table(found: Sequence[Comparison]) -> Table:
 def breakdown_table(found: Breakdown) -> Table:
     """One row per term, the unattributed rest, and the total."""
     columns = (
-        Column("term", "term", "text", priority=100),
         Column("seconds", "time", "seconds", priority=80),
         Column("time_percent", "time %", "percent", priority=95),
         Column("macs", "forward MACs", "integer", priority=60),
         Column("mac_percent", "MACs %", "percent", priority=90),
     )
-    any_macs = any(one.macs for one in found.terms)
-    rows: list[dict[str, object]] = [
-        {
-            "term": one.term,
-            "seconds": one.seconds,
-            "time_percent": 100 * one.time_share,
-            "macs": one.macs,
-            "mac_percent": 100 * one.mac_share if any_macs else None,
-        }
-        for one in found.terms
-    ]
-    rest = {"seconds": found.unattributed_s, "time_percent": 100 * found.unattributed_share}
-    rows.append({"term": "unattributed", **rest, "macs": None, "mac_percent": None})
     macs = sum(one.macs for one in found.terms)
-    all_macs = {"macs": macs, "mac_percent": 100.0 if macs else None}
-    rows.append({"term": "total", "seconds": found.total_s, "time_percent": 100.0, **all_macs})
+    parts: list[tuple[str, float, float, int | None, float]] = [
+        *((one.term, one.seconds, one.time_share, one.macs, one.mac_share) for one in found.terms),
+        ("unattributed", found.unattributed_s, found.unattributed_share, None, 0.0),
+        ("total", found.total_s, 1.0, macs, 1.0),
+    ]
+    rows = [
+        {
+            "term": term,
+            "seconds": seconds,
+            "time_percent": 100 * share,
+            "macs": its_macs,
+            "mac_percent": 100 * mac_share if macs and its_macs is not None else None,
+        }
+        for term, seconds, share, its_macs, mac_share in parts
+    ]
     notes = [
         f"Mean of {found.passes} passes under the profiler, which slows small operators down; "
         f"without it the median is {si(found.whole.median_s, 's')}.",
@@ -126,7 +126,8 @@ def breakdown_table(found: Breakdown) -> Table:
         *(f"noisy: {reason}" for reason in found.whole.noise_reasons),
     ]
     title = f"{found.name}: {found.pass_}, {found.mode}, batch of {found.input_shape[0]}"
-    return Table(title, columns, tuple(rows), tuple(notes), convention="macs; the shares are of a forward pass")
+    convention = "macs; the shares are of a forward pass"
+    return table_of_rows(title, rows, notes, convention, columns=columns, priorities={"term": 100})
 
 
 def finite(value: float | None) -> float | None:
