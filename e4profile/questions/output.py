@@ -6,8 +6,9 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
@@ -40,6 +41,29 @@ def note(*texts: str) -> None:
     """Write lines to stderr."""
     sys.stderr.write("".join(f"{text}\n" for text in texts))
     sys.stderr.flush()
+
+
+def check_files(records: Path | None = None, page: Path | None = None) -> None:
+    """Refuse files of records and of tables that could not be written, before any time is spent."""
+    if records is not None:
+        from e4profile.records.store import RecordStore
+
+        RecordStore(records).check_writable()
+    if page is not None:
+        from e4profile.show.html.page import check_writable
+
+        check_writable(page)
+
+
+def write_tables(
+    page: Path | None, tables: Sequence[Table], figures: Sequence[Path] = (), notes: Sequence[str] = ()
+) -> None:
+    """Write tables as one page, where one is asked for, and say so."""
+    if page is not None:
+        from e4profile.show.html.page import write_page
+
+        write_page(page, tables[0].title, tables, figures, notes)
+        note(f"wrote {page}")
 
 
 @contextmanager
@@ -79,12 +103,13 @@ class _Line:
 class Progress:
     """How far a long command is, on stderr: on a terminal a bar with an estimate, which leaves nothing behind.
 
-    Elsewhere the first and the last line, for the log of a run of minutes.
+    Elsewhere the first and the last line, for the log of a run of minutes, or a line before each step that ``begin``
+    is told of.
 
     Args:
         what: the command.
         total: how many steps there are.
-        quiet: whether to say nothing where there is no terminal, and nothing at the end of what was finished.
+        quiet: whether to say nothing else where there is no terminal, and nothing at the end of what was finished.
     """
 
     _BAR = 20
@@ -98,6 +123,11 @@ class Progress:
             self._draw("")
         elif not quiet:
             note(f"{what}: {total} to do")
+
+    def begin(self, text: str) -> None:
+        """Say what is done now, where no bar does."""
+        if not self._live:
+            note(text)
 
     def step(self, text: str) -> None:
         """One more is done; ``text`` says which."""

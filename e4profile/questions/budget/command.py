@@ -34,8 +34,8 @@ def budget(
         str | None,
         typer.Option("--device", help="Measure a step on cpu or cuda; without it none runs.", metavar="DEVICE"),
     ] = None,
-    dtype: Annotated[str, typer.Option("--dtype", help="float32, bfloat16, ...", metavar="DTYPE")] = "float32",
-    threads: Annotated[int, typer.Option("--threads", help="Intra-operator threads.", metavar="N")] = 1,
+    dtype: options.Dtype = "float32",
+    threads: options.Threads = 1,
     max_run_time_s: Annotated[
         float, typer.Option("--max-run-time-s", help="Sample each step at most this long.", metavar="SECONDS")
     ] = 10.0,
@@ -46,12 +46,10 @@ def budget(
 
     MACs come from the closed form; a model of your own without one is counted from what a training step runs.
     """
-    from e4profile.errors import positive
     from e4profile.questions.budget.budget import measure_budget
     from e4profile.witnesses.timing.passes import device_named, dtype_named
     from e4profile.witnesses.timing.samples import StopRule
 
-    positive(**{"--threads": threads})
     rule = StopRule(min_run_time_s=min(0.5, max_run_time_s), max_run_time_s=max_run_time_s)
     if device is not None:
         device_named(device)

@@ -68,6 +68,7 @@ def check_table(results: Sequence[CheckResult]) -> Table:
         (*(problems or (holds,)), *(text for result in results for text in result.notes)),
         "macs (convolution + linear + aggregation + attention)",
         columns=(Column("cells", "published cells", "integer", "cells", 40),),
+        priorities={"problems": 60, "coverage": 65},
     )
 
 

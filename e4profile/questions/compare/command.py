@@ -11,7 +11,7 @@ import typer
 
 from e4profile.questions.columns import table_of_rows
 from e4profile.questions.options import Format, Html, Units
-from e4profile.questions.output import emit, note
+from e4profile.questions.output import check_files, emit, note, write_tables
 from e4profile.show.tables import Column, Table
 
 if TYPE_CHECKING:
@@ -38,10 +38,7 @@ def compare(
     Exit code 0 when every count is equal and no time is slower, 1 when a count differs or is missing on one side,
     or a time is slower, 2 for bad input.
     """
-    if html is not None:
-        from e4profile.show.html.page import check_writable
-
-        check_writable(html)
+    check_files(page=html)
     from e4profile.errors import SettingError
     from e4profile.records.comparison import compare_files
 
@@ -57,14 +54,9 @@ def compare(
         sys.stdout.flush()
     else:
         emit(table, output_format, units)
-    if html is not None:
-        from e4profile.show.html.page import write_page
-
-        write_page(html, table.title, [table])
-        note(f"wrote {html}")
+    write_tables(html, [table])
     if for_programs:
-        for text in table.notes:
-            note(text)
+        note(*table.notes)
     if not found.holds:
         sys.exit(1)
 

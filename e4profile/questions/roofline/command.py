@@ -10,8 +10,7 @@ import typer
 
 from e4profile.questions import options
 from e4profile.questions.columns import table_of_rows
-from e4profile.questions.output import emit, note
-from e4profile.questions.time.runs import Steps
+from e4profile.questions.output import Progress, check_files, emit, note
 from e4profile.questions.time.table import WITNESSES, threads_text
 from e4profile.show.tables import Column
 
@@ -24,23 +23,14 @@ def roofline(
     settings: options.Overrides = None,
     inputs: options.Inputs = None,
     arguments: options.Arguments = None,
-    device: Annotated[str, typer.Option("--device", help="cpu or cuda.", metavar="DEVICE")] = "cpu",
-    dtype: Annotated[str, typer.Option("--dtype", help="float32, bfloat16, ...", metavar="DTYPE")] = "float32",
-    batch_size: Annotated[
-        int | None,
-        typer.Option(
-            "--batch-size",
-            help="Images per pass: the leading size of every input tensor; 1, or what --input says.",
-            metavar="N",
-        ),
-    ] = None,
-    threads: Annotated[int, typer.Option("--threads", help="Intra-operator threads.", metavar="N")] = 1,
+    device: options.Device = "cpu",
+    dtype: options.Dtype = "float32",
+    batch_size: options.BatchSize = None,
+    threads: options.Threads = 1,
     reference: Annotated[
         bool, typer.Option("--reference", help="Also with the aggregation as unfold, multiply and sum.")
     ] = False,
-    max_run_time_s: Annotated[
-        float, typer.Option("--max-run-time-s", help="Sample at most this long.", metavar="SECONDS")
-    ] = 10.0,
+    max_run_time_s: options.MaxRunTime = 10.0,
     refresh: Annotated[bool, typer.Option("--refresh", help="Measure the peaks anew.")] = False,
     plot: Annotated[
         Path | None, typer.Option("--plot", help="Write the figure (SVG, PNG, CSV) into a folder.", metavar="FOLDER")
@@ -56,7 +46,6 @@ def roofline(
     A model of your own without a closed form has its MACs from the dispatch counter, and its bytes from what its
     modules hand on. Naming a file or package of yours runs its code.
     """
-    from e4profile.errors import positive
     from e4profile.questions.roofline.figure import roofline_plot, roofline_record, roofline_rows
     from e4profile.questions.roofline.roofline import measure_roofline, with_implementation
     from e4profile.records.store import RecordStore
@@ -64,13 +53,8 @@ def roofline(
     from e4profile.witnesses.timing.peaks import cached_peaks
     from e4profile.witnesses.timing.samples import StopRule
 
-    positive(**{"--threads": threads})
-    if batch_size is not None:
-        positive(**{"--batch-size": batch_size})
     rule = StopRule(min_run_time_s=min(0.5, max_run_time_s), max_run_time_s=max_run_time_s)
-    store = None if out is None else RecordStore(out)
-    if store is not None:
-        store.check_writable()
+    check_files(out)
     if plot is not None:
         check_folder(plot)
     card = options.one_subject(model, settings, inputs, arguments)
@@ -80,9 +64,9 @@ def roofline(
     if reference:
         networks[f"{name}, reference"] = with_implementation(network, "reference")
     found = []
-    with Steps("roofline", len(networks) + 1) as steps:
+    with Progress("roofline", len(networks) + 1, quiet=True) as steps:
         peaks = cached_peaks(device, dtype, threads=threads, refresh=refresh)
-        steps.end("peaks")
+        steps.step("peaks")
         for label, built in networks.items():
             with card.guarded(batch_size):
                 found.append(
@@ -91,7 +75,7 @@ def roofline(
                         peaks=peaks, rule=rule,
                     )
                 )  # fmt: skip
-            steps.end(label)
+            steps.step(label)
     for text in peaks.notes:
         note(text)
     of = "" if batch is None else f", batch of {batch}"
@@ -115,9 +99,9 @@ def roofline(
         },
     )
     records = [roofline_record(one) for one in found]
-    if store is not None:
+    if out is not None:
         for record in records:
-            store.append(record)
+            RecordStore(out).append(record)
     emit(table, output_format, units)
     if plot is not None:
         from e4profile.show.style import paper_style, save

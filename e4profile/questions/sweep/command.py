@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from e4profile.questions import options
-from e4profile.questions.output import Progress, emit, note, on_interrupt
+from e4profile.questions.output import Progress, check_files, emit, note, on_interrupt, write_tables
 from e4profile.witnesses.counts.registry import COUNTERS, REGISTRY, STOCK
 
 if TYPE_CHECKING:
@@ -136,21 +136,13 @@ def sweep(
     from e4profile.records.store import RecordStore
 
     store = RecordStore(folder / "records.jsonl")
-    store.check_writable()
-    if html is not None:
-        from e4profile.show.html.page import check_writable
-
-        check_writable(html)
+    check_files(store.path, html)
     running = Sweep(plan, store, counters or COUNTERS)
     with on_interrupt(f"what was finished is saved in {folder}; the same command goes on from there"):
         _measure(running, store)
         table = _timed(running, folder, batch_size, device) if time else sweep_table(running)
     figures = _write_reports(table, running, folder) if plots else []
-    if html is not None:
-        from e4profile.show.html.page import write_page
-
-        write_page(html, table.title, [table], figures)
-        note(f"wrote {html}")
+    write_tables(html, [table], figures)
     emit(table, output_format, units)
     if output_format in ("json", "csv"):
         for text in table.notes:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from e4profile.questions import options
-from e4profile.questions.output import emit, note, on_interrupt
+from e4profile.questions.output import check_files, emit, note, on_interrupt, write_tables
 from e4profile.questions.time.runs import break_down_networks, compare_networks, stored, time_networks
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def time(
     settings: options.Overrides = None,
     inputs: options.Inputs = None,
     arguments: options.Arguments = None,
-    device: Annotated[str, typer.Option("--device", help="cpu or cuda.", metavar="DEVICE")] = "cpu",
+    device: options.Device = "cpu",
     batch_size: options.BatchSizes = None,
     passes: Annotated[
         str, typer.Option("--pass", help="forward, backward, step; several with commas.", metavar="PASS,...")
@@ -36,18 +36,16 @@ def time(
         str | None,
         typer.Option("--mode", help="eval or train; by default eval for forward, train otherwise.", metavar="MODE"),
     ] = None,
-    dtype: Annotated[str, typer.Option("--dtype", help="float32, bfloat16, ...", metavar="DTYPE")] = "float32",
+    dtype: options.Dtype = "float32",
     loss: options.Loss = "auto",
     compile: Annotated[bool, typer.Option("--compile", help="Apply torch.compile first.")] = False,
     graphs: Annotated[bool, typer.Option("--cuda-graphs", help="Replay CUDA graphs.")] = False,
-    threads: Annotated[int, typer.Option("--threads", help="Intra-operator threads.", metavar="N")] = 1,
+    threads: options.Threads = 1,
     min_run_time_s: Annotated[
         float | None,
         typer.Option("--min-run-time-s", help="Sample at least this long; 0.5, or 0.1 with --fits.", metavar="SECONDS"),
     ] = None,
-    max_run_time_s: Annotated[
-        float, typer.Option("--max-run-time-s", help="Sample at most this long.", metavar="SECONDS")
-    ] = 10.0,
+    max_run_time_s: options.MaxRunTime = 10.0,
     against: Annotated[
         str | None,
         typer.Option(
@@ -61,9 +59,7 @@ def time(
         typer.Option("--fits", help="The largest batch whose pass takes at most this long, e.g. 30ms.", metavar="TIME"),
     ] = None,
     breakdown: Annotated[bool, typer.Option("--breakdown", help="Share of time per named term.")] = False,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Append the records, raw samples included.", metavar="FILE")
-    ] = None,
+    out: options.Records = None,
     join: Annotated[
         Path | None, typer.Option("--join", help="Show the records of a file in the same table.", metavar="FILE")
     ] = None,
@@ -80,13 +76,11 @@ def time(
     """
     # the profiler's library writes its own progress to stderr unless told not to before it is loaded
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-    from e4profile.errors import positive
     from e4profile.subjects.subject import names_code
     from e4profile.subjects.written import parse_duration
     from e4profile.witnesses.timing.passes import Setting
     from e4profile.witnesses.timing.samples import StopRule
 
-    positive(**{"--threads": threads})
     given = {"--against": against, "--compile": compile, "--cuda-graphs": graphs, "--join": join, "--fits": fits}
     limit_s = None if fits is None else parse_duration(fits, "--fits")
     _check_together(breakdown, limit_s, {**given, "--batch-size": batch_size})
@@ -105,7 +99,7 @@ def time(
     ]  # fmt: skip
     cards = options.several_subjects(options.names(models), settings, inputs, arguments)
     other = None if against is None else options.one_subject(against, None, inputs if names_code(against) else None)
-    _check_files(out, html)
+    check_files(out, html)
     failed = False
     # a breakdown writes its tables one by one, outside of what the loss prints
     loss_runs = nullcontext() if breakdown else options.own_loss_running(scalar)
@@ -129,14 +123,12 @@ def time(
         note("not every network could be timed")
         sys.exit(1)
     if html is not None:
-        from e4profile.show.html.page import write_page
         from e4profile.witnesses.environment import described, environment
         from e4profile.witnesses.timing.passes import fixed_threads
 
         with fixed_threads(threads):  # as while it was measured
             where = described(environment())
-        write_page(html, tables[0].title, tables, notes=[where])
-        note(f"wrote {html}")
+        write_tables(html, tables, notes=[where])
     if unfit:
         sys.exit(1)
 
@@ -159,42 +151,24 @@ def _passes(text: str) -> list[str]:
     Raises:
         UnknownNameError: for another name.
     """
-    from e4profile.errors import UnknownNameError
+    from e4profile.errors import one_of
     from e4profile.witnesses.timing.passes import PASSES
 
-    wanted = options.names([text])
-    for one in wanted:
-        if one not in PASSES:
-            raise UnknownNameError("pass", one, PASSES)
-    return wanted
+    return [one_of("pass", one, PASSES) for one in options.names([text])]
 
 
 def _finished(out: Path) -> Callable[[], str]:
     """What an interrupted command left in a file, from now on."""
-    before = _bytes_in(out)
 
-    def said() -> str:
-        if _bytes_in(out) > before:
-            return f"the records of what was finished are in {out}"
-        return f"nothing was finished yet: no record was written to {out}"
+    def size() -> int:
+        return out.stat().st_size if out.exists() else 0
 
-    return said
-
-
-def _bytes_in(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
-def _check_files(out: Path | None, html: Path | None) -> None:
-    """Refuse what could not be written before any time is spent."""
-    if out is not None:
-        from e4profile.records.store import RecordStore
-
-        RecordStore(out).check_writable()
-    if html is not None:
-        from e4profile.show.html.page import check_writable
-
-        check_writable(html)
+    before = size()
+    return lambda: (
+        f"the records of what was finished are in {out}"
+        if size() > before
+        else f"nothing was finished yet: no record was written to {out}"
+    )
 
 
 def _time(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,29 +15,6 @@ if TYPE_CHECKING:
     from e4profile.subjects.subject import Subject
     from e4profile.witnesses.timing.passes import Setting
     from e4profile.witnesses.timing.samples import StopRule, TimeRecord
-
-
-class Steps:
-    """Measurements as they come: a bar with an estimate on a terminal, else a line of stderr before each."""
-
-    def __init__(self, what: str, total: int) -> None:
-        self._live = sys.stderr.isatty()
-        self._progress = Progress(what, total, quiet=True)
-
-    def begin(self, text: str) -> None:
-        """Say what is measured now."""
-        if not self._live:
-            note(text)
-
-    def end(self, text: str) -> None:
-        """One more is done."""
-        self._progress.step(text)
-
-    def __enter__(self) -> Steps:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.close()
 
 
 def at_own_batch(choice: Setting, card: Subject) -> Setting:
@@ -65,7 +41,7 @@ def time_networks(
 
     records: list[TimeRecord] = []
     failures: list[E4ProfileError] = []
-    with Steps("time", len(cards) * len(choices)) as steps:
+    with Progress("time", len(cards) * len(choices), quiet=True) as steps:
         for card in cards:
             for choice in choices:
                 chosen = at_own_batch(choice, card)
@@ -76,7 +52,7 @@ def time_networks(
                     failures.append(error)
                 except MeasurementError as error:
                     failures.append(MeasurementError(f"{card.full_name}: {error}"))
-                steps.end(described(card.full_name, chosen))
+                steps.step(described(card.full_name, chosen))
     if not records:
         raise _together(failures)
     told: set[str] = set()
@@ -121,7 +97,7 @@ def compare_networks(
 
     second = Timed(other.name, other.build("cpu"), other.batched)
     found = []
-    with Steps("time", len(cards) * len(choices)) as steps:
+    with Progress("time", len(cards) * len(choices), quiet=True) as steps:
         for card in cards:
             first = Timed(card.name, card.build("cpu"), card.batched)
             for choice in choices:
@@ -137,7 +113,7 @@ def compare_networks(
                         comparison, first=kept(comparison.first, card, out), second=kept(comparison.second, other, out)
                     )
                 )
-                steps.end(text)
+                steps.step(text)
     return comparison_table(found)
 
 
@@ -183,10 +159,14 @@ def break_down_networks(
         for choice in choices:
             chosen = at_own_batch(choice, card)
             text = described(card.full_name, chosen)
-            with Steps("time --breakdown", 1) as steps, own_loss_running(chosen.loss), card.guarded(chosen.batch_size):
+            with (
+                Progress("time --breakdown", 1, quiet=True) as steps,
+                own_loss_running(chosen.loss),
+                card.guarded(chosen.batch_size),
+            ):
                 steps.begin(text)
                 found = measure_breakdown(network, card.batched, chosen, name=card.full_name, rule=rule)
-                steps.end(text)
+                steps.step(text)
             if out is not None:
                 with fixed_threads(chosen.threads) as used:  # as while it was measured
                     record = breakdown_record(found, chosen.device, chosen.dtype, used, environment())
