@@ -52,6 +52,29 @@ class _Package(_Deferred):
         return self._real().__path__
 
 
+class _CameWithItsPackage:
+    """Finds and loads a submodule that the path of its package's stand-in imported: once, not a second time."""
+
+    def __init__(self, module: ModuleType | None = None) -> None:
+        self._module = module
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """The submodule as it is; None for what is not imported yet, and for what is to be reloaded."""
+        del path
+        module = sys.modules.get(name)
+        if module is None or target is not None or not name.startswith((f"{_COMPILER}.", f"{_ALGEBRA}.")):
+            return None
+        return ModuleSpec(name, _CameWithItsPackage(module))  # type: ignore[arg-type]
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """An empty module, in whose place the right one comes."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """What stands in ``sys.modules`` after this is what is imported."""
+        assert self._module is not None
+        sys.modules[module.__name__] = self._module
+
+
 class _Compiler(_Package):
     """``torch._dynamo`` before it is imported: a function kept from the compiler is the function itself."""
 
@@ -155,6 +178,7 @@ def defer_what_torch_may_not_need() -> None:
     """Put the stand-ins in place, where neither torch nor sympy is imported yet."""
     if {"torch", _ALGEBRA} & set(sys.modules):
         return
+    sys.meta_path.insert(0, _CameWithItsPackage())
     sys.modules[_COMPILER], sys.modules[_ALGEBRA] = _Compiler(_COMPILER), _Algebra(_ALGEBRA)
     if find_spec("triton") is not None:
         sys.modules[_KERNELS] = _Kernels(_KERNELS)

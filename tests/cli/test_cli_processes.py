@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
-SWEEP = ("sweep", "-s", "1", "-k", "3", "--width", "2,4,6,8,10,12,14,16", "-r", "1,2", "--no-plots", "--format", "json")
+SWEEP = ("sweep", "-s", "1", "-k", "3", "--width", "2,4,6,8", "-r", "1,2", "--no-plots", "--format", "json")
 
 
 def command(*arguments: str) -> list[str]:
@@ -63,12 +63,12 @@ def test_ctrl_c_saves_what_is_finished_and_the_same_command_goes_on(tmp_path: Pa
     assert "what was finished is saved in here; the same command goes on from there\n" in err
     assert err.endswith("\ne4profile: interrupted\n")
     assert "Traceback" not in err
-    assert 2 <= saved < 24
+    assert 2 <= saved < 12
     again = process(*SWEEP, "--out", "here", cwd=tmp_path)
     out, err = again.communicate(timeout=120)
     assert again.returncode == 0, err
-    assert f"of the 24, {saved} were read back from " in err
-    assert records.read_text().count("\n") == 24
+    assert f"of the 12, {saved} were read back from " in err
+    assert records.read_text().count("\n") == 12
     assert "Warning" not in err
 
 
@@ -86,9 +86,8 @@ def test_ctrl_c_in_a_command_that_saves_nothing_promises_nothing(tmp_path: Path)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes as POSIX has them")
-@pytest.mark.parametrize("arguments", [("formula", "e4"), ("models",)])
-def test_a_reader_that_closes_the_pipe_sees_no_traceback(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    running = process(*arguments, cwd=tmp_path)
+def test_a_reader_that_closes_the_pipe_sees_no_traceback(tmp_path: Path) -> None:
+    running = process("models", cwd=tmp_path)
     assert running.stdout is not None
     assert running.stderr is not None
     running.stdout.close()

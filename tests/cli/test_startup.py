@@ -14,14 +14,17 @@ import pytest
 from e4profile.cli import deferred
 
 HEAVY = ("fvcore", "jinja2", "matplotlib", "pandas", "tabulate", "thop", "torchvision", "triton")
+HAS_TRITON = find_spec("triton") is not None
 RUN = """
 import json, runpy, sys
-sys.argv = ["e4profile", *{arguments}]
-try:
-    runpy.run_module("e4profile", run_name="__main__")
-except SystemExit as end:
-    assert not end.code, end.code
-loaded = [name for name, module in sys.modules.items() if getattr(module, "__file__", None)]
+loaded = []
+for line in {lines}:
+    sys.argv = ["e4profile", *line.split()]
+    try:
+        runpy.run_module("e4profile", run_name="__main__")
+    except SystemExit as end:
+        assert not end.code, (line, end.code)
+    loaded.append([name for name, module in sys.modules.items() if getattr(module, "__file__", None)])
 print(json.dumps(loaded), file=sys.stderr)
 """
 
@@ -33,35 +36,28 @@ def in_a_process(code: str) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("command", "asked"),
+    "asked",
     [
-        ("count e4net --counter closed-form", ()),
-        ("count e4net", ("fvcore", "tabulate", "thop")),
-        ("formula e4 --of e4net", ("sympy",)),
-        ("match e4net --to 1M", ()),
-        ("memory e4net", ()),
+        # one process answers in turn, so whoever asks for more comes last
+        {"count e4net --counter closed-form": (), "match e4net --to 1M": (), "memory e4net": (),
+         "formula e4 --of e4net": ("sympy",)},
+        {"count e4net": ("fvcore", "tabulate", "thop")},
     ],
-)
-def test_a_first_answer_imports_what_it_needs(command: str, asked: tuple[str, ...]) -> None:
-    loaded = set(in_a_process(RUN.format(arguments=command.split())))
-    assert "torch" in loaded, "the list is of what is imported"
-    unwanted = {*HEAVY, "sympy", "torch._dynamo", "torch.fx.experimental.symbolic_shapes"}.difference(asked)
-    assert sorted(loaded & unwanted) == []
+)  # fmt: skip
+def test_a_first_answer_imports_what_it_needs(asked: dict[str, tuple[str, ...]]) -> None:
+    for (line, needed), loaded in zip(asked.items(), in_a_process(RUN.format(lines=list(asked))), strict=True):
+        assert "torch" in loaded, "the list is of what is imported"
+        unwanted = {*HEAVY, "sympy", "torch._dynamo", "torch.fx.experimental.symbolic_shapes"}.difference(needed)
+        assert sorted(unwanted.intersection(loaded)) == [], line
 
 
 def test_help_imports_no_torch() -> None:
-    loaded = in_a_process(RUN.format(arguments=["count", "--help"]))
+    (loaded,) = in_a_process(RUN.format(lines=["count --help"]))
     assert "e4profile.questions.count.command" in loaded
     assert not {"torch", "numpy", "sympy", *HEAVY} & set(loaded)
 
 
 COMPILED = """
-import json, sys
-from e4profile.cli import deferred
-deferred.defer_what_torch_may_not_need()
-import torch
-
-torch.mul(torch.empty(2, device="meta"), 2.0)
 kept = list(sys.modules["torch._dynamo"]._kept_out)
 
 def state():
@@ -73,12 +69,12 @@ compiled = torch.compile(lambda x: x * 2 + 1, backend="eager")
 value = compiled(torch.ones(2)).tolist()
 then = state()
 import torch._dynamo.config
-print(json.dumps([first, value, then]), file=sys.stderr)
+said["compiled"] = [first, value, then]
 """
 
 
-def test_the_compiler_is_imported_when_a_model_asks_for_it() -> None:
-    (before, marks), value, (after, left) = in_a_process(COMPILED)
+def test_the_compiler_is_imported_when_a_model_asks_for_it(stand_ins: dict[str, list[Any]]) -> None:
+    (before, marks), value, (after, left) = stand_ins["compiled"]
     assert before == "_Compiler"
     assert marks > 0
     assert value == [3.0, 3.0]
@@ -110,16 +106,13 @@ def test_what_is_symbolic_is_answered_by_torch() -> None:
 
 
 ALGEBRA = """
-import json, sys
-from e4profile.cli import deferred
-deferred.defer_what_torch_may_not_need()
 import sympy
-import torch
 
-torch.mul(torch.empty(2, device="meta"), 2.0)
 early = sympy.Basic
 found = [type(sys.modules["sympy"]).__name__, isinstance(3, (str, sympy.Basic))]
 from sympy.core.symbol import Symbol
+import sympy.core
+assert sympy.core.symbol.Symbol is Symbol, "sympy.core is imported once"
 class Own(sympy.Basic):
     pass
 x = Symbol("x")
@@ -127,21 +120,16 @@ found += [isinstance(x, early), isinstance(3, early), isinstance(x, int | early)
 found += [issubclass(Own, sys.modules["sympy"].Basic)]
 found += [sympy.__version__ == sys.modules["sympy"].__version__, str(sympy.Symbol("x") + x)]
 found += [type(sys.modules["sympy"]).__name__]
-print(json.dumps(found), file=sys.stderr)
+said["algebra"] = found
 """
 
 
-def test_sympy_is_imported_when_something_of_it_is_used() -> None:
-    found = in_a_process(ALGEBRA)
-    assert found == ["_Algebra", False, True, False, True, True, True, "2*x", "module"]
+def test_sympy_is_imported_when_something_of_it_is_used(stand_ins: dict[str, list[Any]]) -> None:
+    assert stand_ins["algebra"] == ["_Algebra", False, True, False, True, True, True, "2*x", "module"]
 
 
 KERNELS = """
-import json, sys
-from e4profile.cli import deferred
-deferred.defer_what_torch_may_not_need()
 from torch.utils.flop_counter import _JITFunction, register_flop_formula
-import torch
 
 found = [type(sys.modules["triton.runtime.jit"]).__name__, isinstance(torch.ops.aten.mm, _JITFunction)]
 import triton
@@ -150,13 +138,30 @@ from triton.language.standard import zeros as kernel
 register_flop_formula(kernel)(lambda *shapes, **keywords: 0)
 found += [isinstance(kernel, _JITFunction), isinstance(torch.ops.aten.mm, _JITFunction)]
 found += [triton.JITFunction is sys.modules["triton.runtime.jit"].JITFunction, type(triton.JITFunction) is type]
-print(json.dumps(found), file=sys.stderr)
+said["kernels"] = found
 """
 
 
-@pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not in this environment")
-def test_triton_is_imported_by_who_uses_it() -> None:
-    assert in_a_process(KERNELS) == [
+@pytest.fixture(scope="module")
+def stand_ins() -> dict[str, list[Any]]:
+    """What one process says of the three; none has imported what a later one looks at."""
+    before = """
+import json, sys
+from e4profile.cli import deferred
+deferred.defer_what_torch_may_not_need()
+import torch
+
+torch.mul(torch.empty(2, device="meta"), 2.0)
+said = {}
+"""
+    parts = (ALGEBRA, *([KERNELS] if HAS_TRITON else []), COMPILED)
+    found: dict[str, list[Any]] = in_a_process("\n".join([before, *parts, "print(json.dumps(said), file=sys.stderr)"]))
+    return found
+
+
+@pytest.mark.skipif(not HAS_TRITON, reason="Triton is not in this environment")
+def test_triton_is_imported_by_who_uses_it(stand_ins: dict[str, list[Any]]) -> None:
+    assert stand_ins["kernels"] == [
         "_Kernels", False, True, False, True, True,
     ]  # fmt: skip
     code = "import runpy, sys, triton; sys.argv[1:] = ['models']; runpy.run_module('e4profile', run_name='__main__')"
