@@ -31,7 +31,7 @@ from e4profile.witnesses.counts.training_step import count_training_step, measur
 from e4profile.witnesses.memory.peak import allocator_emulation
 from e4profile.witnesses.memory.saved import saved_for_backward
 from e4profile.witnesses.memory.step import largest_batch, predict
-from e4profile.witnesses.timing.passes import Setting, prepared
+from e4profile.witnesses.timing.passes import PassSetting, prepared
 from e4profile.witnesses.timing.peaks import Peaks
 
 IMAGE = (3, 8, 8)
@@ -259,7 +259,7 @@ HOSTILE = (
 
 
 def _timed(model: nn.Module) -> None:
-    for setting in (Setting(threads=1), Setting(pass_="step", mode="train", threads=1)):
+    for setting in (PassSetting(threads=1), PassSetting(pass_="step", mode="train", threads=1)):
         with prepared(model, IMAGE, setting) as taken:
             taken.work.call(taken.work.prepare())
 

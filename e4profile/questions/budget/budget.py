@@ -22,7 +22,7 @@ from e4profile.witnesses.memory.peak import allocator_emulation
 from e4profile.witnesses.memory.step import MOMENTS, StepMemory, predict
 from e4profile.witnesses.timing.cuda import energy_per_call_j
 from e4profile.witnesses.timing.measure import clock_for, measure_time
-from e4profile.witnesses.timing.passes import Setting, device_named, dtype_named, prepared
+from e4profile.witnesses.timing.passes import PassSetting, device_named, dtype_named, prepared
 from e4profile.witnesses.timing.samples import StopRule, TimeRecord
 from e4profile.witnesses.variants import VariantCounter
 
@@ -279,7 +279,7 @@ def _measured_step(
     subject: Subject, batch_size: int, device: str, dtype: str, threads: int | None, rule: StopRule
 ) -> MeasuredStep:
     model, inputs = subject.build("cpu"), subject.batched
-    setting = Setting("step", "train", device, dtype, batch_size, threads=threads)
+    setting = PassSetting("step", "train", device, dtype, batch_size, threads=threads)
     record = measure_time(model, inputs, setting, rule, name=subject.full_name, clock=clock_for(device))
     if device_named(device).type != "cuda":
         live = allocator_emulation(

@@ -30,7 +30,7 @@ from e4profile.witnesses.counts.recorded import CLOSED_FORM, DISPATCH, LayerCall
 from e4profile.witnesses.timing.clock import Clock
 from e4profile.witnesses.timing.layers import Marks, layer_seconds, marks_for
 from e4profile.witnesses.timing.measure import clock_for
-from e4profile.witnesses.timing.passes import Setting, device_named, dtype_name, dtype_named, prepared
+from e4profile.witnesses.timing.passes import PassSetting, device_named, dtype_name, dtype_named, prepared
 from e4profile.witnesses.timing.peaks import Peaks, cached_peaks
 from e4profile.witnesses.timing.samples import Samples, StopRule, collect
 
@@ -293,7 +293,7 @@ def measure_roofline(
     peaks = peaks or cached_peaks(device, kind, threads=threads)
     if (peaks.device, peaks.dtype) != (where.type, kind):
         raise SettingError(f"peaks of {peaks.device} in {peaks.dtype} do not roof {where.type} in {kind}")
-    setting = Setting(device=device, dtype=kind, batch_size=batch_size, threads=threads)
+    setting = PassSetting(device=device, dtype=kind, batch_size=batch_size, threads=threads)
     with prepared(model, image_shape, setting) as taken:
         found = network_work(taken.network, taken.example, dtype_named(kind).itemsize)
         if not found.layers:

@@ -12,7 +12,7 @@ from e4profile.records.store import RecordStore
 from e4profile.records.times import from_record, to_record
 from e4profile.witnesses.environment import environment, same_environment
 from e4profile.witnesses.timing.measure import measure_time
-from e4profile.witnesses.timing.passes import Setting as PassSetting
+from e4profile.witnesses.timing.passes import PassSetting
 from e4profile.witnesses.timing.samples import StopRule, TimeRecord
 
 PASSES = (("forward", "eval"), ("step", "train"))

@@ -18,7 +18,7 @@ from e4profile.questions.time.runs import break_down_networks, compare_networks,
 if TYPE_CHECKING:
     from e4profile.show.tables import Table
     from e4profile.subjects.subject import Subject
-    from e4profile.witnesses.timing.passes import Setting
+    from e4profile.witnesses.timing.passes import PassSetting
     from e4profile.witnesses.timing.samples import StopRule
 
 
@@ -78,7 +78,7 @@ def time(
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     from e4profile.subjects.subject import names_code
     from e4profile.subjects.written import parse_duration
-    from e4profile.witnesses.timing.passes import Setting
+    from e4profile.witnesses.timing.passes import PassSetting
     from e4profile.witnesses.timing.samples import StopRule
 
     given = {"--against": against, "--compile": compile, "--cuda-graphs": graphs, "--join": join, "--fits": fits}
@@ -90,7 +90,7 @@ def time(
     shortest_s = min(0.5 if limit_s is None else 0.1, max_run_time_s) if min_run_time_s is None else min_run_time_s
     rule = StopRule(min_run_time_s=shortest_s, max_run_time_s=max_run_time_s)
     choices = [
-        Setting(
+        PassSetting(
             one, mode or ("eval" if one == "forward" else "train"), device, dtype, size,
             compile, graphs, threads, scalar,
         )
@@ -172,7 +172,7 @@ def _finished(out: Path) -> Callable[[], str]:
 
 
 def _time(
-    cards: list[Subject], choices: list[Setting], rule: StopRule, out: Path | None, join: Path | None, mixed: bool
+    cards: list[Subject], choices: list[PassSetting], rule: StopRule, out: Path | None, join: Path | None, mixed: bool
 ) -> tuple[list[Table], bool]:
     """The table, and whether a network is missing from it."""
     from e4profile.questions.time.table import time_table

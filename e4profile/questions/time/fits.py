@@ -16,12 +16,12 @@ from e4profile.show.tables import Column, Field, Table, table_of
 if TYPE_CHECKING:
     from e4profile.subjects.subject import Subject
     from e4profile.witnesses.timing.fits import FittingBatch
-    from e4profile.witnesses.timing.passes import Setting
+    from e4profile.witnesses.timing.passes import PassSetting
     from e4profile.witnesses.timing.samples import StopRule, TimeRecord
 
 
 def fits_networks(
-    cards: Sequence[Subject], choices: Sequence[Setting], rule: StopRule, limit_s: float, out: Path | None
+    cards: Sequence[Subject], choices: Sequence[PassSetting], rule: StopRule, limit_s: float, out: Path | None
 ) -> Table:
     """The largest batch of each network and pass, side by side; ``out`` keeps every timing on the way.
 
@@ -103,7 +103,7 @@ def _tell(say: Callable[[str], None], what: str, batch: int) -> None:
 
 
 def _search(
-    card: Subject, choice: Setting, rule: StopRule, limit_s: float, out: Path | None, say: Callable[[int], None]
+    card: Subject, choice: PassSetting, rule: StopRule, limit_s: float, out: Path | None, say: Callable[[int], None]
 ) -> FittingBatch:
     import torch
 
@@ -125,7 +125,7 @@ class _Searched:
     """A network, the pass that was timed, and the batch that was found for it."""
 
     network: str
-    choice: Setting
+    choice: PassSetting
     found: FittingBatch
     limit_s: float
 

@@ -13,23 +13,23 @@ if TYPE_CHECKING:
     from e4profile.errors import E4ProfileError
     from e4profile.show.tables import Table
     from e4profile.subjects.subject import Subject
-    from e4profile.witnesses.timing.passes import Setting
+    from e4profile.witnesses.timing.passes import PassSetting
     from e4profile.witnesses.timing.samples import StopRule, TimeRecord
 
 
-def at_own_batch(choice: Setting, card: Subject) -> Setting:
+def at_own_batch(choice: PassSetting, card: Subject) -> PassSetting:
     """The setting with the batch of the network's own inputs, where none is asked for."""
     return choice if choice.batch_size is not None else replace(choice, batch_size=card.own_batch)
 
 
-def described(name: str, choice: Setting) -> str:
+def described(name: str, choice: PassSetting) -> str:
     """A measurement in words."""
     batch = "inputs as given" if choice.batch_size is None else f"batch of {choice.batch_size}"
     return f"{name}: {choice.pass_}, {choice.mode}, {batch}"
 
 
 def time_networks(
-    cards: Sequence[Subject], choices: Sequence[Setting], rule: StopRule, out: Path | None
+    cards: Sequence[Subject], choices: Sequence[PassSetting], rule: StopRule, out: Path | None
 ) -> tuple[list[TimeRecord], list[E4ProfileError]]:
     """Time each network at each setting; what could not be timed is told at once, and the others go on.
 
@@ -74,7 +74,7 @@ def _together(failures: Sequence[E4ProfileError]) -> E4ProfileError:
     return found
 
 
-def timed(card: Subject, choice: Setting, rule: StopRule) -> TimeRecord:
+def timed(card: Subject, choice: PassSetting, rule: StopRule) -> TimeRecord:
     """One timing of one network.
 
     Raises:
@@ -89,7 +89,7 @@ def timed(card: Subject, choice: Setting, rule: StopRule) -> TimeRecord:
 
 
 def compare_networks(
-    cards: Sequence[Subject], other: Subject, choices: Sequence[Setting], rule: StopRule, out: Path | None
+    cards: Sequence[Subject], other: Subject, choices: Sequence[PassSetting], rule: StopRule, out: Path | None
 ) -> Table:
     """Time each network in turn with another one."""
     from e4profile.questions.time.table import comparison_table
@@ -117,7 +117,7 @@ def compare_networks(
     return comparison_table(found)
 
 
-def _run_once(card: Subject, choice: Setting) -> None:
+def _run_once(card: Subject, choice: PassSetting) -> None:
     """Meet the errors of each network where its name is known, before both run in turn."""
     from e4profile.witnesses.timing.passes import prepared
 
@@ -129,7 +129,7 @@ def _run_once(card: Subject, choice: Setting) -> None:
 
 def break_down_networks(
     cards: Sequence[Subject],
-    choices: Sequence[Setting],
+    choices: Sequence[PassSetting],
     rule: StopRule,
     output_format: str,
     units: str,

@@ -18,7 +18,7 @@ from e4profile.witnesses.counts.recorded import CLOSED_FORM, DISPATCH, counted_m
 from e4profile.witnesses.timing.clock import Clock
 from e4profile.witnesses.timing.measure import clock_for
 from e4profile.witnesses.timing.operators import TERMS, term_of_kind, term_of_macs
-from e4profile.witnesses.timing.passes import Setting, device_named, prepared
+from e4profile.witnesses.timing.passes import PassSetting, device_named, prepared
 from e4profile.witnesses.timing.profiled import profile_passes, time_by_term
 from e4profile.witnesses.timing.samples import Samples, StopRule, collect
 
@@ -125,7 +125,7 @@ def macs_by_witness(model: nn.Module, example: Example) -> tuple[dict[str, int],
 def measure_breakdown(
     model: nn.Module,
     image_shape: ModelInputs,
-    setting: Setting | None = None,
+    setting: PassSetting | None = None,
     *,
     name: str = "",
     passes: int = 5,
@@ -147,7 +147,7 @@ def measure_breakdown(
         MeasurementError: when the pass cannot run.
     """
     positive(passes=passes)
-    setting = setting or Setting()
+    setting = setting or PassSetting()
     where: torch.device = device_named(setting.device)
     with prepared(model, image_shape, setting) as taken:
         macs, witness, notes = macs_by_witness(taken.network, taken.example)

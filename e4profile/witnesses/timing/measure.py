@@ -11,7 +11,7 @@ from torch import nn
 from e4profile.subjects.batches import ModelInputs
 from e4profile.witnesses.environment import environment
 from e4profile.witnesses.timing.clock import Clock, CpuClock, EventClock, Work
-from e4profile.witnesses.timing.passes import Prepared, Setting, device_named, prepared
+from e4profile.witnesses.timing.passes import PassSetting, Prepared, device_named, prepared
 from e4profile.witnesses.timing.samples import Samples, StopRule, TimeRecord, collect
 from e4profile.witnesses.timing.statistics import COMPARISON_CONFIDENCE, MINIMUM_EFFECT, RatioEstimate, compare_pairs
 
@@ -57,7 +57,7 @@ def clock_for(device: str | torch.device) -> Clock:
 def measure_time(
     model: nn.Module,
     input: ModelInputs,
-    setting: Setting | None = None,
+    setting: PassSetting | None = None,
     rule: StopRule | None = None,
     *,
     name: str = "",
@@ -78,7 +78,7 @@ def measure_time(
         SettingError: for values that do not fit together.
         MeasurementError: when nothing could be measured.
     """
-    setting = setting or Setting()
+    setting = setting or PassSetting()
     clock = clock or clock_for(setting.device)
     with prepared(model, input, setting) as taken:
         return _record(name or type(model).__name__, taken, collect([taken.work], clock, rule)[0], clock)
@@ -87,7 +87,7 @@ def measure_time(
 def compare_interleaved(
     a: Timed,
     b: Timed,
-    setting: Setting | None = None,
+    setting: PassSetting | None = None,
     rule: StopRule | None = None,
     *,
     confidence: float = COMPARISON_CONFIDENCE,
@@ -102,7 +102,7 @@ def compare_interleaved(
         SettingError: for values that do not fit together.
         MeasurementError: when nothing could be measured.
     """
-    setting = setting or Setting()
+    setting = setting or PassSetting()
     clock = clock or clock_for(setting.device)
     with prepared(a.model, a.input, setting) as first, prepared(b.model, b.input, setting) as second:
         samples, estimate = compare_works(

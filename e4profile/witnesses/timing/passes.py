@@ -36,7 +36,7 @@ DTYPES = {name: getattr(torch, name) for name in ("float32", "float64", "bfloat1
 
 
 @dataclass(frozen=True)
-class Setting:
+class PassSetting:
     """How a pass is run.
 
     Attributes:
@@ -94,7 +94,7 @@ class Prepared:
     work: Work
     network: nn.Module
     example: Example
-    setting: Setting
+    setting: PassSetting
     threads: int
     losses: dict[str, None]
 
@@ -172,7 +172,7 @@ def fixed_threads(threads: int | None) -> Iterator[int]:
 
 
 @contextmanager
-def prepared(model: nn.Module, input: ModelInputs, setting: Setting | None = None) -> Iterator[Prepared]:
+def prepared(model: nn.Module, input: ModelInputs, setting: PassSetting | None = None) -> Iterator[Prepared]:
     """A pass of a copy of the network, ready to be timed, on the setting's threads; the random state is kept.
 
     Raises:
@@ -180,7 +180,7 @@ def prepared(model: nn.Module, input: ModelInputs, setting: Setting | None = Non
             inputs cannot have, an output that has not run, or a loss that does not fit it.
         MeasurementError: when torch cannot run the pass: a batch that does not fit, a dtype without a kernel.
     """
-    setting = setting or Setting()
+    setting = setting or PassSetting()
     where, kind, batch_size = device_named(setting.device), dtype_named(setting.dtype), setting.batch_size
     if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
         raise SettingError("a network on the meta device has no values to run: build it with build('cpu')")
@@ -215,7 +215,7 @@ def prepared(model: nn.Module, input: ModelInputs, setting: Setting | None = Non
 
 
 def _work(  # noqa: PLR0917 - one caller
-    runs: Callable[..., Any], network: nn.Module, example: Example, batch: int, setting: Setting,
+    runs: Callable[..., Any], network: nn.Module, example: Example, batch: int, setting: PassSetting,
     losses: dict[str, None],
 ) -> Work:  # fmt: skip
     """The pass as a piece of work; writes the name of its loss down as soon as it is known."""

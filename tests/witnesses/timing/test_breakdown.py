@@ -15,7 +15,7 @@ from e4profile.witnesses.counts.closed_form import count_closed_form
 from e4profile.witnesses.timing.breakdown import macs_by_term, measure_breakdown
 from e4profile.witnesses.timing.clock import MeasurementError, Reading, Work
 from e4profile.witnesses.timing.operators import TERMS, term_of
-from e4profile.witnesses.timing.passes import Setting
+from e4profile.witnesses.timing.passes import PassSetting
 from e4profile.witnesses.timing.profiled import MODULE_SCOPE, PASS_SCOPE, profile_passes, time_by_term
 from e4profile.witnesses.timing.samples import StopRule
 
@@ -175,7 +175,7 @@ def test_shares_add_up_to_the_whole_pass(pass_, mode):
     card = find_card("e4net").with_arguments({"width": 2})
     model = card.build("cpu")
     found = measure_breakdown(
-        model, card.input, Setting(pass_, mode), passes=2, clock=_Milliseconds(), rule=StopRule(min_run_time_s=0.0)
+        model, card.input, PassSetting(pass_, mode), passes=2, clock=_Milliseconds(), rule=StopRule(min_run_time_s=0.0)
     )
     shares = sum(term.time_share for term in found.terms) + found.unattributed_share
     assert shares == pytest.approx(1.0, rel=1e-6)

@@ -16,7 +16,7 @@ from e4profile.witnesses.timing.breakdown import measure_breakdown
 from e4profile.witnesses.timing.clock import EventClock, MeasurementError, Work
 from e4profile.witnesses.timing.cuda import CudaEvents, graphed
 from e4profile.witnesses.timing.measure import measure_time
-from e4profile.witnesses.timing.passes import Setting
+from e4profile.witnesses.timing.passes import PassSetting
 from e4profile.witnesses.timing.peaks import measure_peaks
 from e4profile.witnesses.timing.samples import StopRule
 
@@ -160,7 +160,7 @@ def test_what_cannot_be_captured_says_why_in_a_line(cuda):
 @pytest.mark.parametrize("graphs", [False, True])
 @pytest.mark.parametrize(("pass_", "mode"), [("forward", "eval"), ("backward", "train"), ("step", "train")])
 def test_passes_are_timed_by_events(pass_, mode, graphs):
-    setting = Setting(pass_, mode, "cuda", batch_size=2, graphs=graphs)
+    setting = PassSetting(pass_, mode, "cuda", batch_size=2, graphs=graphs)
     record = measure_time(SMALL.build("cpu"), SMALL.input, setting, QUICK)
     assert (record.device, record.clock, record.graphed) == ("cuda", "torch.cuda.Event", graphs)
     assert min(record.samples.seconds) > 0
@@ -169,7 +169,9 @@ def test_passes_are_timed_by_events(pass_, mode, graphs):
 @needs_gpu
 @pytest.mark.gpu
 def test_the_breakdown_counts_kernels():
-    found = measure_breakdown(SMALL.build("cpu"), SMALL.input, Setting("step", "train", "cuda"), passes=2, rule=QUICK)
+    found = measure_breakdown(
+        SMALL.build("cpu"), SMALL.input, PassSetting("step", "train", "cuda"), passes=2, rule=QUICK
+    )
     assert {"aggregation", "convolution", "norm"} <= {term.term for term in found.terms if term.seconds > 0}
     assert sum(term.seconds for term in found.terms) + found.unattributed_s == pytest.approx(found.total_s)
 

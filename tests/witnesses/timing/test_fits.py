@@ -9,7 +9,7 @@ from e4profile.errors import E4ProfileError
 from e4profile.questions.time.fits import _fastest, _reasons, _Searched
 from e4profile.witnesses.timing.clock import MeasurementError, Work
 from e4profile.witnesses.timing.fits import Bound, FittingBatch, largest_batch_within, most_in_memory, out_of_memory
-from e4profile.witnesses.timing.passes import Setting
+from e4profile.witnesses.timing.passes import PassSetting
 from e4profile.witnesses.timing.samples import Samples, StopRule, TimeRecord, collect, noise_notes
 
 
@@ -153,7 +153,7 @@ def test_it_is_said_which_interval_holds_the_limit():
 def test_the_network_that_serves_most_is_named_for_each_pass():
     def row(network: str, pass_: str, batch: int, per_s: float | None) -> _Searched:
         largest = None if per_s is None else Bound(record(batch, (batch / per_s,)), 0.03)
-        return _Searched(network, Setting(pass_), FittingBatch(largest, None, None, 1), 0.03)
+        return _Searched(network, PassSetting(pass_), FittingBatch(largest, None, None, 1), 0.03)
 
     rows = [row("a", "forward", 4, 400.0), row("b", "forward", 2, 1500.0), row("a", "step", 1, 9.0)]
     told = "most images per second within 30.00 ms, forward: b with 1,500, in batches of 2"

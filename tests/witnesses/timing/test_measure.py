@@ -12,7 +12,7 @@ from e4profile.layers import Chain, E4Conv2d, GroupMaxPool
 from e4profile.records.times import environment_labels, from_record, to_record
 from e4profile.witnesses.timing.clock import MeasurementError
 from e4profile.witnesses.timing.measure import Timed, compare_interleaved, measure_time
-from e4profile.witnesses.timing.passes import Setting, prepared
+from e4profile.witnesses.timing.passes import PassSetting, prepared
 from e4profile.witnesses.timing.samples import StopRule
 
 QUICK = StopRule(min_run_time_s=0.0, max_run_time_s=5.0)
@@ -33,7 +33,7 @@ def small_net(classes: int = 3) -> Chain:
 
 
 def timed(model, pass_="forward", mode="eval", name="", **more):
-    return measure_time(model, (1, 6, 6), Setting(pass_, mode, **more), QUICK, name=name, clock=RunningClock())
+    return measure_time(model, (1, 6, 6), PassSetting(pass_, mode, **more), QUICK, name=name, clock=RunningClock())
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
@@ -102,7 +102,7 @@ def test_forward_builds_a_graph_in_training_mode_only(mode, gradients):
 @pytest.mark.parametrize("mode", ["eval", "train"])
 def test_backward_and_step_differ_by_what_is_on_the_clock(mode):
     model = _Watch()
-    with prepared(model, (1, 4, 4), Setting("backward", mode, batch_size=2)) as taken:
+    with prepared(model, (1, 4, 4), PassSetting("backward", mode, batch_size=2)) as taken:
         _seen.clear()
         loss = taken.work.prepare()
         assert len(_seen) == 1
@@ -110,7 +110,7 @@ def test_backward_and_step_differ_by_what_is_on_the_clock(mode):
         taken.work.call(loss)
         assert len(_seen) == 1
         assert taken.network.weight.grad is not None
-    with prepared(model, (1, 4, 4), Setting("step", mode, batch_size=2)) as taken:
+    with prepared(model, (1, 4, 4), PassSetting("step", mode, batch_size=2)) as taken:
         _seen.clear()
         state = taken.work.prepare()
         assert _seen == []
@@ -143,7 +143,7 @@ def test_given_images_are_used_as_they_are():
     with prepared(small_net(), images) as taken:
         assert torch.equal(taken.example.tensors[0], images)
     with pytest.raises(SettingError, match=r"batch_size \(=2\) contradicts images of shape \(5, 1, 6, 6\)"):
-        measure_time(small_net(), images, Setting(batch_size=2), QUICK, clock=RunningClock())
+        measure_time(small_net(), images, PassSetting(batch_size=2), QUICK, clock=RunningClock())
 
 
 def test_compilation_is_asked_for_once_and_recorded(monkeypatch):
@@ -169,7 +169,7 @@ def test_compilation_is_asked_for_once_and_recorded(monkeypatch):
 )
 def test_values_that_cannot_be_measured_are_refused(values, error, message):
     with pytest.raises(error, match=message):
-        Setting(**values)
+        PassSetting(**values)
 
 
 def test_a_missing_gpu_is_named():
@@ -196,7 +196,7 @@ def test_a_record_survives_the_store():
 
 
 def test_two_networks_are_compared_on_the_same_terms():
-    setting = Setting(pass_="step", mode="train", batch_size=2)
+    setting = PassSetting(pass_="step", mode="train", batch_size=2)
     a, b = Timed("a", small_net(), (1, 6, 6)), Timed("b", small_net(5), (1, 6, 6))
     found = compare_interleaved(a, b, setting, StopRule(min_run_time_s=0.0), clock=RunningClock())
     assert (found.first.name, found.second.name) == ("a", "b")
@@ -217,5 +217,5 @@ def test_environments_go_into_one_table_only_when_asked_and_then_labelled():
 def test_more_threads_than_processors_are_refused() -> None:
     before = torch.get_num_threads()
     with pytest.raises(SettingError, match=r"threads \(=100000000\) must be at most \d+"):
-        measure_time(small_net(), (1, 8, 8), Setting(threads=100_000_000))
+        measure_time(small_net(), (1, 8, 8), PassSetting(threads=100_000_000))
     assert torch.get_num_threads() == before
