@@ -24,7 +24,7 @@ from e4profile.witnesses.timing.statistics import (
     COMPARISON_CONFIDENCE,
     MINIMUM_EFFECT,
     RatioEstimate,
-    Verdict,
+    estimate,
     median,
     median_interval,
 )
@@ -254,12 +254,12 @@ def _times(first: Results, second: Results, *, allow_mixed: bool) -> list[TimeCo
     found = []
     for name in dict.fromkeys((*first.times, *second.times)):
         before, after = first.times.get(name), second.times.get(name)
-        estimate = None
+        ratio = None
         if before is not None and after is not None:
-            estimate = compare_independent(after.samples.seconds, before.samples.seconds)
+            ratio = compare_independent(after.samples.seconds, before.samples.seconds)
             if before.samples.noisy or after.samples.noisy:
                 # two runs of one program on a busy machine differ by more than either shows
-                estimate = replace(estimate, verdict="ambiguous")
+                ratio = replace(ratio, verdict="ambiguous")
         notes = [
             f"{name} is noisy {when}: {reason}"
             for one, when in ((before, "before"), (after, "after"))
@@ -271,7 +271,7 @@ def _times(first: Results, second: Results, *, allow_mixed: bool) -> list[TimeCo
                 name,
                 before.median_s if before else None,
                 after.median_s if after else None,
-                estimate,
+                ratio,
                 (label[id(before)] if before else "", label[id(after)] if after else ""),
                 tuple(notes),
             )
@@ -297,19 +297,14 @@ def compare_independent(
     """
     if min((*first, *second), default=1.0) <= 0:
         raise SettingError("a sample without duration cannot be compared: the clock is too coarse for it")
-    middle = median(first) / median(second)
-    low, high = 0.0, math.inf
+    interval = (0.0, math.inf)
     if median_interval(first, confidence) and median_interval(second, confidence):
         generator = np.random.default_rng(seed)
         ratios = _resampled_medians(first, generator) / _resampled_medians(second, generator)
         tail = (1 - confidence) / 2
-        low, high = (float(end) for end in np.quantile(ratios, (tail, 1 - tail)))
-    verdict: Verdict = "ambiguous"
-    if high < 1 / (1 + minimum_effect):
-        verdict = "faster"
-    elif low > 1 + minimum_effect:
-        verdict = "slower"
-    return RatioEstimate(middle, low, high, confidence, verdict)
+        low, high = np.quantile(ratios, (tail, 1 - tail))
+        interval = (float(low), float(high))
+    return estimate(median(first) / median(second), interval, confidence, minimum_effect)
 
 
 def _resampled_medians(samples: Sequence[float], generator: np.random.Generator) -> npt.NDArray[np.float64]:

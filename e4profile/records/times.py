@@ -12,39 +12,27 @@ from e4profile.witnesses.environment import same_environment
 from e4profile.witnesses.timing.samples import Samples, TimeRecord
 
 KIND = "time"
+_APART = ("name", "clock", "samples", "environment", "arguments")
+_WHERE_SAID = ("inputs", "label")
 
 
 def to_record(timing: TimeRecord) -> Record:
     """The line of the store."""
-    samples = timing.samples
     arguments: dict[str, Any] = {
         name: value if isinstance(value, str | int | float | bool | None) else str(value)
         for name, value in timing.arguments.items()
+    }
+    counts = {
+        one.name.rstrip("_"): list(value) if isinstance(value := getattr(part, one.name), tuple) else value
+        for part in (timing, timing.samples)
+        for one in fields(part)
+        if one.name not in _APART and not (one.name in _WHERE_SAID and not getattr(part, one.name))
     }
     return Record(
         kind=KIND,
         card=timing.name,
         arguments=arguments,
-        counts={
-            "pass": timing.pass_,
-            "mode": timing.mode,
-            "loss": timing.loss,
-            "device": timing.device,
-            "dtype": timing.dtype,
-            "input_shape": list(timing.input_shape),
-            **({"inputs": timing.inputs} if timing.inputs else {}),
-            **({"label": timing.label} if timing.label else {}),
-            "compiled": timing.compiled,
-            "graphed": timing.graphed,
-            "threads": timing.threads,
-            "seconds": list(samples.seconds),
-            "dropped": samples.dropped,
-            "first_call_s": samples.first_call_s,
-            "warm_up_calls": samples.warm_up_calls,
-            "warm_up_stable": samples.warm_up_stable,
-            "stopped_by": samples.stopped_by,
-            "stopped_because": samples.stopped_because,
-        },
+        counts=counts,
         counters={"clock": timing.clock},
         environment=dict(timing.environment),
     )

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from e4profile.questions.options import Format, Units
 from e4profile.questions.output import Progress, emit, note
-
-if TYPE_CHECKING:
-    from e4profile.questions.guard.run import Guard, GuardResult
 
 
 def guard(
@@ -45,22 +42,29 @@ def guard(
     Exit code 0 when all holds, 1 for a deviation, 2 for bad input or a network that cannot be measured (the others
     are checked all the same), 3 when only the baseline is missing.
     """
-    from e4profile.errors import SettingError, UnknownNameError
+    from e4profile.errors import SettingError, one_of
+    from e4profile.questions.guard.config import find_config, load_config
     from e4profile.questions.guard.report import (
         PLATFORMS,
+        github_annotations,
         guard_table,
         junit_error,
         junit_text,
         markdown_comment,
         write_report,
     )
+    from e4profile.questions.guard.run import Guard, update_command
 
-    if annotations is not None and annotations not in PLATFORMS:
-        raise UnknownNameError("platform", annotations, PLATFORMS)
+    if annotations is not None:
+        one_of("platform", annotations, PLATFORMS)
     if markdown is not None and not markdown.parent.is_dir():
         raise SettingError(f"--markdown {markdown}: the folder {markdown.parent} does not exist")
     try:
-        result = _run(_guard(config, update=update))
+        running = Guard(load_config(config or find_config(Path.cwd())), update, update_command(config))
+        with Progress("guard", len(running.config.models)) as progress:
+            for one in running.run():
+                progress.step(one.name)
+        result = running.result
         if markdown is not None:
             write_report(markdown, markdown_comment(result))
     except Exception as error:
@@ -72,44 +76,18 @@ def guard(
         write_report(junit, junit_text(result))
     for_programs = output_format in ("json", "csv")
     emit(guard_table(result, for_programs=for_programs), output_format, units)
-    _annotate(result, annotations, to_stderr=output_format != "table")
+    # the platform reads both streams; data for a program must stay alone on stdout
+    stream = sys.stdout if output_format == "table" else sys.stderr
+    stream.writelines(f"{line}\n" for line in (github_annotations(result) if annotations == "github" else ()))
     if for_programs:
         for text in result.notes:
             note(text)
     for model in result.models:
-        for check in model.checks:
-            if check.status == "not measured":
-                note(
-                    f"e4profile: model {model.name!r}: {' '.join(check.message.split())}\n{model.details}".rstrip("\n")
-                )
+        for check in (one for one in model.checks if one.status == "not measured"):
+            said = f"e4profile: model {model.name!r}: {' '.join(check.message.split())}"
+            note(f"{said}\n{model.details}".rstrip("\n"))
     if result.exit_code:
         sys.exit(result.exit_code)
-
-
-def _guard(config: Path | None, *, update: bool) -> Guard:
-    from e4profile.questions.guard.config import find_config, load_config
-    from e4profile.questions.guard.run import Guard, update_command
-
-    return Guard(load_config(config or find_config(Path.cwd())), update, update_command(config))
-
-
-def _run(running: Guard) -> GuardResult:
-    progress = Progress("guard", len(running.config.models))
-    try:
-        for one in running.run():
-            progress.step(one.name)
-    finally:
-        progress.close()
-    return running.result
-
-
-def _annotate(result: GuardResult, platform: str | None, *, to_stderr: bool) -> None:
-    """The platform reads both streams; data for a program must stay alone on stdout."""
-    from e4profile.questions.guard.report import github_annotations
-
-    if platform == "github":
-        for line in github_annotations(result):
-            (sys.stderr if to_stderr else sys.stdout).write(f"{line}\n")
 
 
 EXAMPLE = """\b

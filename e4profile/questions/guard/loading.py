@@ -14,6 +14,7 @@ from torch import nn
 
 from e4profile.errors import SettingError
 from e4profile.questions.guard.config import GuardedModel
+from e4profile.records.baseline import LayerCosts, ModelCosts
 from e4profile.subjects.inputs import Example
 from e4profile.subjects.subject import InputsMissing, Subject, resolve
 from e4profile.witnesses.counts.measure import Measurement, measure
@@ -94,3 +95,35 @@ def _importable(folder: Path) -> Iterator[None]:
         yield
     finally:
         sys.path[:] = before
+
+
+def model_costs(entry: GuardedModel, loaded: Loaded, *, saved_bytes: bool = False) -> ModelCosts:
+    """The counts of one network, per module that has parameters or runs operations itself.
+
+    Raises:
+        E4ProfileError: when saved bytes are asked for and the network cannot run in training mode.
+    """
+    counted = loaded.measured.dispatch
+    costs = {"params": counted.params, "macs": counted.macs}
+    layers = {one.path: (one.layer, {"params": one.params, "macs": one.total("macs")}) for one in counted.layers}
+    if saved_bytes:
+        from e4profile.subjects.batches import BatchedInputs
+        from e4profile.witnesses.memory.saved import saved_for_backward
+
+        batch_size = BatchedInputs.of(loaded.example).batch_size
+        with loaded.subject.guarded():
+            saved = saved_for_backward(loaded.model, loaded.example, batch_size=batch_size)
+        costs["saved_bytes"] = saved.saved_bytes
+        for _, amounts in layers.values():
+            amounts["saved_bytes"] = 0
+        for one in saved.modules:
+            amount = one.constant_bytes + (batch_size or 0) * one.per_image_bytes
+            nothing = {"params": 0, "macs": 0}
+            layers.setdefault(one.path, (one.layer, nothing))[1]["saved_bytes"] = amount
+    return ModelCosts(
+        entry.build,
+        loaded.input,
+        loaded.arguments,
+        costs,
+        {path: LayerCosts(name, amounts) for path, (name, amounts) in layers.items()},
+    )

@@ -174,8 +174,7 @@ class Guard:
         return committed
 
     def _check(self, entry: GuardedModel, committed: Baseline | None) -> ModelResult:
-        from e4profile.questions.guard.loading import load
-        from e4profile.questions.guard.witness import model_costs
+        from e4profile.questions.guard.loading import load, model_costs
 
         before = committed.models.get(entry.name) if committed else None
         try:
@@ -239,8 +238,7 @@ def check_directly(
     Raises:
         SettingError: for a budget, an argument or an input that does not exist or fit.
     """
-    from e4profile.questions.guard.loading import load
-    from e4profile.questions.guard.witness import model_costs
+    from e4profile.questions.guard.loading import load, model_costs
 
     limits = parse_budgets(budgets, "e4profile_check: ")
     texts, given = _inputs(input)

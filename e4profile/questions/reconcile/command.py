@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -135,42 +135,30 @@ def reconcile_table(name: str, found: Reconciliation, limit: int, call: str | No
     from e4profile.questions.reconcile.ranking import changes_text
     from e4profile.show.tables import Column, Table
 
-    columns = [
+    figures = f"{found.figures} figure{'s' if found.figures > 1 else ''}"
+    if found.rows > 1:
+        figures += f" of {found.rows} rows"
+    if found.matches:
+        title = f"{name}: what gives {'all ' if found.figures > 1 else 'the '}{figures}, simplest first"
+        more = [Column("rounding", "rounding", "text", priority=60)]
+        said: list[dict[str, Any]] = [{"rounding": match.rounding} for match in found.matches]
+    else:
+        title = f"{name}: none found that gives {figures}; the nearest"
+        more = [
+            Column("worst", "worst figure off by %", "percent", "off by", 80),
+            Column("figure", "worst figure", "text", priority=20),
+        ]
+        said = [{"worst": 100 * near.deviation, "figure": near.figure} for near in found.nearest]
+    columns = (
         Column("differences", "differences", "integer", "diff.", 100),
         Column("changes", "changed arguments", "text", priority=95),
         Column("rule", "counted as macs, but", "text", priority=90),
-    ]
-    figures = (
-        f"{found.figures} figures of {found.rows} rows"
-        if found.rows > 1
-        else f"{found.figures} figure{'s' if found.figures > 1 else ''}"
+        *more,
     )
-    if found.matches:
-        columns.append(Column("rounding", "rounding", "text", priority=60))
-        rows = [
-            {
-                "differences": match.differences,
-                "changes": changes_text(match.changes),
-                "rule": str(match.rule),
-                "rounding": match.rounding,
-            }
-            for match in found.matches[:limit]
-        ]
-        title = f"{name}: what gives {'all ' if found.figures > 1 else 'the '}{figures}, simplest first"
-    else:
-        columns.append(Column("worst", "worst figure off by %", "percent", "off by", 80))
-        columns.append(Column("figure", "worst figure", "text", priority=20))
-        rows = [
-            {
-                "differences": near.differences,
-                "changes": changes_text(near.changes),
-                "rule": str(near.rule),
-                "worst": 100 * near.deviation,
-                "figure": near.figure,
-            }
-            for near in found.nearest[:limit]
-        ]
-        title = f"{name}: none found that gives {figures}; the nearest"
+    rows = [
+        {"differences": one.differences, "changes": changes_text(one.changes), "rule": str(one.rule), **words}
+        for one, words in zip(found.matches or found.nearest, said, strict=True)
+    ][:limit]
     notes = [*_space_notes(found), *([call] if call else [])]
     if found.matches:
         best = found.matches[0]
@@ -183,7 +171,7 @@ def reconcile_table(name: str, found: Reconciliation, limit: int, call: str | No
             notes.append(f"{hidden:,} more, less simple or as simple; see --limit")
     else:
         notes += _unit_hint(found)
-    return Table(title, tuple(columns), tuple(rows), tuple(notes))
+    return Table(title, columns, tuple(rows), tuple(notes))
 
 
 def _values_note(best: Reconciled) -> list[str]:

@@ -39,29 +39,58 @@ def values_of(built: tuple[Built, ...], rule: Rule) -> list[dict[str, Any]]:
 
 
 @dataclass(frozen=True)
-class Reconciled:
-    """One architecture and rule that give all figures.
+class Explanation:
+    """One architecture and rule.
 
     Attributes:
         changes: the arguments that differ from the card.
         rule: how operations are counted.
-        truncated: figures that come out only when truncated.
-        all_truncated: whether truncation alone gives every figure.
         built: the network built for each row.
-        same: other sets of changes with the same counts in every row.
     """
 
     changes: tuple[Change, ...]
     rule: Rule
+    built: tuple[Built, ...]
+
+    @property
+    def differences(self) -> int:
+        """How many things differ from the card and from plain MACs."""
+        return len(self.changes) + len(self.rule.differences)
+
+    def as_object(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "differences": self.differences,
+            "changes": dict(self.changes),
+            "convention": self.rule.name,
+            "rule": list(self.rule.differences),
+            "weights": dict(self.rule.weights),
+            **self._more(),
+            "values": values_of(self.built, self.rule),
+        }
+
+    def _more(self) -> dict[str, Any]:
+        return {}
+
+
+@dataclass(frozen=True)
+class Reconciled(Explanation):
+    """One that gives all figures.
+
+    Attributes:
+        truncated: figures that come out only when truncated.
+        all_truncated: whether truncation alone gives every figure.
+        same: other sets of changes with the same counts in every row.
+    """
+
     truncated: int
     all_truncated: bool
-    built: tuple[Built, ...]
     same: tuple[tuple[Change, ...], ...] = ()
 
     @property
     def differences(self) -> int:
         """How many things differ from the card, from plain MACs and from rounding."""
-        return len(self.changes) + len(self.rule.differences) + bool(self.truncated)
+        return super().differences + bool(self.truncated)
 
     @property
     def rounding(self) -> str:
@@ -70,60 +99,29 @@ class Reconciled:
             return "rounded"
         return "truncated" if self.all_truncated else f"rounded, {self.truncated} truncated"
 
-    def as_object(self) -> dict[str, Any]:
-        """For JSON."""
-        return {
-            "differences": self.differences,
-            "changes": dict(self.changes),
-            "convention": self.rule.name,
-            "rule": list(self.rule.differences),
-            "weights": dict(self.rule.weights),
-            "rounding": self.rounding,
-            "same": [dict(changes) for changes in self.same],
-            "values": values_of(self.built, self.rule),
-        }
+    def _more(self) -> dict[str, Any]:
+        return {"rounding": self.rounding, "same": [dict(changes) for changes in self.same]}
 
 
 @dataclass(frozen=True)
-class Nearest:
-    """The best rule of an architecture that misses some figure.
+class Nearest(Explanation):
+    """An architecture that misses some figure, with the rule whose worst figure is nearest.
 
     Attributes:
-        changes: the arguments that differ from the card.
-        rule: the rule whose worst figure is nearest.
         deviation: of that figure, built over printed less 1; figures that come out count as 0.
         figure: which one it is.
-        built: the network built for each row.
     """
 
-    changes: tuple[Change, ...]
-    rule: Rule
     deviation: float
     figure: str
-    built: tuple[Built, ...]
-
-    @property
-    def differences(self) -> int:
-        """How many things differ from the card and from plain MACs."""
-        return len(self.changes) + len(self.rule.differences)
 
     @property
     def order(self) -> tuple[float, int, str]:
         """Nearest first, then simplest."""
         return (abs(self.deviation), self.differences, changes_text(self.changes))
 
-    def as_object(self) -> dict[str, Any]:
-        """For JSON."""
-        return {
-            "differences": self.differences,
-            "changes": dict(self.changes),
-            "convention": self.rule.name,
-            "rule": list(self.rule.differences),
-            "weights": dict(self.rule.weights),
-            "worst_deviation": self.deviation,
-            "worst_figure": self.figure,
-            "values": values_of(self.built, self.rule),
-        }
+    def _more(self) -> dict[str, Any]:
+        return {"worst_deviation": self.deviation, "worst_figure": self.figure}
 
 
 @dataclass(frozen=True)

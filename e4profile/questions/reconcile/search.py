@@ -245,9 +245,9 @@ def _matches(changed: tuple[Change, ...], built: list[Built]) -> list[Reconciled
         Reconciled(
             changed,
             found[index],
+            tuple(built),
             truncated=0 if rounded[index] == cells else cells - int(rounded[index]),
             all_truncated=bool(truncated[index] == cells and rounded[index] < cells),
-            built=tuple(built),
         )
         for index in np.flatnonzero(alive)
     ]
@@ -297,4 +297,4 @@ def _best_rule(changed: tuple[Change, ...], built: list[Built]) -> Nearest:
             where = np.where(further, f"{row.label}: {figure.quantity}", where)
     # the rules are in order of their differences, and argmin takes the first of equals
     index = int(np.argmin(np.abs(worst)))
-    return Nearest(changed, found[index], float(worst[index]), str(where[index]), tuple(built))
+    return Nearest(changed, found[index], tuple(built), float(worst[index]), str(where[index]))

@@ -26,6 +26,15 @@ _CONVOLUTIONS = {"LiftingConv2d": "lifting", "GroupConv2d": "group convolution"}
 """What the one term of these layers is called beside other layers' convolutions."""
 
 
+def added(*several: Mapping[str, int]) -> dict[str, int]:
+    """The sums of several amounts by name."""
+    found: dict[str, int] = {}
+    for amounts in several:
+        for name, amount in amounts.items():
+            found[name] = found.get(name, 0) + amount
+    return found
+
+
 @dataclass(frozen=True)
 class LayerCount:
     """What one counter saw in one module.
@@ -112,20 +121,12 @@ class Count:
     @property
     def macs_by_term(self) -> dict[str, int]:
         """MACs of the whole network by named term, in order of execution."""
-        by_term: dict[str, int] = {}
-        for layer in self.layers:
-            for term, amount in layer.macs_by_term.items():
-                by_term[term] = by_term.get(term, 0) + amount
-        return by_term
+        return added(*(layer.macs_by_term for layer in self.layers))
 
     @property
     def operations(self) -> dict[str, int]:
         """Operations of the whole network by kind."""
-        by_kind: dict[str, int] = {}
-        for layer in self.layers:
-            for kind, amount in layer.operations.items():
-                by_kind[kind] = by_kind.get(kind, 0) + amount
-        return by_kind
+        return added(*(layer.operations for layer in self.layers))
 
     @property
     def unknown_operators(self) -> list[str]:
@@ -139,14 +140,14 @@ class Count:
     def rolled_up(self, paths: Iterable[str]) -> dict[str, LayerCount]:
         """What happened at or below each path; what fits below none is under its own path."""
         known = set(paths)
-        gathered: dict[str, tuple[str, int, dict[str, int]]] = {}
+        gathered: dict[str, LayerCount] = {}
         for layer in self.layers:
             path = owner(layer.path, known)
-            name, params, operations = gathered.get(path, (layer.layer, 0, {}))
-            for kind, amount in layer.operations.items():
-                operations[kind] = operations.get(kind, 0) + amount
-            gathered[path] = (layer.layer if layer.path == path else name, params + layer.params, operations)
-        return {path: LayerCount(path, *values) for path, values in gathered.items()}
+            before = gathered.get(path, LayerCount(path, layer.layer, 0, {}))
+            name = layer.layer if layer.path == path else before.layer
+            operations = added(before.operations, layer.operations)
+            gathered[path] = LayerCount(path, name, before.params + layer.params, operations)
+        return gathered
 
     def frame(self, convention_name: str = "macs") -> pd.DataFrame:
         """One row per layer: path, layer, params, macs and a column per kind."""

@@ -13,8 +13,8 @@ channel.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from importlib.metadata import version
 
 from torch import nn
@@ -24,7 +24,7 @@ from e4profile.errors import SettingError, positive
 from e4profile.layers.base import Shape, layer_cost
 from e4profile.layers.containers import FeatureMap, Step, trace
 from e4profile.layers.terms import Terms, evaluate
-from e4profile.witnesses.counts.base import Count, LayerCount
+from e4profile.witnesses.counts.base import Count, LayerCount, added
 
 _WEIGHTED = (CONVOLUTION, LINEAR)
 _OF_TWO_MAPS = (AGGREGATION, ATTENTION)
@@ -70,31 +70,23 @@ def formed_layers(model: nn.Module, steps: Iterable[Step]) -> tuple[LayerCount, 
             paths.get(step.module, step.path),
             type(step.module).__name__,
             cost.total_params,
-            _added(before.operations if before else {}, cost.operations),
-            _added(before.terms if before else {}, {**cost.macs, **cost.elements}),
+            added(before.operations if before else {}, cost.operations),
+            added(before.terms if before else {}, {**cost.macs, **cost.elements}),
             cost.kinds,
         )
     return tuple(layers.values())
 
 
-def _added(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:
-    return {name: first.get(name, 0) + second.get(name, 0) for name in (*first, *second)}
-
-
 @dataclass(frozen=True)
-class LayerTraining:
-    """MACs of one layer in one training step.
+class StepMacs:
+    """MACs of a layer, or of a network, in one training step.
 
     Attributes:
-        path: dotted module path.
-        layer: class name.
         forward: of the forward pass.
         backward_input: for the gradients of feature maps; both operands of aggregation and attention.
         backward_weight: for the gradients of weights.
     """
 
-    path: str
-    layer: str
     forward: int
     backward_input: int
     backward_weight: int
@@ -111,7 +103,15 @@ class LayerTraining:
 
 
 @dataclass(frozen=True)
-class TrainingCost:
+class LayerTraining(StepMacs):
+    """MACs of one layer in one training step, with its dotted module path and its class name."""
+
+    path: str
+    layer: str
+
+
+@dataclass(frozen=True)
+class TrainingCost(StepMacs):
     """MACs of one training step, layer by layer.
 
     Attributes:
@@ -121,31 +121,6 @@ class TrainingCost:
 
     layers: tuple[LayerTraining, ...]
     images: int
-
-    @property
-    def forward(self) -> int:
-        """MACs of the forward pass."""
-        return sum(layer.forward for layer in self.layers)
-
-    @property
-    def backward_input(self) -> int:
-        """MACs for the gradients of feature maps."""
-        return sum(layer.backward_input for layer in self.layers)
-
-    @property
-    def backward_weight(self) -> int:
-        """MACs for the gradients of weights."""
-        return sum(layer.backward_weight for layer in self.layers)
-
-    @property
-    def backward(self) -> int:
-        """MACs of the backward pass."""
-        return self.backward_input + self.backward_weight
-
-    @property
-    def total(self) -> int:
-        """MACs of the step."""
-        return self.forward + self.backward
 
 
 def training_step_macs(model: nn.Module, input_shape: Shape, images_per_sample: int = 1) -> TrainingCost:
@@ -163,8 +138,9 @@ def training_step_macs(model: nn.Module, input_shape: Shape, images_per_sample: 
     positive(images_per_sample=images_per_sample)
     images = input_shape[0] * images_per_sample
     _, steps = trace(model, FeatureMap((images, *input_shape[1:]), learned=False))
-    layers = (_layer(step) for step in steps)
-    return TrainingCost(tuple(layer for layer in layers if layer.total), images)
+    layers = tuple(layer for layer in map(_layer, steps) if layer.total)
+    forward, to_inputs, to_weights = (sum(getattr(layer, one.name) for layer in layers) for one in fields(StepMacs))
+    return TrainingCost(forward, to_inputs, to_weights, layers, images)
 
 
 def _layer(step: Step) -> LayerTraining:
@@ -180,7 +156,7 @@ def _layer(step: Step) -> LayerTraining:
         )
     if not step.input_learned:
         to_inputs -= sum(weighted[name] for name in _entry_terms(step, weighted))
-    return LayerTraining(step.path, type(step.module).__name__, to_weights + of_two, to_inputs + 2 * of_two, to_weights)
+    return LayerTraining(to_weights + of_two, to_inputs + 2 * of_two, to_weights, step.path, type(step.module).__name__)
 
 
 def _entry_terms(step: Step, weighted: dict[str, int]) -> frozenset[str]:

@@ -22,7 +22,7 @@ from e4profile.errors import SettingError
 from e4profile.subjects.as_found import as_found, copied_tensor, device_of, meta_like, refuse_unrun
 from e4profile.subjects.guest import first_line
 from e4profile.subjects.inputs import Example
-from e4profile.witnesses.counts.base import Count, layer_counts
+from e4profile.witnesses.counts.base import Count, added, layer_counts
 from e4profile.witnesses.counts.ledger import FREE, Price, price_of
 from e4profile.witnesses.counts.products import Role, SummedProducts, role_of
 from e4profile.witnesses.walk import Walk, Watcher, following
@@ -121,11 +121,7 @@ class _Recorder(TorchDispatchMode):
     @property
     def by_path(self) -> dict[str, dict[str, int]]:
         """Operations by module and kind."""
-        found: dict[str, Counter[str]] = {}
-        for path, operators in self.by_operator.items():
-            for amounts in operators.values():
-                found.setdefault(path, Counter()).update(amounts)
-        return {path: dict(amounts) for path, amounts in found.items()}
+        return {path: added(*operators.values()) for path, operators in self.by_operator.items()}
 
     def times(self, outcome: str) -> dict[str, int]:
         """How often operators ran as ``free`` or ``unknown``, by name."""

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from e4profile.subjects.as_found import as_found, device_of, one_thread, set_mode
 from e4profile.subjects.copies import copied
-from e4profile.subjects.guest import text_of
+from e4profile.subjects.guest import first_line
 from e4profile.subjects.inputs import Example
 from e4profile.witnesses.counts import NOT_RUN
 from e4profile.witnesses.counts.base import Count, CounterSpec
@@ -78,7 +78,7 @@ def ask(
         except _NotAskedError as reason:
             failures[spec.name] = str(reason)
         except Exception as error:
-            failures[spec.name] = f"{type(error).__name__}: {first_line(error)}"
+            failures[spec.name] = first_line(error)
     return raw, failures
 
 
@@ -101,11 +101,6 @@ def _count_for_real(spec: CounterSpec, real: Callable[[], nn.Module], example: E
     if inputs is None:
         raise _NotAskedError("it takes positional inputs only, and forward takes some by keyword only")
     return count_stock(spec.name, model, inputs)
-
-
-def first_line(error: Exception) -> str:
-    """An error's first line; its type's name without any."""
-    return (text_of(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _real(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -136,11 +136,16 @@ def compare_pairs(
     if min((*first, *second), default=1.0) <= 0:
         raise SettingError("a sample without duration cannot be compared: the clock is too coarse for it")
     ratios = [a / b for a, b in zip(first, second, strict=True)]
-    middle = median(ratios)
-    low, high = median_interval(ratios, confidence) or (0.0, math.inf)
+    interval = median_interval(ratios, confidence) or (0.0, math.inf)
+    return estimate(median(ratios), interval, confidence, minimum_effect)
+
+
+def estimate(ratio: float, interval: tuple[float, float], confidence: float, minimum_effect: float) -> RatioEstimate:
+    """A ratio with its interval and the verdict on the first program."""
+    low, high = interval
     verdict: Verdict = "ambiguous"
     if high < 1 / (1 + minimum_effect):
         verdict = "faster"
     elif low > 1 + minimum_effect:
         verdict = "slower"
-    return RatioEstimate(middle, low, high, confidence, verdict)
+    return RatioEstimate(ratio, low, high, confidence, verdict)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -12,11 +13,10 @@ import pytest
 from guarded_project import NET, config_text, macs_of, params_of, run_guard, write_project
 
 from e4profile.errors import E4ProfileError
-from e4profile.groups import as_group
 from e4profile.questions.guard.config import load_config
 from e4profile.questions.guard.run import Guard, GuardResult
-from e4profile.questions.guard.witness import EquivarianceFound
 from e4profile.records.baseline import Baseline, read_baseline, torch_version, write_baseline
+from e4profile.witnesses.equivariance.witness import EquivarianceReport, witness
 
 BASELINE = "e4profile-baseline.json"
 
@@ -304,10 +304,11 @@ def test_an_error_that_is_not_a_number_is_no_pass(tmp_path: Path, monkeypatch: p
     found = guard_of(config, "equivariance_error_max = 1\ngroup = 'p4'\n")
     assert "actual inf" in messages(found)["equivariance_error_max"]
 
-    def not_a_number(*_: object) -> EquivarianceFound:
-        return EquivarianceFound(as_group("p4"), math.nan, "90°", {})
+    def not_a_number(*arguments: Any, **options: Any) -> EquivarianceReport:
+        report = witness(*arguments, **options)
+        return replace(report, output={state: (math.nan,) * 4 for state in report.output}, unshown=None)
 
-    monkeypatch.setattr("e4profile.questions.guard.witness.equivariance_error", not_a_number)
+    monkeypatch.setattr("e4profile.witnesses.equivariance.witness.witness", not_a_number)
     found = guard_of(config, "")
     assert found.exit_code == 1
     assert "actual nan" in messages(found)["equivariance_error_max"]
@@ -450,7 +451,7 @@ def test_an_error_of_ours_does_not_stop_the_others_either(tmp_path: Path, monkey
     def fails(*_: object, **__: object) -> None:
         raise RuntimeError("not foreseen")
 
-    monkeypatch.setattr("e4profile.questions.guard.witness.model_costs", fails)
+    monkeypatch.setattr("e4profile.questions.guard.loading.model_costs", fails)
     found = guard(tmp_path)
     assert (found.exit_code, messages(found)) == (2, {"measured": "RuntimeError: not foreseen"})
     assert "Traceback" in found.models[0].details
