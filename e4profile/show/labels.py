@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    import numpy as np
     from matplotlib.axes import Axes
-    from numpy.typing import NDArray
 
-    Floats = NDArray[np.float64]
+Floats: TypeAlias = "NDArray[np.float64]"
 
 _MARKER_POINTS = 2.6
 _LINE_POINTS = 0.6
@@ -45,7 +46,6 @@ def label_points(
         markers: every marker, in data coordinates.
         lines: points along the lines, in data coordinates.
     """
-    import numpy as np
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     if not points:
@@ -83,8 +83,6 @@ class _Layout:
     """Boxes of texts as left, bottom, right, top in points of the page."""
 
     def __init__(self, anchors: Floats, sizes: Floats, panel: Floats, markers: Floats, lines: Floats) -> None:
-        import numpy as np
-
         self.anchors, self.marks = anchors, markers
         self.panel = _padded(panel[None], -_EDGE_POINTS)
         self.markers, self.lines = _around(markers, _MARKER_POINTS), _around(lines, _LINE_POINTS)
@@ -123,8 +121,6 @@ class _Layout:
 
     def _is_joined(self, place: int, box: Floats) -> bool:
         """Whether a line must say whose name it is: it stands far away, or nearer to another marker."""
-        import numpy as np
-
         own = float(np.linalg.norm(_nearest(box, self.anchors[place]) - self.anchors[place]))
         others = self.marks[np.abs(self.marks - self.anchors[place]).max(axis=1) > _LINE_POINTS]
         gaps = np.linalg.norm(np.clip(others, box[:2], box[2:]) - others, axis=1)
@@ -133,8 +129,6 @@ class _Layout:
 
 def _candidates(anchor: Floats, size: Floats) -> list[tuple[Floats, float]]:
     """Boxes around a point, the nearest first."""
-    import numpy as np
-
     found = []
     for distance in _DISTANCES_POINTS:
         for degrees in _DIRECTIONS:
@@ -146,29 +140,21 @@ def _candidates(anchor: Floats, size: Floats) -> list[tuple[Floats, float]]:
 
 
 def _nearest(box: Floats, point: Floats) -> Floats:
-    import numpy as np
-
     found: Floats = np.clip(point, box[:2], box[2:])
     return found
 
 
 def _between(start: Floats, end: Floats) -> Floats:
-    import numpy as np
-
     found: Floats = start + np.linspace(0, 1, _PIECES)[:, None] * (end - start)
     return found
 
 
 def _around(points: Floats, half: float) -> Floats:
-    import numpy as np
-
     found: Floats = np.concatenate([points - half, points + half], axis=1)
     return found
 
 
 def _padded(boxes: Floats, pad: float) -> Floats:
-    import numpy as np
-
     found: Floats = boxes + np.array([-pad, -pad, pad, pad])
     return found
 
@@ -179,8 +165,6 @@ def _area(box: Floats) -> float:
 
 def _shared(box: Floats, boxes: Floats) -> float:
     """The area that a box shares with others."""
-    import numpy as np
-
     sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
     return float(np.clip(sides, 0, None).prod(axis=1).sum())
 

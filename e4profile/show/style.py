@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from e4profile.conventions import convention
 from e4profile.errors import SettingError, replace_file
+from e4profile.show.numbers import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -204,12 +205,7 @@ def log_axis(axes: Axes, which: Literal["x", "y"], low: float, high: float) -> N
     """A logarithmic axis from ``low`` to ``high`` with as many plain numbers as its decades leave room for."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-    if which == "x":
-        axes.set_xscale("log")
-        axes.set_xlim(low, high)
-    else:
-        axes.set_yscale("log")
-        axes.set_ylim(low, high)
+    axes.set(**{f"{which}scale": "log", f"{which}lim": (low, high)})
     axis: Axis = axes.xaxis if which == "x" else axes.yaxis
     span = high / low
     subs = (1,) if span > _WIDE_RANGE else (1, 3) if span > _NARROW_RANGE else (1, 2, 3, 5, 7)
@@ -244,6 +240,28 @@ def along_steps(front: Sequence[tuple[float, float]], pieces: int = 64) -> list[
             part = piece / pieces
             found += [(x * (next_x / x) ** part, y), (next_x, y * (next_y / y) ** part)]
     return found
+
+
+def named_rows(axes: Axes, names: Sequence[str], margin: float = 0.4) -> None:
+    """A y axis of names from top to bottom, without marks or lines of its own."""
+    axes.set_yticks(range(len(names)), list(names))
+    axes.tick_params(axis="y", left=False)
+    axes.set_ylim(len(names) - margin, margin - 1)
+    axes.grid(visible=False, axis="y")
+
+
+def stacked_shares(
+    axes: Axes, place: float, percents: Mapping[str, float], colours: Mapping[str, str], *, height: float, named: float
+) -> None:
+    """A bar of percentages side by side, in the order of their colours; those of at least ``named`` have a label."""
+    edge = 0.0
+    for name, colour in colours.items():
+        length = percents.get(name, 0.0)
+        axes.barh(place, length, left=edge, height=height, color=colour, edgecolor="white", linewidth=0.3)
+        if length >= named:
+            text: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 5 if height < 0.5 else 5.5}
+            axes.text(edge + length / 2, place, percent(length), color=readable_on(colour), **text)
+        edge += length
 
 
 def readable_on(colour: str) -> str:
@@ -293,18 +311,9 @@ def save(plot: Plot, folder: Path, formats: Sequence[str] = FORMATS) -> list[Pat
     Raises:
         SettingError: when the folder or a file in it cannot be written.
     """
-    try:
-        return _save(plot, folder, formats)
-    except OSError as error:
-        reason = error.strerror or error
-        raise SettingError(f"cannot write figures to {folder}: {reason}; name another folder") from error
-
-
-def _save(plot: Plot, folder: Path, formats: Sequence[str]) -> list[Path]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
-    folder.mkdir(parents=True, exist_ok=True)
     svg, png, table = io.BytesIO(), io.BytesIO(), io.StringIO()
     # The canvases are asked directly: savefig would draw everything once more per format, to find the layout.
     raster: Any = FigureCanvasAgg(plot.figure)
@@ -319,8 +328,13 @@ def _save(plot: Plot, folder: Path, formats: Sequence[str]) -> list[Path]:
     contents = {"svg": drawing, "png": png.getvalue(), "csv": table.getvalue().encode()}
     chosen = {ending: content for ending, content in contents.items() if ending in formats}
     paths = {folder / f"{plot.name}.{ending}": content for ending, content in chosen.items()}
-    for path, content in paths.items():
-        replace_file(path, content)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path, content in paths.items():
+            replace_file(path, content)
+    except OSError as error:
+        reason = error.strerror or error
+        raise SettingError(f"cannot write figures to {folder}: {reason}; name another folder") from error
     return list(paths)
 
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Literal, TypeAlias, cast, get_args
 
-from e4profile.errors import SettingError, UnknownNameError
+from e4profile.errors import SettingError, one_of
 
 Units = Literal["auto", "exact", "si"]
 UNITS: tuple[str, ...] = get_args(Units)
@@ -52,8 +52,7 @@ class Column:
     priority: int = 0
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise UnknownNameError("column kind", str(self.kind), KINDS)
+        one_of("column kind", str(self.kind), KINDS)
 
     @property
     def short(self) -> str:
@@ -143,6 +142,19 @@ class Table:
         return render_notebook(self)
 
 
+_GOOD = ("reproduced", "agrees", "holds", "yes")
+_BAD = ("unresolved", "differs", "disagrees", "fails", "no")
+
+
+def standing(text: str, column: Column) -> str:
+    """Whether the text of a verdict or a boolean is ``good``, ``bad`` or ``open``; empty for another column."""
+    if column.kind not in ("verdict", "boolean"):
+        return ""
+    if text.startswith(_GOOD):
+        return "good"
+    return "bad" if text.startswith(_BAD) and not text.startswith("not ") else "open"
+
+
 Field: TypeAlias = "tuple[Column, Callable[[Any], object]]"
 """A column with what it shows of one thing."""
 
@@ -214,10 +226,8 @@ def render(table: Table, format: str, *, width: int | None = None, color: bool =
         UnknownNameError: for another format or another unit.
         SettingError: when the width is below 20.
     """
-    if format not in FORMATS:
-        raise UnknownNameError("format", format, FORMATS)
-    if units not in UNITS:
-        raise UnknownNameError("units", units, UNITS)
+    one_of("format", format, FORMATS)
+    one_of("units", units, UNITS)
     if format == "json":
         from e4profile.show.formats import render_json
 

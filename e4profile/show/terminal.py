@@ -16,13 +16,12 @@ from rich.cells import cell_len
 
 from e4profile.errors import SettingError
 from e4profile.show.numbers import broken, cell, one_line
-from e4profile.show.tables import Column, Table, constant, hiding_order, telling
+from e4profile.show.tables import Column, Table, constant, hiding_order, standing, telling
 
 GAP = 2
 MIN_WIDTH = 20
 _BREAKS = "/._-:,"
-_GOOD = ("reproduced", "agrees", "holds", "yes")
-_BAD = ("unresolved", "differs", "disagrees", "fails", "no")
+_STYLES = {"good": "green", "bad": "bold red", "open": "yellow", "": ""}
 
 
 def render_terminal(table: Table, *, width: int | None, color: bool, units: str) -> str:
@@ -47,9 +46,8 @@ def render_terminal(table: Table, *, width: int | None, color: bool, units: str)
         low = "\n" * (height - header.count("\n")) + header
         grid.add_column(Text(low), justify=side, vertical="top", no_wrap=True)  # type: ignore[arg-type]
     for row in layout.cells:
-        grid.add_row(
-            *(Text(text, style=_style(text, column)) for text, column in zip(row, layout.columns, strict=True))
-        )
+        texts = zip(row, layout.columns, strict=True)
+        grid.add_row(*(Text(text, style=_STYLES[standing(text, column)]) for text, column in texts))
     stream = io.StringIO()
     # Everything that rich would otherwise guess from the environment is fixed here: same table, same bytes.
     console = Console(
@@ -99,14 +97,6 @@ def _limits(layout: Layout, width: int | None, units: str) -> list[str]:
     return limits
 
 
-def _style(text: str, column: Column) -> str:
-    if column.kind not in ("verdict", "boolean"):
-        return ""
-    if text.startswith(_GOOD):
-        return "green"
-    return "bold red" if text.startswith(_BAD) and not text.startswith("not ") else "yellow"
-
-
 @dataclass(frozen=True)
 class Layout:
     """A table ready to print: headers and the cells of text may hold line breaks.
@@ -132,7 +122,8 @@ class Layout:
     @property
     def width(self) -> int:
         """Terminal columns the table takes."""
-        return sum(map(_column_width, self.headers, _columns_of(self))) + GAP * (len(self.columns) - 1)
+        widths = (max(map(_text_width, texts)) for texts in zip(self.headers, *self.cells, strict=True))
+        return sum(widths) + GAP * (len(self.columns) - 1)
 
 
 @dataclass(frozen=True)
@@ -149,7 +140,8 @@ def fit(table: Table, width: int | None, units: str) -> Layout:
     Raises:
         SettingError: when the width is below 20.
     """
-    shown = _display_order(table)
+    deciding = table.deciding
+    shown = [*deciding, *(column for column in table.columns if column not in deciding)]
     number_forms = {"exact": (False,), "si": (True,), "auto": (False, True)}[units]
     plain = _Style(number_forms[0], short=False, stacked=False, text_limit=None)
     full = _layout(table, shown, (), (), plain)
@@ -237,11 +229,6 @@ def _layout(
     )
 
 
-def _display_order(table: Table) -> list[Column]:
-    deciding = table.deciding
-    return [*deciding, *(column for column in table.columns if column not in deciding)]
-
-
 def fold(text: str, limit: int | None) -> str:
     """Text in lines of at most ``limit``, broken at blanks; a longer word behind one of its marks, else anywhere."""
     if limit is None or _text_width(text) <= limit:
@@ -274,11 +261,3 @@ def _fitting(word: str, limit: int) -> int:
 
 def _text_width(text: str) -> int:
     return max(map(cell_len, text.split("\n")))
-
-
-def _column_width(header: str, cells: tuple[str, ...]) -> int:
-    return max(map(_text_width, (header, *cells)))
-
-
-def _columns_of(layout: Layout) -> list[tuple[str, ...]]:
-    return [tuple(row[index] for row in layout.cells) for index in range(len(layout.columns))]

@@ -71,7 +71,7 @@ class Subject:
             where = f", on {'x'.join(map(str, self.input or ()))}" if self.input_given else ""
             return f"{self._source.title}{where}, batch of {self.batch_size}"
         words = ", ".join(f"{key}={value!r}" for key, value in self.arguments.items())
-        return f"{self.name}{f'({words})' if words else ''} on {' '.join(map(str, self.specs)) or 'the given inputs'}"
+        return f"{self.name}{f'({words})' if words else ''} on {self.given or 'the given inputs'}"
 
     @property
     def title(self) -> str:
@@ -282,6 +282,11 @@ class Subject:
         return made if device == "cpu" else made.map(lambda tensor: tensor.to(device))
 
     @property
+    def given(self) -> str:
+        """Its inputs as they are written, ``1x3x32x32 steps:=4``; empty where the inputs themselves were given."""
+        return " ".join(map(str, self.specs))
+
+    @property
     def input(self) -> tuple[int, ...] | None:
         """The shape of one image, for a closed form; None for a model of another input than one positional tensor."""
         if self.specs:
@@ -299,8 +304,7 @@ class Subject:
             SettingError: for a model of another input than one positional tensor.
         """
         if self.input is None:
-            given = " ".join(map(str, self.specs))
-            raise SettingError(f"{self.name} takes ({given}), but a closed form one positional input tensor")
+            raise SettingError(f"{self.name} takes ({self.given}), but a closed form one positional input tensor")
         return (self.own_batch or 1, *self.input)
 
     @property
@@ -319,6 +323,15 @@ class Subject:
     def own_batch(self) -> int | None:
         """The batch where none is asked for; None for inputs whose leading sizes are no batch."""
         return self.batched.batch_size
+
+    def check_batched(self, whose: str) -> None:
+        """Refuse inputs whose leading sizes are no batch.
+
+        Raises:
+            SettingError: saying what sets the batch.
+        """
+        if self.own_batch is None:
+            raise SettingError(f"{self.name}: the inputs ({self.given}) must lead with one batch, which {whose}")
 
     def at_batch(self, batch_size: int) -> Subject:
         """The same network on that many images; inputs that were given keep their own batch."""

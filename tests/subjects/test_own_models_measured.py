@@ -99,7 +99,10 @@ def test_inputs_without_a_common_leading_size_are_called_as_given(own: Run, tmp_
         code, _, err = own(command, *two, "--batch-size", "3")
         assert (code, "lead with different sizes (2x4, 7:int64)" in err) == (2, True)
         code, _, err = own(command, *two, "--fits", "30ms" if command == "time" else "1GiB")
-        assert (code, "two.py:Net (2x4 7:int64) share no leading size that could be the batch" in err) == (2, True)
+        assert (
+            code,
+            "two.py:Net: the inputs (2x4 7:int64) must lead with one batch, which --fits looks for" in err,
+        ) == (2, True)
     code, _, err = own("memory", *two, "--layers")
     assert (code, "a closed form one positional input tensor" in err) == (2, True)
 

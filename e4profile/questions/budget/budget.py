@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import nn
 
-from e4profile.errors import SettingError, UnknownNameError, positive
+from e4profile.errors import SettingError, one_of, positive
 from e4profile.layers.e4 import Aggregation
 from e4profile.subjects.batches import ModelInputs
 from e4profile.subjects.losses import Loss
@@ -54,8 +55,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         positive(epochs=self.epochs, batch_size=self.batch_size, training_images=self.training_images)
-        if self.optimiser not in MOMENTS:
-            raise UnknownNameError("optimiser", self.optimiser, MOMENTS)
+        one_of("optimiser", self.optimiser, MOMENTS)
 
     @property
     def full_steps_per_epoch(self) -> int:
@@ -87,8 +87,7 @@ def recipe_of(name: str, training: Mapping[str, Any], overrides: Mapping[str, An
     """
     known = [field.name for field in fields(Recipe)]
     for key in overrides or {}:
-        if key not in (*known, "momentum"):
-            raise UnknownNameError("recipe value", key, (*known, "momentum"))
+        one_of("recipe value", key, (*known, "momentum"))
     values = {**training, **(overrides or {})}
     missing = [key for key in _EXAMPLES if key not in values]
     if missing:
@@ -131,12 +130,8 @@ def training_macs(model: nn.Module, image_shape: tuple[int, ...], recipe: Recipe
     Raises:
         SettingError: for a part without a closed form.
     """
-    forward = backward = 0
-    for batch_size, times in _batches(recipe):
-        step = training_step_macs(model, (batch_size, *image_shape))
-        forward += times * step.forward
-        backward += times * step.backward
-    return TrainingMacs(recipe.epochs * forward, recipe.epochs * backward)
+    steps = [(training_step_macs(model, (batch, *image_shape)), times) for batch, times in _batches(recipe)]
+    return TrainingMacs(*_whole(recipe, steps))
 
 
 def counted_training_macs(model: nn.Module, inputs: ModelInputs, recipe: Recipe, loss: Loss = "auto") -> TrainingMacs:
@@ -146,15 +141,16 @@ def counted_training_macs(model: nn.Module, inputs: ModelInputs, recipe: Recipe,
         SettingError: for a loss that does not fit the output.
         Whatever the model's forward raises.
     """
-    forward = backward = 0
-    unknown: dict[str, None] = {}
-    for batch_size, times in _batches(recipe):
-        step = count_training_step(model, inputs, batch_size, loss)
-        forward += times * step.forward
-        backward += times * step.backward
-        unknown |= dict.fromkeys(step.unknown)
+    steps = [(count_training_step(model, inputs, batch, loss), times) for batch, times in _batches(recipe)]
+    unknown = dict.fromkeys(name for step, _ in steps for name in step.unknown)
     recomputed = any(isinstance(part, Aggregation) and part.implementation != "reference" for part in model.modules())
-    return TrainingMacs(recipe.epochs * forward, recipe.epochs * backward, True, tuple(unknown), recomputed)
+    return TrainingMacs(*_whole(recipe, steps), True, tuple(unknown), recomputed)
+
+
+def _whole(recipe: Recipe, steps: Sequence[tuple[Any, int]]) -> tuple[int, int]:
+    """MACs forward and backward of all epochs, from a step of each batch size of one epoch."""
+    forward, backward = (sum(times * getattr(step, name) for step, times in steps) for name in ("forward", "backward"))
+    return recipe.epochs * forward, recipe.epochs * backward
 
 
 def _batches(recipe: Recipe) -> list[tuple[int, int]]:
@@ -241,58 +237,41 @@ def measure_budget(
     if device is not None:
         device_named(device)
     kind: torch.dtype = dtype_named(dtype)
-    if subject.own_batch is None:
-        given = " ".join(map(str, subject.specs))
-        raise SettingError(f"{subject.name}: the inputs ({given}) must lead with one batch, which the recipe sets")
+    subject.check_batched("the recipe sets")
     params, macs, memory = VariantCounter().on_meta(subject, lambda fresh: _counts(fresh, recipe, kind))
     step = None
     if device is not None:
-        step = _measure_step(subject, recipe.batch_size, device, dtype, threads, rule or StopRule())
+        with subject.guarded():
+            step = _measure_step(subject, recipe.batch_size, device, dtype, threads, rule or StopRule())
     return Budget(subject.full_name, params, recipe, macs, memory, step)
 
 
 def _counts(subject: Subject, recipe: Recipe, kind: torch.dtype) -> tuple[int, TrainingMacs, StepMemory]:
     model = subject.build_whole()
     with subject.guarded():
-        macs = _macs(model, subject, recipe)
+        macs = None
+        if subject.input is not None:
+            with suppress(SettingError):  # no closed form: what runs is counted
+                macs = training_macs(model, subject.input, recipe)
+        macs = macs or counted_training_macs(model, subject.batched, recipe)
         memory = predict(model, subject.batched, recipe.batch_size, optimiser=recipe.optimiser, dtype=kind, loss="auto")
     return sum(parameter.numel() for parameter in model.parameters()), macs, memory
-
-
-def _macs(model: nn.Module, subject: Subject, recipe: Recipe) -> TrainingMacs:
-    if subject.input is not None:
-        try:
-            return training_macs(model, subject.input, recipe)
-        except SettingError:
-            pass  # no closed form: what runs is counted
-    return counted_training_macs(model, subject.batched, recipe)
 
 
 def _measure_step(
     subject: Subject, batch_size: int, device: str, dtype: str, threads: int | None, rule: StopRule
 ) -> MeasuredStep:
-    with subject.guarded():
-        return _measured_step(subject, batch_size, device, dtype, threads, rule)
-
-
-def _measured_step(
-    subject: Subject, batch_size: int, device: str, dtype: str, threads: int | None, rule: StopRule
-) -> MeasuredStep:
     model, inputs = subject.build("cpu"), subject.batched
     setting = PassSetting("step", "train", device, dtype, batch_size, threads=threads)
     record = measure_time(model, inputs, setting, rule, name=subject.full_name, clock=clock_for(device))
-    if device_named(device).type != "cuda":
-        live = allocator_emulation(
-            model, inputs, batch_size=batch_size, device=device, dtype=dtype_named(dtype), loss="auto"
-        )
-        return MeasuredStep(record, live.peak_bytes)
+    where = device_named(device)
+    how: dict[str, Any] = {"batch_size": batch_size, "device": where, "dtype": dtype_named(dtype), "loss": "auto"}
+    if where.type != "cuda":
+        return MeasuredStep(record, allocator_emulation(model, inputs, **how).peak_bytes)
     from e4profile.witnesses.memory.peak import allocator_peak
     from e4profile.witnesses.timing.cuda import CudaEvents
 
-    where = device_named(device)
-    peak = allocator_peak(
-        model, inputs, batch_size=batch_size, device=where, dtype=dtype_named(dtype), loss="auto"
-    ).peak_bytes
+    peak = allocator_peak(model, inputs, **how).peak_bytes
     events = CudaEvents(where)
     with prepared(model, inputs, setting) as taken:
         taken.work.call(taken.work.prepare())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from e4profile.questions import options
-from e4profile.questions.output import Progress, emit, note
+from e4profile.questions.output import Progress, emit, note, stop_interrupted
 from e4profile.questions.time.table import threads_text
 from e4profile.show.tables import Column, Field, Table, table_of
 
@@ -57,23 +57,19 @@ def budget(
     subjects = options.several_subjects(options.names(models), settings, inputs, arguments)
     recipes = [_recipe(subject, recipe or []) for subject in subjects]
     found: list[Budget] = []
-    interrupted = False
-    progress = Progress("budget", len(subjects), quiet=True)
-    try:
-        for subject, chosen in zip(subjects, recipes, strict=True):
-            if device is not None:
-                note(f"{subject.name}: a step of {chosen.batch_size} images on {device}")
-            found.append(measure_budget(subject, chosen, device=device, dtype=dtype, threads=threads, rule=rule))
-            progress.step(subject.name)
-    except KeyboardInterrupt:
-        if not found:
-            raise
-        interrupted = True
-    finally:
-        progress.close()
+    with Progress("budget", len(subjects), quiet=True) as progress:
+        try:
+            for subject, chosen in zip(subjects, recipes, strict=True):
+                if device is not None:
+                    note(f"{subject.name}: a step of {chosen.batch_size} images on {device}")
+                found.append(measure_budget(subject, chosen, device=device, dtype=dtype, threads=threads, rule=rule))
+                progress.step(subject.name)
+        except KeyboardInterrupt:
+            if not found:
+                raise
     emit(_table(found, device, dtype, threads, len(subjects)), output_format, units)
-    if interrupted:
-        raise KeyboardInterrupt
+    if len(found) < len(subjects):
+        stop_interrupted()
 
 
 def _recipe(subject: Subject, given: list[str]) -> Any:

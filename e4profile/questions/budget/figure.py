@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from e4profile.errors import SettingError
 from e4profile.questions.plot.registry import Figure
 from e4profile.show.numbers import si
-from e4profile.show.style import BLUE, VERMILION, Plot, around, beside, finish, log_axis, new_figure
+from e4profile.show.style import BLUE, VERMILION, Plot, around, beside, finish, log_axis, named_rows, new_figure
 
 if TYPE_CHECKING:
     from e4profile.subjects.subject import Subject
@@ -92,10 +92,7 @@ def training_plot(name: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
         beside(axes, _POINTS["params"], place, si(row["params"]), colour)
     beside(axes, _POINTS["ratio"], -0.85, "step", "black")
     beside(axes, _POINTS["params"], -0.85, "params", "black")
-    axes.set_yticks(range(len(models)), models)
-    axes.tick_params(axis="y", left=False)
-    axes.set_ylim(len(models) - 0.4, -0.6)
-    axes.grid(visible=False, axis="y")
+    named_rows(axes, models)
     axes.set_xlabel("G MACs (log)")
     handles = [
         Line2D([], [], color=BLUE, label="implicit: equivariance loss"),

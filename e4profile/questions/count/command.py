@@ -163,7 +163,7 @@ def _document(found: Subject, measured: Measurement, counters: tuple[str, ...], 
     from e4profile.questions.count.rows import count_columns, count_rows, gap_notes, ledger_notes
     from e4profile.records.count_document import count_document
 
-    given = " ".join(map(str, found.specs)) or "x".join(map(str, found.example("meta").single_shape or ()))
+    given = found.given or "x".join(map(str, found.example("meta").single_shape or ()))
     exact = {"closed-form", "dispatch"}
     return count_document(
         found.name,

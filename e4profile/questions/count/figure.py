@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from e4profile.errors import SettingError
 from e4profile.questions.plot.registry import Figure
 from e4profile.show.numbers import MISSING, percent
-from e4profile.show.style import BLUE, VERMILION, Plot, around, beside, finish, new_figure
+from e4profile.show.style import BLUE, VERMILION, Plot, around, beside, finish, named_rows, new_figure
 from e4profile.witnesses.counts.registry import STOCK
 
 if TYPE_CHECKING:
@@ -110,10 +110,7 @@ def counters_plot(
         _stem(axes, models.index(row["model"]), row)
     for column, text in (("reported", "reports"), ("seen", "sees")):
         beside(axes, _POINTS[column], -0.85, text, "black")
-    axes.set_yticks(range(len(models)), models)
-    axes.tick_params(axis="y", left=False)
-    axes.set_ylim(len(models) - 0.4, -0.6)
-    axes.grid(visible=False, axis="y")
+    named_rows(axes, models)
     axes.set_xlabel("% of the MACs that run (log)")
     handles = [
         Line2D([], [], color=colour, marker=marker, markersize=3, label=f"{counter}: MACs it sees")

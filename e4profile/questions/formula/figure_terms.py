@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING, Any
 from e4profile.conventions import MAC_KINDS
 from e4profile.errors import SettingError
 from e4profile.questions.plot.registry import Figure
-from e4profile.show.numbers import percent, si
-from e4profile.show.style import SPARE_COLOURS, TERM_COLOURS, Plot, beside, finish, new_figure, readable_on
+from e4profile.show.numbers import si
+from e4profile.show.style import (
+    SPARE_COLOURS,
+    TERM_COLOURS,
+    Plot,
+    beside,
+    finish,
+    named_rows,
+    new_figure,
+    stacked_shares,
+)
 
 if TYPE_CHECKING:
     from e4profile.subjects.subject import Subject
@@ -111,24 +120,14 @@ def terms_plot(
     figure = new_figure(0.55 + _ROW_INCHES * len(bars))
     axes = figure.subplots()
     for place, terms in enumerate(bars.values()):
-        whole, edge = sum(terms.values()), 0.0
-        for term, colour in colours.items():
-            drawn = terms.get(term, 0) if term != REST else sum(v for t, v in terms.items() if t not in colours)
-            length = 100 * drawn / whole
-            axes.barh(place, length, left=edge, height=0.74, color=colour, edgecolor="white", linewidth=0.3)
-            if length >= 100 * _NAMED_SHARE:
-                axes.text(
-                    edge + length / 2, place, percent(length), ha="center", va="center", fontsize=5.5,
-                    color=readable_on(colour),
-                )  # fmt: skip
-            edge += length
+        whole = sum(terms.values())
+        rest = sum(amount for term, amount in terms.items() if term not in colours)
+        percents = {term: 100 * amount / whole for term, amount in {**terms, REST: rest}.items()}
+        stacked_shares(axes, place, percents, colours, height=0.74, named=100 * _NAMED_SHARE)
         beside(axes, _TOTAL_POINTS, place, si(whole), "black")
     beside(axes, _TOTAL_POINTS, -0.85, "MACs", "black")
-    axes.set_yticks(range(len(bars)), list(bars))
-    axes.tick_params(axis="y", left=False)
-    axes.set_ylim(len(bars) - 0.4, -0.6)
+    named_rows(axes, list(bars))
     axes.set_xlim(0, 100)
-    axes.grid(visible=False, axis="y")
     axes.set_xlabel("share of the network's MACs in %")
     handles = [Patch(color=colour, label=_label(term, rows)) for term, colour in colours.items()]
     finish(figure, *title, handles, further)

@@ -52,9 +52,7 @@ def _steps(network: Subject, batch_sizes: Sequence[int]) -> list[StepMemory]:
     from e4profile.witnesses.memory.step import predict
     from e4profile.witnesses.variants import VariantCounter
 
-    if network.own_batch is None:
-        given = " ".join(map(str, network.specs))
-        raise SettingError(f"{network.name}: the inputs ({given}) must lead with one batch, which the figure varies")
+    network.check_batched("the figure varies")
 
     def predicted(fresh: Subject) -> list[StepMemory]:
         model = fresh.build_whole()

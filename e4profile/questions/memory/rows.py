@@ -123,8 +123,7 @@ def layer_rows(card: Subject, batch_size: int | None, dtype_name: str) -> list[d
     from e4profile.witnesses.memory.closed_form import predict_saved
 
     if card.input is None:
-        given = " ".join(map(str, card.specs))
-        raise SettingError(f"--layers: {card.name} takes ({given}), but a closed form one positional input tensor")
+        raise SettingError(f"--layers: {card.name} takes ({card.given}), but a closed form one positional input tensor")
     batch = batch_size or card.own_batch or 1
     try:
         predicted = predict_saved(card.build_whole("meta"), card.input, dtype=torch_dtype(dtype_name))
@@ -151,9 +150,7 @@ def fits_row(card: Subject, budget_bytes: int, optimiser: str, dtype_name: str, 
     check_input(card, None)
 
     model, inputs = card.build_whole("meta"), card.batched
-    if inputs.batch_size is None:
-        given = " ".join(map(str, card.specs))
-        raise SettingError(f"--fits: the inputs of {card.name} ({given}) share no leading size that could be the batch")
+    card.check_batched("--fits looks for")
     try:
         with card.guarded():
             found = largest_batch(

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import SettingError
 from e4profile.questions.plot.registry import Figure
-from e4profile.show.labels import label_points
 from e4profile.show.style import (
     BLUE,
     GREEN,
@@ -247,6 +246,8 @@ def name_points(axes: Axes, points: Sequence[Point], styles: Styles) -> None:
         lines += along_steps(_front(points, one))
     order = sorted(points, key=lambda point: (not point.on_front, point.error))
     names = [(point.cost, point.error, point.label, styles[point.series][0]) for point in order]
+    from e4profile.show.labels import label_points
+
     label_points(axes, names, [(point.cost, point.error) for point in points], lines)
 
 

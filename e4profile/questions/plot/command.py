@@ -40,7 +40,7 @@ def plot(
 
     The paths written go to stdout. Figures of times are drawn from records and never measure.
     """
-    from e4profile.errors import SettingError, UnknownNameError
+    from e4profile.errors import SettingError, one_of
     from e4profile.questions.plot.registry import check_shows, draw, figures, find_figure
     from e4profile.show.style import FORMATS, check_folder
 
@@ -51,8 +51,7 @@ def plot(
         raise SettingError(f"which figure? KIND is one of {', '.join(figures())}; or --list")
     figure = find_figure(kind)
     for ending in options.names(formats):
-        if ending not in FORMATS:
-            raise UnknownNameError("figure format", ending, FORMATS)
+        one_of("figure format", ending, FORMATS)
     check_folder(out)
     given_names = options.names(models)
     for name in given_names:

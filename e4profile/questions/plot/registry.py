@@ -16,7 +16,7 @@ from pkgutil import walk_packages
 from typing import TYPE_CHECKING, Any
 
 import e4profile.questions
-from e4profile.errors import SettingError, UnknownNameError
+from e4profile.errors import SettingError, one_of
 
 if TYPE_CHECKING:
     from e4profile.records.store import Record
@@ -63,6 +63,25 @@ class Figure:
     only_cards: str = ""
 
 
+def rows_of_records(
+    records: Sequence[Record], kind: str, rows_of: Callable[[Record], list[dict[str, Any]]]
+) -> list[dict[str, Any]]:
+    """What records of a kind give; of several records of the same work the last one counts.
+
+    Raises:
+        SettingError: for a record that lacks a value.
+    """
+    found: list[dict[str, Any]] = []
+    for record in {record.key: record for record in records if record.kind == kind}.values():
+        try:
+            found += rows_of(record)
+        except KeyError as error:
+            raise SettingError(f"the {kind} of {record.card!r} lacks {error}") from error
+        except (TypeError, ZeroDivisionError) as error:
+            raise SettingError(f"the {kind} of {record.card!r} is damaged: {error}") from error
+    return found
+
+
 @cache
 def figures() -> dict[str, Figure]:
     """Every kind of figure by name, in the order of the reports."""
@@ -78,9 +97,7 @@ def find_figure(kind: str) -> Figure:
     Raises:
         UnknownNameError: with the nearest names.
     """
-    if kind not in figures():
-        raise UnknownNameError("figure", kind, figures())
-    return figures()[kind]
+    return figures()[one_of("figure", kind, figures())]
 
 
 def draw(
@@ -114,8 +131,7 @@ def draw(
 
     figure = find_figure(kind)
     for name in formats:
-        if name not in FORMATS:
-            raise UnknownNameError("figure format", name, FORMATS)
+        one_of("figure format", name, FORMATS)
     name = "-".join([kind, *_suffix(models)])
     with paper_style():
         plots = _plots(figure, name, models, records)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import SettingError
-from e4profile.questions.plot.registry import Figure
+from e4profile.questions.plot.registry import Figure, rows_of_records
 from e4profile.records.store import Record
 from e4profile.show.style import (
     BLACK,
@@ -64,29 +64,23 @@ def roofline_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
     Raises:
         SettingError: for a record that lacks a value.
     """
-    latest = {record.key: record for record in records if record.kind == KIND}
-    return [row for record in latest.values() for row in _rows(record)]
+    return rows_of_records(records, KIND, _rows)
 
 
 def _rows(record: Record) -> list[dict[str, Any]]:
-    try:
-        counts, arguments = record.counts, record.arguments
-        device = record.environment.get("device", arguments["device"])
-        return [
-            {
-                "model": record.card,
-                "batch_size": arguments["batch_size"],
-                "roof": f"{device}, {arguments['dtype']}, threads {arguments['threads']}",
-                "macs_per_s": counts["macs_per_s"],
-                "bytes_per_s": counts["bytes_per_s"],
-                **{name: layer[name] for name in ("path", "layer", "macs", "bytes", "measured_s")},
-            }
-            for layer in counts["layers"]
-        ]
-    except KeyError as error:
-        raise SettingError(f"the roofline of {record.card!r} lacks {error}") from error
-    except (TypeError, ZeroDivisionError) as error:
-        raise SettingError(f"the roofline of {record.card!r} is damaged: {error}") from error
+    counts, arguments = record.counts, record.arguments
+    device = record.environment.get("device", arguments["device"])
+    return [
+        {
+            "model": record.card,
+            "batch_size": arguments["batch_size"],
+            "roof": f"{device}, {arguments['dtype']}, threads {arguments['threads']}",
+            "macs_per_s": counts["macs_per_s"],
+            "bytes_per_s": counts["bytes_per_s"],
+            **{name: layer[name] for name in ("path", "layer", "macs", "bytes", "measured_s")},
+        }
+        for layer in counts["layers"]
+    ]
 
 
 def roofline_plots(name: str, rows: Sequence[Mapping[str, Any]]) -> list[Plot]:

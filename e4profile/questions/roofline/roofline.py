@@ -15,7 +15,7 @@ from typing import Literal, cast
 
 from torch import nn
 
-from e4profile.errors import SettingError, UnknownNameError
+from e4profile.errors import SettingError, one_of
 from e4profile.layers.base import Shape, layer_cost
 from e4profile.layers.containers import Step, trace
 from e4profile.layers.e4 import Aggregation, Implementation
@@ -244,8 +244,7 @@ def with_implementation(model: nn.Module, implementation: str) -> nn.Module:
         UnknownNameError: for an implementation that does not exist.
         SettingError: for a network without an aggregation.
     """
-    if implementation not in IMPLEMENTATIONS:
-        raise UnknownNameError("implementation", implementation, IMPLEMENTATIONS)
+    one_of("implementation", implementation, IMPLEMENTATIONS)
     twin = copied(model)
     aggregations = [module for module in twin.modules() if isinstance(module, Aggregation)]
     if not aggregations:

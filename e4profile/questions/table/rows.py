@@ -8,7 +8,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-from e4profile.errors import SettingError, UnknownNameError
+from e4profile.errors import SettingError, one_of
 from e4profile.networks.cards import GPU_MEMORY, Cell, PublishedRow, all_cards
 from e4profile.networks.published import deviation_percent, judge
 from e4profile.show.tables import Column, Field
@@ -103,8 +103,7 @@ def build_table(name: str) -> list[BuiltCell]:
         UnknownNameError: for a table that no card has a row of.
         SettingError: for the table that has no published cells.
     """
-    if name not in table_names():
-        raise UnknownNameError("table", name, table_names())
+    one_of("table", name, table_names())
     if name == IMPLICIT:
         raise SettingError("nothing was published for the table 'implicit': see implicit_objects")
     rows = sorted(
@@ -128,20 +127,20 @@ def build_row(subject: Subject, row: PublishedRow) -> list[BuiltCell]:
         key = repr(sorted(built_card.arguments.items()))
         if cell.quantity == GPU_MEMORY:
             built = _emulated_bytes(built_card)
-            verdict = judge(Fraction(built, BYTES_PER_MB), cell)
-            cells.append(BuiltCell(built_card, row, cell, built, verdict.verdict, verdict.deviation_percent))
-            cells += _measured_on_gpu(built_card, row, cell)
-            continue
-        if key not in measured:
-            measured[key] = measure(built_card, ("closed-form", "dispatch"))
-        built = built_value(measured[key], cell)
-        verdict = judge(built, cell)
+            value: Fraction | int = Fraction(built, BYTES_PER_MB)
+        else:
+            if key not in measured:
+                measured[key] = measure(built_card, ("closed-form", "dispatch"))
+            value = built = built_value(measured[key], cell)
+        verdict = judge(value, cell)
         found = BuiltCell(built_card, row, cell, built, verdict.verdict, verdict.deviation_percent)
-        if cell.convention is not None:
+        if cell.quantity != GPU_MEMORY and cell.convention is not None:
             found = replace(
                 found, executed_macs=measured[key].total("macs"), rule_causes=measured[key].beyond_macs(cell.convention)
             )
         cells.append(found)
+        if cell.quantity == GPU_MEMORY:
+            cells += _measured_on_gpu(built_card, row, cell)
     return cells
 
 

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import SettingError
-from e4profile.questions.plot.registry import Figure
+from e4profile.questions.plot.registry import Figure, rows_of_records
 from e4profile.records.store import Record
-from e4profile.show.numbers import percent
 from e4profile.show.style import (
     BLUE,
     GREEN,
@@ -20,8 +19,9 @@ from e4profile.show.style import (
     YELLOW,
     Plot,
     finish,
+    named_rows,
     new_figure,
-    readable_on,
+    stacked_shares,
 )
 
 if TYPE_CHECKING:
@@ -73,38 +73,32 @@ def share_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
     Raises:
         SettingError: for a record that lacks a value.
     """
-    latest = {record.key: record for record in records if record.kind == KIND}
-    return [row for record in latest.values() for row in _rows(record)]
+    return rows_of_records(records, KIND, _rows)
 
 
 def _rows(record: Record) -> list[dict[str, Any]]:
-    try:
-        counts, arguments = record.counts, record.arguments
-        macs = sum(term["macs"] for term in counts["terms"])
-        common = {
-            "model": record.card,
-            "pass": arguments["pass"],
-            "mode": arguments["mode"],
-            "batch_size": arguments["batch_size"],
-            "device": record.environment.get("device", arguments["device"]),
-            "dtype": arguments["dtype"],
+    counts, arguments = record.counts, record.arguments
+    macs = sum(term["macs"] for term in counts["terms"])
+    common = {
+        "model": record.card,
+        "pass": arguments["pass"],
+        "mode": arguments["mode"],
+        "batch_size": arguments["batch_size"],
+        "device": record.environment.get("device", arguments["device"]),
+        "dtype": arguments["dtype"],
+    }
+    terms = [*counts["terms"], {"term": UNATTRIBUTED, "seconds": counts["unattributed_s"], "macs": 0}]
+    return [
+        {
+            **common,
+            "term": term["term"],
+            "seconds": term["seconds"],
+            "time_share": term["seconds"] / counts["total_s"],
+            "macs": term["macs"],
+            "mac_share": term["macs"] / macs if macs else 0.0,
         }
-        terms = [*counts["terms"], {"term": UNATTRIBUTED, "seconds": counts["unattributed_s"], "macs": 0}]
-        return [
-            {
-                **common,
-                "term": term["term"],
-                "seconds": term["seconds"],
-                "time_share": term["seconds"] / counts["total_s"],
-                "macs": term["macs"],
-                "mac_share": term["macs"] / macs if macs else 0.0,
-            }
-            for term in terms
-        ]
-    except KeyError as error:
-        raise SettingError(f"the breakdown of {record.card!r} lacks {error}") from error
-    except (TypeError, ZeroDivisionError) as error:
-        raise SettingError(f"the breakdown of {record.card!r} is damaged: {error}") from error
+        for term in terms
+    ]
 
 
 _ROW_INCHES = 0.36
@@ -149,23 +143,12 @@ def share_plot(name: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
     axes = figure.subplots()
     for place, found in enumerate(passes.values()):
         for side, share in zip((-1, 1), _SHARES, strict=True):
-            y, edge = place + side * 0.52 * _BAR, 0.0
-            shares = {row["term"]: row[share] for row in found}
-            for term, colour in COLOURS.items():
-                length = 100 * shares.get(term, 0.0)
-                axes.barh(y, length, left=edge, height=_BAR, color=colour, edgecolor="white", linewidth=0.3)
-                if length >= 100 * _NAMED_SHARE:
-                    axes.text(
-                        edge + length / 2, y, percent(length), ha="center", va="center", fontsize=5,
-                        color=readable_on(colour),
-                    )  # fmt: skip
-                edge += length
+            y = place + side * 0.52 * _BAR
+            percents = {row["term"]: 100 * row[share] for row in found}
+            stacked_shares(axes, y, percents, COLOURS, height=_BAR, named=100 * _NAMED_SHARE)
             axes.text(101.5, y, _SHARES[share], va="center", fontsize=5.5)
-    axes.set_yticks(range(len(passes)), list(passes))
-    axes.tick_params(axis="y", left=False)
-    axes.set_ylim(len(passes) - 0.45, -0.55)
+    named_rows(axes, list(passes), 0.45)
     axes.set_xlim(0, 100)
-    axes.grid(visible=False, axis="y")
     axes.set_xlabel("share in %")
     present = {row["term"] for row in rows if row["mac_share"] or row["time_share"]}
     handles = [Patch(color=colour, label=term) for term, colour in COLOURS.items() if term in present]

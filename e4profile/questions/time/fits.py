@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,22 +27,17 @@ def fits_networks(
     Raises:
         SettingError: for inputs whose leading sizes are no batch.
     """
-    from e4profile.errors import SettingError
     from e4profile.questions.output import waiting
 
     for card in cards:
-        if card.batched.batch_size is None:
-            given = " ".join(map(str, card.specs))
-            raise SettingError(
-                f"--fits: the inputs of {card.name} ({given}) share no leading size that could be the batch"
-            )
+        card.check_batched("--fits looks for")
     rows: list[_Searched] = []
     notes: list[str] = []
     with waiting("time --fits") as say:
         for number, card in enumerate(cards, start=1):
             for choice in choices:
                 what = f"{card.full_name} ({number} of {len(cards)}), {choice.pass_}"
-                found = _search(card, choice, rule, limit_s, out, partial(_tell, say, what))
+                found = _search(card, choice, rule, limit_s, out, what, say)
                 rows.append(_Searched(card.full_name, choice, found, limit_s))
                 notes += [f"{card.full_name}, {choice.pass_}: {why}" for why in _reasons(found, limit_s)]
     return _table(rows, limit_s, [*_fastest(rows, limit_s), *_own_inputs(cards), *notes])
@@ -98,12 +92,14 @@ def _own_inputs(cards: Sequence[Subject]) -> list[str]:
     return [f"--input is that of {', '.join(given)}; cards keep their own images: {', '.join(kept)}"]
 
 
-def _tell(say: Callable[[str], None], what: str, batch: int) -> None:
-    say(f"{what}, batch of {batch}")
-
-
 def _search(
-    card: Subject, choice: PassSetting, rule: StopRule, limit_s: float, out: Path | None, say: Callable[[int], None]
+    card: Subject,
+    choice: PassSetting,
+    rule: StopRule,
+    limit_s: float,
+    out: Path | None,
+    what: str,
+    say: Callable[[str], None],
 ) -> FittingBatch:
     import torch
 
@@ -112,7 +108,7 @@ def _search(
     timely = replace(rule, limit_s=limit_s)
 
     def measure(batch: int) -> TimeRecord:
-        say(batch)
+        say(f"{what}, batch of {batch}")
         return kept(timed(card, replace(choice, batch_size=batch), timely), card, out)
 
     image = card.batched.at(1, torch.float32, "meta").tensors

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from e4profile.show.formats import render_csv
 from e4profile.show.html.model import Details, PageTable
 from e4profile.show.numbers import MISSING, cell, one_line
-from e4profile.show.tables import Column, Table
+from e4profile.show.tables import Column, Table, standing
 
 EVIDENCE = "evidence"
 """The key of a text column that opens on click rather than taking room in every row."""
@@ -20,9 +20,7 @@ MOST_CHOICES = 12
 FEWEST_ROWS_TO_FILTER = 10
 MOST_COLUMNS = 9
 _CHOICE_KINDS = ("text", "verdict", "boolean", "integer")
-_GOOD = ("reproduced", "agrees", "holds", "yes")
 _CARRIED = ("published", "built, nothing published")
-_BAD = ("unresolved", "differs", "disagrees", "fails", "no")
 
 
 @dataclass(frozen=True)
@@ -149,11 +147,8 @@ def _evidence(table: Table, number: int) -> Details:
 
 def _shown(value: object, column: Column, details: Details) -> ShownCell:
     text = cell(value, column, si_units=False)
-    standing = ""
-    if column.kind in ("verdict", "boolean") and value is not None and text not in _CARRIED:
-        good, bad = text.startswith(_GOOD), text.startswith(_BAD) and not text.startswith("not ")
-        standing = "good" if good else "bad" if bad else "open"
-    return ShownCell(text, _sort_key(value, column), standing, details)
+    found = "" if value is None or text in _CARRIED else standing(text, column)
+    return ShownCell(text, _sort_key(value, column), found, details)
 
 
 def _sort_key(value: object, column: Column) -> str:
