@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-import torch
-
-from e4profile.errors import SettingError
-from e4profile.networks.cards import find_card
 from e4profile.questions.table import rows as published_tables
 from e4profile.records import gpu_records
 from e4profile.records.store import Record, RecordStore
@@ -41,13 +36,3 @@ def test_a_measured_value_stands_beside_the_emulated_one(monkeypatch):
     assert emulated["verdict"] == "unresolved"
     assert on_gpu["convention"] == "peak bytes at batch 2, measured on A GPU"
     assert (on_gpu["built"], on_gpu["verdict"]) == (measured, "measured")
-
-
-def test_the_column_has_eleven_rows():
-    assert len(gpu_records.cards_with_gpu_memory()) == 11
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is there")
-def test_without_a_device_it_says_so():
-    with pytest.raises(SettingError, match="CUDA"):
-        gpu_records.measure_gpu_memory(find_card("z2cnn"))

@@ -120,6 +120,7 @@ def _notes(found: list[Budget], measured: bool) -> list[str]:
 
     counted = ", ".join(one.name for one in found if one.macs.counted)
     again = ", ".join(one.name for one in found if one.macs.recomputed)
+    bounded = ", ".join(one.name for one in found if one.macs.unknown)
     unknown = ", ".join(dict.fromkeys(name for one in found for name in one.macs.unknown))
     notes = [
         *([f"Counted from what a training step runs, because there is no closed form: {counted}."] if counted else []),
@@ -128,7 +129,7 @@ def _notes(found: list[Budget], measured: bool) -> list[str]:
             if again
             else []
         ),
-        *([f"Not counted, unknown operators: {unknown}."] if unknown else []),
+        *([f"MACs of {bounded} are at least these: not counted, unknown operators: {unknown}."] if unknown else []),
         "Predicted memory is the most a step holds, with parameters and optimiser state, without workspaces.",
     ]
     if not measured:

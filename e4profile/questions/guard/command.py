@@ -80,8 +80,7 @@ def guard(
     stream = sys.stdout if output_format == "table" else sys.stderr
     stream.writelines(f"{line}\n" for line in (github_annotations(result) if annotations == "github" else ()))
     if for_programs:
-        for text in result.notes:
-            note(text)
+        note(*result.notes)
     for model in result.models:
         for check in (one for one in model.checks if one.status == "not measured"):
             said = f"e4profile: model {model.name!r}: {' '.join(check.message.split())}"

@@ -108,8 +108,7 @@ def match(
             )  # fmt: skip
     if output_format == "json":
         sys.stdout.write(json.dumps(found.as_object(), indent=2) + "\n")
-        for remark in found.notes:
-            note(remark)
+        note(*found.notes)
     else:
         meaning = _meaning(by, convention_name, subject.batch_size, by_form=by_form)
         emit(match_table(found, meaning), output_format, units)

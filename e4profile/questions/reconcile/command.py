@@ -92,8 +92,7 @@ def reconcile(
         name = ", ".join(network.name for network in networks)
         emit(reconcile_table(name, found, limit, _call(networks)), output_format, units)
     if output_format in ("json", "csv"):
-        for text in _space_notes(found):
-            note(text)
+        note(*_space_notes(found))
     if found.left_out:
         stop_interrupted()
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from e4profile.questions.sweep.sweeps import Sweep
     from e4profile.records.store import RecordStore
     from e4profile.show.tables import Table
+    from e4profile.witnesses.timing.samples import TimeRecord
 
 
 def sweep(
@@ -95,6 +96,8 @@ def sweep(
     """
     from e4profile.errors import SettingError, positive
 
+    positive(**{"--batch-size": batch_size})
+    counters = options.names(counter)
     if network is not None or vary or inputs or arguments or memory:
         if network is None:
             raise SettingError("--vary, --input, --arg and --memory need a network: sweep NAME --vary width=8")
@@ -104,19 +107,18 @@ def sweep(
         }  # fmt: skip
         if unwanted := [option for option, value in grid.items() if value]:
             raise SettingError(f"sweep {network}: {', '.join(unwanted)} belongs to the grid of cards; use --vary here")
-        positive(**{"--batch-size": batch_size})
-        from e4profile.questions.sweep.varied import sweep_one_network
+        from e4profile.questions.sweep.varied import show_variants
+        from e4profile.witnesses.timing.in_turn import ForwardInTurn
 
-        sweep_one_network(
-            network, vary or [], inputs, arguments, counters=options.names(counter), memory=memory, time=time,
-            batch_size=batch_size, device=device, output_format=output_format, units=units,
+        show_variants(
+            options.one_subject(network, None, inputs, arguments), vary or [], output_format, units, counters=counters,
+            timed_batch_size=batch_size, memory_batch_size=batch_size if memory else None,
+            timer=ForwardInTurn(device) if time else None,
         )  # fmt: skip
         return
     from e4profile.questions.sweep.plans import DEFAULT_MODELS, make_plan
     from e4profile.questions.sweep.sweeps import Sweep
     from e4profile.questions.sweep.table import sweep_table
-
-    positive(**{"--batch-size": batch_size})
 
     plan = make_plan(
         options.names(model) or list(DEFAULT_MODELS),
@@ -127,7 +129,6 @@ def sweep(
         widths=options.whole_numbers("--width", width),
     )
     groups = list(dict.fromkeys(setting.group.alias for setting in plan))
-    counters = options.names(counter)
     chosen = {
         "": ",".join(options.names(model)), "r": reduction, "s": slices, "k": kernel, "width": width,
         "counter": ",".join(counters),
@@ -145,8 +146,7 @@ def sweep(
     write_tables(html, [table], figures)
     emit(table, output_format, units)
     if output_format in ("json", "csv"):
-        for text in table.notes:
-            note(text)
+        note(*table.notes)
     if not all(row["agrees"] for row in running.rows()):
         note("closed form and measured counts disagree; run: e4profile check")
         sys.exit(1)
@@ -160,29 +160,27 @@ def _folder_name(groups: Sequence[str], chosen: Mapping[str, str | None]) -> str
 
 def _timed(running: Sweep, folder: Path, batch_size: int, device: str) -> Table:
     """The table with the times of every setting; raw samples go to ``times.jsonl`` in the folder."""
-    from e4profile.questions.sweep.sweep_times import SweepTimes, time_rows
+    from e4profile.questions.sweep.sweep_times import time_rows, time_settings
     from e4profile.questions.sweep.table import timed_sweep_table
     from e4profile.records.store import RecordStore
 
     settings = running.settings
     store = RecordStore(folder / "times.jsonl")
-    times = {}
+    times: list[Mapping[str, TimeRecord]] = []
     with Progress("time", len(settings)) as progress:
-        for index, (setting, records) in enumerate(SweepTimes(store, batch_size, device).measure(settings)):
-            times[index] = records
-            progress.step(setting.describe())
+        for records in time_settings(settings, store, batch_size, device):
+            progress.step(settings[len(times)].describe())
+            times.append(records)
     return timed_sweep_table(running, time_rows(running.rows(), settings, times), batch_size, device)
 
 
 def _measure(running: Sweep, store: RecordStore) -> None:
-    progress = Progress("sweep", len(running.plan))
     try:
-        for outcome in running.run():
-            progress.step(outcome.setting.describe())
+        with Progress("sweep", len(running.plan)) as progress:
+            for outcome in running.run():
+                progress.step(outcome.setting.describe())
     finally:
-        progress.close()
-        for text in store.notes:
-            note(f"{store.path}: {text}")
+        note(*(f"{store.path}: {text}" for text in store.notes))
     resumed = sum(outcome.resumed for outcome in running.outcomes)
     if resumed:
         total = len(running.outcomes)

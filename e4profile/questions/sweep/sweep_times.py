@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from e4profile.questions.sweep.plans import Setting
@@ -18,86 +18,57 @@ from e4profile.witnesses.timing.samples import StopRule, TimeRecord
 PASSES = (("forward", "eval"), ("step", "train"))
 """What is timed for every setting: the forward pass in evaluation, the training step in training mode."""
 
-TIME_COLUMNS = (
-    "forward_median_s", "forward_iqr_s", "step_median_s", "step_iqr_s", "forward_ratio", "step_ratio", "noisy",
-)  # fmt: skip
+_RULE = StopRule(min_run_time_s=0.1, max_run_time_s=2.0)
 
 
-@dataclass
-class SweepTimes:
-    """Times of settings, measured now or read back from a store made in this environment.
+def time_settings(
+    settings: Sequence[Setting], store: RecordStore, batch_size: int = 1, device: str = "cpu", rule: StopRule = _RULE
+) -> Iterator[dict[str, TimeRecord]]:
+    """Each setting's records by pass, from the store where it has them of this environment, else measured now.
 
-    Attributes:
+    Args:
+        settings: what is timed.
         store: where the raw samples are kept.
         batch_size: images per pass.
         device: ``cpu`` or ``cuda``.
-        min_run_time_s: sample each pass at least this long.
-        max_run_time_s: and at most this long, whatever the noise.
+        rule: how long to sample each pass.
+
+    Raises:
+        MeasurementError: when a pass cannot be measured.
     """
-
-    store: RecordStore | None
-    batch_size: int = 1
-    device: str = "cpu"
-    min_run_time_s: float = 0.1
-    max_run_time_s: float = 2.0
-
-    def measure(self, settings: Sequence[Setting]) -> Iterator[tuple[Setting, dict[str, TimeRecord]]]:
-        """Each setting with its records by pass; a record of another environment is measured anew.
-
-        Raises:
-            MeasurementError: when a pass cannot be measured.
-        """
-        known = self._known()
-        for setting in settings:
-            records: dict[str, TimeRecord] = {}
-            for pass_, mode in PASSES:
-                found = known.get((setting.model, repr(sorted(setting.arguments.items())), pass_))
-                records[pass_] = found or self._measure(setting, pass_, mode)
-            yield setting, records
-
-    def _measure(self, setting: Setting, pass_: str, mode: str) -> TimeRecord:
-        record = measure_time(
-            setting.subject.build("cpu"),
-            setting.subject.batched,
-            PassSetting(pass_, mode, self.device, batch_size=self.batch_size),
-            StopRule(min_run_time_s=self.min_run_time_s, max_run_time_s=self.max_run_time_s),
-            name=setting.model,
-        )
-        record = replace(record, arguments=setting.arguments)
-        if self.store is not None:
-            self.store.append(to_record(record))
-        return record
-
-    def _known(self) -> dict[tuple[str, str, str], TimeRecord]:
-        if self.store is None:
-            return {}
-        here = environment()
-        known = {}
-        for line in self.store.load():
-            record = from_record(line)
-            key = (record.name, repr(sorted(record.arguments.items())), record.pass_)
-            asked = (record.batch_size, record.device) == (self.batch_size, self.device)
-            # the record was taken at its own thread count, which it restored afterwards
-            if asked and not same_environment(record.environment, {**here, "threads": record.threads}):
-                known[key] = record
-        return known
+    here, known = environment(), {}
+    for record in map(from_record, store.load()):
+        asked = (record.batch_size, record.device) == (batch_size, device)
+        # the record was taken at its own thread count, which it restored afterwards
+        if asked and not same_environment(record.environment, {**here, "threads": record.threads}):
+            known[record.name, repr(sorted(record.arguments.items())), record.pass_] = record
+    for setting in settings:
+        records: dict[str, TimeRecord] = {}
+        for pass_, mode in PASSES:
+            found = known.get((setting.model, repr(sorted(setting.arguments.items())), pass_))
+            if found is None:
+                how = PassSetting(pass_, mode, device, batch_size=batch_size)
+                model, images = setting.subject.build("cpu"), setting.subject.batched
+                found = replace(measure_time(model, images, how, rule, name=setting.model), arguments=setting.arguments)
+                store.append(to_record(found))
+            records[pass_] = found
+        yield records
 
 
 def time_rows(
-    rows: Sequence[Mapping[str, Any]], settings: Sequence[Setting], times: Mapping[int, Mapping[str, TimeRecord]]
+    rows: Sequence[Mapping[str, Any]], settings: Sequence[Setting], times: Sequence[Mapping[str, TimeRecord]]
 ) -> list[dict[str, Any]]:
-    """The rows of a sweep with ``TIME_COLUMNS``; ratios are to the G-CNN of the same group, width and kernel.
+    """The rows of a sweep with the times beside them; ratios are to the G-CNN of the same group, width and kernel.
 
     Args:
         rows: as ``Sweep.rows`` gives them, in the order of ``settings``.
         settings: the plan's settings.
-        times: records by pass, by index of the setting.
+        times: their records by pass.
     """
-    baselines = {baseline_key(one): times[index] for index, one in enumerate(settings) if one.baseline}
+    baselines = {baseline_key(one): records for one, records in zip(settings, times, strict=True) if one.baseline}
     timed = []
-    for index, row in enumerate(rows):
-        forward, step = times[index]["forward"], times[index]["step"]
-        baseline = baselines.get(baseline_key(settings[index]))
+    for row, setting, records in zip(rows, settings, times, strict=True):
+        forward, step, baseline = records["forward"], records["step"], baselines.get(baseline_key(setting))
         timed.append(
             {
                 **row,

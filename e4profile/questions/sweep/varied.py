@@ -8,49 +8,21 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from e4profile.conventions import convention
-from e4profile.errors import SettingError
-from e4profile.questions.options import one_subject
 from e4profile.questions.output import emit, note, stop_interrupted, waiting
 from e4profile.show.tables import Column, Table
 
 if TYPE_CHECKING:
     from e4profile.questions.sweep.variant_sweep import VariantSweep
+    from e4profile.subjects.subject import Subject
 
 
-def sweep_one_network(
-    name: str,
-    vary: Sequence[str],
-    inputs: list[str] | None,
-    arguments: list[str] | None,
-    *,
-    counters: Sequence[str],
-    memory: bool,
-    time: bool,
-    batch_size: int,
-    device: str,
-    output_format: str,
-    units: str,
-) -> None:
-    """Count every combination and show one table; exit code 130 where Ctrl-C left some out.
-
-    Raises:
-        SettingError: where no argument is named.
-    """
-    if not vary:
-        raise SettingError(f"sweep {name}: name what varies, for example --vary width=8..64..8")
+def show_variants(subject: Subject, vary: Sequence[str], output_format: str, units: str, **how: Any) -> None:
+    """Count every combination (see ``sweep_variants``) and show one table; exit code 130 where Ctrl-C left some out."""
     from e4profile.questions.sweep.variant_sweep import sweep_variants
-    from e4profile.witnesses.timing.in_turn import ForwardInTurn
 
-    subject = one_subject(name, None, inputs, arguments)
     with waiting("sweep") as say:
         found = sweep_variants(
-            subject,
-            vary,
-            counters=counters,
-            timed_batch_size=batch_size,
-            memory_batch_size=batch_size if memory else None,
-            timer=ForwardInTurn(device) if time else None,
-            progress=lambda done, total, what: say(f"{done} of {total} done, {what}"),
+            subject, vary, progress=lambda done, total, what: say(f"{done} of {total} done, {what}"), **how
         )
     table = variants_table(found, "macs")
     if output_format == "json":
@@ -58,8 +30,7 @@ def sweep_one_network(
     else:
         emit(table, output_format, units)
     if output_format in ("json", "csv"):
-        for text in table.notes:
-            note(text)
+        note(*table.notes)
     if found.interrupted:
         stop_interrupted()
 

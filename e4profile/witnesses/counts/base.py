@@ -10,7 +10,6 @@ from e4profile.conventions import MAC_KINDS, NORM_KINDS, convention
 from e4profile.errors import some_of
 
 if TYPE_CHECKING:
-    import pandas as pd
     from torch import nn
 
 SAY_THE_COST = "say what it costs with e4profile.register_operator, or that it is free with e4profile.register_free"
@@ -148,23 +147,6 @@ class Count:
             operations = added(before.operations, layer.operations)
             gathered[path] = LayerCount(path, name, before.params + layer.params, operations)
         return gathered
-
-    def frame(self, convention_name: str = "macs") -> pd.DataFrame:
-        """One row per layer: path, layer, params, macs and a column per kind."""
-        import pandas as pd
-
-        kinds = sorted(self.operations)
-        rows = [
-            {
-                "path": layer.path,
-                "layer": layer.layer,
-                "params": layer.params,
-                "macs": sum(layer.operations.values()) if self.raw else layer.total(convention_name),
-                **{kind: layer.operations.get(kind, 0) for kind in kinds},
-            }
-            for layer in self.layers
-        ]
-        return pd.DataFrame(rows)
 
 
 def owner(path: str, known: Collection[str]) -> str:

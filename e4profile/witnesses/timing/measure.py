@@ -13,7 +13,7 @@ from e4profile.witnesses.environment import environment
 from e4profile.witnesses.timing.clock import Clock, CpuClock, EventClock, Work
 from e4profile.witnesses.timing.passes import PassSetting, Prepared, device_named, prepared
 from e4profile.witnesses.timing.samples import Samples, StopRule, TimeRecord, collect
-from e4profile.witnesses.timing.statistics import COMPARISON_CONFIDENCE, MINIMUM_EFFECT, RatioEstimate, compare_pairs
+from e4profile.witnesses.timing.statistics import RatioEstimate, compare_pairs
 
 
 @dataclass(frozen=True)
@@ -85,14 +85,7 @@ def measure_time(
 
 
 def compare_interleaved(
-    a: Timed,
-    b: Timed,
-    setting: PassSetting | None = None,
-    rule: StopRule | None = None,
-    *,
-    confidence: float = COMPARISON_CONFIDENCE,
-    minimum_effect: float = MINIMUM_EFFECT,
-    clock: Clock | None = None,
+    a: Timed, b: Timed, setting: PassSetting | None = None, rule: StopRule | None = None, clock: Clock | None = None
 ) -> Comparison:
     """Time two networks in turn and say whether the first is faster, slower, or neither can be said.
 
@@ -105,22 +98,14 @@ def compare_interleaved(
     setting = setting or PassSetting()
     clock = clock or clock_for(setting.device)
     with prepared(a.model, a.input, setting) as first, prepared(b.model, b.input, setting) as second:
-        samples, estimate = compare_works(
-            first.work, second.work, clock, rule, confidence=confidence, minimum_effect=minimum_effect
-        )
+        samples, estimate = compare_works(first.work, second.work, clock, rule)
         return Comparison(
             _record(a.name, first, samples[0], clock), _record(b.name, second, samples[1], clock), estimate
         )
 
 
 def compare_works(
-    first: Work,
-    second: Work,
-    clock: Clock | None = None,
-    rule: StopRule | None = None,
-    *,
-    confidence: float = COMPARISON_CONFIDENCE,
-    minimum_effect: float = MINIMUM_EFFECT,
+    first: Work, second: Work, clock: Clock | None = None, rule: StopRule | None = None
 ) -> tuple[list[Samples], RatioEstimate]:
     """Time any two pieces of work in turn: their samples and the ratio first over second.
 
@@ -129,11 +114,11 @@ def compare_works(
     """
 
     def ratio_noise(kept: Sequence[Sequence[float]]) -> float:
-        estimate = compare_pairs(kept[0], kept[1], confidence)
+        estimate = compare_pairs(kept[0], kept[1])
         return max(estimate.ratio - estimate.low, estimate.high - estimate.ratio) / estimate.ratio
 
     samples = collect([first, second], clock or CpuClock(), rule, noise=ratio_noise)
-    return samples, compare_pairs(samples[0].seconds, samples[1].seconds, confidence, minimum_effect)
+    return samples, compare_pairs(samples[0].seconds, samples[1].seconds)
 
 
 def _record(name: str, taken: Prepared, samples: Samples, clock: Clock) -> TimeRecord:

@@ -7,23 +7,26 @@ from dataclasses import replace
 import pytest
 
 from e4profile.questions.sweep.plans import make_plan
-from e4profile.questions.sweep.sweep_times import TIME_COLUMNS, SweepTimes, time_rows
+from e4profile.questions.sweep.sweep_times import time_rows, time_settings
 from e4profile.questions.sweep.sweeps import Sweep
+from e4profile.questions.sweep.table import timed_sweep_table
 from e4profile.records.store import RecordStore
+from e4profile.witnesses.timing.samples import StopRule
+
+BRIEF = StopRule(min_run_time_s=0.001, max_run_time_s=0.05)
 
 
 @pytest.fixture(scope="module")
 def timed(tmp_path_factory):
     plan = make_plan(["e4net"], ["p4"], reductions=[4], slices=[1], kernels=[3], widths=[4])
     store = RecordStore(tmp_path_factory.mktemp("sweep") / "times.jsonl")
-    times = SweepTimes(store, min_run_time_s=0.001, max_run_time_s=0.05)
-    return plan, store, dict(enumerate(records for _, records in times.measure(plan)))
+    return plan, store, list(time_settings(plan, store, rule=BRIEF))
 
 
 def test_every_setting_has_both_passes_with_raw_samples(timed):
     plan, store, times = timed
     assert len(times) == len(plan) == 2
-    for records in times.values():
+    for records in times:
         assert set(records) == {"forward", "step"}
         assert all(len(record.samples.seconds) >= 1 for record in records.values())
     assert len(store.load()) == 4
@@ -31,10 +34,10 @@ def test_every_setting_has_both_passes_with_raw_samples(timed):
 
 def test_times_of_this_environment_are_read_back(timed):
     plan, store, times = timed
-    again = dict(enumerate(records for _, records in SweepTimes(store).measure(plan)))
-    for index, records in again.items():
+    again = list(time_settings(plan, store))
+    for before, records in zip(times, again, strict=True):
         for pass_, record in records.items():
-            assert record.samples.seconds == times[index][pass_].samples.seconds
+            assert record.samples.seconds == before[pass_].samples.seconds
     assert len(store.load()) == 4
 
 
@@ -43,9 +46,9 @@ def test_times_of_another_environment_or_batch_are_not(timed, tmp_path):
     other = RecordStore(tmp_path / "times.jsonl")
     for record in store.load():
         other.append(replace(record, environment={**record.environment, "cpu": "another"}))
-    list(SweepTimes(other, min_run_time_s=0.001, max_run_time_s=0.05).measure(plan))
+    list(time_settings(plan, other, rule=BRIEF))
     assert len(other.load()) == 8
-    list(SweepTimes(store, batch_size=2, min_run_time_s=0.001, max_run_time_s=0.05).measure(plan[:1]))
+    list(time_settings(plan[:1], store, 2, rule=BRIEF))
     assert len(store.load()) == 6
 
 
@@ -59,4 +62,7 @@ def test_ratios_are_to_the_baseline_of_the_same_kernel(timed):
     assert (baseline["forward_ratio"], baseline["step_ratio"]) == (1.0, 1.0)
     assert e4["forward_ratio"] == pytest.approx(e4["forward_median_s"] / baseline["forward_median_s"])
     assert e4["step_ratio"] == pytest.approx(e4["step_median_s"] / baseline["step_median_s"])
-    assert set(TIME_COLUMNS) <= set(e4)
+    assert set(e4) == {
+        *running.rows()[0],
+        *(column.key for column in timed_sweep_table(running, rows, 1, "cpu").columns),
+    }

@@ -60,7 +60,7 @@ def test_a_card_over_what_the_grid_has_not(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("e4net",), "name what varies, for example --vary"),
+        (("e4net",), "--vary: give at least one argument with its values"),
         (("e4net", "--vary", "width"), "--vary width: give its values"),
         (("e4net", "--vary", "width=4", "-r", "1"), "-r belongs to the grid of cards"),
         (("--vary", "width=4"), "need a network"),
