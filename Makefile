@@ -3,16 +3,22 @@ VENV := .venv
 ESCNN := .venv-escnn
 BIN := $(VENV)/bin
 
-.PHONY: sweep test test-escnn golden docs bench clean
+.PHONY: sweep test types suite test-escnn golden docs bench clean
 
 sweep: $(VENV)/.installed
 	$(BIN)/e4profile sweep --group p4
 
-# two workers on one thread each: their small tensors gain nothing from more threads, which only wait for each other
+# mypy uses one core, so it runs beside the tests
 test: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
+	$(MAKE) --no-print-directory -j2 suite types
+
+types: $(VENV)/.installed-dev
 	$(BIN)/mypy
+
+# two workers on one thread each: their small tensors gain nothing from more threads, which only wait for each other
+suite: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 # escnn, the reference library for steerable convolutions, needs an older numpy: an environment of its own.

@@ -14,6 +14,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--refresh-golden", action="store_true", help="write tests/golden/ anew instead of comparing")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture(scope="session")
+def program() -> Iterator[str]:
+    """The address of the process that commands of other programs and pages are forked from, where a test needs one."""
+    from docs_program import served
+
+    with served() as address:
+        yield address
+
+
 @pytest.fixture
 def net(tmp_path: Path) -> str:
     """A file of networks of one's own."""

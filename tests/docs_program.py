@@ -13,7 +13,11 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
@@ -49,6 +53,26 @@ def request(address: str, message: dict[str, object], streams: list[int]) -> int
         program.sendall(json.dumps(message).encode())
         program.shutdown(socket.SHUT_WR)
         return int(program.recv(16) or 70)
+
+
+@contextmanager
+def served() -> Iterator[str]:
+    """The address of a process that every command is forked from."""
+    with tempfile.TemporaryDirectory() as folder:
+        address = str(Path(folder) / "program")
+        process = subprocess.Popen(
+            [sys.executable, __file__, address],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            yield address
+        finally:
+            process.kill()
+            process.communicate()
 
 
 def serve(address: str) -> NoReturn:
@@ -117,8 +141,6 @@ def _handle(connection: socket.socket, main: object) -> NoReturn:
 
 def _run_page(page: str, blocks: list[dict[str, str]]) -> None:
     """The blocks in order; Python blocks share one namespace."""
-    import subprocess
-
     module = ModuleType("__main__")
     sys.modules["__main__"] = module
     for block in blocks:

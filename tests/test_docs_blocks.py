@@ -9,10 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,26 +62,6 @@ PAGES = sorted(str(path.relative_to(ROOT)) for path in FILES)
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 RUNNING = [page for page in PAGES if any(b.page == page and b.language in RUN and b.text for b in BLOCKS)]
 LEFT_OUT = [block for block in BLOCKS if block.left_out]
-
-
-@pytest.fixture(scope="module")
-def program() -> Iterator[str]:
-    """The address of the process that every command is forked from."""
-    with tempfile.TemporaryDirectory() as folder:
-        address = str(Path(folder) / "program")
-        process = subprocess.Popen(
-            [sys.executable, str(ROOT / "tests" / "docs_program.py"), address],
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-            yield address
-        finally:
-            process.kill()
-            process.communicate()
 
 
 def run_page(page: str, blocks: list[Block], program: str, tmp_path: Path) -> tuple[int, str]:

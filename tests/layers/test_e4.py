@@ -59,7 +59,7 @@ def expected(setting: dict[str, Any], batch: int, h: int, w: int) -> tuple[int, 
     return params, {kind: n for kind, n in operations.items() if n}
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(e4_settings(), st.integers(1, 3), st.integers(1, 17), st.integers(1, 17))
 def test_by_hand_equals_closed_form_equals_dispatch_equals_numel(
     setting: dict[str, Any], batch: int, h: int, w: int

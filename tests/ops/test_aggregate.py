@@ -85,7 +85,8 @@ def test_gradcheck_twice(k, stride):
         return aggregate(stencils, values, k, stride)
 
     assert torch.autograd.gradcheck(function, (stencils, values))
-    assert torch.autograd.gradgradcheck(function, (stencils, values))
+    # by random projections: a wrong entry is a wrong projection
+    assert torch.autograd.gradgradcheck(function, (stencils, values), fast_mode=True)
     assert torch.autograd.gradcheck(lambda v: function(stencils.detach(), v), (values,))
     assert torch.autograd.gradcheck(lambda s: function(s, values.detach()), (stencils,))
 

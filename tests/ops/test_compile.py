@@ -93,7 +93,8 @@ def inductor(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
-    with torch._inductor.config.patch(compile_threads=1):
+    # no vector instructions: which ones this machine has takes ten compilations to find out
+    with torch._inductor.config.patch({"compile_threads": 1, "cpp.vec_isa_ok": False}):
         yield torch._dynamo.utils.counters
     torch._dynamo.reset()
 
@@ -109,6 +110,7 @@ def counted(monkeypatch):
     return calls
 
 
+@pytest.mark.slow
 @needs_compiler
 @its_own_warnings
 def test_inductor_on_a_layer_with_a_free_batch_size(inductor, monkeypatch):

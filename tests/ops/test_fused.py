@@ -59,7 +59,8 @@ def test_gradcheck_twice(k, stride):
         return generate_and_aggregate(*tensors, k, stride)
 
     assert torch.autograd.gradcheck(function, inputs)
-    assert torch.autograd.gradgradcheck(function, inputs)
+    # by random projections: a wrong entry is a wrong projection
+    assert torch.autograd.gradgradcheck(function, inputs, fast_mode=True)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 4e-3), (torch.bfloat16, 2e-2), (torch.float32, 1e-5)])

@@ -48,7 +48,9 @@ def compare(call, inputs, dtype):
 @pytest.mark.parametrize(
     ("k", "stride", "sizes"),
     [
-        *((k, stride, (1, 3, 2, 3)) for k in (1, 3, 5) for stride in (1, 2, 3)),
+        *((k, stride, (1, 3, 2, 3)) for k in (1, 3) for stride in (1, 2, 3)),
+        # the interpreter takes as long for each of these as for ten others
+        *((5, stride, (1, 3, 2, 3)) for stride in ((2,) if INTERPRETED else (1, 2, 3))),
         *((k, stride, sizes) for k, stride in ((1, 2), (3, 1)) for sizes in ((0, 2, 2, 2), (1, 1, 1, 1))),
     ],
 )

@@ -65,6 +65,7 @@ def test_compiles_without_a_gpu_and_without_atomics(name, flags, kind, tmp_path,
 @needs_triton
 @pytest.mark.skipif(HAS_TRITON and interpreter_reason() is not None, reason="Triton's interpreter is wrong here")
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the programs run on the GPU")
+@pytest.mark.slow
 def test_they_run_in_the_interpreter():
     """``test_triton`` in a process whose Triton interprets: a process decides so when it imports Triton."""
     run = subprocess.run(

@@ -33,6 +33,7 @@ from e4profile.witnesses.memory.saved import saved_for_backward
 from e4profile.witnesses.memory.step import largest_batch, predict
 from e4profile.witnesses.timing.passes import PassSetting, prepared
 from e4profile.witnesses.timing.peaks import Peaks
+from e4profile.witnesses.timing.samples import StopRule
 
 IMAGE = (3, 8, 8)
 
@@ -266,7 +267,7 @@ def _timed(model: nn.Module) -> None:
 
 def _roofline(model: nn.Module) -> None:
     peaks = Peaks(1e9, 1e9, "cpu", "float32", 1, {})
-    measure_roofline(model, IMAGE, peaks=peaks, threads=1)
+    measure_roofline(model, IMAGE, peaks=peaks, threads=1, rule=StopRule(min_run_time_s=0, max_run_time_s=0.01))
 
 
 CALLS: dict[str, Callable[[nn.Module], object]] = {
@@ -276,7 +277,7 @@ CALLS: dict[str, Callable[[nn.Module], object]] = {
     "saved on the cpu": lambda model: saved_for_backward(model, IMAGE, device="cpu", train=False),
     "peak": lambda model: allocator_emulation(model, IMAGE, device="cpu"),
     "predict": lambda model: predict(model, IMAGE, 2),
-    "largest batch": lambda model: largest_batch(model, IMAGE, 1 << 20),
+    "largest batch": lambda model: largest_batch(model, IMAGE, 1 << 17),
     "training step": lambda model: count_training_step(model, IMAGE, 2),
     "training macs": lambda model: measured_training_macs(model, lambda: model(torch.ones(2, *IMAGE)).sum()),
     "equivariance": lambda model: e4profile.check_equivariance(model, (1, *IMAGE), group="p4"),

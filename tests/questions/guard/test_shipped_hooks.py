@@ -13,18 +13,19 @@ from xml.etree import ElementTree as ET
 
 import pytest
 import yaml
+from docs_program import write_shim
 from guarded_project import run_guard, write_project
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def environment(tmp_path_factory: pytest.TempPathFactory, program: str) -> dict[str, str]:
     """This interpreter's programs first on the path, under the names that the files use."""
     folder = tmp_path_factory.mktemp("bin")
-    for name, command in (("python", ""), ("e4profile", " -m e4profile")):
-        (folder / name).write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)}{command} "$@"\n')
-        (folder / name).chmod(0o755)
+    (folder / "python").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
+    (folder / "python").chmod(0o755)
+    write_shim(folder, program)
     return {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
 
 

@@ -79,6 +79,7 @@ def _bytes(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_the_committed_report_is_current() -> None:
     """The whole report made anew, byte for byte; the page small enough to open anywhere."""
     stale = check_report(COMMITTED, _silent)
