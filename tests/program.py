@@ -31,3 +31,8 @@ def caller(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
         return Result(stop.value.code, *capsys.readouterr())
 
     return call
+
+
+def says(text: str, *words: str) -> bool:
+    """Whether a line of a text holds all of these: the values and the remedy of a message, however it is put."""
+    return any(all(word in line for word in words) for line in text.splitlines())

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from program import Run
+from program import Run, says
 
 from e4profile.questions.sweep.sweeps import COLUMNS
 
@@ -246,7 +246,7 @@ def test_the_baseline_of_a_sweep_is_a_card_that_count_can_be_asked_for(run: Run)
     """The note says how, and the command that it gives has the row's figures."""
     sweep = ("sweep", "-r", "1", "-s", "1", "-k", "3", "--width", "4", "--group", "p4m", "--no-plots")
     text = " ".join(run(*sweep).out.split())
-    assert "e4net-gcnn is e4net with group convolutions; alone: e4profile count e4net --set layer=group" in text
+    assert says(text, "e4net-gcnn", "e4profile count e4net --set layer=group")
     baseline = json.loads(run(*sweep, "-f", "json").out)[0]
     assert baseline["model"] == "e4net-gcnn"
     given = ("--set", "layer=group", "--set", "group=p4m", "--set", "kernel=3", "--set", "width=4")

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from program import says
 
 import e4profile.records.store as records_module
 from e4profile.errors import SettingError
@@ -91,7 +92,8 @@ def test_a_line_cut_short_is_dropped_with_a_note_and_then_repaired(tmp_path: Pat
     whole = store.path.read_bytes()
     store.path.write_bytes(whole + whole[:-1][:keep])
     assert store.load() == [record(1)]
-    assert store.notes == ["records.jsonl: the last line was cut short by a killed run and is dropped"]
+    assert len(store.notes) == 1
+    assert says(store.notes[0], "records.jsonl", "cut short", "dropped")
     store.append(record(2))
     assert store.path.read_bytes() == whole + record(2).to_line().encode() + b"\n"
     assert store.load() == [record(1), record(2)]
@@ -102,7 +104,8 @@ def test_appending_without_loading_notes_the_repair(tmp_path: Path) -> None:
     store = RecordStore(tmp_path / "records.jsonl")
     store.path.write_bytes(b'{"schema": 1, "ki')
     store.append(record())
-    assert store.notes == ["records.jsonl: the last line was cut short by a killed run and is dropped"]
+    assert len(store.notes) == 1
+    assert says(store.notes[0], "records.jsonl", "cut short", "dropped")
     assert store.load() == [record()]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from own_model_nets import write
-from program import Run
+from program import Run, says
 
 
 def test_count_keeps_stdout_for_data(own: Run) -> None:
@@ -33,7 +33,7 @@ def test_count_shows_what_is_absent_and_why(own: Run) -> None:
     assert code == 0
     (row,) = [line.split() for line in out.splitlines() if "Conv1d" in line and ":" not in line]
     assert row.count("–") >= 2
-    assert "closed-form: no figure: by topology, the network: Conv1d has no closed form" in out
+    assert says(out, "closed-form: no figure", "Conv1d has no closed form")
 
 
 def test_keyword_and_plain_inputs(own: Run) -> None:
@@ -107,7 +107,7 @@ def test_a_model_without_parameters_or_products_has_an_empty_table(own: Run, tmp
     arguments = ("count", "lists.py:Lists", "--input", "xs.0=1x3", "--input", "xs.1=2x3")
     code, out, _ = own(*arguments)
     assert code == 0
-    assert "every operator that ran is known; 2 of the calls cost nothing (element by element)" in out
+    assert says(out, "every operator that ran is known", "2 of the calls cost nothing")
     (total,) = [line.split() for line in out.splitlines() if " total " in line]
     assert total == ["–", "total", "–", "0", "0", "0", "0", "0"]
     code, out, _ = own(*arguments, "-f", "json")
@@ -153,7 +153,7 @@ def test_equivariance_of_a_mixed_model(own: Run) -> None:
     assert "equivariant at initialisation only under C4" in err
     code, out, _ = own(*arguments, "--arg", "affine=channel")
     assert "breaks at e4.squeeze_norm (FieldGroupNorm)" in out
-    assert "affine='channel' learns one affine pair per group element" in out
+    assert says(out, "affine='channel'", "per group element")
 
 
 def test_equivariance_refuses_what_it_cannot_do(own: Run) -> None:

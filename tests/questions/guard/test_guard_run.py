@@ -11,6 +11,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from guarded_project import NET, config_text, macs_of, params_of, run_guard, write_project
+from program import says
 
 from e4profile.errors import E4ProfileError
 from e4profile.questions.guard.config import load_config
@@ -100,8 +101,8 @@ def test_an_improvement_deviates_from_the_baseline_only_until_it_is_accepted(tmp
     found = guard(tmp_path, **smaller)
     assert set(messages(found)) == {"baseline params", "baseline macs"}
     assert f"actual {macs_of(3):,} ({macs_of(3) - macs_of(4):+,}" in messages(found)["baseline macs"]
-    assert "the baseline is exact: an improvement has to be accepted too" in messages(found)["baseline macs"]
-    assert "if this is meant, accept it with: e4profile guard --update" in messages(found)["baseline macs"]
+    assert says(messages(found)["baseline macs"], "improvement", "accepted")
+    assert says(messages(found)["baseline macs"], "e4profile guard --update")
     assert guard(tmp_path, update=True, **smaller).exit_code == 0
     assert guard(tmp_path, **smaller).exit_code == 0
 
@@ -174,7 +175,7 @@ class Mixed(nn.Module):
     found = guard_of(config, "")
     assert found.exit_code == 1
     said = messages(found)["closed_form"]
-    assert "closed form: partial: 75% of the MACs, 75% of the parameters, 12 of 16 MACs; expected the whole" in said
+    assert says(said, "closed form", "75% of the MACs", "75% of the parameters", "12 of 16 MACs")
     assert "closed_form_min_percent = ..." in said
     for least, code in ((75, 0), (75.5, 1)):
         write_project(tmp_path, build="net.py:Mixed", input="1x4", closed_form=True, closed_form_min_percent=least)
@@ -229,7 +230,7 @@ def test_a_lower_bound_is_no_baseline(tmp_path: Path) -> None:
     assert done.returncode == 1
     said = " ".join((done.stdout + done.stderr).split())
     assert "is not written, as counts are lower bounds of net" in said
-    assert "MACs: expected an exact count (baseline), actual at least 0" in said
+    assert says(said, "MACs", "exact count", "baseline", "at least 0")
     assert "unknown operator aten::linalg_matrix_exp" in said
     assert not list(tmp_path.glob("*baseline*"))
 
@@ -239,7 +240,7 @@ def test_an_error_of_the_projects_own_code_keeps_its_traceback(tmp_path: Path) -
     (tmp_path / "net.py").write_text("def build():\n    return 1 / 0\n")
     done = run_guard(tmp_path)
     assert done.returncode == 2
-    assert "e4profile: model 'net': net.py:build cannot build with (): ZeroDivisionError" in done.stderr
+    assert says(done.stderr, "model 'net'", "net.py:build", "cannot build", "ZeroDivisionError")
     assert 'net.py", line 2, in build' in done.stderr
 
 
@@ -322,7 +323,7 @@ def test_equivariance_is_held_with_random_parameters(tmp_path: Path) -> None:
     broken = {"name": "e", "build": "e4net", "input": "1x1x28x28", "args": {"width": 2, "squeeze_affine": "channel"}}
     found = guard(tmp_path, update=True, equivariance_error_max=1e-10, **broken)
     assert found.exit_code == 1
-    assert "layers that break it on their own: layer2.conv.squeeze_norm " in messages(found)["equivariance_error_max"]
+    assert says(messages(found)["equivariance_error_max"], "layers that break it", "layer2.conv.squeeze_norm ")
     kept = {**broken, "args": {"width": 2, "squeeze_affine": "field"}}
     assert guard(tmp_path, update=True, equivariance_error_max=1e-10, **kept).exit_code == 0
     found = guard(tmp_path, equivariance_error_max=1.0)
@@ -484,7 +485,7 @@ def test_the_advice_for_a_missing_baseline_is_given_once(tmp_path: Path) -> None
     done = run_guard(tmp_path)
     assert done.returncode == 3
     assert done.stdout.count("guard --update") == 1
-    assert "no baseline for 2 counts of net: write it with: e4profile guard --update" in done.stdout
+    assert says(done.stdout, "no baseline for 2 counts of net", "e4profile guard --update")
 
 
 def test_a_missing_input_names_its_key(tmp_path: Path) -> None:

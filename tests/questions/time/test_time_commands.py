@@ -8,6 +8,7 @@ import json
 
 import pytest
 import torch
+from program import says
 
 from e4profile.errors import SettingError
 from e4profile.questions.roofline.command import _notes
@@ -267,11 +268,11 @@ def test_layers_above_the_roof_are_explained_by_their_bound():
         return "\n".join(_notes([Roofline("net", (1, 1, 1, 1), peaks, layers, samples)]))
 
     below = found(layer("under", 10**9, 10, 2.0), layer("cached", 10, 10**9, 0.5))
-    assert "bound by memory (cached): these layers found their data in a cache" in below
+    assert says(below, "bound by memory (cached)", "cache")
     assert "compute" not in below
-    assert "1.500 s more than the whole pass takes: looking at the clock around each layer costs" in below
+    assert says(below, "1.500 s more than the whole pass", "clock")
     above = found(layer("fast", 10**9, 10, 0.5))
-    assert "bound by compute (fast): these layers are no faster than arithmetic can be" in above
+    assert says(above, "bound by compute (fast)", "arithmetic")
     assert "--refresh measures it anew" in above
     assert "cache" not in above
     assert "the other 500.0 ms of the whole pass lie between them" in above

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from program import says
 from torch import nn
 
 from e4profile.errors import SettingError
@@ -54,7 +55,7 @@ def test_every_mac_is_in_a_layer_or_between_them(foreign) -> None:
     assert [call.path for call in found.calls] == ["lift", "e4", "twice", "twice", "attention"]
     assert (found.macs["twice"], found.macs["attention"]) == (TWICE, ATTENTION)
     assert found.total_macs - sum(found.macs.values()) == PRODUCT
-    assert f"{PRODUCT:,} MACs run in functional code between the layers, in the network itself" in found.notes
+    assert any(says(note, f"{PRODUCT:,} MACs", "functional code", "the network itself") for note in found.notes)
 
 
 def test_bytes_are_what_goes_in_and_out_with_expanded_filters(foreign) -> None:
@@ -152,4 +153,5 @@ def test_unknown_operators_are_told() -> None:
             return torch.linalg.matrix_exp(x)
 
     _, _, notes = macs_by_witness(nn.Sequential(nn.Conv1d(4, 4, 1), Odd()), as_example([(1, 4, 4)], torch.float32))
-    assert notes == ("MACs of unknown operators are missing: aten::linalg_matrix_exp (see register_operator)",)
+    assert len(notes) == 1
+    assert says(notes[0], "missing", "aten::linalg_matrix_exp", "register_operator")
