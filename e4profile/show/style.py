@@ -159,7 +159,8 @@ def finish(
     width, height = figure.get_size_inches()
     height += below + _TITLE_INCHES * (1 if one_line else 2)
     figure.set_size_inches(width, height)
-    figure.suptitle(heading if one_line else f"{subject}:\n{title}" if title else _broken(subject), fontweight="bold")
+    wrapped = "\n".join(textwrap.wrap(subject, TITLE_CHARACTERS))
+    figure.suptitle(heading if one_line else f"{subject}:\n{title}" if title else wrapped, fontweight="bold")
     left, bottom = _PAD_INCHES / width, _PAD_INCHES / height
     note = figure.text(left, bottom, "\n".join(lines), va="bottom", fontsize=5.5, color=GREY, linespacing=1.2)
     legend = figure.legend(
@@ -178,10 +179,6 @@ def finish(
     # The layout is found once, not again for every file format.
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
-
-
-def _broken(subject: str) -> str:
-    return "\n".join(textwrap.wrap(subject, TITLE_CHARACTERS))
 
 
 def _legend_columns(labels: Sequence[str]) -> int:

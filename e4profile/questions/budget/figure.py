@@ -46,19 +46,10 @@ def training_rows(cards: Sequence[Subject]) -> list[dict[str, Any]]:
             raise SettingError(f"{card.name} is no implicitly equivariant network, as {default_models()[0]} is one")
         found = comparison_row(card)
         for equivariance, prefix in (("implicit", ""), ("explicit", "gcnn_")):
-            rows.append(
-                {
-                    "model": card.short_name,
-                    "equivariance": equivariance,
-                    "objective": found["objective"],
-                    "group": found["group"] if equivariance == "implicit" else found["gcnn_group"],
-                    "width": found[f"{prefix}width"],
-                    "params": found[f"{prefix}params"],
-                    "inference_macs": found[f"{prefix}inference_macs"],
-                    "step_macs": found[f"{prefix}step_macs"],
-                    "step_to_inference": found[f"{prefix}step_macs"] / found[f"{prefix}inference_macs"],
-                }
-            )
+            shown = ("group", "width", "params", "inference_macs", "step_macs")
+            built = {key: found[prefix + key] for key in shown}
+            row = {"model": card.short_name, "equivariance": equivariance, "objective": found["objective"], **built}
+            rows.append({**row, "step_to_inference": built["step_macs"] / built["inference_macs"]})
     return rows
 
 

@@ -13,7 +13,7 @@ from e4profile.questions.output import Progress, emit, note
 from e4profile.witnesses.counts.registry import COUNTERS, REGISTRY, find_counters
 
 if TYPE_CHECKING:
-    from e4profile.show.tables import Column, Table
+    from e4profile.show.tables import Table
     from e4profile.subjects.subject import Subject
     from e4profile.witnesses.counts.measure import Measurement
 
@@ -102,7 +102,6 @@ def _layers(
         document["notes"],
         _convention_words(convention_name, counters),
         keys=count_columns(counters),
-        columns=_stock_columns(),
     )
 
 
@@ -130,7 +129,6 @@ def _costs(
         Column("bound", "totals are", "text", priority=92),
         Column("closed_form", f"{convention_name}, closed form", "integer", convention_name, 85),
         Column("dispatch", f"{convention_name}, measured", "integer", "measured", 80),
-        *_stock_columns(),
     )
     present = {key for row in rows for key in row}
     known = ("agrees", "model", "input", "bound", "params", *(spec.key for spec in REGISTRY.values()))
@@ -141,14 +139,8 @@ def _costs(
         _convention_words(convention_name, counters),
         keys=[key for key in known if key in present],
         columns=columns,
-        priorities={"params": 90},
+        priorities={"params": 90, "input": 40},
     )
-
-
-def _stock_columns() -> list[Column]:
-    from e4profile.show.tables import Column
-
-    return [Column(spec.key, spec.heading, "integer", priority=60) for spec in REGISTRY.values() if spec.raw]
 
 
 def _convention_words(name: str, counters: tuple[str, ...]) -> str:

@@ -97,13 +97,11 @@ def gap_notes(measured: Measurement, convention_name: str = "macs") -> list[str]
 def gap_causes(gap: Gap) -> str:
     """The causes of a gap with their amounts, and what none explains, as text."""
     causes = [f"{cause.name} {cause.amount:+,}" for cause in gap.causes]
-    return ", ".join([*causes, *([_unexplained(gap)] if gap.unexplained else [])]) or "no deviation"
-
-
-def _unexplained(gap: Gap) -> str:
-    ordered = sorted(gap.unexplained_in.items(), key=lambda item: -abs(item[1]))
-    shown = some_of([f"{path or '(network)'} {amount:+,}" for path, amount in ordered])
-    return f"unexplained {gap.unexplained:,} in {shown}"
+    if gap.unexplained:
+        ordered = sorted(gap.unexplained_in.items(), key=lambda item: -abs(item[1]))
+        shown = some_of([f"{path or '(network)'} {amount:+,}" for path, amount in ordered])
+        causes.append(f"unexplained {gap.unexplained:,} in {shown}")
+    return ", ".join(causes) or "no deviation"
 
 
 def ledger_notes(measured: Measurement) -> list[str]:

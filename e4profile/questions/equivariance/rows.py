@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from e4profile.witnesses.equivariance.witness import STATES, EquivarianceReport, LayerErrors, element_name
+from e4profile.witnesses.equivariance.witness import STATES, EquivarianceReport, element_name
 
 WORST = "worst"
 
@@ -20,27 +20,22 @@ def report_rows(report: EquivarianceReport, *, every_element: bool = False) -> l
     compared, and where it is not finite (``holds`` is False then). ``holds`` is None where that is not known.
     """
     names = [element_name(report.group, element) for element in report.group.elements]
-    rows = [_row(report, (OUTPUT, None, name), _of_output(report, i)) for i, name in enumerate(names)]
+    rows = [
+        _row(report, (OUTPUT, None, name), {state: errors[i] for state, errors in report.output.items()})
+        for i, name in enumerate(names)
+    ]
     broken = {layer.path for layer in report.broken}
     for layer in report.layers:
         if layer.inner and layer.path not in broken:
             continue
-        worst = {state: layer.worst(state) for state in report.output}
-        rows += [
-            _row(report, (layer.path or WHOLE, layer.layer, name), errors, layer.reason)
-            for name, errors in (
-                ((name, _of_layer(layer, i)) for i, name in enumerate(names)) if every_element else [(WORST, worst)]
-            )
+        by_element: list[tuple[str, dict[str, float | None]]] = [
+            (name, {state: found[i] if found else None for state, found in layer.errors.items()})
+            for i, name in enumerate(names)
         ]
+        worst = [(WORST, {state: layer.worst(state) for state in report.output})]
+        for name, errors in by_element if every_element else worst:
+            rows.append(_row(report, (layer.path or WHOLE, layer.layer, name), errors, layer.reason))
     return rows
-
-
-def _of_output(report: EquivarianceReport, element: int) -> dict[str, float | None]:
-    return {state: errors[element] for state, errors in report.output.items()}
-
-
-def _of_layer(layer: LayerErrors, element: int) -> dict[str, float | None]:
-    return {state: errors[element] if errors else None for state, errors in layer.errors.items()}
 
 
 def _row(

@@ -17,15 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from e4profile.errors import SettingError
-from e4profile.questions.report.content import (
-    DRAWINGS,
-    PAGE,
-    TABLES,
-    VERSIONS,
-    WITNESSES,
-    installed_versions,
-    make_report,
-)
+from e4profile.questions.report import content
 from e4profile.show.html.page import check_writable, replace_file
 
 MANIFEST = "report-manifest.json"
@@ -34,7 +26,7 @@ MANIFEST = "report-manifest.json"
 _STAGE = ".e4profile-report"
 """Where a report lies whole before it is put in place; complete once its manifest is there."""
 
-_ENDINGS = {TABLES: (".md", ".csv", ".tex"), DRAWINGS: (".svg", ".png", ".csv")}
+_ENDINGS = {content.TABLES: (".md", ".csv", ".tex"), content.DRAWINGS: (".svg", ".png", ".csv")}
 _DRAWN = (".svg", ".png")
 _MOST_LINES = 24
 _LONGEST_LINE = 200
@@ -68,13 +60,13 @@ def check_folder(out: Path, *, to_write: bool) -> None:
         raise SettingError(f"--out: {out} is a file; give a folder")
     if to_write:
         _put_in_place(out)
-        _refuse_foreign(out, (PAGE, VERSIONS))
-        for name in (PAGE, f"{TABLES}/any", f"{DRAWINGS}/any"):
+        _refuse_foreign(out, (content.PAGE, content.VERSIONS))
+        for name in (content.PAGE, f"{content.TABLES}/any", f"{content.DRAWINGS}/any"):
             check_writable(out / name)
     elif (out / _STAGE / MANIFEST).is_file():
         raise SettingError(f"--out: a report was killed while it was put in place in {out}; run e4profile report")
-    elif not (out / VERSIONS).is_file():
-        raise SettingError(f"--out: {out} holds no report ({VERSIONS} is missing); run e4profile report")
+    elif not (out / content.VERSIONS).is_file():
+        raise SettingError(f"--out: {out} holds no report ({content.VERSIONS} is missing); run e4profile report")
 
 
 def write_report(out: Path, done: Callable[[str], None]) -> list[Path]:
@@ -90,7 +82,7 @@ def write_report(out: Path, done: Callable[[str], None]) -> list[Path]:
     """
     check_folder(out, to_write=True)
     with tempfile.TemporaryDirectory() as made:
-        make_report(Path(made), out, done)
+        content.make_report(Path(made), out, done)
         wanted = _files(Path(made))
         _refuse_foreign(out, wanted)
         try:
@@ -159,7 +151,7 @@ def _signals_held() -> Iterator[None]:
 
 def _refuse_foreign(out: Path, names: Iterable[str]) -> None:
     """Refuse to write over what no report wrote; of a report from before there were manifests, its names are its."""
-    old = not (out / MANIFEST).is_file() and _is_version_table(out / VERSIONS)
+    old = not (out / MANIFEST).is_file() and _is_version_table(out / content.VERSIONS)
     known = set(names if old else _manifest(out))
     foreign = [name for name in names if (out / name).is_dir() or (name not in known and (out / name).exists())]
     if foreign:
@@ -171,7 +163,7 @@ def _refuse_foreign(out: Path, names: Iterable[str]) -> None:
 
 
 def _is_version_table(path: Path) -> bool:
-    return path.is_file() and set(WITNESSES) <= set(_recorded(path))
+    return path.is_file() and set(content.WITNESSES) <= set(_recorded(path))
 
 
 def _manifest(folder: Path) -> dict[str, str]:
@@ -182,7 +174,7 @@ def _manifest(folder: Path) -> dict[str, str]:
     found = _recorded(path)
     for name in found:
         below, _, file = name.rpartition("/")
-        if name not in (PAGE, VERSIONS) and (
+        if name not in (content.PAGE, content.VERSIONS) and (
             Path(file).name != file or Path(file).suffix not in _ENDINGS.get(below, ())
         ):
             raise SettingError(f"{path}: {name!r} is no file of a report; remove the manifest to keep all files")
@@ -204,12 +196,12 @@ def check_report(out: Path, done: Callable[[str], None]) -> Staleness:
         SettingError: without a report in the folder, or when a record in it cannot be read.
     """
     check_folder(out, to_write=False)
-    recorded, installed = _recorded(out / VERSIONS), installed_versions()
+    recorded, installed = _recorded(out / content.VERSIONS), content.installed_versions()
     other = {name for name in installed if recorded.get(name) != installed[name]}
     with tempfile.TemporaryDirectory() as made:
-        make_report(Path(made), out, done)
+        content.make_report(Path(made), out, done)
         earlier = {name for name in _manifest(out) if (out / name).is_file()}
-        names = sorted({*earlier, *_files(Path(made))} - {VERSIONS})
+        names = sorted({*earlier, *_files(Path(made))} - {content.VERSIONS})
         found = {name: _difference(out, Path(made), name, other) for name in names}
     stale = {name: text for name, text in found.items() if text}
     notes = [_version_note(name, recorded, installed) for name in sorted(other)]
@@ -218,7 +210,7 @@ def check_report(out: Path, done: Callable[[str], None]) -> Staleness:
 
 def _files(folder: Path) -> list[str]:
     """The files of a report that was just made, relative, sorted."""
-    found = [name for name in (PAGE, VERSIONS) if (folder / name).is_file()]
+    found = [name for name in (content.PAGE, content.VERSIONS) if (folder / name).is_file()]
     for below, endings in _ENDINGS.items():
         if (folder / below).is_dir():
             found += [f"{below}/{path.name}" for path in (folder / below).iterdir() if path.suffix in endings]
@@ -227,23 +219,21 @@ def _files(folder: Path) -> list[str]:
 
 def _recorded(path: Path) -> dict[str, str]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise SettingError(f"{path}: cannot be read as JSON: {error}") from error
-    if not isinstance(content, dict):
+    if not isinstance(found, dict):
         raise SettingError(f"{path}: must be an object of texts by name")
-    return {str(name): str(value) for name, value in content.items()}
+    return {str(name): str(value) for name, value in found.items()}
 
 
 def _version_note(name: str, recorded: dict[str, str], installed: dict[str, str]) -> str:
-    note = f"made with {name} {recorded.get(name, 'of unknown version')}, {installed[name]} is installed"
-    if name == "matplotlib":
-        return f"{note}: figures are compared by their CSV only"
-    if name == "pillow":
-        return f"{note}: PNG files are not compared"
-    if name == "sympy":
-        return f"{note}: the page is compared without its formulas"
-    return f"{note}: a difference may come from that"
+    meaning = {
+        "matplotlib": "figures are compared by their CSV only",
+        "pillow": "PNG files are not compared",
+        "sympy": "the page is compared without its formulas",
+    }.get(name, "a difference may come from that")
+    return f"made with {name} {recorded.get(name, 'of unknown version')}, {installed[name]} is installed: {meaning}"
 
 
 def _difference(out: Path, made: Path, name: str, other: set[str]) -> str:
@@ -252,7 +242,7 @@ def _difference(out: Path, made: Path, name: str, other: set[str]) -> str:
         return f"{name}: missing"
     if not after.is_file():
         return f"{name}: superfluous"
-    drawn = name.startswith(f"{DRAWINGS}/") and before.suffix in _DRAWN
+    drawn = name.startswith(f"{content.DRAWINGS}/") and before.suffix in _DRAWN
     if drawn and ("matplotlib" in other or (before.suffix == ".png" and "pillow" in other)):
         return ""
     old, new = before.read_bytes(), after.read_bytes()
@@ -264,11 +254,11 @@ def _difference(out: Path, made: Path, name: str, other: set[str]) -> str:
     return "" if old_text == new_text else _diff(name, old_text, new_text)
 
 
-def _comparable(content: bytes, name: str, other: set[str]) -> str:
-    text = content.decode("utf-8", errors="backslashreplace")
-    if name == PAGE and other & {"matplotlib", "pillow"}:
+def _comparable(written: bytes, name: str, other: set[str]) -> str:
+    text = written.decode("utf-8", errors="backslashreplace")
+    if name == content.PAGE and other & {"matplotlib", "pillow"}:
         text = _IMAGE.sub("", text)
-    if name == PAGE and "sympy" in other:
+    if name == content.PAGE and "sympy" in other:
         text = _MATH.sub("", text)
     return text
 

@@ -14,7 +14,7 @@ from e4profile.questions.time.table import time_table
 from e4profile.records.store import RecordStore
 from e4profile.records.times import KIND, from_record
 from e4profile.show.html.model import PageTable, slug
-from e4profile.show.tables import Kind, Table
+from e4profile.show.tables import Table
 from e4profile.witnesses.environment import described, same_environment
 from e4profile.witnesses.timing.samples import TimeRecord
 
@@ -66,12 +66,11 @@ def _results(path: Path, label: str) -> list[Table]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise SettingError(f"{path}: cannot be read as JSON: {error}") from error
-    return [_result(_title(path.stem, name, label), rows, where) for name, rows, where in _parts(content)]
-
-
-def _title(stem: str, part: str, label: str) -> str:
-    what = stem.replace("_", " ").capitalize()
-    return f"{what}, {part} ({label})" if part else f"{what} ({label})"
+    what = path.stem.replace("_", " ").capitalize()
+    return [
+        _result(f"{what}, {part} ({label})" if part else f"{what} ({label})", rows, where)
+        for part, rows, where in _parts(content)
+    ]
 
 
 def _parts(content: object) -> Iterator[tuple[str, list[dict[str, Any]], Mapping[str, Any]]]:
@@ -92,7 +91,11 @@ def _result(title: str, records: list[dict[str, Any]], environment: Mapping[str,
     rows = [_flat(record, sampled) for record in records]
     keys = list(dict.fromkeys(key for row in rows for key in row))
     columns = tuple(named_column(key, [row.get(key) for row in rows]) for key in keys)
-    shown = tuple({c.key: _value(row.get(c.key), c.kind) for c in columns} for row in rows)
+    texts = {column.key for column in columns if column.kind == "text"}
+    shown = tuple(
+        {key: str(value) if key in texts and value is not None else value for key in keys for value in [row.get(key)]}
+        for row in rows
+    )
     if not columns:
         raise SettingError(f"{title}: rows without a value to show")
     medians = [f"times are medians of {' or '.join(map(str, sorted(sampled)))} samples each"] if sampled else []
@@ -111,7 +114,3 @@ def _flat(record: Mapping[str, Any], sampled: set[int]) -> dict[str, Any]:
             sampled.add(len(value))
             row[key] = median(value)
     return row
-
-
-def _value(value: object, kind: Kind) -> object:
-    return str(value) if kind == "text" and value is not None else value

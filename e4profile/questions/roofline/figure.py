@@ -8,20 +8,7 @@ from typing import TYPE_CHECKING, Any
 from e4profile.errors import SettingError
 from e4profile.questions.plot.registry import Figure, rows_of_records
 from e4profile.records.store import Record
-from e4profile.show.style import (
-    BLACK,
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    SKY_BLUE,
-    VERMILION,
-    Plot,
-    around,
-    finish,
-    new_figure,
-)
+from e4profile.show import style
 
 if TYPE_CHECKING:
     from e4profile.questions.roofline.roofline import Roofline
@@ -29,7 +16,7 @@ if TYPE_CHECKING:
 KIND = "roofline"
 
 _PANEL_INCHES = 2.6
-_COLOURS = (BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY_BLUE, BLACK)
+_COLOURS = (style.BLUE, style.VERMILION, style.GREEN, style.ORANGE, style.PURPLE, style.SKY_BLUE, style.BLACK)
 _MARKERS = ("o", "^", "s", "D", "v", "P")
 
 
@@ -83,7 +70,7 @@ def _rows(record: Record) -> list[dict[str, Any]]:
     ]
 
 
-def roofline_plots(name: str, rows: Sequence[Mapping[str, Any]]) -> list[Plot]:
+def roofline_plots(name: str, rows: Sequence[Mapping[str, Any]]) -> list[style.Plot]:
     """One figure per roof, in the order in which the roofs appear; from the second on numbered.
 
     Args:
@@ -105,7 +92,7 @@ def roofline_plots(name: str, rows: Sequence[Mapping[str, Any]]) -> list[Plot]:
     ]
 
 
-def roofline_plot(name: str, title: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
+def roofline_plot(name: str, title: str, rows: Sequence[Mapping[str, Any]]) -> style.Plot:
     """Layers under one roof; those without MACs have no place on logarithmic axes and are counted below.
 
     A layer's class has a colour, a network and batch a marker.
@@ -119,12 +106,12 @@ def roofline_plot(name: str, title: str, rows: Sequence[Mapping[str, Any]]) -> P
     if not shown:
         raise SettingError(f"{title}: no layer has MACs to draw")
     macs_per_s, bytes_per_s = rows[0]["macs_per_s"], rows[0]["bytes_per_s"]
-    figure = new_figure(_PANEL_INCHES)
+    figure = style.new_figure(_PANEL_INCHES)
     axes = figure.subplots()
     ridge = macs_per_s / bytes_per_s
-    low, high = around([*(row["macs"] / row["bytes"] for row in shown), ridge], 2)
+    low, high = style.around([*(row["macs"] / row["bytes"] for row in shown), ridge], 2)
     corner = [low, ridge, high]
-    axes.plot(corner, [min(x * bytes_per_s, macs_per_s) for x in corner], color=BLACK, zorder=2)
+    axes.plot(corner, [min(x * bytes_per_s, macs_per_s) for x in corner], color=style.BLACK, zorder=2)
     colours = _assigned([row["layer"] for row in shown], _COLOURS)
     markers = _assigned([_series(row) for row in shown], _MARKERS)
     for row in shown:
@@ -133,13 +120,13 @@ def roofline_plot(name: str, title: str, rows: Sequence[Mapping[str, Any]]) -> P
             marker=markers[_series(row)], markerfacecolor="none", markeredgecolor=colours[row["layer"]], zorder=3,
         )  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel="arithmetic intensity (MACs per byte)", ylabel="MACs per second")
-    handles = [Line2D([], [], color=BLACK, label=rows[0]["roof"])]
+    handles = [Line2D([], [], color=style.BLACK, label=rows[0]["roof"])]
     handles += [
         Line2D([], [], linestyle="none", marker="o", color=colour, label=layer) for layer, colour in colours.items()
     ]
     if len(markers) > 1:
         handles += [
-            Line2D([], [], linestyle="none", marker=marker, color=GREY, markerfacecolor="none", label=series)
+            Line2D([], [], linestyle="none", marker=marker, color=style.GREY, markerfacecolor="none", label=series)
             for series, marker in markers.items()
         ]
     remark = (
@@ -148,8 +135,8 @@ def roofline_plot(name: str, title: str, rows: Sequence[Mapping[str, Any]]) -> P
     )
     if len(shown) < len(rows):
         remark += f" {len(rows) - len(shown)} layers without MACs are not shown."
-    finish(figure, title, "", handles, [remark], convention_name=None)
-    return Plot(name, figure, [_numbers(row) for row in rows])
+    style.finish(figure, title, "", handles, [remark], convention_name=None)
+    return style.Plot(name, figure, [_numbers(row) for row in rows])
 
 
 def _series(row: Mapping[str, Any]) -> str:

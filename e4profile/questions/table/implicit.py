@@ -90,26 +90,18 @@ def nearest_width(group: Group, channels: int, classes: int, params: int) -> int
     return min({max(1, width - 1), width}, key=lambda near: (abs(at(near) - params), near))
 
 
-def _meta_batch(card: Subject) -> tuple[torch.Tensor, torch.Tensor]:
-    shape = card.at_batch(_MEASURED_BATCH).shape
-    return torch.empty(shape, device="meta"), torch.empty(shape[:1], dtype=torch.long, device="meta")
-
-
-def measured_step(card: Subject) -> int:
-    """MACs that run in a training step of two samples with the card's objective, on the meta device."""
-    model, (images, labels) = card.build("meta"), _meta_batch(card)
+def measured_step(card: Subject, *, plain: bool = False) -> int:
+    """MACs that run in a training step of two samples on the meta device: with the card's objective, or plain."""
+    model, shape = card.build("meta"), card.at_batch(_MEASURED_BATCH).shape
+    images, labels = torch.empty(shape, device="meta"), torch.empty(shape[:1], dtype=torch.long, device="meta")
     mode, reflection = _objective(card)
 
     def loss() -> torch.Tensor:
+        if plain:
+            return F.cross_entropy(model(images), labels)
         return implicit_equivariance_loss(model, images, labels, group=mode, reflection=reflection, beta=1.0)
 
     return measured_training_macs(model, loss)
-
-
-def measured_plain_step(card: Subject) -> int:
-    """MACs that run in a training step of the plain network on two images, on the meta device."""
-    model, (images, labels) = card.build("meta"), _meta_batch(card)
-    return measured_training_macs(model, lambda: F.cross_entropy(model(images), labels))
 
 
 def _objective(card: Subject) -> tuple[str, bool]:
@@ -121,7 +113,7 @@ def comparison_row(card: Subject) -> dict[str, Any]:
     model, shape = card.build("meta"), card.shape
     count = count_closed_form(model, shape)
     (_, classes), _ = trace(model, shape)
-    objective, plain = measured_step(card), measured_plain_step(card)
+    objective, plain = measured_step(card), measured_step(card, plain=True)
     group = comparable_group(card.arguments)
     width = nearest_width(group, shape[1], classes, count.params)
     other = g_cnn(group, width, shape[1], classes)

@@ -8,21 +8,7 @@ from typing import TYPE_CHECKING, Any
 from e4profile.errors import SettingError
 from e4profile.questions.plot.registry import Figure, rows_of_records
 from e4profile.records.store import Record
-from e4profile.show.style import (
-    BLUE,
-    GREEN,
-    LIGHT_GREY,
-    ORANGE,
-    PURPLE,
-    SKY_BLUE,
-    VERMILION,
-    YELLOW,
-    Plot,
-    finish,
-    named_rows,
-    new_figure,
-    stacked_shares,
-)
+from e4profile.show import style
 
 if TYPE_CHECKING:
     from e4profile.witnesses.timing.breakdown import Breakdown
@@ -105,23 +91,23 @@ _ROW_INCHES = 0.36
 _NAMED_SHARE = 0.095
 _BAR = 0.36
 COLOURS = {
-    "filter expansion": PURPLE,
-    "convolution": BLUE,
-    "generator": GREEN,
-    "aggregation": ORANGE,
-    "attention": VERMILION,
+    "filter expansion": style.PURPLE,
+    "convolution": style.BLUE,
+    "generator": style.GREEN,
+    "aggregation": style.ORANGE,
+    "attention": style.VERMILION,
     "linear": "#35978F",
-    "norm": SKY_BLUE,
-    "activation": YELLOW,
+    "norm": style.SKY_BLUE,
+    "activation": style.YELLOW,
     "pooling": "#8C510A",
     "other": "#6E6E6E",
-    "unattributed": LIGHT_GREY,
+    "unattributed": style.LIGHT_GREY,
 }
 """Every term that a profiled pass can have."""
 _SHARES = {"mac_share": "MACs", "time_share": "time"}
 
 
-def share_plot(name: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
+def share_plot(name: str, rows: Sequence[Mapping[str, Any]]) -> style.Plot:
     """Two stacked bars per profiled pass: the MACs of a forward pass above, the time of the pass below.
 
     Args:
@@ -139,15 +125,15 @@ def share_plot(name: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
     for row in rows:
         label = f"{row['model']}\n{row['pass']}, B={row['batch_size']}"
         passes.setdefault(f"{label}\n{row['device']}" if _devices(rows) > 1 else label, []).append(row)
-    figure = new_figure(0.5 + _ROW_INCHES * len(passes))
+    figure = style.new_figure(0.5 + _ROW_INCHES * len(passes))
     axes = figure.subplots()
     for place, found in enumerate(passes.values()):
         for side, share in zip((-1, 1), _SHARES, strict=True):
             y = place + side * 0.52 * _BAR
             percents = {row["term"]: 100 * row[share] for row in found}
-            stacked_shares(axes, y, percents, COLOURS, height=_BAR, named=100 * _NAMED_SHARE)
+            style.stacked_shares(axes, y, percents, COLOURS, height=_BAR, named=100 * _NAMED_SHARE)
             axes.text(101.5, y, _SHARES[share], va="center", fontsize=5.5)
-    named_rows(axes, list(passes), 0.45)
+    style.named_rows(axes, list(passes), 0.45)
     axes.set_xlim(0, 100)
     axes.set_xlabel("share in %")
     present = {row["term"] for row in rows if row["mac_share"] or row["time_share"]}
@@ -158,8 +144,8 @@ def share_plot(name: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
         f"MACs of a forward pass, time of the pass named at the left ({where}), under a profiler, which slows small "
         "operators down. Unattributed: between operators."
     ]
-    finish(figure, "Shares by named term", "of MACs and of time", handles, remarks)
-    return Plot(name, figure, list(rows))
+    style.finish(figure, "Shares by named term", "of MACs and of time", handles, remarks)
+    return style.Plot(name, figure, list(rows))
 
 
 def _devices(rows: Sequence[Mapping[str, Any]]) -> int:

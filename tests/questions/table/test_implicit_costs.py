@@ -17,7 +17,6 @@ from e4profile.questions.table.implicit import NETWORKS as IMPLICIT
 from e4profile.questions.table.implicit import (
     comparison_row,
     g_cnn_params,
-    measured_plain_step,
     measured_step,
     nearest_width,
     objective_name,
@@ -56,7 +55,7 @@ def test_a_real_step_multiplies_exactly_twice_as_much(name: str, group: str, ref
 @pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
 def test_a_full_size_step_multiplies_exactly_twice_as_much(card: Card) -> None:
     subject = of_card(card)
-    assert Fraction(measured_step(subject), measured_plain_step(subject)) == 2
+    assert Fraction(measured_step(subject), measured_step(subject, plain=True)) == 2
 
 
 def test_a_comparison_row_is_exact_and_its_g_cnn_the_nearest() -> None:
