@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from e4profile.conventions import ATTENTION
-from e4profile.errors import SettingError, not_negative, positive
-from e4profile.groups import GroupLike, as_group
-from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps, window_size
+from e4profile.errors import SettingError, positive
+from e4profile.groups import GroupLike
+from e4profile.layers.base import Dimensions, Sample, Shape, WindowedConv2d
 from e4profile.layers.terms import Term, Terms
 from e4profile.symbols import A, c_in, c_out, h, h_out, k, k_gate, r, w, w_out
 
@@ -47,7 +47,7 @@ def _saved_constant(sources: Term) -> Terms:
     }
 
 
-class _AttentiveConv2d(EquivariantLayer):
+class _AttentiveConv2d(WindowedConv2d):
     """What lifting and group layer share; they differ in the input elements t.
 
     1. Responses, not yet summed over i and t: r[o,s,i,t] = (s W)[o,i,s^-1 t] correlated with x[i,t].
@@ -59,6 +59,7 @@ class _AttentiveConv2d(EquivariantLayer):
     """
 
     source = "Romero et al. 2020, Attentive Group Equivariant Convolutional Networks, section 4"
+    what = "attentive convolution"
     operation_kind: ClassVar[str] = ATTENTION
 
     stencil_index: Tensor
@@ -77,16 +78,14 @@ class _AttentiveConv2d(EquivariantLayer):
         gate_kernel: int = 7,
     ) -> None:
         super().__init__()
-        positive(c_in=c_in, c_out=c_out, kernel=kernel, reduction=reduction, gate_kernel=gate_kernel)
-        not_negative(padding=padding)
+        self._set_windows(c_in, c_out, kernel, group, padding=padding)
+        self.group.require_exact_on_grid(type(self).__name__)
+        positive(reduction=reduction, gate_kernel=gate_kernel)
         if c_in % reduction:
             raise SettingError(f"reduction (={reduction}) must divide c_in (={c_in})")
         if gate_kernel % 2 == 0:
             raise SettingError(f"gate_kernel (={gate_kernel}) must be odd: the gate keeps the map's size")
-        self.group = as_group(group)
-        self.group.require_exact_on_grid(type(self).__name__)
-        self.c_in, self.c_out, self.kernel, self.padding = c_in, c_out, kernel, padding
-        self.reduction, self.gate_kernel = reduction, gate_kernel
+        self.reduction, self.gate_kernel, self.bias = reduction, gate_kernel, None
         hidden, sources = c_in // reduction, self._sources
         self.weight = _uniform((c_out, c_in, sources, kernel, kernel), c_in * sources * kernel**2)
         self.channel_squeeze = _uniform((c_out, hidden, c_in, sources), c_in)
@@ -100,7 +99,7 @@ class _AttentiveConv2d(EquivariantLayer):
     @property
     def _sources(self) -> int:
         """Input elements t."""
-        raise TypeError(f"{type(self).__name__} must define _sources")
+        return self._channels(self.field_in)
 
     @property
     def _measure(self) -> float:
@@ -167,17 +166,7 @@ class _AttentiveConv2d(EquivariantLayer):
 
     def dimensions(self, input_shape: Shape) -> Dimensions:
         """The values of the symbols, from arguments and shape alone."""
-        _, _, rows, columns = self.output_shape(input_shape)
-        return {
-            A: self.group.order, c_in: self.c_in, c_out: self.c_out, k: self.kernel, r: self.reduction,
-            k_gate: self.gate_kernel, h: input_shape[2], w: input_shape[3], h_out: rows, w_out: columns,
-        }  # fmt: skip
-
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """(B, c_in, h, w) or (B, c_in * A, h, w) -> (B, c_out * A, h_out, w_out)."""
-        sizes = check_maps(self, input_shape, self.c_in * self._sources)
-        windows = (window_size(size, self.kernel, 1, self.padding, "attentive convolution") for size in sizes)
-        return (input_shape[0], self.c_out * self.group.order, *windows)
+        return {**super().dimensions(input_shape), r: self.reduction, k_gate: self.gate_kernel}
 
 
 class AttentiveLiftingConv2d(_AttentiveConv2d):
@@ -206,10 +195,6 @@ class AttentiveLiftingConv2d(_AttentiveConv2d):
     }
     saved = _saved(1)
     saved_constant = _saved_constant(1)
-
-    @property
-    def _sources(self) -> int:
-        return 1
 
     @property
     def _measure(self) -> float:
@@ -250,10 +235,6 @@ class AttentiveGroupConv2d(_AttentiveConv2d):
     }
     saved = _saved(A)
     saved_constant = _saved_constant(A)
-
-    @property
-    def _sources(self) -> int:
-        return self.group.order
 
     @property
     def _measure(self) -> float:

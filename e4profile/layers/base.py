@@ -6,15 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
-from torch import nn
+from torch import Tensor, nn
 
 from e4profile.conventions import CONVOLUTION, convention
-from e4profile.errors import SettingError
-from e4profile.groups import Group
+from e4profile.errors import SettingError, not_negative, positive
+from e4profile.groups import Group, GroupLike, as_group
 from e4profile.layers.constants import ConstantTables
 from e4profile.layers.storages import Timeline
 from e4profile.layers.terms import Terms, evaluate
-from e4profile.symbols import Symbol
+from e4profile.symbols import A, Symbol, c_in, c_out, h, h_out, has_bias, k, w, w_out
 
 Shape: TypeAlias = tuple[int, ...]
 Dimensions: TypeAlias = Mapping[Symbol, int]
@@ -221,6 +221,67 @@ class EquivariantLayer(ConstantTables):
     def samples(cls) -> Iterator[Sample]:
         """Settings at which the contract tests build this layer for every supported group."""
         raise TypeError(f"{cls.__name__} must define samples()")
+
+
+class FieldLayer(EquivariantLayer):
+    """A layer of so many fields, of which it mixes none and drops none: what norms, pools and crops share."""
+
+    group: Group
+    fields: int
+
+    def _set_fields(self, fields: int, group: GroupLike) -> None:
+        positive(fields=fields)
+        self.fields, self.group = fields, as_group(group)
+
+    def dimensions(self, input_shape: Shape) -> Dimensions:
+        """The values of the symbols, from arguments and shape alone."""
+        rows, columns = check_maps(self, input_shape, self.fields * self.group.order)
+        return {A: self.group.order, c_in: self.fields, h: rows, w: columns}
+
+
+class WindowedConv2d(EquivariantLayer):
+    """A convolution by k x k windows over a map with zeros around it: what those between fields share."""
+
+    what: ClassVar[str]
+    """What an error calls the layer."""
+    group: Group
+    bias: nn.Parameter | None
+
+    def _set_windows(  # noqa: PLR0917
+        self, c_in: int, c_out: int, kernel: int, group: GroupLike, stride: int = 1, padding: int = 0
+    ) -> None:
+        positive(c_in=c_in, c_out=c_out, kernel=kernel, stride=stride)
+        not_negative(padding=padding)
+        self.group = as_group(group)
+        self.c_in, self.c_out, self.kernel = c_in, c_out, kernel
+        self.stride, self.padding = stride, padding
+
+    def _channels(self, field: str) -> int:
+        return self.group.order if field == "regular" else 1
+
+    @property
+    def _bias_rows(self) -> Tensor | None:
+        """The bias of each output channel: one per field."""
+        return None if self.bias is None else self.bias.repeat_interleave(self._channels(self.field_out))
+
+    def dimensions(self, input_shape: Shape) -> Dimensions:
+        """The values of the symbols, from arguments and shape alone."""
+        _, _, rows, columns = self.output_shape(input_shape)
+        return {
+            A: self.group.order, c_in: self.c_in, c_out: self.c_out, k: self.kernel,
+            h: input_shape[2], w: input_shape[3], h_out: rows, w_out: columns,
+            has_bias: int(self.bias is not None),
+        }  # fmt: skip
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """(B, c_in channels, h, w) -> (B, c_out channels, h_out, w_out)."""
+        sizes = check_maps(self, input_shape, self.c_in * self._channels(self.field_in))
+        windows = (window_size(size, self.kernel, self.stride, self.padding, self.what) for size in sizes)
+        return (input_shape[0], self.c_out * self._channels(self.field_out), *windows)
+
+    def inexact_on(self, input_shape: Shape) -> str | None:
+        """Why the windows do not sit symmetrically on this input, or None."""
+        return window_reason(self.group, input_shape[-2:], self.kernel, self.stride, self.padding)
 
 
 def check_maps(layer: nn.Module, input_shape: Shape, channels: int) -> tuple[int, int]:

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from e4profile.layers.base import EquivariantLayer
+from e4profile.layers.base import WindowedConv2d
 from e4profile.ops.aggregation import autocast_dtype
 from e4profile.ops.choice import is_transformed
 
 
-class FilterBankLayer(EquivariantLayer):
+class FilterBankLayer(WindowedConv2d):
     """A convolution whose dense filters are a gather of its weights.
 
     In evaluation mode without gradients the filters are computed once and kept until the weight changes, or the

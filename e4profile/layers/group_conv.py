@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from e4profile.errors import SettingError, not_negative, positive
-from e4profile.groups import GroupLike, as_group
+from e4profile.errors import SettingError
+from e4profile.groups import GroupLike
 from e4profile.layers.base import Dimensions, Sample, Shape, check_maps, window_reason, window_size
 from e4profile.layers.constants import shifted
 from e4profile.layers.filter_bank import FilterBankLayer
@@ -83,6 +83,7 @@ class LiftingConv2d(FilterBankLayer):
     """
 
     source = "He et al. 2021, section 4.2; Cohen & Welling 2016"
+    what = "lifting convolution"
     field_in = "trivial"
     params = {"weight": c_in * c_out * k**2, "bias": has_bias * c_out}
     macs = {"convolution": k**2 * c_in * c_out * A * h_out * w_out}
@@ -103,12 +104,8 @@ class LiftingConv2d(FilterBankLayer):
         bias: bool = False,
     ) -> None:
         super().__init__()
-        positive(c_in=c_in, c_out=c_out, kernel=kernel, stride=stride)
-        not_negative(padding=padding)
-        self.group = as_group(group)
+        self._set_windows(c_in, c_out, kernel, group, stride, padding)
         self.group.require_exact_on_grid(type(self).__name__)
-        self.c_in, self.c_out, self.kernel = c_in, c_out, kernel
-        self.stride, self.padding = stride, padding
         order, taps = self.group.order, kernel * kernel
         index = shifted(self.group.lifting_index(kernel), c_in, taps)
         self._set_filters((c_out, c_in, kernel, kernel), index, (c_out * order, c_in, kernel, kernel))
@@ -116,27 +113,8 @@ class LiftingConv2d(FilterBankLayer):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, c_in, h, w) -> (B, c_out * A, h_out, w_out)."""
-        bias = None if self.bias is None else self.bias.repeat_interleave(self.group.order)
+        bias = self._bias_rows
         return F.conv2d(images, self._filters(), bias, self.stride, self.padding)
-
-    def dimensions(self, input_shape: Shape) -> Dimensions:
-        """The values of the symbols, from arguments and shape alone."""
-        _, _, rows, columns = self.output_shape(input_shape)
-        return {
-            A: self.group.order, c_in: self.c_in, c_out: self.c_out, k: self.kernel,
-            h: input_shape[2], w: input_shape[3], h_out: rows, w_out: columns,
-            has_bias: int(self.bias is not None),
-        }  # fmt: skip
-
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """(B, c_in, h, w) -> (B, c_out * A, h_out, w_out)."""
-        sizes = check_maps(self, input_shape, self.c_in)
-        windows = (window_size(size, self.kernel, self.stride, self.padding, "lifting convolution") for size in sizes)
-        return (input_shape[0], self.c_out * self.group.order, *windows)
-
-    def inexact_on(self, input_shape: Shape) -> str | None:
-        """Why the windows do not sit symmetrically on this input, or None."""
-        return window_reason(self.group, input_shape[-2:], self.kernel, self.stride, self.padding)
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
@@ -159,6 +137,7 @@ class GroupConv2d(FilterBankLayer):
     """
 
     source = "He et al. 2021, eq. 5 and section 4.2; Cohen & Welling 2016"
+    what = "group convolution"
     params = {"weight": c_in * c_out * A * k**2, "bias": has_bias * c_out}
     macs = {"convolution": k**2 * c_in * c_out * A**2 * h_conv * w_conv}
     printed = {"params": ("weight",), "macs": ("convolution",)}
@@ -184,14 +163,11 @@ class GroupConv2d(FilterBankLayer):
         stride_by: Literal["conv", "max_pool"] = "conv",
     ) -> None:
         super().__init__()
-        positive(c_in=c_in, c_out=c_out, kernel=kernel, stride=stride)
-        not_negative(padding=padding)
+        self._set_windows(c_in, c_out, kernel, group, stride, padding)
+        self.group.require_exact_on_grid(type(self).__name__)
         if stride_by not in ("conv", "max_pool"):
             raise SettingError(f"stride_by (={stride_by!r}) must be 'conv' or 'max_pool'")
-        self.group = as_group(group)
-        self.group.require_exact_on_grid(type(self).__name__)
-        self.c_in, self.c_out, self.kernel = c_in, c_out, kernel
-        self.stride, self.padding, self.stride_by = stride, padding, stride_by
+        self.stride_by = stride_by
         order, taps = self.group.order, kernel * kernel
         index = shifted(self.group.filter_bank_index(kernel), c_in, order * taps)
         self._set_filters((c_out, c_in, order, kernel, kernel), index, (c_out * order, c_in * order, kernel, kernel))
@@ -214,8 +190,7 @@ class GroupConv2d(FilterBankLayer):
         return convolved
 
     def _convolve(self, features: Tensor) -> Tensor:
-        bias = None if self.bias is None else self.bias.repeat_interleave(self.group.order)
-        bank = self.bank
+        bias, bank = self._bias_rows, self.bank
         if bank.is_large and stand_alone(features, self.weight, bias) and bank.takes(features.shape):
             differentiates = torch.is_grad_enabled()
             if differentiates and self.weight.requires_grad:
@@ -229,20 +204,14 @@ class GroupConv2d(FilterBankLayer):
 
     def _conv_sizes(self, input_shape: Shape) -> tuple[int, int]:
         rows, columns = check_maps(self, input_shape, self.c_in * self.group.order)
-        what = "group convolution"
-        return (
-            window_size(rows, self.kernel, self._conv_stride, self.padding, what),
-            window_size(columns, self.kernel, self._conv_stride, self.padding, what),
-        )
+        window = (self.kernel, self._conv_stride, self.padding, self.what)
+        return window_size(rows, *window), window_size(columns, *window)
 
     def dimensions(self, input_shape: Shape) -> Dimensions:
         """The values of the symbols, from arguments and shape alone."""
         rows, columns = self._conv_sizes(input_shape)
-        _, _, rows_out, columns_out = self.output_shape(input_shape)
         return {
-            A: self.group.order, c_in: self.c_in, c_out: self.c_out, k: self.kernel,
-            h: input_shape[2], w: input_shape[3], h_conv: rows, w_conv: columns, h_out: rows_out, w_out: columns_out,
-            has_bias: int(self.bias is not None),
+            **super().dimensions(input_shape), h_conv: rows, w_conv: columns,
             is_pooled: int(self.stride_by == "max_pool" and self.stride > 1),
             is_large: int(self.bank.is_large),
         }  # fmt: skip
@@ -267,10 +236,9 @@ class GroupConv2d(FilterBankLayer):
 
     def inexact_on(self, input_shape: Shape) -> str | None:
         """Why the windows do not sit symmetrically on this input, or None."""
-        sizes = input_shape[-2:]
         if self.stride_by == "conv":
-            return window_reason(self.group, sizes, self.kernel, self.stride, self.padding)
-        pooled = [size + 2 * self.padding - self.kernel + 1 for size in sizes]
+            return super().inexact_on(input_shape)
+        pooled = [size + 2 * self.padding - self.kernel + 1 for size in input_shape[-2:]]
         return window_reason(self.group, pooled, self.stride, self.stride, 0, what="pooling windows")
 
     @classmethod

@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from e4profile.conventions import BATCH_NORM, GROUP_NORM
-from e4profile.errors import SettingError, positive
-from e4profile.groups import GroupLike, as_group
-from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps
-from e4profile.layers.storages import STATISTICS, Step, Timeline
+from e4profile.errors import SettingError
+from e4profile.groups import GroupLike
+from e4profile.layers.base import Dimensions, FieldLayer, Sample, Shape
+from e4profile.layers.storages import STATISTICS, Step, Timeline, norm_timeline
 from e4profile.symbols import A, B, affine_pairs, c_in, h, is_expanded, w
 
 
-class FieldBatchNorm2d(EquivariantLayer):
+class FieldBatchNorm2d(FieldLayer):
     """Batch norm over batch, group and space: statistics and one affine pair per field.
 
     The norm itself is a stock ``nn.BatchNorm3d`` over (B, fields, A, h, w), as in the released networks.
@@ -35,22 +35,11 @@ class FieldBatchNorm2d(EquivariantLayer):
     saved = {"input": c_in * A * h * w}
     saved_constant = {"statistics": 2 * c_in}
     saved_as = {"statistics": STATISTICS}
-    peak = Timeline(
-        forward=(Step("normalise", {"output": B * c_in * A * h * w, "means": c_in, "deviations": c_in}),),
-        backward=(
-            Step(
-                "normalise, backward",
-                {"gradient of input": B * c_in * A * h * w, "gradient of weight": c_in, "gradient of bias": c_in},
-                ("means", "deviations"),
-            ),
-        ),
-        units={"means": STATISTICS, "deviations": STATISTICS},
-    )
+    peak = norm_timeline(B * c_in * A * h * w, c_in, params, STATISTICS)
 
     def __init__(self, fields: int, *, group: GroupLike, eps: float = 1e-5) -> None:
         super().__init__()
-        positive(fields=fields)
-        self.fields, self.group = fields, as_group(group)
+        self._set_fields(fields, group)
         self.norm = nn.BatchNorm3d(fields, eps=eps)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -58,18 +47,13 @@ class FieldBatchNorm2d(EquivariantLayer):
         normalised: Tensor = self.norm(features.unflatten(1, (self.fields, self.group.order)))
         return normalised.flatten(1, 2)
 
-    def dimensions(self, input_shape: Shape) -> Dimensions:
-        """The values of the symbols, from arguments and shape alone."""
-        rows, columns = check_maps(self, input_shape, self.fields * self.group.order)
-        return {A: self.group.order, c_in: self.fields, h: rows, w: columns}
-
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         """Settings for the contract tests."""
         yield Sample({"fields": 3}, (4, 5))
 
 
-class FieldGroupNorm(EquivariantLayer):
+class FieldGroupNorm(FieldLayer):
     """Group norm over each field's A maps.
 
     ``affine="field"`` has one affine pair per field. ``affine="channel"`` has one per field *and group
@@ -124,10 +108,10 @@ class FieldGroupNorm(EquivariantLayer):
         self, fields: int, *, group: GroupLike, affine: Literal["field", "channel"] = "field", eps: float = 1e-5
     ) -> None:
         super().__init__()
-        positive(fields=fields)
+        self._set_fields(fields, group)
         if affine not in ("field", "channel"):
             raise SettingError(f"affine (={affine!r}) must be 'field' or 'channel'")
-        self.fields, self.group, self.affine, self.eps = fields, as_group(group), affine, eps
+        self.affine, self.eps = affine, eps
         pairs = fields * (self.group.order if affine == "channel" else 1)
         self.weight = nn.Parameter(torch.ones(pairs))
         self.bias = nn.Parameter(torch.zeros(pairs))
@@ -146,12 +130,9 @@ class FieldGroupNorm(EquivariantLayer):
 
     def dimensions(self, input_shape: Shape) -> Dimensions:
         """The values of the symbols, from arguments and shape alone."""
-        rows, columns = check_maps(self, input_shape, self.fields * self.group.order)
         pairs = self.group.order if self.affine == "channel" else 1
-        return {
-            A: self.group.order, c_in: self.fields, h: rows, w: columns, affine_pairs: pairs,
-            is_expanded: int(self.affine == "field" and self.group.order > 1),
-        }  # fmt: skip
+        expanded = self.affine == "field" and self.group.order > 1
+        return {**super().dimensions(input_shape), affine_pairs: pairs, is_expanded: int(expanded)}
 
     def inexact_on(self, input_shape: Shape) -> str | None:
         """Why this norm is not equivariant, or None."""
@@ -170,7 +151,7 @@ class FieldGroupNorm(EquivariantLayer):
         yield Sample({"fields": 2, "affine": "channel"}, (3, 3))
 
 
-class FieldLayerNorm(EquivariantLayer):
+class FieldLayerNorm(FieldLayer):
     """Group norm with one group, and one affine pair per field.
 
     Shapes: (B, fields * A, h, w) -> the same.
@@ -184,21 +165,12 @@ class FieldLayerNorm(EquivariantLayer):
     elements = {"norm": c_in * A * h * w}
     kinds = {"norm": GROUP_NORM}
     saved = {"input": c_in * A * h * w, "statistics": 2}
-    peak = Timeline(
-        forward=(Step("normalise", {"output": B * c_in * A * h * w, "means": B, "deviations": B}),),
-        backward=(
-            Step(
-                "normalise, backward",
-                {"gradient of input": B * c_in * A * h * w, "gradient of weight": c_in, "gradient of bias": c_in},
-                ("means", "deviations"),
-            ),
-        ),
-    )
+    peak = norm_timeline(B * c_in * A * h * w, B, params)
 
     def __init__(self, fields: int, *, group: GroupLike, eps: float = 1e-12) -> None:
         super().__init__()
-        positive(fields=fields)
-        self.fields, self.group, self.eps = fields, as_group(group), eps
+        self._set_fields(fields, group)
+        self.eps = eps
         self.weight, self.bias = nn.Parameter(torch.ones(fields)), nn.Parameter(torch.zeros(fields))
 
     def forward(self, features: Tensor) -> Tensor:
@@ -206,11 +178,6 @@ class FieldLayerNorm(EquivariantLayer):
         shape = features.shape
         merged = features.reshape(shape[0], self.fields, self.group.order * shape[2], shape[3])
         return F.group_norm(merged, 1, self.weight, self.bias, self.eps).reshape(shape)
-
-    def dimensions(self, input_shape: Shape) -> Dimensions:
-        """The values of the symbols, from arguments and shape alone."""
-        rows, columns = check_maps(self, input_shape, self.fields * self.group.order)
-        return {A: self.group.order, c_in: self.fields, h: rows, w: columns}
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

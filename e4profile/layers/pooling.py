@@ -6,14 +6,13 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from e4profile.errors import positive
-from e4profile.groups import GroupLike, as_group
-from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps
+from e4profile.groups import GroupLike
+from e4profile.layers.base import FieldLayer, Sample, Shape, check_maps
 from e4profile.layers.storages import FLAG, INDEX, Step, Timeline
 from e4profile.symbols import A, B, c_in, h, w
 
 
-class GroupMaxPool(EquivariantLayer):
+class GroupMaxPool(FieldLayer):
     """The maximum of each field over the group.
 
     Shapes: (B, fields * A, h, w) -> (B, fields, h, w).
@@ -38,18 +37,12 @@ class GroupMaxPool(EquivariantLayer):
 
     def __init__(self, fields: int, *, group: GroupLike) -> None:
         super().__init__()
-        positive(fields=fields)
-        self.fields, self.group = fields, as_group(group)
+        self._set_fields(fields, group)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, fields * A, h, w) -> (B, fields, h, w)."""
         pooled: Tensor = features.unflatten(1, (self.fields, self.group.order)).amax(2)
         return pooled
-
-    def dimensions(self, input_shape: Shape) -> Dimensions:
-        """The values of the symbols, from arguments and shape alone."""
-        rows, columns = check_maps(self, input_shape, self.fields * self.group.order)
-        return {A: self.group.order, c_in: self.fields, h: rows, w: columns}
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(B, fields * A, h, w) -> (B, fields, h, w)."""

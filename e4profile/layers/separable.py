@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from e4profile.conventions import DENSE_AS_FACTORS, EXPANSION, POINTWISE_AT_OUTPUT
 from e4profile.errors import SettingError, not_negative, positive
-from e4profile.groups import GroupLike, as_group
-from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps, window_reason, window_size
+from e4profile.groups import GroupLike
+from e4profile.layers.base import Dimensions, Sample, Shape, WindowedConv2d
 from e4profile.layers.storages import (
     BIAS_ROWS,
     Step,
@@ -160,7 +160,7 @@ SEPARABLE = Timeline(
 )
 
 
-class SeparableGroupConv2d(EquivariantLayer):
+class SeparableGroupConv2d(WindowedConv2d):
     """Correlate regular fields with a product of a pointwise and a spatial factor, acted on by the group.
 
     Shapes: (B, c_in * A, h, w) -> (B, c_out * A, h_out, w_out).
@@ -176,6 +176,7 @@ class SeparableGroupConv2d(EquivariantLayer):
     """
 
     source = "Lengyel & van Gemert 2021, section 3.2 and released code"
+    what = "separable group convolution"
     params: ClassVar[Terms] = {
         "pointwise weight": c_in * c_out * A,
         "spatial weight": c_spatial * c_out * k**2,
@@ -225,16 +226,13 @@ class SeparableGroupConv2d(EquivariantLayer):
         execution: Execution = "factored",
     ) -> None:
         super().__init__()
-        positive(c_in=c_in, c_out=c_out, kernel=kernel, stride=stride)
-        not_negative(padding=padding)
+        self._set_windows(c_in, c_out, kernel, group, stride, padding)
+        self.group.require_exact_on_grid(type(self).__name__)
         if kind not in ("g", "gc"):
             raise SettingError(f"kind (={kind!r}) must be 'g' or 'gc'")
         if execution not in ("factored", "naive"):
             raise SettingError(f"execution (={execution!r}) must be 'factored' or 'naive'")
-        self.group = as_group(group)
-        self.group.require_exact_on_grid(type(self).__name__)
-        self.c_in, self.c_out, self.kernel = c_in, c_out, kernel
-        self.kind, self.stride, self.padding, self.execution = kind, stride, padding, execution
+        self.kind, self.execution = kind, execution
         order = self.group.order
         fields_summed = c_in if kind == "g" else 1
         self.pointwise_weight = nn.Parameter(torch.empty(c_out, c_in, order))
@@ -256,7 +254,7 @@ class SeparableGroupConv2d(EquivariantLayer):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, c_in * A, h, w) -> (B, c_out * A, h_out, w_out)."""
-        bias = None if self.bias is None else self.bias.repeat_interleave(self.group.order)
+        bias = self._bias_rows
         if self.execution == "naive":
             return F.conv2d(features, self.dense_filters(), bias, self.stride, self.padding)
         order = self.group.order
@@ -296,24 +294,9 @@ class SeparableGroupConv2d(EquivariantLayer):
 
     def dimensions(self, input_shape: Shape) -> Dimensions:
         """The values of the symbols, from arguments and shape alone."""
-        _, _, rows, columns = self.output_shape(input_shape)
-        return {
-            A: self.group.order, c_in: self.c_in, c_out: self.c_out, k: self.kernel,
-            c_spatial: self.c_in if self.kind == "g" else 1, is_dense: int(self.execution == "naive"),
-            h: input_shape[2], w: input_shape[3], h_out: rows, w_out: columns,
-            has_bias: int(self.bias is not None),
-        }  # fmt: skip
-
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """(B, c_in * A, h, w) -> (B, c_out * A, h_out, w_out)."""
-        sizes = check_maps(self, input_shape, self.c_in * self.group.order)
-        what = "separable group convolution"
-        windows = (window_size(size, self.kernel, self.stride, self.padding, what) for size in sizes)
-        return (input_shape[0], self.c_out * self.group.order, *windows)
-
-    def inexact_on(self, input_shape: Sequence[int]) -> str | None:
-        """Why the windows do not sit symmetrically on this input, or None."""
-        return window_reason(self.group, input_shape[-2:], self.kernel, self.stride, self.padding)
+        naive = self.execution == "naive"
+        spatial = self.c_in if self.kind == "g" else 1
+        return {**super().dimensions(input_shape), c_spatial: spatial, is_dense: int(naive)}
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

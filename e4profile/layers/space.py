@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from e4profile.errors import SettingError, not_negative, positive
-from e4profile.groups import GroupLike, as_group
-from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps
+from e4profile.errors import SettingError, not_negative
+from e4profile.groups import GroupLike
+from e4profile.layers.base import Dimensions, FieldLayer, Sample, Shape, check_maps
 from e4profile.layers.storages import Step, Timeline, several
 from e4profile.symbols import A, B, c_in, h, h_out, is_cropped, w
 
 
-class SpatialCrop(EquivariantLayer):
+class SpatialCrop(FieldLayer):
     """Drop ``margin`` pixels on every side.
 
     Shapes: (B, fields * A, h, w) -> (B, fields * A, h - 2 margin, w - 2 margin).
@@ -35,9 +35,9 @@ class SpatialCrop(EquivariantLayer):
 
     def __init__(self, fields: int, margin: int, *, group: GroupLike) -> None:
         super().__init__()
-        positive(fields=fields)
+        self._set_fields(fields, group)
         not_negative(margin=margin)
-        self.fields, self.margin, self.group = fields, margin, as_group(group)
+        self.margin = margin
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, fields * A, h, w) -> (B, fields * A, h - 2 margin, w - 2 margin)."""
@@ -46,11 +46,8 @@ class SpatialCrop(EquivariantLayer):
 
     def dimensions(self, input_shape: Shape) -> Dimensions:
         """The values of the symbols, from arguments and shape alone."""
-        rows, columns = check_maps(self, input_shape, self.fields * self.group.order)
-        return {
-            A: self.group.order, c_in: self.fields, h: rows, w: columns,
-            h_out: rows - 2 * self.margin, is_cropped: int(self.margin > 0),
-        }  # fmt: skip
+        rows = input_shape[2] - 2 * self.margin
+        return {**super().dimensions(input_shape), h_out: rows, is_cropped: int(self.margin > 0)}
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(B, fields * A, h, w) -> (B, fields * A, h - 2 margin, w - 2 margin).
@@ -71,7 +68,7 @@ class SpatialCrop(EquivariantLayer):
         yield Sample({"fields": 1, "margin": 0}, (3, 2))
 
 
-class SpatialSum(EquivariantLayer):
+class SpatialSum(FieldLayer):
     """The sum of every map.
 
     Shapes: (B, fields * A, h, w) -> (B, fields * A, 1, 1).
@@ -92,17 +89,11 @@ class SpatialSum(EquivariantLayer):
 
     def __init__(self, fields: int, *, group: GroupLike) -> None:
         super().__init__()
-        positive(fields=fields)
-        self.fields, self.group = fields, as_group(group)
+        self._set_fields(fields, group)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, fields * A, h, w) -> (B, fields * A, 1, 1)."""
         return features.sum((2, 3), keepdim=True)
-
-    def dimensions(self, input_shape: Shape) -> Dimensions:
-        """The values of the symbols, from arguments and shape alone."""
-        rows, columns = check_maps(self, input_shape, self.fields * self.group.order)
-        return {A: self.group.order, c_in: self.fields, h: rows, w: columns}
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """(B, fields * A, h, w) -> (B, fields * A, 1, 1)."""

@@ -12,7 +12,7 @@ so the span belongs to every group.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from functools import lru_cache
 from typing import Literal, NamedTuple
@@ -22,9 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from e4profile.conventions import EXPANSION, EXPANSION_REFERENCE, MAC_KINDS
-from e4profile.errors import SettingError, UnknownNameError, not_negative, positive
-from e4profile.groups import Group, GroupLike, as_group
-from e4profile.layers.base import Dimensions, Sample, Shape, check_maps, window_reason, window_size
+from e4profile.errors import SettingError, UnknownNameError, positive
+from e4profile.groups import Group, GroupLike
+from e4profile.layers.base import Dimensions, Sample, Shape
 from e4profile.layers.constants import shifted
 from e4profile.layers.filter_bank import FilterBankLayer
 from e4profile.layers.storages import (
@@ -230,6 +230,7 @@ class SteerableConv2d(FilterBankLayer):
     """
 
     source = "Weiler & Cesa 2019, section 2; Cesa, Lang & Weiler 2022 (the reference library)"
+    what = "steerable convolution"
     operation_kind = EXPANSION
     params = {"weight": c_in * c_out * A_rel * n_k, "bias": has_bias * c_out}
     macs = {"convolution": c_in * A_in * c_out * A_out * k**2 * h_out * w_out}
@@ -263,14 +264,10 @@ class SteerableConv2d(FilterBankLayer):
         field_out: FieldName = "regular",
     ) -> None:
         super().__init__()
-        positive(c_in=c_in, c_out=c_out, kernel=kernel, stride=stride)
-        not_negative(padding=padding)
+        self._set_windows(c_in, c_out, kernel, group, stride, padding)
         for field in (field_in, field_out):
             if field not in ("trivial", "regular"):
                 raise UnknownNameError("field type", field, ("trivial", "regular"))
-        self.group = as_group(group)
-        self.c_in, self.c_out, self.kernel = c_in, c_out, kernel
-        self.stride, self.padding = stride, padding
         self.field_in, self.field_out = field_in, field_out
         regular_in, regular_out = field_in == "regular", field_out == "regular"
         basis = self._basis
@@ -292,9 +289,6 @@ class SteerableConv2d(FilterBankLayer):
         trivial = self.field_in == self.field_out == "trivial"
         return sampled_basis(self.group, self.kernel, rotated=not trivial, invariant=trivial)
 
-    def _channels(self, field: str) -> int:
-        return self.group.order if field == "regular" else 1
-
     @property
     def _relative_elements(self) -> int:
         return self.group.order if self.field_in == self.field_out == "regular" else 1
@@ -308,7 +302,7 @@ class SteerableConv2d(FilterBankLayer):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, c_in * A_in, h, w) -> (B, c_out * A_out, h_out, w_out)."""
-        bias = None if self.bias is None else self.bias.repeat_interleave(self._channels(self.field_out))
+        bias = self._bias_rows
         return F.conv2d(features, self._filters(), bias, self.stride, self.padding)
 
     def kernel_at(self, points: Tensor) -> Tensor:
@@ -341,11 +335,7 @@ class SteerableConv2d(FilterBankLayer):
 
     def dimensions(self, input_shape: Shape) -> Dimensions:
         """The values of the symbols, from arguments and shape alone."""
-        _, _, rows, columns = self.output_shape(input_shape)
-        return {
-            **self._sizes, h: input_shape[2], w: input_shape[3], h_out: rows, w_out: columns,
-            has_bias: int(self.bias is not None),
-        }  # fmt: skip
+        return {**super().dimensions(input_shape), **self._sizes}
 
     @property
     def _sizes(self) -> Dimensions:
@@ -361,21 +351,14 @@ class SteerableConv2d(FilterBankLayer):
         """Bytes of the dense filters that evaluation mode keeps."""
         return bytes_per_element * sum(evaluate(self.kept, self._sizes).values())
 
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """(B, c_in * A_in, h, w) -> (B, c_out * A_out, h_out, w_out)."""
-        sizes = check_maps(self, input_shape, self.c_in * self._channels(self.field_in))
-        what = "steerable convolution"
-        windows = (window_size(size, self.kernel, self.stride, self.padding, what) for size in sizes)
-        return (input_shape[0], self.c_out * self._channels(self.field_out), *windows)
-
-    def inexact_on(self, input_shape: Sequence[int]) -> str | None:
+    def inexact_on(self, input_shape: Shape) -> str | None:
         """Why this layer is not exactly equivariant on this input, or None."""
         if not self.group.exact_on_grid:
             return (
                 f"{self.group.name} rotates by {360 / self.group.rotations:g} degrees, which moves pixels off "
                 "the grid: exact for the elements that do not"
             )
-        return window_reason(self.group, input_shape[-2:], self.kernel, self.stride, self.padding)
+        return super().inexact_on(input_shape)
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

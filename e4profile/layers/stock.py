@@ -12,7 +12,7 @@ from torch import nn
 from e4profile.conventions import BATCH_NORM, CONVOLUTION, GROUP_NORM, LINEAR
 from e4profile.errors import SettingError
 from e4profile.layers.base import Costed, Dimensions, Shape, check_maps, window_size
-from e4profile.layers.storages import INDEX, MASK, STATISTICS, Step, Timeline
+from e4profile.layers.storages import INDEX, MASK, STATISTICS, Step, Timeline, norm_timeline
 from e4profile.layers.terms import Term, Terms
 from e4profile.symbols import (
     B,
@@ -216,24 +216,6 @@ def _weighted_peak(output: Term, features: Term, weight: Term) -> Timeline:
     )
 
 
-def _norm_peak(elements: Term, statistics: Term, unit: str | None = None) -> Timeline:
-    return Timeline(
-        forward=(Step("normalise", {"output": B * elements, "means": statistics, "deviations": statistics}),),
-        backward=(
-            Step(
-                "normalise, backward",
-                {
-                    "gradient of input": B * elements,
-                    "gradient of weight": has_affine * c_in,
-                    "gradient of bias": has_bias * c_in,
-                },
-                ("means", "deviations"),
-            ),
-        ),
-        units={} if unit is None else {"means": unit, "deviations": unit},
-    )
-
-
 def _pool_peak(indexed: bool) -> Timeline:
     indices = {"indices": B * n_out} if indexed else {}
     return Timeline(
@@ -293,7 +275,7 @@ STOCK: dict[type[nn.Module], StockForm] = {
         saved={"input": c_in * h * w},
         saved_constant={"statistics": 2 * c_in},
         saved_as={"statistics": STATISTICS},
-        peak=_norm_peak(c_in * h * w, c_in, STATISTICS),
+        peak=norm_timeline(B * c_in * h * w, c_in, _NORM_PARAMS, STATISTICS),
     ),
     nn.BatchNorm1d: StockForm(
         _flat_norm_dimensions,
@@ -304,7 +286,7 @@ STOCK: dict[type[nn.Module], StockForm] = {
         saved={"input": c_in},
         saved_constant={"statistics": 2 * c_in},
         saved_as={"statistics": STATISTICS},
-        peak=_norm_peak(c_in, c_in, STATISTICS),
+        peak=norm_timeline(B * c_in, c_in, _NORM_PARAMS, STATISTICS),
     ),
     nn.GroupNorm: StockForm(
         _group_norm_dimensions,
@@ -313,7 +295,7 @@ STOCK: dict[type[nn.Module], StockForm] = {
         elements={"norm": c_in * h * w},
         kinds={"norm": GROUP_NORM},
         saved={"input": c_in * h * w, "statistics": 2 * n_groups},
-        peak=_norm_peak(c_in * h * w, B * n_groups),
+        peak=norm_timeline(B * c_in * h * w, B * n_groups, _NORM_PARAMS),
     ),
     nn.MaxPool2d: StockForm(
         _pooled_dimensions,

@@ -170,6 +170,28 @@ def folded(what: str, elements: Term, frees: tuple[str, ...], when: Term) -> Ste
     return Step(f"fold {what}", {f"gradient of {what}": elements}, frees, when=when)
 
 
+def norm_timeline(elements: Term, statistics: Term, affine: Terms, unit: str | None = None) -> Timeline:
+    """A norm as one operator, which keeps a mean and a deviation for each of its ``statistics``.
+
+    Args:
+        elements: of the map, for the whole batch.
+        statistics: of each kind, for the whole batch where they are those of an image.
+        affine: elements of the weight and the bias, by name.
+        unit: of the statistics; None for the compute dtype.
+    """
+    return Timeline(
+        forward=(Step("normalise", {"output": elements, "means": statistics, "deviations": statistics}),),
+        backward=(
+            Step(
+                "normalise, backward",
+                {"gradient of input": elements} | {f"gradient of {name}": size for name, size in affine.items()},
+                ("means", "deviations"),
+            ),
+        ),
+        units={} if unit is None else {"means": unit, "deviations": unit},
+    )
+
+
 BIAS_ROWS = "bias of each element"
 
 

@@ -6,7 +6,7 @@ import importlib.util
 import os
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch.autograd import forward_ad
@@ -18,26 +18,25 @@ IMPLEMENTATIONS = ("auto", "cpu", "reference", "triton")
 
 
 class Kernels(Protocol):
-    """The three bilinear operations of an aggregation, and its two gradients together."""
+    """The aggregation and its gradients."""
 
     def forward(self, stencils: torch.Tensor, values: torch.Tensor, kernel: int, stride: int) -> torch.Tensor:
         """(B, A, s, k·k, h_out, w_out), (B, s, c, A, h, w) -> (B, s, c, A, h_out, w_out)."""
         ...
 
-    def stencil_gradient(self, grad: torch.Tensor, values: torch.Tensor, kernel: int, stride: int) -> torch.Tensor:
-        """(B, s, c, A, h_out, w_out), (B, s, c, A, h, w) -> (B, A, s, k·k, h_out, w_out)."""
-        ...
+    def backward(  # noqa: PLR0917
+        self,
+        grad: torch.Tensor,
+        stencils: torch.Tensor | None,
+        values: torch.Tensor | None,
+        size: Sequence[int],
+        kernel: int,
+        stride: int,
+    ) -> tuple[Any, Any]:
+        """The gradient of the stencils where values are given, and that of the values where stencils are.
 
-    def value_gradient(  # noqa: PLR0917
-        self, grad: torch.Tensor, stencils: torch.Tensor, h: int, w: int, kernel: int, stride: int
-    ) -> torch.Tensor:
-        """(B, s, c, A, h_out, w_out), (B, A, s, k·k, h_out, w_out) -> (B, s, c, A, h, w)."""
-        ...
-
-    def backward(
-        self, grad: torch.Tensor, stencils: torch.Tensor, values: torch.Tensor, kernel: int, stride: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Both gradients at once: of the stencils and of the values."""
+        ``size`` is that of the values, (h, w). What is not asked for is None.
+        """
         ...
 
 

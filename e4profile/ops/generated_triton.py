@@ -63,7 +63,7 @@ def backward(
 ) -> Gradients:
     """Gradients of hidden, weight, bias and values, where needed; shapes as in `generated.backward`."""
     hidden, weight, bias, values = tensors
-    h, w = values.shape[4:]
+    size, of_stencils = values.shape[4:], any(needs[:3])
     sums = torch.float64 if weight.dtype == torch.float64 else torch.float32
     grad_hidden = hidden.new_zeros(hidden.shape) if needs[0] else None
     grad_weight = weight.new_zeros(weight.shape, dtype=sums) if needs[1] else None
@@ -74,18 +74,14 @@ def backward(
         # The stencils' gradient is laid out as the stencils are, for the matrix products.
         rows = maps.new_empty((maps.shape[0], weight.shape[1], maps.shape[2]))
         stencil_grad = _as_stencils(rows, some, kernel * kernel)
-        if grad_values is None:
-            triton_kernels.stencil_gradient(upstream, values[samples], kernel, stride, out=stencil_grad)
-        else:
-            generated = torch.baddbmm(bias.unsqueeze(2), weight, maps)
-            stencils = _as_stencils(generated, some, kernel * kernel)
-            if not any(needs[:3]):
-                out = grad_values[samples]
-                triton_kernels.value_gradient(upstream, stencils, h, w, kernel, stride, out=out)
-                continue
-            triton_kernels.backward(
-                *(upstream, stencils, values[samples], kernel, stride), stencil_grad, grad_values[samples]
-            )
+        stencils = into = None
+        if grad_values is not None:
+            stencils = _as_stencils(torch.baddbmm(bias.unsqueeze(2), weight, maps), some, kernel * kernel)
+            into = grad_values[samples]
+        given = values[samples] if of_stencils else None
+        triton_kernels.backward(
+            upstream, stencils, given, size, kernel, stride, (stencil_grad if of_stencils else None, into)
+        )
         if grad_weight is not None:
             grad_weight += torch.bmm(rows, maps.transpose(1, 2))
         if grad_bias is not None:

@@ -49,7 +49,9 @@ def stencil_gradient_operator(
 ) -> torch.Tensor:
     """(B, s, c, A, h_out, w_out), (B, s, c, A, h, w) -> (B, A, s, k·k, h_out, w_out)."""
     check_stencil_gradient(grad, values, kernel, stride)
-    return kernels_for(implementation, values).stencil_gradient(grad, values, kernel, stride)
+    kernels = kernels_for(implementation, grad)
+    of_stencils: torch.Tensor = kernels.backward(grad, None, values, values.shape[4:], kernel, stride)[0]
+    return of_stencils
 
 
 @torch.library.custom_op(
@@ -63,7 +65,9 @@ def value_gradient_operator(  # noqa: PLR0917
 ) -> torch.Tensor:
     """(B, s, c, A, h_out, w_out), (B, A, s, k·k, h_out, w_out) -> (B, s, c, A, h, w)."""
     check_value_gradient(grad, stencils, h, w, kernel, stride)
-    return kernels_for(implementation, grad).value_gradient(grad, stencils, h, w, kernel, stride)
+    kernels = kernels_for(implementation, grad)
+    of_values: torch.Tensor = kernels.backward(grad, stencils, None, (h, w), kernel, stride)[1]
+    return of_values
 
 
 @torch.library.custom_op(
@@ -77,7 +81,7 @@ def backward_operator(  # noqa: PLR0917
 ) -> Two:
     """Both gradients at once: grad (B, s, c, A, h_out, w_out) -> as stencils, as values."""
     _check_backward(grad, stencils, values, kernel, stride)
-    return kernels_for(implementation, values).backward(grad, stencils, values, kernel, stride)
+    return kernels_for(implementation, grad).backward(grad, stencils, values, values.shape[4:], kernel, stride)
 
 
 def _check_backward(grad: torch.Tensor, stencils: torch.Tensor, values: torch.Tensor, kernel: int, stride: int) -> None:

@@ -7,8 +7,9 @@ float32.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -181,53 +182,33 @@ def forward(stencils: torch.Tensor, values: torch.Tensor, kernel: int, stride: i
     return out
 
 
-def stencil_gradient(grad: torch.Tensor, values: torch.Tensor, kernel: int, stride: int) -> torch.Tensor:
-    """(B, s, c, A, h_out, w_out), (B, s, c, A, h, w) -> (B, A, s, k·k, h_out, w_out)."""
-    B, s, c, A, h_out, w_out = grad.shape
-    out = values.new_empty((B, A, s, kernel * kernel, h_out, w_out))
-    if grad.numel() == 0:
-        return out.zero_()
-    layout = FlatLayout(1, h_out, w_out, kernel, stride)
-    for block, samples, elements in blocks_of(B, A, (s, c), layout, values):
-        block.load_output(grad[samples, :, :, elements])
-        block.load_values(values[samples, :, :, elements])
-        block.stencil_gradient()
-        block.store_stencil_gradient(out[samples, elements])
-    return out
+def backward(  # noqa: PLR0917
+    grad: torch.Tensor,
+    stencils: torch.Tensor | None,
+    values: torch.Tensor | None,
+    size: Sequence[int],
+    kernel: int,
+    stride: int,
+) -> tuple[Any, Any]:
+    """The gradient of the stencils where values are given, and that of the values where stencils are.
 
-
-def value_gradient(  # noqa: PLR0917
-    grad: torch.Tensor, stencils: torch.Tensor, h: int, w: int, kernel: int, stride: int
-) -> torch.Tensor:
-    """(B, s, c, A, h_out, w_out), (B, A, s, k·k, h_out, w_out) -> (B, s, c, A, h, w)."""
+    Shapes: grad (B, s, c, A, h_out, w_out), stencils (B, A, s, k·k, h_out, w_out), values (B, s, c, A, *size).
+    """
     B, s, c, A, h_out, w_out = grad.shape
-    out = grad.new_empty((B, s, c, A, h, w))
+    new = grad.new_empty if grad.numel() else grad.new_zeros
+    of_stencils = None if values is None else new((B, A, s, kernel * kernel, h_out, w_out))
+    of_values = None if stencils is None else new((B, s, c, A, *size))
     if grad.numel() == 0:
-        return out.zero_()
+        return of_stencils, of_values
     layout = FlatLayout(1, h_out, w_out, kernel, stride)
     for block, samples, elements in blocks_of(B, A, (s, c), layout, grad):
         block.load_output(grad[samples, :, :, elements])
-        block.load_stencils(stencils[samples, elements])
-        block.value_gradient()
-        block.store_value_gradient(out[samples, :, :, elements])
-    return out
-
-
-def backward(
-    grad: torch.Tensor, stencils: torch.Tensor, values: torch.Tensor, kernel: int, stride: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Both gradients: (B, s, c, A, h_out, w_out), (B, A, s, k·k, h_out, w_out), (B, s, c, A, h, w) -> the last two."""
-    B, s, c, A, h_out, w_out = grad.shape
-    of_stencils, of_values = stencils.new_empty(stencils.shape), values.new_empty(values.shape)
-    if grad.numel() == 0:
-        return of_stencils.zero_(), of_values.zero_()
-    layout = FlatLayout(1, h_out, w_out, kernel, stride)
-    for block, samples, elements in blocks_of(B, A, (s, c), layout, values):
-        block.load_output(grad[samples, :, :, elements])
-        block.load_stencils(stencils[samples, elements])
-        block.value_gradient()
-        block.store_value_gradient(of_values[samples, :, :, elements])
-        block.load_values(values[samples, :, :, elements])
-        block.stencil_gradient()
-        block.store_stencil_gradient(of_stencils[samples, elements])
+        if stencils is not None and of_values is not None:
+            block.load_stencils(stencils[samples, elements])
+            block.value_gradient()
+            block.store_value_gradient(of_values[samples, :, :, elements])
+        if values is not None and of_stencils is not None:
+            block.load_values(values[samples, :, :, elements])
+            block.stencil_gradient()
+            block.store_stencil_gradient(of_stencils[samples, elements])
     return of_stencils, of_values

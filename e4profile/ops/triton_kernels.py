@@ -13,7 +13,9 @@ read again comes from the caches. Every sum is in float32, or in float64 for flo
 # No `from __future__ import annotations` here: Triton 3.0 knows a constexpr by the annotation itself.
 
 import os
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 import triton
@@ -197,78 +199,38 @@ def forward(
 
 def backward(
     grad: torch.Tensor,
-    stencils: torch.Tensor,
-    values: torch.Tensor,
+    stencils: torch.Tensor | None,
+    values: torch.Tensor | None,
+    size: Sequence[int],
     kernel: int,
     stride: int,
-    stencil_grad: torch.Tensor | None = None,
-    value_grad: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Both gradients, in one launch that reads each tensor once from memory.
+    into: tuple[Any, Any] = (None, None),
+) -> tuple[Any, Any]:
+    """The gradient of the stencils where values are given, and that of the values where stencils are.
 
-    Shapes: (B, s, c, A, h_out, w_out), (B, A, s, k·k, h_out, w_out), (B, s, c, A, h, w) -> as stencils, as
-    values; into `stencil_grad` and `value_grad` if given, which may not be the stencils or the values.
+    One launch reads each tensor once from memory. Shapes: grad (B, s, c, A, h_out, w_out), stencils
+    (B, A, s, k·k, h_out, w_out), values (B, s, c, A, *size). Where ``into`` holds a gradient that is asked for, it is
+    written there; it may not be the stencils or the values.
     """
-    if stencil_grad is None:
-        stencil_grad = stencils.new_empty(stencils.shape)
-    if value_grad is None:
-        value_grad = values.new_empty(values.shape)
-    _launch_backward(grad, (stencils, values), (stencil_grad, value_grad), kernel, stride)
-    return stencil_grad, value_grad
-
-
-def stencil_gradient(
-    grad: torch.Tensor, values: torch.Tensor, kernel: int, stride: int, out: torch.Tensor | None = None
-) -> torch.Tensor:
-    """(B, s, c, A, h_out, w_out), (B, s, c, A, h, w) -> (B, A, s, k·k, h_out, w_out), into `out` if given."""
-    B, s, _, A, h_out, w_out = grad.shape
-    if out is None:
-        out = values.new_empty((B, A, s, kernel * kernel, h_out, w_out))
-    _launch_backward(grad, (None, values), (out, None), kernel, stride)
-    return out
-
-
-def value_gradient(
-    grad: torch.Tensor,
-    stencils: torch.Tensor,
-    h: int,
-    w: int,
-    kernel: int,
-    stride: int,
-    out: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """(B, s, c, A, h_out, w_out), (B, A, s, k·k, h_out, w_out) -> (B, s, c, A, h, w), into `out` if given."""
-    if out is None:
-        out = grad.new_empty((*grad.shape[:4], h, w))
-    _launch_backward(grad, (stencils, None), (None, out), kernel, stride)
-    return out
-
-
-def _launch_backward(
-    grad: torch.Tensor,
-    inputs: tuple[torch.Tensor | None, torch.Tensor | None],
-    outputs: tuple[torch.Tensor | None, torch.Tensor | None],
-    kernel: int,
-    stride: int,
-) -> None:
-    """Write the gradients of the stencils and of the values, those given, from values and stencils."""
+    B, s, c, A, h_out, w_out = grad.shape
+    of_stencils, of_values = values is not None, stencils is not None
+    new, (stencil_grad, value_grad) = grad.new_empty if grad.numel() else grad.new_zeros, into
+    if of_stencils and stencil_grad is None:
+        stencil_grad = new((B, A, s, kernel * kernel, h_out, w_out))
+    if of_values and value_grad is None:
+        value_grad = new((B, s, c, A, *size))
+    found = stencil_grad, value_grad
     if grad.numel() == 0:
-        for output in outputs:
-            if output is not None:
-                output.zero_()
-        return
+        return found
     grad = _plane_wise(grad)
-    stencils, values = (None if tensor is None else _plane_wise(tensor) for tensor in inputs)
-    of_stencils, of_values = (output is not None for output in outputs)
     # A tensor that takes no part is stood in for by one that does.
-    stencil_grad, value_grad = outputs
-    stencils = stencil_grad if stencils is None else stencils
-    values = value_grad if values is None else values
+    stencils = stencil_grad if stencils is None else _plane_wise(stencils)
+    values = value_grad if values is None else _plane_wise(values)
     assert stencils is not None
     assert values is not None
-    stencil_grad = stencils if stencil_grad is None else stencil_grad
-    value_grad = values if value_grad is None else value_grad
-    (B, s, c, A, h, w), (h_out, w_out) = values.shape, grad.shape[4:]
+    stencil_grad = stencil_grad if of_stencils else stencils
+    value_grad = value_grad if of_values else values
+    h, w = size
     channels, parts = _channels(c)
     positions, out_positions = _positions(h * w, channels), _positions(h_out * w_out, channels)
     if of_stencils and of_values:
@@ -298,3 +260,4 @@ def _launch_backward(
             OF_VALUES=of_values,
             enable_fp_fusion=True,
         )
+    return found
