@@ -62,36 +62,48 @@ def test_the_sdist_holds_all_that_its_readme_and_its_tests_name(sdist: Path) -> 
     assert not [name for name in names if "__pycache__" in name]
 
 
-@pytest.mark.parametrize("distribution", ["wheel", "sdist"])
-def test_it_does_the_main_job_from_a_clean_folder(
-    distribution: str, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+def test_the_wheel_does_the_main_job_from_a_clean_folder(wheel: Path, tmp_path: Path) -> None:
     target = tmp_path / "target"
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation",
-         "--target", str(target), str(request.getfixturevalue(distribution))],
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-compile",
+         "--target", str(target), str(wheel)],
         check=True, capture_output=True,
     )  # fmt: skip
     code = (
         f"import sys; sys.path.insert(0, {str(target)!r})\n"
         f"import e4profile; assert e4profile.__file__.startswith({str(target)!r}), e4profile.__file__\n"
         "from e4profile.cli.main import main\n"
-        "sys.argv = ['e4profile', *sys.argv[1:]]; main()"
+        "for line in ('models', 'sweep --group p4 -r 1 -s 2 -k 5'):\n"
+        "    sys.argv = ['e4profile', *line.split(), '--format', 'json']\n"
+        "    try: main()\n"
+        "    except SystemExit as end: assert not end.code, (line, end.code)\n"
     )
-
-    def objects(*arguments: str) -> list[dict[str, object]]:
-        command = [sys.executable, "-c", code, *arguments, "--format", "json"]
-        done = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, check=False)
-        assert done.returncode == 0, done.stderr
-        found: list[dict[str, object]] = json.loads(done.stdout)
-        return found
-
-    assert {row["model"] for row in objects("models")} == {path.stem for path in (ROOT / "models").glob("*.toml")}
-    rows = objects("sweep", "--group", "p4", "-r", "1", "-s", "2", "-k", "5")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    models, end = json.JSONDecoder().raw_decode(done.stdout)
+    assert {row["model"] for row in models} == {path.stem for path in (ROOT / "models").glob("*.toml")}
+    rows = json.loads(done.stdout[end:])
     assert [(row["model"], row["macs_measured"], row["agrees"]) for row in rows] == [
         ("e4net-gcnn", 135_926_944, True), ("e4net", 17_640_160, True),
     ]  # fmt: skip
     assert (tmp_path / "reports" / "sweep-p4-r1-s2-k5" / "table.csv").exists()
+
+
+def test_the_sdist_builds_the_same_wheel(sdist: Path, wheel: Path, tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "tarfile", "-e", str(sdist), str(tmp_path)], check=True)
+    (sources,) = tmp_path.iterdir()
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path / "again")],
+        cwd=sources, check=True, capture_output=True,
+    )  # fmt: skip
+    (again,) = (tmp_path / "again").iterdir()
+    assert again.name == wheel.name
+    assert contents(again) == contents(wheel)
+
+
+def contents(wheel: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
 
 
 def test_the_version_is_said_once_and_the_same_everywhere(sdist: Path) -> None:
