@@ -117,10 +117,14 @@ def read_results(file: Path, *, by_axes: bool = False) -> Results:
     if _is_csv(text):
         raise SettingError(f"{file}: CSV is for other programs; write what is to be compared with --format json")
     found = Results(file)
-    data = _object(text)
+    data, broken = _parsed(text)
     if text.lstrip().startswith("["):
+        if broken:
+            raise SettingError(f"{file}: not JSON: {broken}")
         found.rows = True
-        _read_rows(found, text)
+        _read_rows(found, data)
+    elif not isinstance(data, dict):
+        _read_records(found, by_axes=by_axes)
     elif "models" in data:
         _read_baseline(found)
     elif "layers" in data:
@@ -130,7 +134,13 @@ def read_results(file: Path, *, by_axes: bool = False) -> Results:
     if not found.counts and not found.times:
         first, *others = found.notes or ("",)
         more = f"; and {len(others)} more lines likewise" if others else ""
-        raise SettingError(f"{file}: nothing to compare{f': {first}{more}' if first else ''}{_broken(text)}")
+        # a text that begins like one JSON object of several lines
+        cut = (
+            f"; as one JSON object it is cut short or damaged: {broken}"
+            if broken and text.strip().startswith("{\n")
+            else ""
+        )
+        raise SettingError(f"{file}: nothing to compare{f': {first}{more}' if first else ''}{cut}")
     return found
 
 
@@ -139,24 +149,12 @@ def _is_csv(text: str) -> bool:
     return "," in first and first.lstrip()[:1] not in ("{", "[")
 
 
-def _broken(text: str) -> str:
-    """Where a text that begins like one JSON object of several lines stops being one."""
-    head, _, rest = text.strip().partition("\n")
+def _parsed(text: str) -> tuple[Any, str]:
+    """The value that a text is as JSON, and why it is none."""
     try:
-        if head == "{" and rest:
-            json.loads(text)
+        return json.loads(text), ""
     except (ValueError, RecursionError) as error:
-        return f"; as one JSON object it is cut short or damaged: {error}"
-    return ""
-
-
-def _object(text: str) -> Mapping[str, Any]:
-    """A text that is one JSON object; nothing for any other text."""
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return data if isinstance(data, dict) else {}
+        return None, str(error)
 
 
 def _read_baseline(found: Results) -> None:
@@ -187,11 +185,7 @@ def _read_count(found: Results, data: Mapping[str, Any]) -> None:
         _add_once(found, Key("", row["path"] or NETWORK), row, () if row.get("agrees") else bounds)
 
 
-def _read_rows(found: Results, text: str) -> None:
-    try:
-        rows = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise SettingError(f"{found.file}: not JSON: {error}") from error
+def _read_rows(found: Results, rows: Sequence[Any]) -> None:
     for number, row in enumerate(rows):
         if not isinstance(row, dict):
             raise SettingError(f"{found.file}: row {number} is no object with named values")

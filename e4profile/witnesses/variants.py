@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -136,14 +137,8 @@ def peak_bytes(subject: Subject, batch_size: int | None, counter: VariantCounter
         SettingError: for arguments that a network refuses.
         UserCodeError: for what a user-defined model raises.
     """
-
-    def emulated(fresh: Subject) -> int:
-        model = fresh.build_whole()
-        with fresh.guarded():
-            batch = None if fresh.own_batch is None else batch_size
-            return allocator_emulation(model, fresh.batched, batch_size=batch, loss="auto", device="meta").peak_bytes
-
-    return counter.on_meta(subject, emulated)
+    emulated = partial(allocator_emulation, loss="auto", device="meta")
+    return counter.on_meta(subject, lambda fresh: _called(fresh, batch_size, emulated).peak_bytes)
 
 
 def step_bytes(subject: Subject, batch_size: int, optimiser: str, counter: VariantCounter) -> int:
@@ -153,11 +148,12 @@ def step_bytes(subject: Subject, batch_size: int, optimiser: str, counter: Varia
         SettingError: for an output without a loss, or arguments that the network refuses.
         UserCodeError: for what a user-defined model raises.
     """
+    predicted = partial(predict, optimiser=optimiser, loss="auto")
+    return counter.on_meta(subject, lambda fresh: _called(fresh, batch_size, predicted).step_bytes)
 
-    def predicted(fresh: Subject) -> int:
-        model = fresh.build_whole()
-        with fresh.guarded():
-            batch = None if fresh.own_batch is None else batch_size
-            return predict(model, fresh.batched, batch, optimiser=optimiser, loss="auto").step_bytes
 
-    return counter.on_meta(subject, predicted)
+def _called(fresh: Subject, batch_size: int | None, ask: Callable[..., Found]) -> Found:
+    """What is asked of the whole network, with its inputs and a batch size where they have a batch."""
+    model = fresh.build_whole()
+    with fresh.guarded():
+        return ask(model, fresh.batched, batch_size=None if fresh.own_batch is None else batch_size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -119,7 +119,7 @@ def reconcile(
     chance, chance_share = _chance(first, [counts for _, counts in tried])
     matches: list[Reconciled] = []
     for changed, counts in tried:
-        built = _build_matching(changed, first, counts, others, count)
+        built = _build(changed, first, counts, others, count, matching=True)
         if built is not None:
             matches += _matches(changed, built)
     return Reconciliation(
@@ -180,8 +180,12 @@ def _within(values: Numbers, window: tuple[int, int]) -> Flags:
     return flags
 
 
-def _fits(value: int, figure: Figure) -> bool:
-    return figure.rounded[0] <= value <= figure.truncated[1]
+def _figures(kinds: frozenset[str], built: Iterable[Built]) -> Iterator[tuple[Row, Figure, Numbers]]:
+    """Every published figure with what is built for it under every rule."""
+    for row, counts in built:
+        totals = _totals(kinds, counts)
+        for figure in row.figures:
+            yield row, figure, np.full(len(totals), counts.params) if figure.quantity == "params" else totals
 
 
 def _chance(row: Row, tried: Sequence[Counted]) -> tuple[float, float]:
@@ -214,14 +218,16 @@ def _chance(row: Row, tried: Sequence[Counted]) -> tuple[float, float]:
     return float(hits.mean()), float((hits > 0).mean())
 
 
-def _build_matching(
-    changed: tuple[Change, ...], first: Row, counts: Counted, others: Sequence[Row], count: Counter
+def _build(
+    changed: tuple[Change, ...], first: Row, counts: Counted, others: Sequence[Row], count: Counter, *, matching: bool
 ) -> list[Built] | None:
-    """Every row's network, or None as soon as one misses its row's parameters."""
+    """Every row's network; None as soon as one cannot be built, or of matching ones misses its row's parameters."""
     built: list[Built] = []
     for row in (first, *others):
         one = counts if row is first else count(row.changed(changed))
-        if one is None or not all(_fits(one.params, figure) for figure in row.params):
+        if one is None:
+            return None
+        if matching and not all(figure.rounded[0] <= one.params <= figure.truncated[1] for figure in row.params):
             return None
         built.append((row, one))
     return built
@@ -233,14 +239,11 @@ def _matches(changed: tuple[Change, ...], built: list[Built]) -> list[Reconciled
     alive = np.ones(len(found), dtype=np.bool_)
     cells = sum(len(row.figures) for row, _ in built)
     rounded, truncated = np.zeros(len(found), dtype=np.int64), np.zeros(len(found), dtype=np.int64)
-    for row, counts in built:
-        totals = _totals(kinds, counts)
-        for figure in row.figures:
-            values = np.full(len(found), counts.params) if figure.quantity == "params" else totals
-            by_rounding, by_truncation = _within(values, figure.rounded), _within(values, figure.truncated)
-            alive &= by_rounding | by_truncation
-            rounded += by_rounding
-            truncated += by_truncation
+    for _, figure, values in _figures(kinds, built):
+        by_rounding, by_truncation = _within(values, figure.rounded), _within(values, figure.truncated)
+        alive &= by_rounding | by_truncation
+        rounded += by_rounding
+        truncated += by_truncation
     return [
         Reconciled(
             changed,
@@ -267,13 +270,8 @@ def _nearest(
         if counts.key in seen:
             continue
         seen.add(counts.key)
-        built: list[Built] = [(first, counts)]
-        for row in others:
-            one = count(row.changed(changed))
-            if one is None:
-                break
-            built.append((row, one))
-        else:
+        built = _build(changed, first, counts, others, count, matching=False)
+        if built is not None:
             found.append(_best_rule(changed, built) if others else best)
         if len(found) == _NEAREST:
             break
@@ -285,16 +283,12 @@ def _best_rule(changed: tuple[Change, ...], built: list[Built]) -> Nearest:
     found = _weighted(kinds)[0]
     worst = np.zeros(len(found))
     where = np.full(len(found), "", dtype=object)
-    for row, counts in built:
-        totals = _totals(kinds, counts)
-        for figure in row.figures:
-            values = np.full(len(found), counts.params) if figure.quantity == "params" else totals
-            printed = float(figure.value)
-            outside = ~_within(values, (figure.rounded[0], figure.truncated[1]))
-            deviation = np.where(outside, values.astype(np.float64) / printed - 1, 0.0)
-            further = np.abs(deviation) > np.abs(worst)
-            worst = np.where(further, deviation, worst)
-            where = np.where(further, f"{row.label}: {figure.quantity}", where)
+    for row, figure, values in _figures(kinds, built):
+        outside = ~_within(values, (figure.rounded[0], figure.truncated[1]))
+        deviation = np.where(outside, values.astype(np.float64) / float(figure.value) - 1, 0.0)
+        further = np.abs(deviation) > np.abs(worst)
+        worst = np.where(further, deviation, worst)
+        where = np.where(further, f"{row.label}: {figure.quantity}", where)
     # the rules are in order of their differences, and argmin takes the first of equals
     index = int(np.argmin(np.abs(worst)))
     return Nearest(changed, found[index], tuple(built), float(worst[index]), str(where[index]))

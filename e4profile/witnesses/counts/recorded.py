@@ -28,7 +28,7 @@ from e4profile.layers.stock import as_costed
 from e4profile.subjects.as_found import as_found, copied_tensor
 from e4profile.subjects.copies import materialised
 from e4profile.subjects.inputs import Example
-from e4profile.witnesses.counts.base import Count, LayerCount
+from e4profile.witnesses.counts.base import Count, LayerCount, owner
 from e4profile.witnesses.counts.closed_form import formed_layers
 from e4profile.witnesses.counts.dispatch import count_run
 from e4profile.witnesses.walk import Call, Watcher, following
@@ -247,9 +247,9 @@ def recorded_work(network: nn.Module, example: Example) -> RecordedWork:
     macs, outside = dict.fromkeys(paths, 0), dict[str, int]()
     for layer in count.layers:
         amount = _macs(layer)
-        owner = next((path for path in paths if _inside(layer.path, path)), None)
-        if owner is not None:
-            macs[owner] += amount
+        path = owner(layer.path, paths)
+        if path in macs:
+            macs[path] += amount
         elif amount:
             outside[layer.path or "the network itself"] = amount
     if outside:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -85,15 +86,14 @@ def macs_by_term(model: nn.Module, input_shape: Shape) -> dict[str, int]:
         SettingError: for a part without a closed form.
     """
     _, steps = trace(model, input_shape)
-    found: dict[str, int] = {}
+    found: Counter[str] = Counter()
     for step in steps:
         cost = layer_cost(step.form, step.input_shape)
         for name, macs in cost.macs.items():
             kind = cost.kinds[name]
             if kind in MAC_KINDS and macs:
-                term = term_of_macs(step.module, name, kind)
-                found[term] = found.get(term, 0) + macs
-    return found
+                found[term_of_macs(step.module, name, kind)] += macs
+    return dict(found)
 
 
 def macs_by_witness(model: nn.Module, example: Example) -> tuple[dict[str, int], str, tuple[str, ...]]:
@@ -111,15 +111,14 @@ def macs_by_witness(model: nn.Module, example: Example) -> tuple[dict[str, int],
             return macs_by_term(model, shape), CLOSED_FORM, ()
     count, notes = counted_macs(model, example)
     modules = dict(model.named_modules())
-    found: dict[str, int] = {}
+    found: Counter[str] = Counter()
     for layer in count.layers:
         parts = layer.path.split(".") if layer.path else []
         around = [modules[".".join(parts[:length])] for length in range(len(parts), -1, -1)]
         for kind, macs in layer.operations.items():
             if kind in MAC_KINDS and macs:
-                term = term_of_kind(around, kind)
-                found[term] = found.get(term, 0) + macs
-    return found, DISPATCH, notes
+                found[term_of_kind(around, kind)] += macs
+    return dict(found), DISPATCH, notes
 
 
 def measure_breakdown(

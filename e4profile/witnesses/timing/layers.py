@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -112,18 +113,10 @@ class _Marked(Watcher):
 
 
 def _in_order(modules: Sequence[nn.Module], ends: Mapping[nn.Module, list[tuple[Any, Any]]]) -> list[tuple[Any, Any]]:
-    taken = dict.fromkeys(ends, 0)
-    intervals = []
-    for module in modules:
-        calls = ends.get(module, [])
-        index = taken.get(module, 0)
-        if index >= len(calls):
-            raise SettingError(f"{type(module).__name__} ran {len(calls)} times, less often than its topology says")
-        intervals.append(calls[index])
-        taken[module] = index + 1
-    for module in modules:
-        if taken[module] != len(ends[module]):
-            raise SettingError(
-                f"{type(module).__name__} ran {len(ends[module])} times, more often than its topology says"
-            )
-    return intervals
+    for module, times in Counter(modules).items():
+        ran = len(ends.get(module, []))
+        if ran != times:
+            often = "less often" if ran < times else "more often"
+            raise SettingError(f"{type(module).__name__} ran {ran} times, {often} than its topology says")
+    calls = {module: iter(intervals) for module, intervals in ends.items()}
+    return [next(calls[module]) for module in modules]
