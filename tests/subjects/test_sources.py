@@ -14,7 +14,8 @@ from e4profile.errors import SettingError
 from e4profile.networks.cards import find_card
 from e4profile.subjects.subject import InputsMissing, Subject, resolve
 from e4profile.witnesses.counts.measure import measure
-from e4profile.witnesses.equivariance.witness import RANDOMISED, witness_of
+from e4profile.witnesses.equivariance.report import RANDOMISED
+from e4profile.witnesses.equivariance.witness import witness_of
 from e4profile.witnesses.memory.step import predict
 from e4profile.witnesses.timing.in_turn import ForwardInTurn
 from e4profile.witnesses.variants import VariantCounter, peak_bytes, step_bytes

@@ -62,7 +62,8 @@ def equivariance(
         from e4profile.questions.columns import table_of_rows
         from e4profile.questions.equivariance.rows import report_rows
         from e4profile.show.tables import Column
-        from e4profile.witnesses.equivariance.witness import EQUIVARIANT, states_of, witness_of
+        from e4profile.witnesses.equivariance.report import EQUIVARIANT, states_of
+        from e4profile.witnesses.equivariance.witness import witness_of
 
         progress.total += len(states_of(train_steps))
         found = options.one_subject(model, settings, inputs, arguments)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from e4profile.witnesses.equivariance.witness import STATES, EquivarianceReport, element_name
+from e4profile.witnesses.equivariance.report import STATES, EquivarianceReport, element_name
 
 WORST = "worst"
 

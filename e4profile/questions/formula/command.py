@@ -49,10 +49,9 @@ def formula(
     With --of CARD or --set every term is also evaluated, exactly. What is not given follows: c_out is c_in, w is h,
     the output is as large as the input, the batch is one image, optional parts are absent.
     """
-    from e4profile.errors import SettingError, UnknownNameError
+    from e4profile.errors import SettingError, one_of
 
-    if output_format not in _FORMATS:
-        raise UnknownNameError("format", output_format, _FORMATS)
+    one_of("format", output_format, _FORMATS)
     given = overrides(settings)
     for option, asked, remark in (
         ("--set", bool(given), "gives numbers"),

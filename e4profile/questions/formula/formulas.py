@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from e4profile.errors import SettingError, UnknownNameError
+from e4profile.errors import SettingError, UnknownNameError, one_of
 from e4profile.layers import LAYERS, EquivariantLayer, trace
 from e4profile.layers.storages import COMPUTE
 from e4profile.layers.terms import Term, Terms, evaluate
@@ -135,8 +135,7 @@ def settings(
     """
     known = {str(symbol): symbol for symbol in (layer_symbols(layer) if symbols is None else symbols)}
     for name, value in given.items():
-        if name not in known:
-            raise UnknownNameError(f"symbol of {layer.__name__}", name, known)
+        one_of(f"symbol of {layer.__name__}", name, known)
         least = 0 if is_indicator(known[name]) else 1
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise SettingError(f"--set: {name} (={value}) must be a whole number of at least {least}")

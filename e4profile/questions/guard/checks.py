@@ -272,7 +272,8 @@ def _closed_form(name: str, least: float | None, loaded: Loaded) -> Check:
 
 def _equivariance(name: str, budgets: Budgets, limit: float, loaded: Loaded) -> Check:
     """Of a copy in float64 and evaluation mode, with random numbers for what is trained."""
-    from e4profile.witnesses.equivariance.witness import RANDOMISED, element_name, witness
+    from e4profile.witnesses.equivariance.report import RANDOMISED, element_name
+    from e4profile.witnesses.equivariance.witness import witness
 
     with loaded.subject.guarded():
         found = witness(loaded.model, loaded.example, group=budgets.group, field_out=budgets.field_out, train_steps=0)

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from e4profile.conventions import convention
-from e4profile.errors import E4ProfileError, SettingError, UnknownNameError, positive
+from e4profile.errors import E4ProfileError, SettingError, one_of, positive
 from e4profile.questions.match.axes import Axis, bracket, falls
 from e4profile.questions.match.targets import QUANTITIES, UNITS, wanted
 from e4profile.subjects.guest import UserCodeError
@@ -191,8 +191,7 @@ def match(
         UnknownNameError: for a quantity, argument, convention or card that does not exist.
         UserCodeError: for a user-defined model that no setting builds, with the last error's traceback.
     """
-    if by not in QUANTITIES:
-        raise UnknownNameError("quantity", by, QUANTITIES)
+    one_of("quantity", by, QUANTITIES)
     if by == "time":
         raise SettingError("time is matched by measurement: see e4profile.questions.match.by_time.match_time")
     positive(batch_size=batch_size)

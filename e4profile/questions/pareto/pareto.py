@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
-from e4profile.errors import SettingError, UnknownNameError
+from e4profile.errors import SettingError, UnknownNameError, one_of
 from e4profile.networks.cards import UNRESOLVED, Cell, PublishedRow, all_cards
 from e4profile.networks.published import parse_printed
 from e4profile.records.store import Record
@@ -164,8 +164,7 @@ def cost_of(x: str, *, batch_size: int = 2) -> Callable[[Subject], tuple[int, tu
         UnknownNameError: for another cost.
         SettingError: for ``time``, which needs a device.
     """
-    if x not in COSTS:
-        raise UnknownNameError("cost", x, COSTS)
+    one_of("cost", x, COSTS)
     if x == "time":
         raise SettingError("time is measured: see e4profile.witnesses.timing.measure.measure_time")
     counter = VariantCounter()
@@ -265,8 +264,7 @@ def _table(
         if table not in known:
             rows = (row for card in all_cards().values() for row in card.published)
             every = {row.table for row in rows if any(map(_is_error, row.cells))}
-            if table not in every:
-                raise UnknownNameError("table with published errors", table, every)
+            one_of("table with published errors", table, every)
         without = [one.name for one in subjects if table not in by_card[one.name]]
         if without:
             having = ", ".join(_cards_with_errors(table))

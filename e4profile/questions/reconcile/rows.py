@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from e4profile.errors import SettingError, UnknownNameError
+from e4profile.errors import SettingError, one_of
 from e4profile.networks.published import parse_printed
 from e4profile.questions.reconcile.space import Change
 from e4profile.subjects.subject import Subject
@@ -29,8 +29,7 @@ class Figure:
     text: str
 
     def __post_init__(self) -> None:
-        if self.quantity not in QUANTITIES:
-            raise UnknownNameError("quantity", self.quantity, QUANTITIES)
+        one_of("quantity", self.quantity, QUANTITIES)
         if parse_printed(self.text)[0] <= 0:
             raise SettingError(f"{self.quantity} (={self.text!r}) must be positive")
 

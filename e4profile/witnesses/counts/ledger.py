@@ -24,7 +24,7 @@ from e4profile.conventions import (
     MAC_KINDS,
     NORM_KINDS,
 )
-from e4profile.errors import SettingError, UnknownNameError
+from e4profile.errors import SettingError, one_of
 from e4profile.witnesses.counts.contractions import ATTENTIONS, CONVOLUTIONS, MATRIX_PRODUCTS
 from e4profile.witnesses.counts.free import FREE, family_of
 
@@ -91,8 +91,7 @@ def register_operator(name: str, formula: Formula) -> None:
     def checked(*arguments: Any, **keywords: Any) -> Mapping[str, int]:
         amounts = formula(*arguments, **keywords)
         for kind, amount in amounts.items():
-            if kind not in KINDS:
-                raise UnknownNameError(f"kind of operation for {name}", kind, KINDS)
+            one_of(f"kind of operation for {name}", kind, KINDS)
             if type(amount) is not int or amount < 0:
                 raise SettingError(f"{name}: {kind} (={amount!r}) must be a whole number, not negative")
         return amounts

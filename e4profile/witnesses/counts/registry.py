@@ -9,7 +9,7 @@ import pkgutil
 from collections.abc import Iterable
 from importlib import import_module
 
-from e4profile.errors import UnknownNameError
+from e4profile.errors import one_of
 from e4profile.witnesses.counts import counters
 from e4profile.witnesses.counts.base import CounterSpec
 
@@ -40,9 +40,4 @@ def find_counters(names: Iterable[str]) -> list[CounterSpec]:
     Raises:
         UnknownNameError: for a name that no counter has.
     """
-    found = []
-    for name in names:
-        if name not in REGISTRY:
-            raise UnknownNameError("counter", name, REGISTRY)
-        found.append(REGISTRY[name])
-    return found
+    return [REGISTRY[one_of("counter", name, REGISTRY)] for name in names]

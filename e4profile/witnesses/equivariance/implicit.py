@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from e4profile.errors import SettingError, UnknownNameError
+from e4profile.errors import SettingError, one_of
 from e4profile.groups import Group
 from e4profile.layers.channel_pool import channel_max_pool
 from e4profile.witnesses.walk import Call, Watcher, following
@@ -55,8 +55,7 @@ def sampling_group(group: str, reflection: bool = False) -> Group:
     Raises:
         UnknownNameError: for another name.
     """
-    if group not in _ROTATIONS:
-        raise UnknownNameError("rotations", group, _ROTATIONS)
+    one_of("rotations", group, _ROTATIONS)
     return Group(_ROTATIONS[group], reflection)
 
 

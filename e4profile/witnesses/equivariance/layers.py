@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from e4profile.errors import SettingError, UnknownNameError
+from e4profile.errors import SettingError, one_of
 from e4profile.groups import Group
 
 FieldType = Literal["regular", "trivial", "invariant"]
@@ -56,8 +56,7 @@ def act(features: Tensor, group: Group, element: int, field: str, own: Group | N
         UnknownNameError: for another field type.
         SettingError: for a shape that no field of the type has, or a regular field whose group lacks the element.
     """
-    if field not in FIELDS:
-        raise UnknownNameError("field type", field, FIELDS)
+    one_of("field type", field, FIELDS)
     if field == "invariant":
         return features
     shape = tuple(features.shape)

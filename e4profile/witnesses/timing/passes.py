@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from e4profile.errors import E4ProfileError, SettingError, UnknownNameError, positive
+from e4profile.errors import E4ProfileError, SettingError, UnknownNameError, one_of, positive
 from e4profile.subjects.as_found import as_found, refuse_unrun, set_mode
 from e4profile.subjects.batches import BatchedInputs, ModelInputs
 from e4profile.subjects.borrowed import whole
@@ -67,8 +67,7 @@ class PassSetting:
 
     def __post_init__(self) -> None:
         for what, name, known in (("pass", self.pass_, PASSES), ("mode", self.mode, MODES)):
-            if name not in known:
-                raise UnknownNameError(what, name, known)
+            one_of(what, name, known)
         if not callable(self.loss) and self.loss not in LOSSES:
             raise UnknownNameError("loss", self.loss, LOSSES)
         object.__setattr__(self, "dtype", dtype_name(self.dtype))
@@ -118,8 +117,7 @@ def dtype_named(name: str | torch.dtype) -> torch.dtype:
     """
     if isinstance(name, torch.dtype):
         name = str(name).removeprefix("torch.")
-    if name not in DTYPES:
-        raise UnknownNameError("dtype", name, DTYPES)
+    one_of("dtype", name, DTYPES)
     dtype: torch.dtype = DTYPES[name]
     return dtype
 

@@ -17,7 +17,8 @@ from e4profile.errors import E4ProfileError
 from e4profile.questions.guard.config import load_config
 from e4profile.questions.guard.run import Guard, GuardResult
 from e4profile.records.baseline import Baseline, read_baseline, torch_version, write_baseline
-from e4profile.witnesses.equivariance.witness import EquivarianceReport, witness
+from e4profile.witnesses.equivariance.report import EquivarianceReport
+from e4profile.witnesses.equivariance.witness import witness
 
 BASELINE = "e4profile-baseline.json"
 

@@ -17,7 +17,7 @@ from e4profile.subjects.inputs import Example, as_example
 from e4profile.subjects.subject import resolve
 from e4profile.witnesses.equivariance.layers import assert_equivariant, equivariance_errors, randomise
 from e4profile.witnesses.equivariance.probe import same_motion
-from e4profile.witnesses.equivariance.witness import (
+from e4profile.witnesses.equivariance.report import (
     AT_INIT,
     AT_INIT_ONLY,
     EQUIVARIANT,
@@ -25,9 +25,8 @@ from e4profile.witnesses.equivariance.witness import (
     RANDOMISED,
     TRAINED,
     element_name,
-    witness,
-    witness_of,
 )
+from e4profile.witnesses.equivariance.witness import witness, witness_of
 
 IMAGES = (1, 1, 9, 9)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from e4profile.errors import SettingError
 from e4profile.subjects.inputs import as_example
 from e4profile.witnesses.equivariance.layers import FIELDS
-from e4profile.witnesses.equivariance.witness import (
+from e4profile.witnesses.equivariance.report import (
     AT_INIT_ONLY,
     EQUIVARIANT,
     NOT_COMPARABLE,
@@ -19,8 +19,8 @@ from e4profile.witnesses.equivariance.witness import (
     NOT_RANDOMISED,
     UNTIL_TRAINED,
     EquivarianceReport,
-    witness,
 )
+from e4profile.witnesses.equivariance.witness import witness
 
 IMAGES = (1, 2, 5, 5)
 
