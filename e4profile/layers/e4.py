@@ -18,7 +18,7 @@ from e4profile.layers.e4_peak import E4
 from e4profile.layers.group_conv import GroupConv2d
 from e4profile.layers.norm import FieldBatchNorm2d, FieldGroupNorm
 from e4profile.layers.pointwise import PointwiseConv2d
-from e4profile.layers.storages import ACCUMULATE, SPARE, STATISTICS
+from e4profile.layers.storages import ACCUMULATE, STATISTICS
 from e4profile.ops import aggregate, generate_and_aggregate
 from e4profile.symbols import (
     A_K,
@@ -144,7 +144,7 @@ class E4Conv2d(EquivariantLayer):
         "encoder norm statistics": STATISTICS,
         "reference stencils": ACCUMULATE,
         "reference columns": ACCUMULATE,
-        "reference columns, unused": SPARE,
+        "reference columns, unused": ACCUMULATE,
     }
     peak = E4
     printed = {

@@ -34,7 +34,6 @@ MASK = "mask"
 INDEX = "index"
 CONVERTED = "converted"
 FLAG = "flag"
-SPARE = "spare"
 
 UNITS = {
     COMPUTE: "elements of the dtype that the network computes in (a term without a unit)",
@@ -44,7 +43,6 @@ UNITS = {
     INDEX: "int64 indices",
     CONVERTED: "elements of the compute dtype, converted from float64: no copy where it is float64",
     FLAG: "truth values, a byte each",
-    SPARE: "of the dtype that sums are kept in, held by a storage beyond its tensor; on the meta device none",
 }
 """Every unit that ``saved_as`` may give to a term."""
 
@@ -55,7 +53,7 @@ def unit_bytes(unit: str, dtype: torch.dtype, device: str = "cpu") -> int:
     Args:
         unit: a name in ``UNITS``.
         dtype: the compute dtype; a network in bfloat16 has its parameters in bfloat16, too.
-        device: device type: "cpu", "meta" or "cuda".
+        device: whose kernels are assumed: "cpu" or "cuda".
 
     Raises:
         UnknownNameError: for a unit that does not exist.
@@ -64,11 +62,11 @@ def unit_bytes(unit: str, dtype: torch.dtype, device: str = "cpu") -> int:
         raise UnknownNameError("unit", unit, UNITS)
     if unit == INDEX:
         return torch.int64.itemsize
-    if (unit == CONVERTED and dtype == torch.float64) or (unit == SPARE and device == "meta"):
+    if unit == CONVERTED and dtype == torch.float64:
         return 0
     if unit == FLAG or (unit == MASK and device == "cuda"):
         return 1
-    if unit in (ACCUMULATE, SPARE) or (unit == STATISTICS and device != "cpu"):
+    if unit == ACCUMULATE or (unit == STATISTICS and device == "cuda"):
         return max(torch.float32.itemsize, dtype.itemsize)
     return dtype.itemsize
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 from e4profile.groups import Group
 from e4profile.ops import huge_pages, turned_maps
@@ -66,7 +67,7 @@ class Bank:
 
 
 def stand_alone(*tensors: Tensor | None) -> bool:
-    """Whether tensors are what they seem, on the CPU or as its stand-ins on the meta device.
+    """Whether tensors are what they seem, on the CPU or as its stand-ins without values.
 
     Tracers, compilers, ``torch.func``, forward-mode differentiation, autocast and subclasses see PyTorch's own chain.
     """
@@ -74,7 +75,7 @@ def stand_alone(*tensors: Tensor | None) -> bool:
         return False
     given = [one for one in tensors if one is not None]
     return all(
-        type(one) in (Tensor, nn.Parameter)
+        type(one) in (Tensor, nn.Parameter, FakeTensor)
         and one.device.type in ("cpu", "meta")
         and one.dtype == given[0].dtype
         and one.is_floating_point()

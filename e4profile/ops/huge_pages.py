@@ -7,6 +7,7 @@ import mmap
 from functools import lru_cache
 from typing import Any
 
+import torch
 from torch import Tensor
 
 _ADVICE = getattr(mmap, "MADV_HUGEPAGE", None)
@@ -21,7 +22,8 @@ def empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
     tensor = like.new_empty(shape)
     size = tensor.numel() * tensor.element_size()
     advise = _madvise()
-    if advise is None or tensor.device.type != "cpu" or size < _WORTHWHILE_BYTES:
+    # a stand-in says that it is on the CPU, and has no memory
+    if advise is None or tensor.device.type != "cpu" or size < _WORTHWHILE_BYTES or type(tensor) is not torch.Tensor:
         return tensor
     start = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
     length = (tensor.data_ptr() + size) // mmap.PAGESIZE * mmap.PAGESIZE - start

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from e4profile.errors import E4ProfileError, SettingError
+from e4profile.subjects.stand_ins import is_stand_in
 
 _Restore = Callable[[], object]
 
@@ -51,8 +52,8 @@ def as_found(
     Args:
         model: on any device.
         stand_in: a tensor in place of a parameter or a buffer while it runs, asked once for each, and in place of any
-            other tensor that the network holds where it gives one on the meta device. None leaves them where they
-            are, for a run of a copy.
+            other tensor that the network holds where it gives one without values. None leaves them where they are, for
+            a run of a copy.
         training: the mode to run in, which the network's own ``train`` or ``eval`` sets, without gradients; the mode
             that each module is in when None.
 
@@ -191,17 +192,17 @@ class _Found:
                     table[name] = found(tensor)  # type: ignore[assignment]
         for content, value in self._holders:
             items = content.read(value)
-            if any(isinstance(item, Tensor) and not item.is_meta for item in items):
+            if any(isinstance(item, Tensor) and not is_stand_in(item) for item in items):
                 content.write(value, [self._elsewhere(item, found) for item in items])
         # kept alive: an identity is one tensor's as long as it lives
         self._seen.update({id(tensor): tensor for tensor in originals})
 
     @staticmethod
     def _elsewhere(item: Any, found: Callable[[Tensor], Tensor]) -> Any:
-        if not isinstance(item, Tensor) or item.is_meta or is_lazy(item):
+        if not isinstance(item, Tensor) or is_stand_in(item) or is_lazy(item):
             return item
         stand_in = found(item)
-        return stand_in if stand_in.is_meta else item
+        return stand_in if is_stand_in(stand_in) else item
 
     def _how(self, kind: type) -> Callable[[Any], object] | None:
         """What writes down an object of this class; None for one that never changes."""

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from e4profile.errors import SettingError, positive
+from e4profile.errors import E4ProfileError, SettingError, positive
 from e4profile.subjects.as_found import as_found, device_of, refuse_unrun
 from e4profile.subjects.batches import BatchedInputs, ModelInputs
 from e4profile.subjects.copies import is_unfinished, materialised
-from e4profile.subjects.guest import text_of
+from e4profile.subjects.guest import first_line, text_of
 from e4profile.subjects.inputs import Example
 from e4profile.subjects.losses import Loss, loss_of
+from e4profile.subjects.stand_ins import Kernels, StandIns
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,12 @@ class Borrowed:
     example: Example
     target: Tensor
     batch_size: int
+    _stand_ins: StandIns | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Which kernels the stand-ins assumed so far, a sentence each."""
+        return () if self._stand_ins is None else self._stand_ins.notes
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -89,16 +96,19 @@ def borrowed(
     train: bool = True,
     device: str | torch.device = "meta",
     dtype: torch.dtype | None = None,
+    kernels: Kernels = "cpu",
 ) -> Iterator[Borrowed]:
     """Lend a network for one measurement.
 
     Args:
-        model: on any device; on the meta device nothing of it is allocated.
+        model: on any device.
         input_shape: of one image, (channels, h, w), or other inputs (see ``ModelInputs``).
         batch_size: B; None leaves the inputs' leading sizes as they are.
         train: training or evaluation mode.
-        device: where the measurement runs.
+        device: where the measurement runs; on the meta device nothing of it is allocated, and the network sees
+            stand-ins that say they are on its own device (see ``e4profile.subjects.stand_ins``).
         dtype: of parameters, floating-point buffers and images; the model's own when None.
+        kernels: which the stand-ins assume.
 
     Raises:
         SettingError: for a model on the meta device that is asked to run elsewhere.
@@ -111,19 +121,57 @@ def borrowed(
     if device.type != "meta" and any(p.is_meta for p in (*model.parameters(), *model.buffers())):
         raise SettingError(f"a model on the meta device has no values to run on {device}; use device='meta'")
     dtype = dtype or dtype_of(model)
+    stand_ins = StandIns(kernels, device_of(model)) if device.type == "meta" else None
 
     def stand_in(tensor: Tensor) -> Tensor:
         wanted = dtype if tensor.is_floating_point() else tensor.dtype
-        if device.type == "meta":
-            return torch.empty_like(tensor, device=device, dtype=wanted, requires_grad=False)
+        if stand_ins is not None:
+            return stand_ins.of(tensor, wanted)
         return tensor.detach().to(device=device, dtype=wanted, copy=True)
 
-    with torch.enable_grad(), as_found(model, stand_in, training=train):
+    example, target = inputs.at(batch_size, dtype, device), torch.zeros(size, device=device, dtype=torch.int64)
+    if stand_ins is not None:
+        example, target = example.map(stand_ins.of), stand_ins.of(target)
+    with (
+        torch.enable_grad(),
+        as_found(model, stand_in, training=train),
+        nullcontext() if stand_ins is None else stand_ins.running(),
+    ):
         yield Borrowed(
-            model,
-            dict(model.named_parameters()),
-            dict(model.named_buffers()),
-            inputs.at(batch_size, dtype, device),
-            torch.zeros(size, device=device, dtype=torch.int64),
-            size,
+            model, dict(model.named_parameters()), dict(model.named_buffers()), example, target, size, stand_ins
         )
+
+
+T = TypeVar("T")
+FOR_REAL = "run for real"
+
+
+def measured(
+    model: nn.Module, input_shape: ModelInputs, use: Callable[[Borrowed], T], *, device: str | torch.device, **lent: Any
+) -> tuple[T, tuple[str, ...]]:
+    """What ``use`` says of a lent network, and notes: which kernels were assumed, or that it ran for real.
+
+    A network that needs values, which the meta device does not have, runs on copies of its tensors on its own device.
+
+    Args:
+        model: as for ``borrowed``, also the other arguments.
+        input_shape: likewise.
+        use: called once, or again for the run for real.
+        device: where the measurement runs.
+        lent: the other arguments of ``borrowed``.
+
+    Raises:
+        Whatever ``use`` and the network's forward raise, for real where they can run so.
+    """
+    try:
+        with borrowed(model, input_shape, device=device, **lent) as one:
+            return use(one), one.notes
+    except Exception as error:
+        # what is wrong for real raises again below, with the values that the message is about
+        own = device_of(model)
+        refused = isinstance(error, E4ProfileError) and error.__cause__ is None
+        if torch.device(device).type != "meta" or own.type == "meta" or refused:
+            raise
+        reason = first_line(error)
+    with borrowed(model, input_shape, device=own, **lent) as one:
+        return use(one), (f"{FOR_REAL} on {own}, because it cannot run without values ({reason})",)

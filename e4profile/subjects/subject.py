@@ -191,21 +191,19 @@ class Subject:
         """
         return self._source.build(device, seed)
 
-    def build_whole(self, device: str | None = None) -> nn.Module:
-        """The same after a first call, where lazy layers wait for one to know their shapes.
+    def build_whole(self) -> nn.Module:
+        """The same for its shapes: without values where that is enough, else after a first call for lazy layers.
 
         Raises:
             UserCodeError: for what building it or calling it raises.
         """
         from e4profile.subjects.copies import materialised
 
-        if not self.meta_is_enough:
-            first = self.build()
-            with self.guarded():
-                whole = materialised(first, self.example())
-                if whole is not first:
-                    return whole if device is None else whole.to(device)
-        return self.build(device)
+        if self.meta_is_enough:
+            return self.build("meta")
+        model = self.build()
+        with self.guarded():
+            return materialised(model, self.example())
 
     def build_to_count(self, *, run: bool = False) -> nn.Module:
         """The model for its shapes alone, without values where that is enough.

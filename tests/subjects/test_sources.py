@@ -72,7 +72,7 @@ def subject(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
 def every_number(subject: Subject) -> dict[str, Any]:
     measured, variants = measure(subject), VariantCounter()
     report = witness_of(subject)
-    step = predict(subject.build_whole("meta"), subject.batched, 3, loss="auto")
+    step = predict(subject.build_whole(), subject.batched, 3, loss="auto")
     (samples,) = ForwardInTurn(max_run_time_s=0.01)([subject], brief=True)
     return {
         "sizes": measured.sizes,

@@ -25,6 +25,9 @@ def memory(
     fits: Annotated[
         str | None, typer.Option("--fits", help="The largest batch in this much memory, e.g. 24GiB.", metavar="SIZE")
     ] = None,
+    device: Annotated[
+        str, typer.Option("--device", help="Whose kernels are assumed, cpu or cuda.", metavar="DEVICE")
+    ] = "cpu",
     layers: Annotated[bool, typer.Option("--layers", help="What each layer keeps for backward, by term.")] = False,
     peaks: Annotated[bool, typer.Option("--peaks", help="What each layer holds at its peak, by term.")] = False,
     output_format: options.Format = "table",
@@ -32,15 +35,17 @@ def memory(
 ) -> None:
     """Predict parameters, gradients, optimiser state, saved-for-backward and peak bytes of a training step.
 
-    Runs on the meta device: a network that would not fit needs no memory to be asked about. Exit code 1 when
-    closed form and measured saved bytes differ, or when nothing fits. Naming a file or package of yours runs its code.
+    Runs without values: a network that would not fit needs no memory to be asked about. One that cannot run without
+    values runs for real, and a note says so. Exit code 1 when closed form and measured saved bytes differ, or when
+    nothing fits. Naming a file or package of yours runs its code.
     """
     from e4profile.errors import SettingError
     from e4profile.questions.columns import table_of_rows
-    from e4profile.questions.memory.rows import fits_row, fits_table, layer_table, memory_row, torch_dtype
+    from e4profile.questions.memory.rows import fits_row, fits_table, kernels_of, layer_table, memory_row, torch_dtype
     from e4profile.subjects.written import parse_size
 
     torch_dtype(dtype)
+    kernels = kernels_of(device)
     batches = options.batch_sizes(batch_size)
     scalar = options.loss_named(loss)
     cards = options.several_subjects(models, settings, inputs, arguments)
@@ -58,27 +63,27 @@ def memory(
         emit(peak_table(cards[0], batches[0], dtype), output_format, units)
         return
     if layers:
-        emit(layer_table(cards[0], batches[0], dtype), output_format, units)
+        emit(layer_table(cards[0], batches[0], dtype, kernels), output_format, units)
         return
     rows, notes = [], list[str]()
     jobs = [(card, batch) for card in cards for batch in batches]
     with options.own_loss_running(scalar), Progress("memory", len(jobs), quiet=True) as progress:
         for card, batch in jobs:
             if budget is None:
-                rows.append(memory_row(card, batch, optimiser, dtype, scalar, notes))
+                rows.append(memory_row(card, batch, optimiser, dtype, scalar, notes, kernels))
             else:
-                rows.append(fits_row(card, budget, optimiser, dtype, scalar))
+                rows.append(fits_row(card, budget, optimiser, dtype, scalar, notes, kernels))
             progress.step(card.name)
     if budget is not None:
         exact = output_format in ("json", "csv") or units == "exact"
-        emit(fits_table(rows, f"{dtype}, {optimiser}", exact=exact), output_format, units)
+        emit(fits_table(rows, f"{dtype}, {optimiser}", notes, exact=exact), output_format, units)
         if all(row["batch_size"] == 0 for row in rows):
             note(f"nothing fits: no network trains on a single image in {fits}")
             sys.exit(1)
         return
     notes = [
         "saved: kept by autograd between forward and backward, parameters and input apart; agrees: closed form = what "
-        "autograd keeps on the meta device",
+        f"autograd keeps with the kernels of {kernels}",
         "peak: live storages at 512-byte granularity, gradients included, no workspaces; training step: peak + "
         "parameters + optimiser state + buffers + input",
         *dict.fromkeys(notes),

@@ -145,7 +145,7 @@ def peak_table(card: Subject, batch_size: int | None, dtype_name: str) -> Table:
         UserCodeError: for what a model of one's own raises.
     """
     check_input(card, batch_size)
-    model = card.build_whole("meta")
+    model = card.build_whole()
     with card.guarded(batch_size):
         rows, reasons = peak_rows(model, card.batched, batch_size or card.own_batch, dtype_name)
     if not rows:

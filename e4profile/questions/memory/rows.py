@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from e4profile.errors import SettingError, one_of
 from e4profile.questions.columns import table_of_rows
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
 
     from e4profile.subjects.losses import Loss
+    from e4profile.subjects.stand_ins import Kernels
     from e4profile.subjects.subject import Subject
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
@@ -47,6 +48,17 @@ def torch_dtype(name: str) -> torch.dtype:
     return dtype
 
 
+def kernels_of(name: str) -> Kernels:
+    """Whose kernels a prediction follows, by name.
+
+    Raises:
+        UnknownNameError: with the nearest names.
+    """
+    from e4profile.subjects.stand_ins import KERNELS
+
+    return cast("Kernels", one_of("device", name, KERNELS))
+
+
 def check_input(card: Subject, batch_size: int | None) -> None:
     """Refuse an ``--input`` that a network cannot take, by a closed form that is promised: nothing runs.
 
@@ -65,22 +77,28 @@ def check_input(card: Subject, batch_size: int | None) -> None:
 
 
 def memory_row(
-    card: Subject, batch_size: int | None, optimiser: str, dtype_name: str, loss: Loss, notes: list[str]
+    card: Subject,
+    batch_size: int | None,
+    optimiser: str,
+    dtype_name: str,
+    loss: Loss,
+    notes: list[str],
+    kernels: Kernels = "cpu",
 ) -> dict[str, Any]:
-    """One network at one batch size; nothing of that size is allocated.
+    """One network at one batch size; where it runs without values nothing is allocated.
 
     ``saved_formula_bytes`` is the closed form (None where a layer states none), ``saved_measured_bytes`` what
-    autograd keeps in a run on the meta device. Without a batch size the inputs stay as they are; where they share no
-    leading size, nothing says what grows with the batch.
+    autograd keeps in a run without values, as the kernels of a device would. Without a batch size the inputs stay as
+    they are; where they share no leading size, nothing says what grows with the batch.
     """
     from e4profile.witnesses.memory.closed_form import predict_saved
     from e4profile.witnesses.memory.step import predict
 
     check_input(card, batch_size)
-    dtype, model, batch = torch_dtype(dtype_name), card.build_whole("meta"), batch_size or card.own_batch
+    dtype, model, batch = torch_dtype(dtype_name), card.build_whole(), batch_size or card.own_batch
     with card.guarded(batch_size):
-        step = predict(model, card.batched, batch, optimiser=optimiser, dtype=dtype, loss=loss)
-    notes += loss_notes(card, step.loss, loss)
+        step = predict(model, card.batched, batch, optimiser=optimiser, dtype=dtype, loss=loss, kernels=kernels)
+    notes += [*(f"{card.full_name}: {said}" for said in step.notes), *loss_notes(card, step.loss, loss)]
     grows = batch is not None and step.saved_constant_bytes >= 0
     if batch is not None and not grows:
         less = f"grows by less from {batch} to {batch + 1} images than up to {batch}"
@@ -88,7 +106,8 @@ def memory_row(
     formula = None
     if card.input is not None:
         with suppress(SettingError), card.running():
-            formula = predict_saved(model, card.input, dtype=dtype).saved_bytes(step.batch_size)
+            saved = predict_saved(model, card.input, dtype=dtype, device=kernels)
+            formula = saved.saved_bytes(step.batch_size)
     return {
         "agrees": None if formula is None else formula == step.saved_bytes,
         "model": card.full_name,
@@ -114,7 +133,9 @@ def loss_notes(card: Subject, name: str, loss: Loss) -> list[str]:
     return [f"{card.full_name}: the loss is the {name}" + (": --loss says another" if " of " in name else "")]
 
 
-def layer_rows(card: Subject, batch_size: int | None, dtype_name: str) -> list[dict[str, Any]]:
+def layer_rows(
+    card: Subject, batch_size: int | None, dtype_name: str, kernels: Kernels = "cpu"
+) -> list[dict[str, Any]]:
     """What each layer keeps for backward, term by term, at a batch size.
 
     Raises:
@@ -126,7 +147,7 @@ def layer_rows(card: Subject, batch_size: int | None, dtype_name: str) -> list[d
         raise SettingError(f"--layers: {card.name} takes ({card.given}), but a closed form one positional input tensor")
     batch = batch_size or card.own_batch or 1
     try:
-        predicted = predict_saved(card.build_whole("meta"), card.input, dtype=torch_dtype(dtype_name))
+        predicted = predict_saved(card.build_whole(), card.input, dtype=torch_dtype(dtype_name), device=kernels)
     except SettingError as error:
         raise SettingError(f"--layers: {card.name} has no closed form of what it saves: {error}") from None
     return [
@@ -137,7 +158,15 @@ def layer_rows(card: Subject, batch_size: int | None, dtype_name: str) -> list[d
     ]
 
 
-def fits_row(card: Subject, budget_bytes: int, optimiser: str, dtype_name: str, loss: Loss) -> dict[str, Any]:
+def fits_row(
+    card: Subject,
+    budget_bytes: int,
+    optimiser: str,
+    dtype_name: str,
+    loss: Loss,
+    notes: list[str],
+    kernels: Kernels = "cpu",
+) -> dict[str, Any]:
     """The largest batch whose training step stays within a budget, and what one image more would need.
 
     The batch is 0 where not even one image fits.
@@ -149,13 +178,14 @@ def fits_row(card: Subject, budget_bytes: int, optimiser: str, dtype_name: str, 
 
     check_input(card, None)
 
-    model, inputs = card.build_whole("meta"), card.batched
+    model, inputs, dtype = card.build_whole(), card.batched, torch_dtype(dtype_name)
     card.check_batched("--fits looks for")
     try:
         with card.guarded():
             found = largest_batch(
-                model, inputs, budget_bytes, optimiser=optimiser, dtype=torch_dtype(dtype_name), loss=loss
+                model, inputs, budget_bytes, optimiser=optimiser, dtype=dtype, loss=loss, kernels=kernels
             )
+        notes += [f"{card.full_name}: {said}" for said in found.notes]
         batch, step_bytes, next_bytes = found.batch_size, found.step_bytes, found.next_step_bytes
     except NothingFits as error:
         batch, step_bytes, next_bytes = 0, None, error.needed_bytes
@@ -168,7 +198,7 @@ def fits_row(card: Subject, budget_bytes: int, optimiser: str, dtype_name: str, 
     }
 
 
-def fits_table(rows: Sequence[dict[str, Any]], what: str, *, exact: bool) -> Table:
+def fits_table(rows: Sequence[dict[str, Any]], what: str, notes: Sequence[str], *, exact: bool) -> Table:
     """The rows of ``fits_row``; for people, amounts as they write them."""
     kind: Kind = "bytes" if exact else "text"
     if not exact:
@@ -178,7 +208,7 @@ def fits_table(rows: Sequence[dict[str, Any]], what: str, *, exact: bool) -> Tab
     return table_of_rows(
         f"Largest batch of a training step, {what}",
         rows,
-        ["without the workspaces of the convolution library; leave room for them", *none],
+        ["without the workspaces of the convolution library; leave room for them", *none, *dict.fromkeys(notes)],
         columns=(
             Column("batch_size", "largest batch", "integer", priority=100),
             Column("step_bytes", "needs", kind, priority=80),
@@ -188,13 +218,13 @@ def fits_table(rows: Sequence[dict[str, Any]], what: str, *, exact: bool) -> Tab
     )
 
 
-def layer_table(card: Subject, batch_size: int | None, dtype_name: str) -> Table:
+def layer_table(card: Subject, batch_size: int | None, dtype_name: str, kernels: Kernels = "cpu") -> Table:
     """The rows of ``layer_rows``, and their sum.
 
     Raises:
         Whatever ``layer_rows`` raises.
     """
-    rows = layer_rows(card, batch_size, dtype_name)
+    rows = layer_rows(card, batch_size, dtype_name, kernels)
     return table_of_rows(
         f"{card.title}: saved for backward by term, batch of {batch_size or card.own_batch}, {dtype_name}",
         rows,

@@ -245,13 +245,16 @@ def count_dispatch(
 W = TypeVar("W", bound=Watcher)
 
 
-def count_run(model: nn.Module, example: Example, watcher: Callable[[], W]) -> tuple[Count, W, tuple[str, ...]]:
+def count_run(
+    model: nn.Module, example: Example, watcher: Callable[[], W], *, training: bool = False
+) -> tuple[Count, W, tuple[str, ...]]:
     """Count one call, on the meta device or, where a model cannot run there, for real; it is left as it was found.
 
     Args:
         model: on any device.
         example: its inputs.
         watcher: makes one that is told of every module in the run that counts.
+        training: count in training mode instead of evaluation mode.
 
     Returns:
         The count, the watcher, and a note where it ran for real.
@@ -261,15 +264,19 @@ def count_run(model: nn.Module, example: Example, watcher: Callable[[], W]) -> t
     """
     try:
         seen = watcher()
-        return count_dispatch(model, example.positional, example.keywords, watchers=(seen,)), seen, ()
+        counted = count_dispatch(model, example.positional, example.keywords, training=training, watchers=(seen,))
     except Exception as error:
         # what is wrong for real raises again below, with the values that the message is about
         device = device_of(model)
         if device.type == "meta":
             raise
         reason = first_line(error)
+    else:
+        return counted, seen, ()
     inputs, seen = example.map(lambda tensor: tensor.to(device)), watcher()
-    counted = count_dispatch(model, inputs.positional, inputs.keywords, on_meta=False, watchers=(seen,))
+    counted = count_dispatch(
+        model, inputs.positional, inputs.keywords, training=training, on_meta=False, watchers=(seen,)
+    )
     return counted, seen, (f"run for real on {device}, because it cannot run on the meta device ({reason})",)
 
 

@@ -17,12 +17,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from e4profile.conventions import MAC_KINDS
 from e4profile.ops.flops import macs_of
-from e4profile.subjects.as_found import as_found, copied_tensor
-from e4profile.subjects.batches import ModelInputs
-from e4profile.subjects.borrowed import borrowed, whole
+from e4profile.subjects.as_found import as_found, copied_tensor, device_of
+from e4profile.subjects.batches import BatchedInputs, ModelInputs
+from e4profile.subjects.borrowed import Borrowed, dtype_of, measured, whole
 from e4profile.subjects.losses import Loss
-from e4profile.witnesses.counts.dispatch import count_dispatch
+from e4profile.witnesses.counts.dispatch import count_run
 from e4profile.witnesses.counts.ledger import Price, price_of
+from e4profile.witnesses.walk import Watcher
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,18 @@ def count_training_step(
         Whatever the model's forward raises.
     """
     model = whole(model, inputs, batch_size)
-    with borrowed(model, inputs, batch_size=batch_size, train=True, device="meta") as lent:
-        example = lent.example
+
+    def backward_macs(lent: Borrowed) -> int:
         value = lent.loss(lent.forward(), loss)
         with _Products() as backward:
             value.backward()
-    forward = count_dispatch(model, example.positional, example.keywords, training=True)
-    return CountedStep(forward.macs, backward.macs, forward.uncounted)
+        macs: int = backward.macs
+        return macs
+
+    backward, _ = measured(model, inputs, backward_macs, batch_size=batch_size, train=True, device="meta")
+    example = BatchedInputs.of(inputs).at(batch_size, dtype_of(model), device_of(model))
+    forward, _, _ = count_run(model, example, Watcher, training=True)
+    return CountedStep(forward.macs, backward, forward.uncounted)
 
 
 def measured_training_macs(model: nn.Module, loss: Callable[[], Tensor]) -> int:

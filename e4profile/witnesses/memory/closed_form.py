@@ -96,7 +96,7 @@ class PredictedSaved:
 
 
 def predict_saved(
-    model: nn.Module, input_shape: Sequence[int], *, dtype: torch.dtype = torch.float32, device: str = "meta"
+    model: nn.Module, input_shape: Sequence[int], *, dtype: torch.dtype = torch.float32, device: str = "cpu"
 ) -> PredictedSaved:
     """Evaluate the saved terms of every layer of a network and count each feature map once.
 
@@ -104,7 +104,7 @@ def predict_saved(
         model: layers with saved tables, in ``Chain`` and ``Residual``; another container may keep maps itself.
         input_shape: of one image, (channels, h, w).
         dtype: of parameters and images.
-        device: "cpu", "meta" or "cuda": batch statistics and dropout masks have other dtypes there.
+        device: whose kernels are assumed, "cpu" or "cuda": batch statistics and dropout masks have other dtypes there.
 
     Raises:
         SettingError: for a part that states no saved terms, naming its path, or a shape that does not fit.

@@ -8,7 +8,6 @@ layer's ``Timeline``, evaluated; it runs nothing and reads no tensor.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -23,6 +22,7 @@ from e4profile.layers.stock import STOCK, as_costed, stock_no_peak
 from e4profile.layers.storages import COMPUTE, Step, unit_bytes
 from e4profile.layers.terms import evaluate, value
 from e4profile.ops import generated
+from e4profile.subjects.borrowed import borrowed
 from e4profile.symbols import B
 from e4profile.witnesses.memory.fused_workspace import FusedSizes, backward_at_most, forward_at_most
 from e4profile.witnesses.memory.peak import GRANULARITY_BYTES, LiveStorages
@@ -197,10 +197,10 @@ def measure_layer_peak(
     device: str | torch.device = "cpu",
     workspace: bool = False,
 ) -> LayerPeak:
-    """Live storages during one forward and backward of a copy of a layer, in training.
+    """Live storages during one forward and backward of a layer, in training.
 
     Args:
-        layer: on any device; it is left alone.
+        layer: on any device; it is left as it was found.
         input_shape: of one image, (channels, h, w).
         batch_size: B.
         dtype: of parameters and images.
@@ -214,18 +214,17 @@ def measure_layer_peak(
     positive(batch_size=batch_size, granularity_bytes=granularity_bytes)
     if workspace and torch.device(device).type != "cpu":
         raise SettingError(f"workspace on device (={device}): the fused operator's blocks are the CPU's")
-    copied = copy.deepcopy(layer).to(device=device, dtype=dtype).train()
-    for parameter in copied.parameters():
-        parameter.grad = None
-    features = torch.zeros((batch_size, *input_shape), device=device, dtype=dtype, requires_grad=True)
-    with torch.no_grad():
-        gradient = torch.zeros(copied(features).shape, device=device, dtype=dtype)
-    follow = _InsideOperators if workspace else LiveStorages
-    live = follow([*copied.parameters(), *copied.buffers(), features, gradient], granularity_bytes)
-    with torch.enable_grad(), live:
-        output = copied(features)
-    forward_peak_bytes, after_forward_bytes = live.peak_bytes, live.live_bytes
-    live.peak_bytes = live.live_bytes
-    with live:
-        torch.autograd.backward(output, gradient)
-    return LayerPeak(forward_peak_bytes, after_forward_bytes, live.peak_bytes, live.live_bytes)
+    with borrowed(layer, input_shape, batch_size=batch_size, device=device, dtype=dtype) as lent:
+        (features,) = lent.example.tensors
+        features.requires_grad_()
+        with torch.no_grad():
+            gradient = torch.zeros_like(layer(features))
+        follow = _InsideOperators if workspace else LiveStorages
+        live = follow([*lent.tensors, gradient], granularity_bytes)
+        with live:
+            output = layer(features)
+        forward_peak_bytes, after_forward_bytes = live.peak_bytes, live.live_bytes
+        live.peak_bytes = live.live_bytes
+        with live:
+            torch.autograd.backward(output, gradient)
+        return LayerPeak(forward_peak_bytes, after_forward_bytes, live.peak_bytes, live.live_bytes)

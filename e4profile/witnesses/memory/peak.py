@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,8 +14,9 @@ from torch.utils._pytree import tree_leaves
 
 from e4profile.errors import SettingError
 from e4profile.subjects.batches import ModelInputs
-from e4profile.subjects.borrowed import Borrowed, borrowed, whole
+from e4profile.subjects.borrowed import Borrowed, borrowed, measured, whole
 from e4profile.subjects.losses import Loss, loss_of
+from e4profile.subjects.stand_ins import Kernels
 
 GRANULARITY_BYTES = 512
 """The CUDA caching allocator hands out multiples of this many bytes."""
@@ -36,6 +37,7 @@ class PeakMemory:
         device: where it ran.
         method: how it was measured.
         loss: what backward started from.
+        notes: which kernels were assumed, or that it ran for real.
     """
 
     peak_bytes: int
@@ -46,6 +48,7 @@ class PeakMemory:
     device: str
     method: str
     loss: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def peak_mib(self) -> float:
@@ -80,10 +83,10 @@ class LiveStorages(TorchDispatchMode):
         """Run the operator, then follow what it returned."""
         del types
         result = func(*args, **(kwargs or {}))
-        for place, leaf in enumerate(tree_leaves(result)):
+        for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):
-                size_bytes = _bytes_on_the_cpu(func, args, place, leaf) if leaf.is_meta else _storage_bytes(leaf)
-                self._follow(leaf.untyped_storage(), -(-size_bytes // self.granularity_bytes) * self.granularity_bytes)
+                storage = leaf.untyped_storage()
+                self._follow(storage, -(-storage.nbytes() // self.granularity_bytes) * self.granularity_bytes)
         if self.live_bytes > self.peak_bytes:
             self.peak_bytes, self.peak_operator = self.live_bytes, str(func)
         return result
@@ -102,28 +105,6 @@ class LiveStorages(TorchDispatchMode):
         self.live_bytes += size_bytes
 
 
-_FROM_THEIR_INPUT = (torch.ops.aten.im2col, torch.ops.aten.col2im)
-_NORMS = (torch.ops.aten.native_batch_norm, torch.ops.aten._native_batch_norm_legit, torch.ops.aten.native_layer_norm)
-
-
-def _storage_bytes(tensor: Tensor) -> int:
-    return tensor.untyped_storage().nbytes()
-
-
-def _bytes_on_the_cpu(func: Any, args: Sequence[Any], place: int, output: Tensor) -> int:
-    """What the storage of an operator's output on the meta device takes on the CPU, where that differs.
-
-    Unfold and fold let a storage of their input's size grow; the statistics of a norm have its parameters' dtype.
-    """
-    packet = getattr(func, "overloadpacket", None)
-    if packet in _FROM_THEIR_INPUT:
-        return max(_storage_bytes(output), int(args[0].nbytes))
-    if packet in _NORMS and place > 0:
-        like = next((one for one in args[1:5] if isinstance(one, Tensor)), args[0])
-        return int(output.numel() * like.element_size())
-    return _storage_bytes(output)
-
-
 def allocator_emulation(
     model: nn.Module,
     input_shape: ModelInputs,
@@ -133,6 +114,7 @@ def allocator_emulation(
     train: bool = True,
     device: str | torch.device = "meta",
     dtype: torch.dtype | None = None,
+    kernels: Kernels = "cpu",
 ) -> PeakMemory:
     """Peak of the live storages during one forward and backward pass.
 
@@ -141,8 +123,8 @@ def allocator_emulation(
     model is left as found.
 
     Args:
-        model: on any device; with ``device="meta"`` nothing is computed and no memory is needed: the storages are
-            those of the CPU.
+        model: on any device; with ``device="meta"`` nothing is computed and no memory is needed, unless the network
+            cannot run without values.
         input_shape: of one image, (channels, h, w), or other inputs (see ``ModelInputs``).
         batch_size: B; None leaves the inputs' leading sizes as they are.
         loss: "cross_entropy" against class 0, "mean" or "sum" of all outputs, "auto", or a function of the output
@@ -150,12 +132,14 @@ def allocator_emulation(
         train: training or evaluation mode.
         device: "cpu" or "meta".
         dtype: of parameters, buffers and images; the model's own when None.
+        kernels: which are assumed with ``device="meta"``.
 
     Raises:
         SettingError: when the model, the device and the loss do not fit together.
     """
     model = whole(model, input_shape, batch_size)
-    with borrowed(model, input_shape, batch_size=batch_size, train=train, device=device, dtype=dtype) as lent:
+
+    def emulated(lent: Borrowed) -> PeakMemory:
         with LiveStorages(lent.tensors) as live:
             output = lent.forward()
             value, loss_name = loss_of(output, loss, lent.target)
@@ -172,6 +156,10 @@ def allocator_emulation(
             f"live storages, multiples of {live.granularity_bytes} bytes, no workspace",
             loss_name,
         )
+
+    setting: dict[str, Any] = {"batch_size": batch_size, "train": train, "dtype": dtype, "kernels": kernels}
+    peak, notes = measured(model, input_shape, emulated, device=device, **setting)
+    return replace(peak, notes=notes)
 
 
 def allocator_peak(

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from e4profile.subjects.batches import BatchedInputs, ModelInputs
-from e4profile.subjects.borrowed import Borrowed, borrowed, whole
+from e4profile.subjects.borrowed import Borrowed, measured, whole
+from e4profile.subjects.stand_ins import Kernels
 from e4profile.witnesses.walk import Walk, following
 
 Origin: TypeAlias = Literal["activation", "parameter", "buffer", "input"]
@@ -64,6 +65,7 @@ class SavedMemory:
         device: where it ran.
         storages: every storage at this batch size, in the order in which it was saved.
         modules: by module, in the order in which it first saved something.
+        notes: which kernels were assumed, or that it ran for real.
     """
 
     saved_bytes: int
@@ -77,6 +79,7 @@ class SavedMemory:
     device: str
     storages: tuple[SavedStorage, ...]
     modules: tuple[SavedByModule, ...]
+    notes: tuple[str, ...] = ()
 
 
 def saved_for_backward(
@@ -87,6 +90,7 @@ def saved_for_backward(
     dtype: torch.dtype | None = None,
     train: bool = True,
     device: str | torch.device = "meta",
+    kernels: Kernels = "cpu",
 ) -> SavedMemory:
     """Bytes that the forward pass of a network saves for backward, by saved-tensor hooks.
 
@@ -94,24 +98,28 @@ def saved_for_backward(
     grows with the batch from what does not. The model is left as found.
 
     Args:
-        model: on any device; with ``device="meta"`` nothing is computed and no memory is needed.
+        model: on any device; with ``device="meta"`` nothing is computed and no memory is needed, unless the network
+            cannot run without values.
         input_shape: of one image, (channels, h, w), or other inputs (see ``ModelInputs``).
         batch_size: B; None leaves the inputs' leading sizes as they are. Where these are no batch, everything counts as
             constant.
         dtype: of parameters, floating-point buffers and images; the model's own when None.
         train: training or evaluation mode.
         device: where the forward pass runs.
+        kernels: which are assumed with ``device="meta"``.
 
     Raises:
         SettingError: when the model and the device do not fit together.
     """
-    setting: dict[str, Any] = {"dtype": dtype, "train": train, "device": device}
+    setting: dict[str, Any] = {"dtype": dtype, "train": train, "device": device, "kernels": kernels}
     inputs = BatchedInputs.of(input_shape)
     model = whole(model, inputs, batch_size)
     batch_size = inputs.batch_size if batch_size is None else batch_size
-    here = _measure(model, inputs, batch_size, **setting)
+    here, notes = measured(model, inputs, _storages, batch_size=batch_size, **setting)
     # inputs without a common leading size know no other batch
-    at_next = here if batch_size is None else _measure(model, inputs, batch_size + 1, **setting)
+    at_next = here
+    if batch_size is not None:
+        at_next, _ = measured(model, inputs, _storages, batch_size=batch_size + 1, **setting)
     batch_size = batch_size or 1
     now, then = _by_path(here), _by_path(at_next)
     names = dict(model.named_modules())
@@ -137,6 +145,7 @@ def saved_for_backward(
         device=str(device),
         storages=tuple(here),
         modules=modules,
+        notes=notes,
     )
 
 
@@ -152,13 +161,12 @@ def _by_path(storages: Iterable[SavedStorage]) -> dict[str, int]:
     return by_path
 
 
-def _measure(model: nn.Module, inputs: BatchedInputs, batch_size: int | None, **setting: Any) -> list[SavedStorage]:
-    with borrowed(model, inputs, batch_size=batch_size, **setting) as lent:
-        with following(lent.model) as walk:
-            ledger = _Ledger(lent, walk)
-            with saved_tensors_hooks(ledger.pack, ledger.unpack):
-                lent.forward()
-        return ledger.storages
+def _storages(lent: Borrowed) -> list[SavedStorage]:
+    with following(lent.model) as walk:
+        ledger = _Ledger(lent, walk)
+        with saved_tensors_hooks(ledger.pack, ledger.unpack):
+            lent.forward()
+    return ledger.storages
 
 
 class _Ledger:

@@ -1,8 +1,8 @@
-"""A training step's memory on the meta device: what stays between steps, the step's peak, the batch that fits."""
+"""A training step's memory without values: what stays between steps, the step's peak, the batch that fits."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -10,8 +10,10 @@ from torch import nn
 
 from e4profile.errors import SettingError, UnknownNameError, positive
 from e4profile.subjects.batches import BatchedInputs, ModelInputs
-from e4profile.subjects.borrowed import dtype_of, whole
+from e4profile.subjects.borrowed import FOR_REAL, dtype_of, whole
+from e4profile.subjects.inputs import memory_bytes
 from e4profile.subjects.losses import Loss
+from e4profile.subjects.stand_ins import Kernels
 from e4profile.witnesses.memory.peak import allocator_emulation
 from e4profile.witnesses.memory.saved import saved_for_backward
 
@@ -109,6 +111,7 @@ class StepMemory:
         peak_bytes: the most that forward and backward hold at once beyond what was there before; the gradients
             are part of it.
         loss: what backward starts from.
+        notes: which kernels were assumed, or that it ran for real.
     """
 
     batch_size: int
@@ -121,6 +124,7 @@ class StepMemory:
     saved_per_image_bytes: int
     peak_bytes: int
     loss: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def step_bytes(self) -> int:
@@ -150,12 +154,14 @@ class LargestBatch:
         step_bytes: of that batch, at most the budget.
         next_step_bytes: of one image more, above the budget.
         budget_bytes: what there is.
+        notes: which kernels were assumed, or that it ran for real.
     """
 
     batch_size: int
     step_bytes: int
     next_step_bytes: int
     budget_bytes: int
+    notes: tuple[str, ...] = ()
 
 
 def predict(
@@ -166,8 +172,9 @@ def predict(
     optimiser: str = "sgd",
     dtype: torch.dtype | None = None,
     loss: Loss = "cross_entropy",
+    kernels: Kernels = "cpu",
 ) -> StepMemory:
-    """Predict a training step's memory without allocating any.
+    """Predict a training step's memory without allocating any, unless the network cannot run without values.
 
     Args:
         builder: a network, or a function that builds one (it is called under the meta device).
@@ -176,6 +183,7 @@ def predict(
         optimiser: "sgd", "momentum" or "adam".
         dtype: of parameters and images; the model's own when None.
         loss: as in ``allocator_emulation``.
+        kernels: which are assumed.
 
     Raises:
         SettingError: for a batch size that is not positive, or a loss that does not fit the output.
@@ -186,8 +194,8 @@ def predict(
     model = whole(_built(builder), input_shape, batch_size)
     wanted = dtype or dtype_of(model)
     inputs = BatchedInputs.of(input_shape)
-    saved = saved_for_backward(model, inputs, batch_size=batch_size, dtype=wanted)
-    peak = allocator_emulation(model, inputs, batch_size=batch_size, loss=loss, dtype=wanted)
+    saved = saved_for_backward(model, inputs, batch_size=batch_size, dtype=wanted, kernels=kernels)
+    peak = allocator_emulation(model, inputs, batch_size=batch_size, loss=loss, dtype=wanted, kernels=kernels)
     return StepMemory(
         batch_size=saved.batch_size,
         dtype=wanted,
@@ -199,6 +207,7 @@ def predict(
         saved_per_image_bytes=saved.per_image_bytes,
         peak_bytes=peak.peak_bytes,
         loss=peak.loss,
+        notes=tuple(dict.fromkeys((*saved.notes, *peak.notes))),
     )
 
 
@@ -210,6 +219,7 @@ def largest_batch(
     optimiser: str = "sgd",
     dtype: torch.dtype | None = None,
     loss: Loss = "cross_entropy",
+    kernels: Kernels = "cpu",
 ) -> LargestBatch:
     """The largest batch whose training step needs at most a budget; one image more needs more than that.
 
@@ -223,9 +233,11 @@ def largest_batch(
         optimiser: "sgd", "momentum" or "adam".
         dtype: of parameters and images; the model's own when None.
         loss: as in ``allocator_emulation``.
+        kernels: which are assumed.
 
     Raises:
         NothingFits: when not even one image fits, naming what it needs.
+        SettingError: for a network that runs for real, and a batch that this machine's memory cannot hold.
     """
     model = whole(_built(builder), input_shape)
     wanted = dtype or dtype_of(model)
@@ -233,11 +245,15 @@ def largest_batch(
     resident = state.parameter_bytes + state.optimiser_bytes + _buffer_bytes(model, wanted)
     inputs = BatchedInputs.of(input_shape)
     known: dict[int, int] = {}
+    notes: tuple[str, ...] = ()
 
     def step_bytes(batch_size: int) -> int:
+        nonlocal notes
         if batch_size not in known:
-            peak = allocator_emulation(model, inputs, batch_size=batch_size, loss=loss, dtype=wanted)
+            _check_runs(notes, batch_size, known)
+            peak = allocator_emulation(model, inputs, batch_size=batch_size, loss=loss, dtype=wanted, kernels=kernels)
             known[batch_size] = resident + _input_bytes(inputs, batch_size, wanted) + peak.peak_bytes
+            notes = notes or peak.notes
         return known[batch_size]
 
     # a batch norm over single values refuses one image, so one image is asked about only where two do not fit
@@ -245,7 +261,18 @@ def largest_batch(
     if step_bytes(smallest) > budget_bytes:
         raise NothingFits(budget_bytes, step_bytes(1))
     fits = _largest_that_fits(step_bytes, budget_bytes, smallest)
-    return LargestBatch(fits, step_bytes(fits), step_bytes(fits + 1), budget_bytes)
+    return LargestBatch(fits, step_bytes(fits), step_bytes(fits + 1), budget_bytes, notes)
+
+
+def _check_runs(notes: tuple[str, ...], batch_size: int, known: Mapping[int, int]) -> None:
+    """Refuse a batch that is to run for real and would need more memory than this machine has."""
+    nearest = max(known, default=0)
+    needed = known[nearest] * -(-batch_size // nearest) if nearest else 0
+    if needed > memory_bytes() and any(note.startswith(FOR_REAL) for note in notes):
+        raise SettingError(
+            f"batch_size (={batch_size}) may need {needed} bytes, more than this machine's {memory_bytes()}, and the "
+            f"network is {notes[0]}: give a smaller budget"
+        )
 
 
 def _largest_that_fits(step_bytes: Callable[[int], int], budget_bytes: int, smallest: int) -> int:

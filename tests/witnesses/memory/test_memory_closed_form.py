@@ -126,7 +126,7 @@ def test_self_attention_of_a_single_head_image_or_pixel(build, group, size):
 
 def test_unfold_keeps_a_storage_of_its_inputs_size():
     layer = E4Conv2d(2, 2, 1, group="p4", stride=2, implementation="reference")
-    for device, unused in (("cpu", 8 * 4 * (7 * 7 - 4 * 4)), ("meta", 0)):
+    for device, unused in (("cpu", 8 * 4 * (7 * 7 - 4 * 4)), ("meta", 8 * 4 * (7 * 7 - 4 * 4))):
         assert_exact(between_stock_layers(layer, 8), (8, 7, 7), torch.bfloat16, device)
         (stated,) = predict_saved(layer, (8, 7, 7), dtype=torch.bfloat16, device=device).layers
         assert stated.per_image_bytes.get("reference columns, unused", 0) == unused
