@@ -140,18 +140,15 @@ def _candidates(anchor: Floats, size: Floats) -> list[tuple[Floats, float]]:
 
 
 def _nearest(box: Floats, point: Floats) -> Floats:
-    found: Floats = np.clip(point, box[:2], box[2:])
-    return found
+    return np.clip(point, box[:2], box[2:])
 
 
 def _between(start: Floats, end: Floats) -> Floats:
-    found: Floats = start + np.linspace(0, 1, _PIECES)[:, None] * (end - start)
-    return found
+    return start + np.linspace(0, 1, _PIECES)[:, None] * (end - start)
 
 
 def _around(points: Floats, half: float) -> Floats:
-    found: Floats = np.concatenate([points - half, points + half], axis=1)
-    return found
+    return np.concatenate([points - half, points + half], axis=1)
 
 
 def _padded(boxes: Floats, pad: float) -> Floats:

@@ -28,20 +28,21 @@ def grouped(value: int) -> str:
 
 def fixed(value: Number, places: int) -> str:
     """A number with ``places`` decimals; one too small to show any digit keeps one: ``0.00042``."""
-    exact = Fraction(value)
-    rounded = _rounded(exact, places)
-    while rounded == 0 and exact != 0 and places < 30:
-        places += 1
-        rounded = _rounded(exact, places)
-    return f"{rounded:,f}"
+    return f"{_apart(Fraction(value), places, (0,)):,f}"
 
 
 def percent(value: Number, places: int = 0) -> str:
     """A percentage as a label: with the decimals that keep less than all from 100%, and more than none from 0%."""
-    exact = Fraction(value)
-    while exact not in (0, 100) and _rounded(exact, places) in (0, 100) and places < 30:
+    return f"{_apart(Fraction(value), places, (0, 100)):f}%"
+
+
+def _apart(exact: Fraction, places: int, marks: tuple[int, ...]) -> Decimal:
+    """A number with so many decimals, or the fewest more that keep it apart from the marks that it is not."""
+    rounded = _rounded(exact, places)
+    while rounded in marks and exact not in marks and places < 30:
         places += 1
-    return f"{_rounded(exact, places):f}%"
+        rounded = _rounded(exact, places)
+    return rounded
 
 
 def si(value: Number, unit: str = "") -> str:

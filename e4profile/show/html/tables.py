@@ -81,7 +81,7 @@ def shown_table(given: PageTable, anchor: str) -> ShownTable:
         first, *rest = (column for column in visible if column not in lifted)
         deciding = [column for column in rest if column in table.deciding]
         visible = (first, *deciding, *(column for column in rest if column not in deciding))
-    opens = _opening_column(table, visible)
+    opens = next((column for column in table.deciding if column in visible), visible[0])
     details = [
         [*(given.details[number] if given.details else ()), *_evidence(table, number)]
         for number in range(len(table.rows))
@@ -130,11 +130,6 @@ def _with_details(given: PageTable) -> str:
         for row, details in zip(table.rows, given.details, strict=True)
     )
     return render_csv(replace(table, columns=columns, rows=rows))
-
-
-def _opening_column(table: Table, visible: tuple[Column, ...]) -> Column:
-    deciding = [column for column in table.deciding if column in visible]
-    return deciding[0] if deciding else visible[0]
 
 
 def _evidence(table: Table, number: int) -> Details:
