@@ -220,5 +220,7 @@ def test_a_lower_bound_is_on_no_front_and_dominates_none():
     points = {one.candidate.label: one for one in front([(bound, 5), (made_up("a", "2"), 6), (made_up("b", "1"), 4)])}
     assert [points[name].on_front for name in ("bound", "a", "b")] == [False, False, True]
     assert points["a"].dominated_by == ("b",)
-    points = {one.candidate.label: one for one in front([(bound, 5), (made_up("a", "2"), 6)])}
-    assert [points[name].on_front for name in ("bound", "a")] == [False, True]
+    items = [(bound, 5), (made_up("a", "2"), 6), (made_up("c", "3"), 7)]
+    points = {one.candidate.label: one for one in front(items)}
+    assert [points[name].on_front for name in ("bound", "a", "c")] == [False, True, False]
+    assert points["c"].dominated_by == ("a",)
