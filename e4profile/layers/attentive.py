@@ -21,6 +21,24 @@ from e4profile.layers.terms import Term, Terms
 from e4profile.symbols import A, c_in, c_out, h, h_out, k, k_gate, r, w, w_out
 
 
+def _params(sources: Term) -> Terms:
+    """Parameters, with ``sources`` input elements t."""
+    return {
+        "kernel": c_in * c_out * sources * k**2,
+        "channel gate": 2 * c_in * (c_in / r) * c_out * sources,
+        "spatial gate": 2 * k_gate**2 * c_out * sources,
+    }
+
+
+def _macs(sources: Term) -> Terms:
+    """Forward MACs of one image."""
+    return {
+        "convolution": k**2 * c_in * c_out * A * sources * h_out * w_out,
+        "channel gate": 4 * c_in * (c_in / r) * c_out * A * sources,
+        "spatial gate": 2 * k_gate**2 * c_out * A * sources * h_out * w_out,
+    }
+
+
 def _saved(sources: Term) -> Terms:
     """Elements kept for backward per image: the responses and the gates are tensors over i, t, o and s."""
     gates = c_out * A * sources
@@ -61,6 +79,8 @@ class _AttentiveConv2d(WindowedConv2d):
     source = "Romero et al. 2020, Attentive Group Equivariant Convolutional Networks, section 4"
     what = "attentive convolution"
     operation_kind: ClassVar[str] = ATTENTION
+    kinds = {"channel gate": ATTENTION}
+    entry_terms = frozenset({"convolution"})
 
     stencil_index: Tensor
     element_index: Tensor
@@ -181,18 +201,8 @@ class AttentiveLiftingConv2d(_AttentiveConv2d):
     """
 
     field_in = "trivial"
-    kinds = {"channel gate": ATTENTION}
-    entry_terms = frozenset({"convolution"})
-    params = {
-        "kernel": c_in * c_out * k**2,
-        "channel gate": 2 * c_in * (c_in / r) * c_out,
-        "spatial gate": 2 * k_gate**2 * c_out,
-    }
-    macs = {
-        "convolution": k**2 * c_in * c_out * A * h_out * w_out,
-        "channel gate": 4 * c_in * (c_in / r) * c_out * A,
-        "spatial gate": 2 * k_gate**2 * c_out * A * h_out * w_out,
-    }
+    params = _params(1)
+    macs = _macs(1)
     saved = _saved(1)
     saved_constant = _saved_constant(1)
 
@@ -221,18 +231,8 @@ class AttentiveGroupConv2d(_AttentiveConv2d):
             even gate kernel, or sizes that are not positive.
     """
 
-    kinds = {"channel gate": ATTENTION}
-    entry_terms = frozenset({"convolution"})
-    params = {
-        "kernel": c_in * c_out * A * k**2,
-        "channel gate": 2 * c_in * (c_in / r) * c_out * A,
-        "spatial gate": 2 * k_gate**2 * c_out * A,
-    }
-    macs = {
-        "convolution": k**2 * c_in * c_out * A**2 * h_out * w_out,
-        "channel gate": 4 * c_in * (c_in / r) * c_out * A**2,
-        "spatial gate": 2 * k_gate**2 * c_out * A**2 * h_out * w_out,
-    }
+    params = _params(A)
+    macs = _macs(A)
     saved = _saved(A)
     saved_constant = _saved_constant(A)
 

@@ -175,12 +175,17 @@ class EquivariantLayer(ConstantTables):
     """Whether the output is a view of the input."""
     field_in: str = "regular"
     field_out: str = "regular"
+    group: Group
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         # a class without settings of its own is a base that layers share
         if cls.__module__.startswith("e4profile.layers.") and "samples" in vars(cls):
             LAYERS[cls.__name__] = cls
+
+    def _channels(self, field: str) -> int:
+        """Of one field of a type."""
+        return self.group.order if field == "regular" else 1
 
     def dimensions(self, input_shape: Shape) -> Dimensions:
         """The value of every symbol of the terms, from arguments and shape alone."""
@@ -226,7 +231,6 @@ class EquivariantLayer(ConstantTables):
 class FieldLayer(EquivariantLayer):
     """A layer of so many fields, of which it mixes none and drops none: what norms, pools and crops share."""
 
-    group: Group
     fields: int
 
     def _set_fields(self, fields: int, group: GroupLike) -> None:
@@ -244,7 +248,6 @@ class WindowedConv2d(EquivariantLayer):
 
     what: ClassVar[str]
     """What an error calls the layer."""
-    group: Group
     bias: nn.Parameter | None
 
     def _set_windows(  # noqa: PLR0917
@@ -255,9 +258,6 @@ class WindowedConv2d(EquivariantLayer):
         self.group = as_group(group)
         self.c_in, self.c_out, self.kernel = c_in, c_out, kernel
         self.stride, self.padding = stride, padding
-
-    def _channels(self, field: str) -> int:
-        return self.group.order if field == "regular" else 1
 
     @property
     def _bias_rows(self) -> Tensor | None:

@@ -96,7 +96,7 @@ class _SelfAttention2d(EquivariantLayer):
     @property
     def _sources(self) -> int:
         """Elements of query and key."""
-        raise TypeError(f"{type(self).__name__} must define _sources")
+        return self._channels(self.field_in)
 
     def _per_pixel(self, projected: Tensor, sources: int) -> Tensor:
         """(B, H * D, sources * h, w) -> (B * H * pixels, sources, D), contiguous."""
@@ -233,10 +233,6 @@ class LiftingSelfAttention2d(_SelfAttention2d):
             position_features=head_channels // 2, position_hidden=position_hidden,
         )  # fmt: skip
 
-    @property
-    def _sources(self) -> int:
-        return 1
-
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         """Settings for the contract tests."""
@@ -308,10 +304,6 @@ class GroupSelfAttention2d(_SelfAttention2d):
         if self.relative_index == "equivariant":
             return torch.tensor([relative for _ in elements])
         return torch.tensor([[[product(v, row[m]) for m in elements] for row in relative] for v in elements])
-
-    @property
-    def _sources(self) -> int:
-        return self.group.order
 
     def inexact_on(self, input_shape: Sequence[int]) -> str | None:
         """Why this layer is not exactly equivariant, or None."""
