@@ -185,7 +185,6 @@ def _flat_shape(flatten: nn.Flatten, shape: Shape) -> Shape:
 
 _NORM_PARAMS = {"weight": has_affine * c_in, "bias": has_bias * c_in}
 _VIEW = StockForm(_element_dimensions, _same_shape, saved={}, hands_on_input=lambda _: True)
-_MAX_POOL_SAVED = {"input": n_in, "indices": n_out}
 
 
 def _not_in_place(module: nn.SiLU) -> bool:
@@ -237,6 +236,21 @@ _ELEMENTWISE_PEAK = Timeline(
 )
 
 
+def _batch_norm(dimensions: Callable[[Any, Shape], Dimensions], elements: Term) -> StockForm:
+    return StockForm(
+        dimensions, _same_shape, params=_NORM_PARAMS, elements={"norm": elements}, kinds={"norm": BATCH_NORM},
+        saved={"input": elements}, saved_constant={"statistics": 2 * c_in}, saved_as={"statistics": STATISTICS},
+        peak=norm_timeline(B * elements, c_in, _NORM_PARAMS, STATISTICS),
+    )  # fmt: skip
+
+
+def _max_pool(dimensions: Callable[[Any, Shape], Dimensions], output_shape: Callable[[Any, Shape], Shape]) -> StockForm:
+    return StockForm(
+        dimensions, output_shape, saved={"input": n_in, "indices": n_out}, saved_as={"indices": INDEX},
+        peak=_pool_peak(indexed=True),
+    )  # fmt: skip
+
+
 def _dropout(mask: Term) -> StockForm:
     return StockForm(
         _dropout_dimensions, _same_shape, saved={"mask": is_masked * mask}, saved_as={"mask": MASK},
@@ -266,28 +280,8 @@ STOCK: dict[type[nn.Module], StockForm] = {
         kinds={"linear": LINEAR},
         peak=_weighted_peak(c_out, c_in, c_in * c_out),
     ),
-    nn.BatchNorm2d: StockForm(
-        _norm_dimensions,
-        _same_shape,
-        params=_NORM_PARAMS,
-        elements={"norm": c_in * h * w},
-        kinds={"norm": BATCH_NORM},
-        saved={"input": c_in * h * w},
-        saved_constant={"statistics": 2 * c_in},
-        saved_as={"statistics": STATISTICS},
-        peak=norm_timeline(B * c_in * h * w, c_in, _NORM_PARAMS, STATISTICS),
-    ),
-    nn.BatchNorm1d: StockForm(
-        _flat_norm_dimensions,
-        _same_shape,
-        params=_NORM_PARAMS,
-        elements={"norm": c_in},
-        kinds={"norm": BATCH_NORM},
-        saved={"input": c_in},
-        saved_constant={"statistics": 2 * c_in},
-        saved_as={"statistics": STATISTICS},
-        peak=norm_timeline(B * c_in, c_in, _NORM_PARAMS, STATISTICS),
-    ),
+    nn.BatchNorm2d: _batch_norm(_norm_dimensions, c_in * h * w),
+    nn.BatchNorm1d: _batch_norm(_flat_norm_dimensions, c_in),
     nn.GroupNorm: StockForm(
         _group_norm_dimensions,
         _same_shape,
@@ -297,24 +291,12 @@ STOCK: dict[type[nn.Module], StockForm] = {
         saved={"input": c_in * h * w, "statistics": 2 * n_groups},
         peak=norm_timeline(B * c_in * h * w, B * n_groups, _NORM_PARAMS),
     ),
-    nn.MaxPool2d: StockForm(
-        _pooled_dimensions,
-        _pooled_shape,
-        saved=_MAX_POOL_SAVED,
-        saved_as={"indices": INDEX},
-        peak=_pool_peak(indexed=True),
-    ),
+    nn.MaxPool2d: _max_pool(_pooled_dimensions, _pooled_shape),
     nn.AvgPool2d: StockForm(_pooled_dimensions, _pooled_shape, saved={"input": n_in}, peak=_pool_peak(indexed=False)),
     nn.AdaptiveAvgPool2d: StockForm(
         _adaptive_dimensions, _adaptive_shape, saved={"input": keeps_input * n_in}, peak=_pool_peak(indexed=False)
     ),
-    nn.AdaptiveMaxPool2d: StockForm(
-        _adaptive_dimensions,
-        _adaptive_shape,
-        saved=_MAX_POOL_SAVED,
-        saved_as={"indices": INDEX},
-        peak=_pool_peak(indexed=True),
-    ),
+    nn.AdaptiveMaxPool2d: _max_pool(_adaptive_dimensions, _adaptive_shape),
     nn.Flatten: StockForm(
         _element_dimensions, _flat_shape, saved={}, hands_on_input=lambda _: True, peak=Timeline((), ())
     ),
