@@ -39,7 +39,7 @@ def test_the_hook_guards_the_project(tmp_path: Path, environment: dict[str, str]
 
     def run() -> int:
         command = shlex.split(hook["entry"])
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=120, check=False)
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=300, check=False)
         return done.returncode
 
     assert run() == 3
@@ -67,7 +67,7 @@ def run_step(step: dict[str, Any], folder: Path, environment: dict[str, str], **
     files = {name: str(folder / name) for name in ("GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY")}
     done = subprocess.run(
         ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", fill(step["run"])],
-        cwd=folder, env={**environment, **files, **given}, capture_output=True, text=True, timeout=120, check=False,
+        cwd=folder, env={**environment, **files, **given}, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     (folder / "stdout").write_text(done.stdout)
     return done.returncode

@@ -44,7 +44,7 @@ def look(page: Path, script: str, *flags: str) -> Seen:
         [PROGRAM, *_FLAGS, f"--user-data-dir={page.parent / 'profile'}", *flags, "--dump-dom", probe.as_uri()],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=True,
     )
     result = re.search(r'data-result="([^"]*)"', found.stdout)
