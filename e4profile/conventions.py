@@ -19,6 +19,7 @@ ATTENTION_NAIVE = "attention_naive"
 BATCH_NORM = "batch_norm"
 GROUP_NORM = "group_norm"
 EXPANSION = "expansion"
+TRANSFORM = "transform"
 EXPANSION_REFERENCE = "expansion_reference"
 POINTWISE_AT_OUTPUT = "pointwise_at_output"
 DENSE_AS_FACTORS = "dense_as_factors"
@@ -35,6 +36,10 @@ NORM_KINDS = (BATCH_NORM, GROUP_NORM)
 FILTER_KINDS = (EXPANSION,)
 """Kinds of arithmetic on filters alone: once per forward whatever the batch, and not again at inference with
 fixed weights. They weigh 0 in ``macs``."""
+
+ADDITION_KINDS = (TRANSFORM,)
+"""Kinds whose unit is one sum or difference, of maps or filters that go to the irrep basis and back. No MACs: every
+convention weighs them 0."""
 
 CHARGE_KINDS = (POINTWISE_AT_OUTPUT, DENSE_AS_FACTORS, NORM_WEIGHT, CONTAINER_WEIGHT, BELOW_DEPTH)
 """Kinds by which a published tool's charge differs from what runs, one per cause; may be negative."""

@@ -28,6 +28,41 @@ _LARGEST_KERNEL = 255
 
 
 @dataclass(frozen=True)
+class Irrep:
+    """A real irreducible representation.
+
+    Attributes:
+        name: ``A`` and ``B`` for one dimension, ``E`` for two, as chemists write them.
+        matrices: d x d and orthogonal, by element; of rotations by right angles exact integers.
+        is_complex: whether rotations commute with it (complex type), so that one row says the whole matrix.
+    """
+
+    name: str
+    matrices: tuple[tuple[tuple[float, ...], ...], ...]
+    is_complex: bool = False
+
+    @property
+    def dimension(self) -> int:
+        """The d of its d x d matrices."""
+        return len(self.matrices[0])
+
+    @property
+    def multiplicity(self) -> int:
+        """How often it is in the regular representation: d, or 1 by complex type."""
+        return 1 if self.is_complex else self.dimension
+
+    @property
+    def products(self) -> int:
+        """Multiplications of one coefficient matrix by another: d^3, or d^2 by complex type."""
+        return self.multiplicity * self.dimension**2
+
+    @property
+    def fewest_products(self) -> int:
+        """The same at the price of additions: 3 of a complex product (Gauss), 7 of 2 x 2 matrices (Strassen 1969)."""
+        return {1: 1, 4: 3, 8: 7}[self.products]
+
+
+@dataclass(frozen=True)
 class Group:
     """The cyclic group C_n (``mirrors=False``) or the dihedral group D_n (``mirrors=True``)."""
 
@@ -104,6 +139,29 @@ class Group:
             cos, sin = math.cos(angle), math.sin(angle)
         sign = -1.0 if mirror else 1.0
         return ((sign * cos, -sin), (sign * sin, cos))
+
+    @cached_property
+    def irreps(self) -> tuple[Irrep, ...]:
+        """All real irreps, the trivial one first; the sum of d times multiplicity is the order."""
+        n, mirrors = self.rotations, (False, True) if self.mirrors else (False,)
+        elements = [self.split(element) for element in self.elements]
+        found = []
+        for turned in (1, -1) if n % 2 == 0 else (1,):
+            for mirrored in (1, -1)[: len(mirrors)]:
+                name = ("A" if turned == 1 else "B") + (("1" if mirrored == 1 else "2") if self.mirrors else "")
+                signs = (float(turned**rotation * mirrored**mirror) for rotation, mirror in elements)
+                found.append(Irrep(name, tuple(((sign,),) for sign in signs)))
+        for frequency in range(1, (n + 1) // 2):
+            name = "E" if n <= 4 else f"E{frequency}"
+            # rotation i turns by frequency * i; the mirror stays
+            matrices = (self.matrix(self._join(frequency * rotation, mirror)) for rotation, mirror in elements)
+            found.append(Irrep(name, tuple(matrices), is_complex=not self.mirrors))
+        return tuple(found)
+
+    @property
+    def irrep_products(self) -> int:
+        """Multiplications that convolve two regular fields over the group in the irrep basis, in place of order^2."""
+        return sum(irrep.products for irrep in self.irreps)
 
     def _grid_matrix(self, element: int) -> tuple[int, int, int, int]:
         self.require_exact_on_grid("an action on the pixel grid")

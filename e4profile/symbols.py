@@ -149,6 +149,20 @@ def fraction(term: Any, values: Mapping[str, Any]) -> tuple[Any, Any]:
     return term.fraction(values) if isinstance(term, Expression) else (term, 1)
 
 
+def at(term: Any, values: Mapping[Symbol, int]) -> Any:
+    """The term with numbers in the place of some symbols."""
+    if isinstance(term, Symbol):
+        return values.get(term, term)
+    if not isinstance(term, Expression):
+        return term
+    one, other = (at(part, values) for part in term.parts)
+    if one == 0 and term.operation == "/":
+        return 0
+    if isinstance(one, int) and isinstance(other, int) and term.operation != "/":
+        return _OPERATIONS[term.operation](one, other)
+    return least(one, other) if term.operation == "least" else _joined(term.operation, one, other)
+
+
 def least(one: Any, other: Any) -> Any:
     """The smaller of two terms."""
     return min(one, other) if isinstance(one, int) and isinstance(other, int) else Expression("least", one, other)
@@ -205,6 +219,7 @@ n_groups = _size("n_groups")
 
 h_conv, w_conv = _size("h_conv"), _size("w_conv")
 A_V, A_K = _size("A_V"), _size("A_K")
+A_rho, n_add = _size("A_rho"), _size("n_add")
 affine_pairs = _size("q")
 
 k_gate = _size("k_gate")
@@ -235,6 +250,8 @@ is_roomy = _indicator("delta_room")
 is_large = _indicator("delta_large")
 is_large_encoder, is_large_squeeze = _indicator("delta_large_V"), _indicator("delta_large_K")
 is_cropped = _indicator("delta_crop")
+in_irreps = _indicator("iota")
+encoder_in_irreps, squeeze_in_irreps = _indicator("iota_V"), _indicator("iota_K")
 
 MEANING: dict[Symbol, str] = {
     B: "images in the batch",
@@ -255,6 +272,8 @@ MEANING: dict[Symbol, str] = {
     n_groups: "groups of a grouped plain convolution",
     A_V: "group elements concatenated by the encoder: A, or 1 without concatenation",
     A_K: "group elements concatenated by the kernel branch: A, or 1 without concatenation",
+    A_rho: "MACs of a pair of fields in the irrep basis: d^3 summed over the irreps, d^2 by complex type",
+    n_add: "sums and differences that take one field to its irreps, or back",
     k_gate: "kernel size of a spatial gate",
     D: "channels of one attention head",
     H: "attention heads",
@@ -285,6 +304,9 @@ MEANING: dict[Symbol, str] = {
     is_large: "1 where a filter bank is so large that its gradient is folded in the same step of autograd, else 0",
     is_large_encoder: "1 where the encoder's filter bank is large: its gradient is folded in the same step, else 0",
     is_large_squeeze: "1 where the squeeze's filter bank is large: its gradient is folded in the same step, else 0",
+    in_irreps: "1 where the convolution runs in the irrep basis, else 0",
+    encoder_in_irreps: "1 where the encoder runs in the irrep basis, else 0",
+    squeeze_in_irreps: "1 where the squeeze runs in the irrep basis, else 0",
     is_cropped: "1 where a crop drops any pixel, else 0",
     is_shared_out: "1 where the channels are shared out to several pool sizes, else 0",
     has_bias: "1 with a bias, else 0",

@@ -161,6 +161,8 @@ class EquivariantLayer(ConstantTables):
     entry_terms: ClassVar[frozenset[str] | None] = None
     """Terms of ``macs`` that multiply the layer's input itself by weights; None where there is only one term.
     In a network's first layer their input needs no gradient."""
+    in_irreps_where: ClassVar[tuple[Symbol, ...]] = ()
+    """Indicators that are 1 where the layer, or a part of it, runs in the irrep basis."""
     constant_inputs: ClassVar[Terms] = {}
     """The part of a term of ``macs`` that multiplies constants by weights, so that no input gradient runs."""
     saved: ClassVar[Terms | None] = None

@@ -9,24 +9,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from e4profile.conventions import AGGREGATION, BATCH_NORM, GROUP_NORM
+from e4profile.conventions import AGGREGATION, BATCH_NORM, GROUP_NORM, TRANSFORM
 from e4profile.errors import SettingError, divisors, positive
 from e4profile.groups import GroupLike, as_group
 from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps, window_reason, window_size
 from e4profile.layers.constants import shifted
 from e4profile.layers.e4_peak import E4
-from e4profile.layers.group_conv import GroupConv2d
+from e4profile.layers.group_conv import Execution, GroupConv2d
 from e4profile.layers.norm import FieldBatchNorm2d, FieldGroupNorm
 from e4profile.layers.pointwise import PointwiseConv2d
 from e4profile.layers.storages import ACCUMULATE, STATISTICS
-from e4profile.ops import aggregate, generate_and_aggregate
+from e4profile.ops import aggregate, generate_and_aggregate, irreps
 from e4profile.symbols import (
     A_K,
     A_V,
     A,
+    A_rho,
     affine_pairs,
     c_in,
     c_out,
+    encoder_in_irreps,
     h,
     h_out,
     has_encoder_bias,
@@ -41,8 +43,10 @@ from e4profile.symbols import (
     is_sampled,
     is_sliced,
     k,
+    n_add,
     r,
     s,
+    squeeze_in_irreps,
     w,
     w_out,
 )
@@ -93,6 +97,7 @@ class E4Conv2d(EquivariantLayer):
         encoder_norm: a field batch norm on the encoder branch (the networks as printed have it).
         squeeze_affine: ``"channel"`` is the released networks' norm, which loses equivariance in training.
         implementation: ``"reference"`` runs the aggregation as plain unfold, multiply and sum.
+        execution: of the branches that see all group elements, see ``GroupConv2d``.
 
     Raises:
         SettingError: when reduction does not divide c_in, slices do not divide c_out, kernel is even, ...
@@ -110,14 +115,29 @@ class E4Conv2d(EquivariantLayer):
         "generator bias": s * k**2,
     }
     macs = {
-        "encoder": c_in * c_out * A * A_V * h * w,
-        "squeeze": c_in * (c_in / r) * A * A_K * h_out * w_out,
+        "encoder": (1 - encoder_in_irreps) * c_in * c_out * A * A_V * h * w,
+        "encoder in irreps": encoder_in_irreps * c_in * c_out * A_rho * h * w,
+        "squeeze": (1 - squeeze_in_irreps) * c_in * (c_in / r) * A * A_K * h_out * w_out,
+        "squeeze in irreps": squeeze_in_irreps * c_in * (c_in / r) * A_rho * h_out * w_out,
         "generator": (c_in / r) * s * k**2 * A * h_out * w_out,
         "aggregation": c_out * A * k**2 * h_out * w_out,
     }
-    elements = {"encoder norm": has_encoder_norm * c_out * A * h * w, "squeeze norm": (c_in / r) * A * h_out * w_out}
-    entry_terms = frozenset({"encoder", "squeeze"})
-    kinds = {"aggregation": AGGREGATION, "encoder norm": BATCH_NORM, "squeeze norm": GROUP_NORM}
+    elements = {
+        "encoder norm": has_encoder_norm * c_out * A * h * w,
+        "squeeze norm": (c_in / r) * A * h_out * w_out,
+        "encoder transforms": encoder_in_irreps * (c_in + c_out) * n_add * h * w,
+        "squeeze transforms": squeeze_in_irreps * (c_in + c_in / r) * n_add * h_out * w_out,
+        "transform of weights": c_in * n_add * (encoder_in_irreps * c_out + squeeze_in_irreps * c_in / r),
+    }
+    per_forward = frozenset({"transform of weights"})
+    entry_terms = frozenset({"encoder", "encoder in irreps", "squeeze", "squeeze in irreps"})
+    in_irreps_where = (encoder_in_irreps, squeeze_in_irreps)
+    kinds = {
+        "aggregation": AGGREGATION,
+        "encoder norm": BATCH_NORM,
+        "squeeze norm": GROUP_NORM,
+        **dict.fromkeys(("encoder transforms", "squeeze transforms", "transform of weights"), TRANSFORM),
+    }
     saved = {
         "input": c_in * A * h * w,
         "encoded": has_encoder_norm * c_out * A * h * w,
@@ -133,9 +153,9 @@ class E4Conv2d(EquivariantLayer):
         "reference columns, unused": is_reference * is_roomy * c_out * A * (h * w - k**2 * h_out * w_out),
     }
     saved_constant = {
-        "encoder filters": (1 - has_encoder_bias) * c_in * c_out * A**2,
+        "encoder filters": (1 - has_encoder_bias) * (1 - encoder_in_irreps) * c_in * c_out * A**2,
         "encoder norm statistics": has_encoder_norm * 2 * c_out,
-        "squeeze filters": (1 - has_squeeze_bias) * c_in * (c_in / r) * A**2,
+        "squeeze filters": (1 - has_squeeze_bias) * (1 - squeeze_in_irreps) * c_in * (c_in / r) * A**2,
         "squeeze affine": is_expanded * (c_in / r) * A,
         "generator filters": A * s * k**2 * c_in / r,
         "generator bias rows": (1 - is_reference) * A * s * k**2,
@@ -167,6 +187,7 @@ class E4Conv2d(EquivariantLayer):
         encoder_norm: bool = False,
         squeeze_affine: Literal["field", "channel"] = "field",
         implementation: Implementation = "auto",
+        execution: Execution = "bank",
     ) -> None:
         super().__init__()
         positive(c_in=c_in, c_out=c_out, kernel=kernel, reduction=reduction, stride=stride)
@@ -182,9 +203,9 @@ class E4Conv2d(EquivariantLayer):
         self.reduction, self.slices = reduction, _slices(c_out, slices, channels_per_slice)
         self.concatenate, self.squeeze_affine = concatenate, squeeze_affine
         hidden = c_in // reduction
-        self.encoder = self._branch(c_in, c_out, 1, concatenate in ("both", "encoder"))
+        self.encoder = self._branch(c_in, c_out, 1, concatenate in ("both", "encoder"), execution)
         self.encoder_norm = FieldBatchNorm2d(c_out, group=self.group) if encoder_norm else None
-        self.squeeze = self._branch(c_in, hidden, stride, concatenate in ("both", "kernel"))
+        self.squeeze = self._branch(c_in, hidden, stride, concatenate in ("both", "kernel"), execution)
         self.squeeze_norm = FieldGroupNorm(hidden, group=self.group, affine=squeeze_affine)
         taps = kernel * kernel
         self.generator_weight = nn.Parameter(torch.empty(self.slices * taps, hidden))
@@ -196,9 +217,11 @@ class E4Conv2d(EquivariantLayer):
 
     generator_rows: Tensor
 
-    def _branch(self, c_in: int, c_out: int, stride: int, concatenate: bool) -> GroupConv2d | PointwiseConv2d:
+    def _branch(
+        self, c_in: int, c_out: int, stride: int, concatenate: bool, execution: Execution
+    ) -> GroupConv2d | PointwiseConv2d:
         if concatenate:
-            return GroupConv2d(c_in, c_out, 1, group=self.group, stride=stride)
+            return GroupConv2d(c_in, c_out, 1, group=self.group, stride=stride, execution=execution)
         return PointwiseConv2d(c_in, c_out, group=self.group, stride=stride)
 
     def _hidden(self, features: Tensor) -> Tensor:
@@ -267,6 +290,9 @@ class E4Conv2d(EquivariantLayer):
             is_regrouped: int(order > 1 and self.c_in > self.reduction),
             is_sliced: int(not kernel and self.stride > 1),
             is_large_encoder: int(_is_large(self.encoder)), is_large_squeeze: int(_is_large(self.squeeze)),
+            encoder_in_irreps: _in_irreps(self.encoder, input_shape),
+            squeeze_in_irreps: _in_irreps(self.squeeze, input_shape),
+            A_rho: self.group.irrep_products, n_add: irreps.basis_of(self.group).additions,
             is_reference: int(reference),
             is_roomy: int(self.kernel**2 * self._strided(rows) * self._strided(columns) < rows * columns),
         }  # fmt: skip
@@ -305,10 +331,16 @@ class E4Conv2d(EquivariantLayer):
         yield Sample({"c_in": 2, "c_out": 3, "kernel": 7, "concatenate": "none"}, (5, 4))
         yield Sample({"c_in": 2, "c_out": 2, "kernel": 3, "implementation": "reference"}, (4, 5))
         yield Sample({"c_in": 2, "c_out": 2, "kernel": 3, "squeeze_affine": "channel"}, (4, 4))
+        yield Sample({"c_in": 2, "c_out": 4, "kernel": 3, "stride": 2, "execution": "irreps"}, (7, 5))
+        yield Sample({"c_in": 2, "c_out": 3, "kernel": 3, "concatenate": "kernel", "execution": "irreps"}, (4, 5))
 
 
 def _is_large(branch: GroupConv2d | PointwiseConv2d) -> bool:
     return isinstance(branch, GroupConv2d) and branch.bank.is_large
+
+
+def _in_irreps(branch: GroupConv2d | PointwiseConv2d, input_shape: Shape) -> int:
+    return int(isinstance(branch, GroupConv2d) and branch.in_irreps(input_shape))
 
 
 def _slices(c_out: int, slices: int | None, channels_per_slice: int | None) -> int:

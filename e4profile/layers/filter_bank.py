@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -39,7 +40,7 @@ class FilterBankLayer(WindowedConv2d):
 
     def clear_filter_cache(self) -> None:
         """Forget the cached filters."""
-        self._cached_filters: Tensor | None = None
+        self._cached_filters: list[Tensor] | None = None
         self._cached_weight: Tensor | None = None
         self._cache_key: tuple[Any, ...] | None = None
 
@@ -67,27 +68,36 @@ class FilterBankLayer(WindowedConv2d):
     def filters(self) -> Tensor:
         """The dense filters; the caller's own, which may be written to."""
         filters = self._filters()
-        return filters.clone() if filters is self._cached_filters else filters
+        return filters.clone() if any(filters is one for one in self._cached_filters or ()) else filters
 
     def _filters(self) -> Tensor:
         """The dense filters, from the cache where that is safe."""
+        return self._kept(lambda: [self.expand_filters()], [self.filter_shape])[0]
+
+    def _kept(self, make: Callable[[], list[Tensor]], shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
+        """What is made of the weight, from the cache where that is safe.
+
+        Args:
+            make: makes it, differentiably.
+            shapes: of what it makes; nothing else that is made of this weight has the same.
+        """
         weight = self.weight
         needs_graph = torch.is_grad_enabled() and weight.requires_grad
         traced = torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
         if self.training or needs_graph or traced:
-            return self.expand_filters()
+            return make()
         if weight.is_meta:
             # no values to keep: a stand-in for what evaluation finds in its cache, at the same cost, none
-            return weight.new_empty(self.filter_shape)
+            return [weight.new_empty(shape) for shape in shapes]
         # a fake tensor has no values, and one that is computed from others may lie where its predecessor lay
         if type(weight) is not nn.Parameter or is_transformed(weight):
-            return self.expand_filters()
+            return make()
         version = None if weight.is_inference() else weight._version
         # filters made in inference mode cannot be saved for a backward pass to the input
         modes = torch.is_inference_mode_enabled(), autocast_dtype(weight.device)
-        key = (id(weight), weight.data_ptr(), version, weight.dtype, weight.device, modes)
+        key = (id(weight), weight.data_ptr(), version, weight.dtype, weight.device, modes, tuple(shapes))
         if self._cached_filters is None or key != self._cache_key or self._values_moved(weight):
-            self._cached_filters = self.expand_filters().detach()
+            self._cached_filters = [one.detach() for one in make()]
             self._cached_weight = weight.detach().clone() if weight.device.type == "cpu" else None
             self._cache_key = key
         return self._cached_filters

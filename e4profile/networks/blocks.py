@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import wraps
+from inspect import Parameter, signature
 from typing import Any, Literal
 
 from torch import nn
 
 from e4profile.errors import SettingError
 from e4profile.groups import Group
-from e4profile.layers import Chain, E4Conv2d, FieldBatchNorm2d, GroupConv2d, GroupMaxPool, LiftingConv2d
+from e4profile.layers import Chain, E4Conv2d, FieldBatchNorm2d, GroupConv2d, GroupMaxPool, LiftingConv2d, set_execution
+from e4profile.layers.group_conv import EXECUTIONS
 
 StrideBy = Literal["conv", "max_pool"]
 MixingLayer = Literal["e4", "group"]
@@ -95,6 +98,21 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {}
 
 
 def network(builder: Callable[..., Any]) -> Callable[..., Any]:
-    """Register a builder under its function name."""
-    NETWORKS[builder.__name__] = builder
-    return builder
+    """Register a builder under its function name; it takes ``execution`` beside its own arguments.
+
+    ``execution`` is that of every group convolution (see ``layers.set_execution``). A topology whose layers have
+    executions of their own takes those by the same name.
+    """
+    own = signature(builder)
+    parameter = own.parameters.get("execution", Parameter("execution", Parameter.KEYWORD_ONLY, default="bank"))
+    others = [one for one in own.parameters.values() if one.name != "execution"]
+
+    @wraps(builder)
+    def built(*, execution: Any = parameter.default, **arguments: Any) -> Any:
+        if "execution" in own.parameters and execution not in EXECUTIONS:
+            return builder(execution=execution, **arguments)
+        return set_execution(builder(**arguments), execution)
+
+    built.__signature__ = own.replace(parameters=[*others, parameter])  # type: ignore[attr-defined]
+    NETWORKS[builder.__name__] = built
+    return built

@@ -74,7 +74,7 @@ class Warm:
     @property
     def kept(self) -> Tensor | None:
         """What the layer keeps."""
-        return self.layer._cached_filters
+        return self.layer._cached_filters and self.layer._cached_filters[0]
 
 
 def _step(layer: nn.Module) -> None:

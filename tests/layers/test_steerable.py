@@ -190,7 +190,7 @@ def test_evaluation_keeps_filters_of_the_stated_size():
     layer = SteerableConv2d(2, 3, 3, group="D4").eval()
     with torch.no_grad():
         layer.filters()
-        kept = layer._cached_filters.clone()
+        kept = layer._cached_filters[0].clone()
         assert layer.filter_bytes() == dense_filter_bytes(torch.nn.Sequential(layer)) == kept.nbytes
         layer.weight.mul_(2)
         assert torch.equal(layer.filters(), 2 * kept)

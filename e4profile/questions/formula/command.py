@@ -40,6 +40,9 @@ def formula(
     peak: Annotated[
         bool, typer.Option("--peak", help="Instead the storages of a training step: what each step makes and frees.")
     ] = False,
+    execution: Annotated[
+        str, typer.Option("--execution", help="bank (filter banks, as published) or irreps.", metavar="NAME")
+    ] = "bank",
     output_format: Annotated[
         str, typer.Option("--format", "-f", help="text, latex or json.", metavar="FORMAT")
     ] = "text",
@@ -71,7 +74,7 @@ def formula(
         progress.step("PyTorch and the layers")
         text = _listed(output_format) if layer is None else ""
         if layer is not None:
-            found = formulas.find_layer(layer)
+            found = formulas.find_layer(layer, execution)
             used = peak_formulas.peak_symbols(found) if peak else formulas.layer_symbols(found)
             numbers, origin = _numbers(found, of, given, {str(symbol) for symbol in used})
             values, assumed = formulas.settings(found, numbers, used) if numbers else (None, [])

@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from e4profile.conventions import ADDITION_KINDS
 from e4profile.errors import SettingError, UnknownNameError, one_of
 from e4profile.layers import LAYERS, EquivariantLayer, trace
 from e4profile.layers.storages import COMPUTE
 from e4profile.layers.terms import Term, Terms, evaluate
+from e4profile.questions.formula.executions import comparison_lines, executed
 from e4profile.show.notation import WIDTH, is_indicator, reading_order, summands, wrapped, written, written_sum
 from e4profile.symbols import MEANING, Symbol
 
@@ -35,10 +37,13 @@ class TermTable:
     summed: bool = True
 
 
-def find_layer(name: str) -> type[EquivariantLayer]:
+def find_layer(name: str, execution: str = "bank") -> type[EquivariantLayer]:
     """A layer class by its name, in any case, with or without ``Conv2d`` or ``2d``; ``e4`` is ``E4Conv2d``.
 
+    Its terms are those of one execution (see ``executed``).
+
     Raises:
+        SettingError: for a layer that does not run that way.
         UnknownNameError: with the nearest names.
     """
     wanted = name.lower().replace("-", "").replace("_", "")
@@ -50,7 +55,7 @@ def find_layer(name: str) -> type[EquivariantLayer]:
                     spellings.setdefault(known.lower().removesuffix(suffix), layer)
     if wanted not in spellings:
         raise UnknownNameError("layer", name, (layer.__name__ for layer in set(spellings.values())))
-    return spellings[wanted]
+    return executed(spellings[wanted], execution)
 
 
 def layer_names() -> list[str]:
@@ -66,15 +71,29 @@ def summary(layer: type[EquivariantLayer]) -> str:
 def tables(layer: type[EquivariantLayer], *, memory: bool = True) -> list[TermTable]:
     """The layer's tables that have terms: parameters, MACs, what conventions charge, what is kept for backward.
 
+    The terms are those of the execution by filter banks; ``executed`` gives a layer whose terms are others.
+
     Args:
         layer: a layer class.
         memory: whether what is kept for backward is among them.
     """
-    printed = {key: tuple(layer.printed.get(key, ())) for key in ("params", "macs")}
+    layer = executed(layer, "bank")
+
+    def of_kind(additions: bool) -> Terms:
+        kinds = layer.kinds
+        return {name: term for name, term in layer.elements.items() if (kinds.get(name) in ADDITION_KINDS) == additions}
+
+    printed = {
+        key: tuple(name for name in layer.printed.get(key, ()) if name in getattr(layer, key))
+        for key in ("params", "macs")
+    }
     found = (
         TermTable("params", "parameters", layer.params, printed["params"]),
         TermTable("macs", "forward MACs of one image", layer.macs, printed["macs"]),
-        TermTable("elements", "charged by some conventions, per image", layer.elements, summed=False),
+        TermTable("elements", "charged by some conventions, per image", of_kind(False), summed=False),
+        TermTable(
+            "additions", "sums and differences, no MACs, per image; of the weight once", of_kind(True), summed=False
+        ),
         TermTable("saved", "elements kept for backward, per image", layer.saved or {}),
         TermTable("saved_constant", "elements kept for backward, whatever the batch", layer.saved_constant),
     )
@@ -197,7 +216,7 @@ def card_values(layer: type[EquivariantLayer], card_name: str, given: Mapping[st
     card = find_card(card_name)
     _, steps = trace(card.build(), card.input_shape())
     for step in steps:
-        if type(step.form) is layer:
+        if type(step.form).__name__ == layer.__name__:
             found = {str(symbol): int(value) for symbol, value in step.form.dimensions(step.input_shape).items()}
             kept = {name: value for name, value in found.items() if name in given or not follows(name, given)}
             origin = f"{step.path}, the first {layer.__name__} of {card.name}"
@@ -237,6 +256,7 @@ def formula_text(
     if any(table.in_paper for table in found):
         lines += ["", f"* in the {PAPER}, the one that the source gives; the rest is not"]
     lines += meaning_lines(used)
+    lines += comparison_lines(layer)
     if len(found) < len(tables(layer)):
         lines += ["", "what is kept for backward: --memory; every storage of a training step: --peak"]
     return "\n".join(lines) + "\n"

@@ -14,6 +14,11 @@ SETTING = {"c_in": 16, "A": 4, "k": 5, "r": 2, "s": 2, "h": 28}
 GIVEN = [word for name, value in SETTING.items() for word in ("--set", f"{name}={value}")]
 
 
+def ran(terms):
+    """Without the terms of another execution."""
+    return {name: macs for name, macs in terms.items() if macs}
+
+
 def test_a_layer_in_symbols_says_what_r_and_s_do(run: Run) -> None:
     code, out, err = run("formula", "e4")
     assert (code, err) == (0, "")
@@ -27,7 +32,7 @@ def test_with_set_every_term_has_its_number(run: Run) -> None:
     layer = E4Conv2d(16, 16, 5, group="p4", reduction=2, slices=2)
     cost = layer.cost((1, 64, 28, 28))
     found = json.loads(run("formula", "e4", *GIVEN, "-f", "json").out)
-    assert {one["term"]: one["value"] for one in found if one["table"] == "macs"} == cost.macs
+    assert {one["term"]: one["value"] for one in found if one["table"] == "macs"} == ran(cost.macs)
     out = run("formula", "e4", *GIVEN).out
     assert f"{cost.total_macs:,}" in out
     assert f"{cost.total_params:,}" in out
@@ -107,7 +112,7 @@ def test_a_card_gives_the_values_of_its_first_such_layer(run: Run) -> None:
     assert f" {cost.total_macs:,}  " in out
     rows = json.loads(run("formula", "e4", "--of", "e4net", "--set", "h=14", "--set", "r=2", "-f", "json").out)
     smaller = E4Conv2d(16, 16, 5, group="p4", reduction=2, slices=2).cost((1, 64, 14, 14))
-    assert {one["term"]: one["value"] for one in rows if one["table"] == "macs"} == smaller.macs
+    assert {one["term"]: one["value"] for one in rows if one["table"] == "macs"} == ran(smaller.macs)
     assert "live " in run("formula", "e4", "--peak", "--of", "e4net").out
 
 

@@ -6,14 +6,16 @@ import pytest
 import sympy as sp
 
 from e4profile.errors import SettingError, UnknownNameError
+from e4profile.groups import GRID_EXACT, Group
 from e4profile.layers import E4Conv2d, GroupConv2d, LiftingConv2d
-from e4profile.layers.terms import total
+from e4profile.layers.terms import evaluate, total
 from e4profile.questions.formula.formulas import (
     find_layer,
     formula_latex,
     formula_terms,
     formula_text,
     layer_names,
+    layer_symbols,
     settings,
     sums,
     tables,
@@ -33,7 +35,8 @@ from e4profile.symbols import MEANING
     ],
 )
 def test_a_layer_by_many_names(name: str, layer: type) -> None:
-    assert find_layer(name) is layer
+    assert issubclass(find_layer(name), layer)
+    assert find_layer(name).__name__ == layer.__name__
 
 
 def test_no_layer_hides_another() -> None:
@@ -90,7 +93,8 @@ def test_the_numbers_are_those_of_the_layer_itself() -> None:
     cost = layer.cost((1, 16 * 4, 14, 12))
     terms = {(row["table"], row["term"]): row["value"] for row in formula_terms(E4Conv2d, values)}
     assert {name: terms["params", name] for name in cost.params} == cost.params
-    assert {name: terms["macs", name] for name in cost.macs} == cost.macs
+    run = {name: macs for name, macs in cost.macs.items() if macs}
+    assert {name: terms["macs", name] for name in run} == run
     text = formula_text(E4Conv2d, values, assumed)
     shown = numbers(text)
     assert sum(p.numel() for p in layer.parameters()) == cost.total_params
@@ -137,9 +141,39 @@ def test_the_papers_formula_is_section_4_2() -> None:
     from e4profile.symbols import A_K, A_V, A, c_in, c_out, h, h_out, k, r, s, w, w_out
 
     c = sp.Symbol("c", positive=True)
-    paper = {c_in: c, c_out: c, A_V: A, A_K: A, h_out: h, w_out: w}
+    paper = {c_in: c, c_out: c, A_V: A, A_K: A, h_out: h, w_out: w, **dict.fromkeys(E4Conv2d.in_irreps_where, 0)}
     params = sum(E4Conv2d.params[name] for name in E4Conv2d.printed["params"]).subs(paper)
     macs = sum(E4Conv2d.macs[name] for name in E4Conv2d.printed["macs"]).subs(paper)
     assert sp.simplify(params - (c**2 * A * (1 + 1 / r) + c * s * k**2 / r)) == 0
     assert sp.simplify(macs - ((1 + 1 / r) * c**2 * A**2 * h * w + (1 + s / r) * k**2 * c * A * h * w)) == 0
     assert GroupConv2d.params["weight"].subs(paper) == c**2 * k**2 * A
+
+
+def test_an_execution_shows_its_own_terms_only() -> None:
+    bank, irreps = find_layer("group"), find_layer("group", "irreps")
+    assert set(bank.macs) == {"convolution"}
+    assert set(irreps.macs) == {"irrep products"}
+    assert not bank.elements
+    for layer, of_bank in ((bank, True), (irreps, False)):
+        used = {str(symbol) for symbol in layer_symbols(layer)}
+        assert not used & {"iota", "iota_V", "iota_K"}
+        assert ("A_rho" in used) is not of_bank
+    text = formula_text(irreps)
+    # Cohen & Welling's p4m: 64 MACs by the bank, 12 in the irrep basis, 11 with Strassen's product
+    assert re.search(r"D4 +64 +12 +11\n", text)
+    assert re.search(r"C4 +16 +6 +5\n", text)
+    assert "no MACs" in text
+    assert max(map(len, text.splitlines())) <= 80
+    with pytest.raises(SettingError, match="FieldBatchNorm2d does not run in the irrep basis"):
+        find_layer("FieldBatchNorm2d", "irreps")
+    with pytest.raises(UnknownNameError, match="'auto'"):
+        find_layer("group", "auto")
+
+
+@pytest.mark.parametrize("group", GRID_EXACT, ids=str)
+def test_terms_of_an_execution_are_those_of_the_layer(group: Group) -> None:
+    for execution in ("bank", "irreps"):
+        layer = GroupConv2d(3, 5, 3, group=group, padding=1, execution=execution)
+        cost, values = layer.cost((1, 3 * group.order, 6, 7)), layer.dimensions((1, 3 * group.order, 6, 7))
+        stated = evaluate(find_layer("group", execution).macs, values)
+        assert stated == {name: macs for name, macs in cost.macs.items() if macs}

@@ -1,0 +1,164 @@
+"""The irrep basis: transforms against the irreps themselves, and the convolution against the filter bank's."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from e4profile.groups import GRID_EXACT
+from e4profile.layers import GroupConv2d
+from e4profile.ops import irreps
+from e4profile.ops.irreps import Window, basis_of, chain, convolve, forward, from_irreps, irrep_filters, to_irreps
+
+exact = pytest.mark.parametrize("group", GRID_EXACT, ids=str)
+
+
+@exact
+def test_butterflies_give_the_coefficients_of_the_irreps(group):
+    basis = basis_of(group)
+    units = list(torch.eye(group.order, dtype=torch.float64))
+    found = to_irreps(units, basis)
+    # the same irreps up to their order; a block is known by its d and its entries at the elements
+    stated = [
+        [[torch.tensor([m[i][j] for m in irrep.matrices]) for j in range(irrep.dimension)] for i in range(rows)]
+        for irrep in group.irreps
+        for rows in [irrep.multiplicity]
+    ]
+    made = [[[found[slot] for slot in row] for row in block.slots] for block in basis.blocks]
+    assert sorted(_numbers(one) for one in made) == sorted(_numbers(one) for one in stated)
+    assert sorted(slot for block in basis.blocks for row in block.slots for slot in row) == list(group.elements)
+    assert basis.products == group.irrep_products
+    assert made[0][0][0].tolist() == [1] * group.order  # a bias is the trivial irrep's
+
+
+def _numbers(block):
+    return [[entry.tolist() for entry in row] for row in block]
+
+
+@exact
+def test_the_way_back_is_the_transpose(group):
+    basis = basis_of(group)
+    units = list(torch.eye(group.order, dtype=torch.float64))
+    there, back = torch.stack(to_irreps(units, basis)), torch.stack(from_irreps(units, basis))
+    assert torch.equal(there, back.T)
+    norms = there @ there.T
+    assert torch.equal(norms, norms.diag().diag())
+    for block in basis.blocks:
+        for slot in itertools.chain(*block.slots):
+            assert norms[slot, slot] == group.order / block.dimension
+
+
+class _Sums(TorchDispatchMode):
+    """Elements of sums and differences that run."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if func.overloadpacket._qualified_op_name in ("aten::add", "aten::sub"):
+            self.elements += out.numel()
+        return out
+
+
+@exact
+def test_additions_are_those_that_run(group):
+    basis = basis_of(group)
+    with _Sums() as there:
+        found = to_irreps([torch.ones(5) for _ in group.elements], basis)
+    with _Sums() as back:
+        from_irreps(found, basis)
+    assert there.elements == back.elements == 5 * basis.additions
+
+
+CASES = [
+    pytest.param(group, kernel, stride, size, id=f"{group}-k{kernel}-stride{stride}-{size[0]}x{size[1]}")
+    for group in GRID_EXACT
+    for kernel, stride, size in (
+        (1, 1, (4, 3)),
+        (1, 2, (4, 5)),
+        (3, 1, (5, 4)),
+        (3, 2, (5, 6)),
+        (4, 1, (4, 5)),
+        (5, 2, (7, 7)),
+        (7, 1, (4, 4)),
+    )
+]
+
+
+@pytest.mark.parametrize(("group", "kernel", "stride", "size"), CASES)
+def test_equals_the_filter_bank_up_to_second_derivatives(monkeypatch, group, kernel, stride, size):
+    monkeypatch.setattr(irreps, "_BLOCK_BYTES", 10_000)  # several blocks of images
+    torch.manual_seed(kernel + stride)
+    layer = GroupConv2d(3, 2, kernel, group=group, stride=stride, padding=kernel // 2, bias=True).double()
+    features = torch.randn(3, 3 * group.order, *size, dtype=torch.float64, requires_grad=True)
+    window, index = Window(group, kernel, stride, kernel // 2), layer.filter_index
+    bias = torch.randn(2, dtype=torch.float64, requires_grad=True)
+    with torch.no_grad():
+        layer.bias.copy_(bias)
+    bank = layer(features)
+    gradient, given = torch.randn_like(bank), (features, layer.weight, layer.bias)
+    directions = [torch.randn_like(one) for one in given[:2]]
+
+    def derivatives(output, asked):
+        first = torch.autograd.grad(output, asked, gradient, create_graph=True)
+        along = sum((one * way).sum() for one, way in zip(first, directions, strict=False))
+        return [*first, *torch.autograd.grad(along, asked[:2])]
+
+    wanted = [bank, *derivatives(bank, given)]
+    filters = irrep_filters(layer.weight, index, group)
+    plain = chain(features, filters, bias, window)
+    fast = convolve(features, layer.weight, bias, index, window)
+    once = convolve(features, layer.weight, bias, index, window)
+    asked = (features, layer.weight, bias)
+    first = torch.autograd.grad(once, asked, gradient)
+    for found in ([plain, *derivatives(plain, asked)], [fast, *derivatives(fast, asked)], [once, *first]):
+        for one, other in zip(found, wanted, strict=False):
+            assert one.shape == other.shape
+            assert (one - other).abs().max() <= 1e-12 * other.abs().max()
+    ready = forward(features.detach(), [one.detach() for one in filters], bias.detach(), window)
+    assert torch.equal(ready, once)
+
+
+@exact
+def test_only_input_weight_and_bias_are_kept(group):
+    layer = GroupConv2d(2, 3, 3, group=group, padding=1)
+    features = torch.randn(2, 2 * group.order, 5, 5, requires_grad=True)
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda one: kept.append(one.data_ptr()) or one, lambda one: one):
+        convolve(features, layer.weight, None, layer.filter_index, Window(group, 3, 1, 1))
+    assert set(kept) == {features.data_ptr(), layer.weight.data_ptr(), layer.filter_index.data_ptr()}
+
+
+def test_of_no_image_gradients_are_zero():
+    group = GRID_EXACT[-1]
+    layer = GroupConv2d(2, 3, 3, group=group, padding=1, bias=True)
+    features = torch.randn(0, 16, 5, 5, requires_grad=True)
+    output = convolve(features, layer.weight, layer.bias, layer.filter_index, Window(group, 3, 1, 1))
+    assert output.shape == (0, 24, 5, 5)
+    for one in torch.autograd.grad(output.sum(), (features, layer.weight, layer.bias)):
+        assert not one.any()
+
+
+def test_parts_without_gradients_are_left_alone():
+    group = GRID_EXACT[2]
+    layer = GroupConv2d(2, 3, 3, group=group, padding=1, bias=True).double()
+    features = torch.randn(2, 2 * group.order, 5, 5, dtype=torch.float64)
+    window = Window(group, 3, 1, 1)
+    for leaves in itertools.product((False, True), repeat=3):
+        given = [
+            one.detach().clone().requires_grad_(leaf)
+            for one, leaf in zip((features, layer.weight, layer.bias), leaves, strict=True)
+        ]
+        if not any(leaves):
+            continue
+        output = convolve(*given, layer.filter_index, window)
+        plain = chain(given[0], irrep_filters(given[1], layer.filter_index, group), given[2], window)
+        asked = [one for one in given if one.requires_grad]
+        gradient = torch.randn_like(output)
+        for one, other in zip(
+            torch.autograd.grad(output, asked, gradient), torch.autograd.grad(plain, asked, gradient), strict=True
+        ):
+            assert torch.allclose(one, other, rtol=0, atol=1e-12)
