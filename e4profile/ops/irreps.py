@@ -359,7 +359,8 @@ def _blocks_of_images(maps: Tensor, window: Window) -> Iterator[slice]:
     positions = window.size_out(rows) * window.size_out(columns)
     image_bytes = positions * window.kernel**2 * order * fields * maps.element_size()
     # as many images in each block as in the others
-    size = -(-batch // max(1, min(batch, -(-batch * image_bytes // _BLOCK_BYTES))))
+    blocks = max(1, -(-batch * image_bytes // _BLOCK_BYTES))
+    size = max(1, -(-batch // blocks))
     for first in range(0, batch, size):
         yield slice(first, min(batch, first + size))
 

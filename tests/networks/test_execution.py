@@ -73,7 +73,7 @@ def test_a_whole_network_is_switched_and_back():
     assert counts["irreps"].macs * 5 < before.macs
     assert counts["irreps"].params == before.params
     assert counts["irreps"].operations[TRANSFORM] > 0 == before.operations.get(TRANSFORM, 0)
-    with pytest.raises(UnknownNameError, match=r"'fft'.*bank, irreps, auto"):
+    with pytest.raises(UnknownNameError, match="unknown execution 'fft'"):
         set_execution(model, "fft")
     assert {part.execution for part in model.modules() if isinstance(part, GroupConv2d)} == {"bank"}
 
