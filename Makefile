@@ -21,9 +21,9 @@ types: $(VENV)/.installed-dev
 suite: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q
 
-# escnn, the reference library for steerable convolutions, needs an older numpy: an environment of its own.
+# escnn, the reference library for steerable convolutions, and e2cnn need an older numpy: an environment of its own.
 test-escnn: $(ESCNN)/.installed
-	OMP_NUM_THREADS=1 $(ESCNN)/bin/python -m pytest -n 2 -q tests/layers/test_steerable_reference.py
+	OMP_NUM_THREADS=1 $(ESCNN)/bin/python -m pytest -n 2 -q tests/layers/test_steerable_reference.py tests/subjects/test_steerable_libraries.py
 
 golden: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q tests/test_golden.py --refresh-golden
@@ -52,12 +52,12 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@ $(VENV)/.installed
 
-# escnn itself comes without what it asks for: py3nj builds with a Fortran compiler and serves 3D groups only.
+# Both come without what they ask for: py3nj builds with a Fortran compiler and serves 3D groups only.
 $(ESCNN)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(ESCNN)
 	$(ESCNN)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . \
 		"numpy<2" scipy joblib pymanopt autograd lie_learn pytest pytest-xdist hypothesis
-	$(ESCNN)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps escnn==1.0.11
+	$(ESCNN)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps escnn==1.0.11 e2cnn==0.2.3
 	touch $@
 
 clean:

@@ -243,6 +243,20 @@ class _Found:
 
     def _parts(self, value: Any) -> None:
         self._waiting += _parts(value)
+        if isinstance(value, types.FunctionType) and str(value.__module__).partition(".")[0] not in _NOT_ITS_OWN:
+            self._globals(value)
+
+    def _globals(self, function: types.FunctionType) -> None:
+        """The containers and caches of its file that a function names, and the file's functions that it calls."""
+        names = []
+        for name in function.__code__.co_names:
+            found = function.__globals__.get(name)
+            if isinstance(found, CACHED) or content_of(type(found)) is not None:
+                names.append(name)
+            elif isinstance(found, types.FunctionType) and found.__module__ == function.__module__:
+                self._waiting.append(found)
+        if names:
+            self._content(_global_content(names), function.__globals__)
 
     def _random(self, value: Any) -> None:
         self.restores.append(_random_state(value))
@@ -427,6 +441,13 @@ def _slots_content(slots: list[Any]) -> Content:
                 slot.__delete__(value) if item is _MISSING else slot.__set__(value, item)
 
     return Content(read, write)
+
+
+def _global_content(names: list[str]) -> Content:
+    return Content(
+        lambda table: [table.get(name) for name in names],
+        lambda table, items: table.update(zip(names, items, strict=True)),
+    )
 
 
 _OF_PARTS = (types.MethodType, functools.partial, CACHED, types.FunctionType, tuple, frozenset)

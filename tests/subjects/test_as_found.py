@@ -493,3 +493,39 @@ def test_a_hook_of_the_caller_that_fills_a_list_fills_none_with_our_runs() -> No
     with prepared(model, IMAGE) as taken:
         taken.work.call(taken.work.prepare())
     assert seen == []
+
+
+_KEPT: dict[int, torch.Tensor] = {}
+_LISTED: list[torch.Tensor] = []
+
+
+def _steps(size: int, device: torch.device) -> torch.Tensor:
+    if size not in _KEPT:
+        _KEPT[size] = torch.arange(float(size), device=device)
+    return _KEPT[size]
+
+
+@lru_cache
+def _ones(size: int, device: torch.device) -> torch.Tensor:
+    return torch.ones(size, device=device)
+
+
+class KeepsInItsFile(nn.Linear):
+    def forward(self, features):
+        _LISTED.append(features)
+        size = features.shape[-1]
+        return super().forward(features + _steps(size, features.device) + _ones(size, features.device))
+
+
+@pytest.mark.parametrize(
+    "measure", [lambda model: measure_module(model, (2, 4)), lambda model: saved_for_backward(model, (4,))]
+)
+def test_what_a_forward_keeps_in_its_file_is_as_found(measure):
+    model, features = KeepsInItsFile(4, 3), torch.ones(2, 4)
+    expected = model(features)
+    _KEPT.clear()
+    measure(model)
+    assert _KEPT == {}
+    assert len(_LISTED) == 1
+    assert torch.equal(model(features), expected)
+    _LISTED.clear()
