@@ -12,6 +12,7 @@ two maps (*butterflies*). Of an irrep of complex type one row is enough: the oth
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+import math
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -350,6 +351,7 @@ def _differentiable_gradients(  # noqa: PLR0917
 
 
 _IMAGES = 16
+_STEP = 1 << 17
 _BLOCK_BYTES = 32 << 20
 """Of coefficients that are made and multiplied before the next images are."""
 
@@ -380,10 +382,14 @@ def _coefficients(maps: Tensor, window: Window) -> list[Tensor]:
     out = (batch, *map(window.size_out, sizes))
     made = [maps.new_empty((block.rows, *out, window.kernel**2, block.dimension, fields)) for block in basis.blocks]
     by_slot = _by_slot(made, basis)
-    spare = list(maps.new_empty((basis.order + 2, *out, fields)))
-    for z, shift in enumerate(window.shifts(*sizes)):
-        read = [maps[:, along, across, b] for b, (along, across) in enumerate(shift)]
-        _run_into(read, basis.stages, [one[..., z, :] for one in by_slot], spare)
+    shifts = list(enumerate(window.shifts(*sizes)))
+    step = max(1, _STEP // max(1, math.prod(out[1:]) * fields))
+    for first in range(0, batch, step):
+        images = slice(first, min(batch, first + step))
+        spare = list(maps.new_empty((basis.order + 2, images.stop - first, *out[1:], fields)))
+        for z, shift in shifts:
+            read = [maps[images, along, across, b] for b, (along, across) in enumerate(shift)]
+            _run_into(read, basis.stages, [one[images, ..., z, :] for one in by_slot], spare)
     return made
 
 
