@@ -79,8 +79,9 @@ def ratio_rows(card: Subject) -> list[dict[str, Any]]:
 
 def _many(layer: type[E4Conv2d] | type[GroupConv2d], quantity: str, values: dict[Any, Any]) -> Any:
     from e4profile.layers.terms import many, total
+    from e4profile.questions.formula.executions import executed
 
-    return many(total(getattr(layer, quantity)), values)
+    return many(total(getattr(executed(layer, "bank"), quantity)), values)
 
 
 def _e4_values(step: Step, layer: E4Conv2d, kernels: Any, orders: Any) -> dict[Any, Any]:
