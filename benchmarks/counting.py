@@ -24,8 +24,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from e4profile.layers import E4Conv2d
 from e4profile.layers.terms import many, total, value
-from e4profile.questions.formula.executions import executed
 from e4profile.networks.cards import find_card
+from e4profile.questions.formula.executions import executed
 from e4profile.symbols import A_K, A_V, A, c_in, c_out, h, h_out, k, r, s, w, w_out
 from e4profile.witnesses.counts.closed_form import count_closed_form
 from e4profile.witnesses.counts.dispatch import count_dispatch

@@ -11,8 +11,8 @@ two maps (*butterflies*). Of an irrep of complex type one row is enough: the oth
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
