@@ -169,6 +169,29 @@ def replace_file(path: Path, content: bytes) -> None:
         raise
 
 
+MOST_BITS = 64
+"""TOML promises whole numbers of this many bits; of far longer ones Python shows no digits and makes no fractions."""
+
+
+class LongNumber(ValueError):
+    """A whole number of more bits than TOML promises."""
+
+
+def short_numbers(data: Any) -> Any:
+    """What was read, where every whole number in it has the bits that TOML promises.
+
+    Raises:
+        LongNumber: otherwise.
+    """
+    left = [data]
+    while left:  # no recursion: tables may be nested deeper than Python calls
+        value = left.pop()
+        if isinstance(value, int) and value.bit_length() > MOST_BITS:
+            raise LongNumber(f"a whole number of {value.bit_length():,} bits is too long: give at most {MOST_BITS}")
+        left += value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return data
+
+
 def parse_toml(text: str, where: object, error: type[E4ProfileError] = SettingError) -> dict[str, Any]:
     """The tables of a TOML text.
 
@@ -180,9 +203,11 @@ def parse_toml(text: str, where: object, error: type[E4ProfileError] = SettingEr
     else:
         import tomli as tomllib
     try:
-        return tomllib.loads(text)
+        return short_numbers(tomllib.loads(text))  # type: ignore[no-any-return]
     except RecursionError:
         raise error(f"{where}: not TOML that can be read: nested too deeply") from None
+    except LongNumber as problem:
+        raise error(f"{where}: {problem}") from None
     except ValueError as problem:
         # also for whole numbers of more digits than Python reads
         raise error(f"{where}: not TOML: {problem}") from problem

@@ -41,6 +41,14 @@ def test_a_table_becomes_its_dataclass() -> None:
     assert from_table({"size": big}, Inner).size == big
 
 
+def test_numbers_without_end_and_tables_without_end_are_told_in_one_line() -> None:
+    for text in (f"a = {'9' * 5000}", f"[b]\na = [1, 0x{'f' * 5000}]", f"{'a.' * 3000}a = 0x{'f' * 17}"):
+        with pytest.raises(SettingError, match=r"^f\.toml: ") as caught:
+            parse_toml(text, "f.toml")
+        assert len(str(caught.value)) < 200
+    assert parse_toml(f"{'a.' * 3000}a = 1", "f.toml")
+
+
 @pytest.mark.parametrize(
     ("table", "said"),
     [

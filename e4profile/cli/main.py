@@ -93,8 +93,12 @@ for _info in app.registered_commands:
 _INTERRUPTED = 130
 
 
+_LONG_WORD = re.compile(r"[\w.]{200,}")
+
+
 def _fail(message: str, details: str = "") -> NoReturn:
-    sys.stderr.write(f"e4profile: {' '.join(message.split())}\n{details}")
+    line = _LONG_WORD.sub(lambda word: f"{word[0][:40]}... of {len(word[0]):,} characters", " ".join(message.split()))
+    sys.stderr.write(f"e4profile: {line}\n{details}")
     sys.exit(2)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from e4profile.errors import SettingError, one_of, positive
+from e4profile.errors import SettingError, one_of, positive, short_numbers
 from e4profile.show.tables import FORMATS, UNITS
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def whole_numbers(option: str, text: str | None) -> list[int] | None:
     if text is None:
         return None
     try:
-        return [int(part) for part in text.split(",")]
+        return cast("list[int]", short_numbers([int(part) for part in text.split(",")]))
     except ValueError:
         raise SettingError(f"{option}: {text!r} is not a list of whole numbers such as 1,2,4") from None
 

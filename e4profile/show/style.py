@@ -72,7 +72,8 @@ SPARE_COLOURS = (YELLOW, "#8C510A", "#35978F", "#762A83", "#332288", "#DDCC77", 
 RC: dict[str, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
-    "mathtext.fontset": "dejavusans",
+    # names are the user's: between two dollars there may be anything
+    "text.parse_math": False,
     "font.size": 6.5,
     "axes.titlesize": 6.5,
     "axes.labelsize": 6.5,

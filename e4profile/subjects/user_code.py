@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from e4profile.errors import SettingError, UnknownNameError
+from e4profile.errors import SettingError, UnknownNameError, is_special
 from e4profile.subjects.as_found import check_module
 from e4profile.subjects.guest import STOPPED, Guest, UserCodeError, first_line, text_of
 
@@ -73,6 +73,8 @@ def _as_package(source: str, attribute: str) -> str:
 
 
 def _import_file(path: Path) -> Any:
+    if is_special(path):
+        raise SettingError(f"{path}: is no ordinary file")
     if not path.is_file():
         near = sorted(one.name for one in path.parent.glob("*.py")) if path.parent.is_dir() else []
         near = difflib.get_close_matches(path.name, near, cutoff=0.0, n=1)

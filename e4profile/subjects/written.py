@@ -14,7 +14,7 @@ from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import Any
 
-from e4profile.errors import SettingError
+from e4profile.errors import MOST_BITS, SettingError, short_numbers
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -31,7 +31,7 @@ def plain_value(text: str) -> Any:
 
     Raises:
         RecursionError: for lists nested without end.
-        SettingError: for a whole number of more digits than Python reads.
+        SettingError: for a whole number of more bits than TOML promises.
     """
     word = text.strip().lower()
     if word in _WORDS:
@@ -40,11 +40,12 @@ def plain_value(text: str) -> Any:
         # a second line would be a second key, not a part of the value
         return text
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        return short_numbers(tomllib.loads(f"value = {text}")["value"])
     except tomllib.TOMLDecodeError:
         return text
     except ValueError as error:
-        raise SettingError(f"{text[:_SHOWN]}... of {len(text):,} characters holds a number that is too long") from error
+        shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... of {len(text):,} characters"
+        raise SettingError(f"{shown} holds a number that is too long: give at most {MOST_BITS} bits") from error
 
 
 _SPAN = re.compile(r"(?P<first>-?[0-9]+)\.\.(?P<last>-?[0-9]+)(?:\.\.(?P<step>-?[0-9]+))?")

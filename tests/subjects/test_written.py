@@ -160,8 +160,10 @@ def test_what_is_written_is_read_back_and_keeps_its_order(kind: str, data: st.Da
 
 def test_numbers_of_more_digits_than_python_reads_are_refused() -> None:
     digits = "9" * 5000
-    for attempt in (lambda: plain_value(digits), lambda: plain_value(f"[1, {digits}]")):
+    sixteens = f"0x{'f' * 5000}"
+    for text in (digits, f"[1, {digits}]", sixteens, f"{{a = [{sixteens}]}}", str(2**64)):
         with pytest.raises(SettingError, match="holds a number that is too long"):
-            attempt()
+            plain_value(text)
+    assert plain_value(str(2**64 - 1)) == 2**64 - 1
     with pytest.raises(SettingError, match="must be a range of whole numbers"):
         parse_varied(f"width=1..{digits}")

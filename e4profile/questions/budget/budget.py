@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -70,7 +69,7 @@ class Recipe:
     @property
     def steps(self) -> int:
         """Forward and backward passes of the whole training."""
-        return self.epochs * math.ceil(self.training_images / self.batch_size)
+        return self.epochs * -(-self.training_images // self.batch_size)
 
 
 def recipe_of(name: str, training: Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> Recipe:

@@ -103,7 +103,14 @@ def _search(
 ) -> FittingBatch:
     import torch
 
-    from e4profile.witnesses.timing.fits import largest_batch_within, most_in_memory
+    from e4profile.subjects.inputs import memory_bytes
+    from e4profile.witnesses.timing.fits import (
+        MEMORY_SHARE,
+        largest_batch_within,
+        most_in_memory,
+        peak_process_bytes,
+        within_memory,
+    )
 
     timely = replace(rule, limit_s=limit_s)
 
@@ -113,7 +120,8 @@ def _search(
 
     image = card.batched.at(1, torch.float32, "meta").tensors
     most = most_in_memory(sum(tensor.numel() * tensor.dtype.itemsize for tensor in image))
-    return largest_batch_within(measure, limit_s, most=most)
+    bounded = within_memory(measure, memory_bytes() // MEMORY_SHARE, peak_process_bytes)
+    return largest_batch_within(bounded, limit_s, most=most)
 
 
 @dataclass(frozen=True)

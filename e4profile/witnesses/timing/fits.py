@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from e4profile.errors import E4ProfileError
+from e4profile.subjects.inputs import memory_bytes
 from e4profile.witnesses.timing.samples import NOISY_SPREAD, TimeRecord
 from e4profile.witnesses.timing.statistics import median_interval
 
@@ -19,6 +20,9 @@ LEAP = 1.5
 
 PRECISION = 100
 """A batch is found to one part in this many: no median is known better than that."""
+
+MEMORY_SHARE = 4
+"""A search takes at most one part in this many of the machine's memory: other programs run there too."""
 
 _OUT_OF_MEMORY = ("out of memory", "not enough memory", "can't allocate memory", "storage size calculation overflowed")
 
@@ -102,6 +106,49 @@ class FittingBatch:
         return (self.batch_above or self.batch_size) - self.batch_size
 
 
+class TooMuchMemory(E4ProfileError):
+    """A batch that is not tried: not enough memory would be left to others."""
+
+
+def within_memory(measure: Measure, most_bytes: int, peak_bytes: Callable[[], int]) -> Measure:
+    """The measurement itself, but of no batch that would take more memory than it may.
+
+    What a batch takes is what the largest so far took, in proportion: weights and libraries count as if they grew
+    with it, so a batch may be refused one doubling too early. What the process held before does not count.
+
+    Args:
+        measure: times one batch.
+        most_bytes: that the process may hold.
+        peak_bytes: the most that it has held so far.
+    """
+    before_bytes, largest = peak_bytes(), 0
+
+    def bounded(batch: int) -> TimeRecord:
+        nonlocal largest
+        if largest:
+            expected = before_bytes + (peak_bytes() - before_bytes) * batch // largest
+            if expected > most_bytes:
+                raise TooMuchMemory(
+                    f"a batch of {batch} would take about {expected / 2**30:,.2g} GiB of memory, of which a search "
+                    f"takes {most_bytes / 2**30:,.2g}: not enough memory for others would be left"
+                )
+        record = measure(batch)
+        largest = max(batch, largest)
+        return record
+
+    return bounded
+
+
+def peak_process_bytes() -> int:
+    """The most memory that this process has held; 0 where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
 def largest_batch_within(
     measure: Measure, limit_s: float, *, most: int = LARGEST_BATCH, first: int = 1
 ) -> FittingBatch:
@@ -146,7 +193,8 @@ def largest_batch_within(
         upper: Bound | None = None
         while upper is None:
             if batch >= most:
-                return FittingBatch(lower, None, None, measured, f"no batch above {most} is tried")
+                stopped = f"at least {batch}: no batch above {most} is tried"
+                return FittingBatch(lower, None, None, measured, stopped)
             batch = min(2 * batch, most)
             try:
                 found = bound(batch)
@@ -154,7 +202,8 @@ def largest_batch_within(
                 if not out_of_memory(error):
                     raise
                 # what lies between is bounded by memory and not by time
-                return FittingBatch(lower, None, batch, measured, f"a batch of {batch} does not fit into memory")
+                why = str(error) if isinstance(error, TooMuchMemory) else f"a batch of {batch} does not fit into memory"
+                return FittingBatch(lower, None, batch, measured, f"at least {lower.record.batch_size}: {why}")
             lower, upper = (found, None) if found.fits else (lower, found)
         lower, upper = _narrowed(bound, lower, upper)
         neighbours = {lower.record.batch_size, upper.record.batch_size}
@@ -212,8 +261,4 @@ def out_of_memory(error: BaseException | None) -> bool:
 
 def most_in_memory(input_bytes_per_image: int) -> int:
     """The largest batch whose inputs alone take a sixteenth of this machine's memory, at most ``LARGEST_BATCH``."""
-    try:
-        total_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return LARGEST_BATCH
-    return max(1, min(LARGEST_BATCH, total_bytes // 16 // max(1, input_bytes_per_image)))
+    return max(1, min(LARGEST_BATCH, memory_bytes() // 16 // max(1, input_bytes_per_image)))

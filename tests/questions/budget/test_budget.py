@@ -34,6 +34,7 @@ SMALL = resolve("e4net").with_arguments({"width": 2})
 def test_steps_round_the_last_batch_up():
     assert Recipe(200, 128, 50000).steps == 200 * 391
     assert Recipe(3, 10, 100).steps == 30
+    assert Recipe(1, 2, 2**60 + 1).steps == 2**59 + 1
     assert (Recipe(1, 64, 10).full_steps_per_epoch, Recipe(1, 64, 10).last_batch, Recipe(1, 64, 10).steps) == (0, 10, 1)
 
 

@@ -255,6 +255,20 @@ def test_figures_are_one_column_wide_and_nothing_is_clipped():
             assert -1 <= box.x0 <= box.x1 <= figure.bbox.x1 + 1, text.get_text()
 
 
+def test_a_name_with_dollars_is_drawn_as_it_is():
+    # between two dollars matplotlib reads a formula, and refuses what is none
+    rows = [{**counter_row("fvcore", 919000, 880000), "model": r"q$\frac$z.py"}]
+    plot = counters_plot("counters", rows)
+    plot.figure.draw_without_rendering()
+    assert any(r"q$\frac$z.py" in text for text in texts(plot))
+
+
+def test_no_tick_is_written_as_a_formula():
+    for plot in (counters_plot("c", [counter_row("fvcore", 919000, 880000)]), cost_plot("c", [cost_row("slices", 2)])):
+        plot.figure.draw_without_rendering()
+        assert not any("$" in text for text in texts(plot))
+
+
 @pytest.mark.parametrize(("colour", "text"), [("#000000", "white"), ("#F0E442", "black"), ("#0072B2", "white")])
 def test_text_stands_out_on_its_bar(colour, text):
     assert readable_on(colour) == text

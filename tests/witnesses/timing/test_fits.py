@@ -8,7 +8,14 @@ import pytest
 from e4profile.errors import E4ProfileError
 from e4profile.questions.time.fits import _fastest, _reasons, _Searched
 from e4profile.witnesses.timing.clock import MeasurementError, Work
-from e4profile.witnesses.timing.fits import Bound, FittingBatch, largest_batch_within, most_in_memory, out_of_memory
+from e4profile.witnesses.timing.fits import (
+    Bound,
+    FittingBatch,
+    largest_batch_within,
+    most_in_memory,
+    out_of_memory,
+    within_memory,
+)
 from e4profile.witnesses.timing.passes import PassSetting
 from e4profile.witnesses.timing.samples import Samples, StopRule, TimeRecord, collect, noise_notes
 
@@ -60,7 +67,7 @@ def test_the_largest_that_is_tried_is_told():
     found = largest_batch_within(measure, 0.03, most=100)
     assert (found.batch_size, found.batch_above, found.above) == (100, None, None)
     assert asked == [1, 2, 4, 8, 16, 32, 64, 100]
-    assert found.stopped == "no batch above 100 is tried"
+    assert found.stopped == "at least 100: no batch above 100 is tried"
 
 
 def failing(at, error):
@@ -75,7 +82,7 @@ def failing(at, error):
 def test_memory_ends_the_search_and_other_errors_end_the_command():
     found = largest_batch_within(failing(lambda n: n > 8, MeasurementError("CUDA out of memory")), 1.0)
     assert (found.batch_size, found.batch_above, found.above) == (8, 16, None)
-    assert "a batch of 16 does not fit into memory" in found.stopped
+    assert found.stopped == "at least 8: a batch of 16 does not fit into memory"
     with pytest.raises(MeasurementError, match="wrong shape"):
         largest_batch_within(failing(lambda n: n > 8, MeasurementError("wrong shape")), 1.0)
     assert not out_of_memory(ValueError("wrong"))
@@ -159,6 +166,15 @@ def test_the_network_that_serves_most_is_named_for_each_pass():
     told = "most images per second within 30.00 ms, forward: b with 1,500, in batches of 2"
     assert _fastest([*rows, row("b", "step", 0, None)], 0.03) == [told]
     assert _fastest(rows[2:], 0.03) == []
+
+
+def test_a_batch_that_would_take_most_of_the_memory_is_not_tried():
+    measure, asked = exact(lambda n: 1e-6)
+    # 3 GiB are there before, and each image takes 1 MiB
+    bounded = within_memory(measure, 5 << 30, lambda: (3 << 30) + (max(asked, default=0) << 20))
+    found = largest_batch_within(bounded, 1e6)
+    assert (found.batch_size, found.batch_above, max(asked)) == (2048, 4096, 2048)
+    assert found.stopped.startswith("at least 2048: a batch of 4096 would take about 7 GiB")
 
 
 def test_inputs_that_would_fill_the_memory_are_not_tried():
