@@ -28,6 +28,14 @@ def _known_units(units: str) -> str:
     return one_of("units", units, UNITS)
 
 
+def _known_execution(execution: str | None) -> str | None:
+    if execution is None:
+        return None
+    from e4profile.layers.group_conv import EXECUTIONS
+
+    return one_of("execution", execution, EXECUTIONS)
+
+
 def _positive(option: typer.CallbackParam, value: int | None) -> int | None:
     if value is not None:
         positive(**{option.opts[0]: value})
@@ -63,6 +71,16 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option(
         "--set", help="Override an argument of the card, e.g. --set width=24. Repeatable.", metavar="KEY=VALUE"
+    ),
+]
+Execution = Annotated[
+    str | None,
+    typer.Option(
+        "--execution",
+        help="How group convolutions run: bank (filter banks, as published), irreps (the same function with fewer "
+        "MACs) or auto (by sizes); as the network says by default.",
+        metavar="NAME",
+        callback=_known_execution,
     ),
 ]
 
@@ -180,16 +198,19 @@ def one_subject(
     arguments: list[str] | None = None,
     batch_size: int | None = None,
     option: str = "--arg",
+    execution: str | None = None,
 ) -> Subject:
-    """The network that a command was given, with ``--set``, ``--input`` and ``--arg``.
+    """The network that a command was given, with ``--set``, ``--input``, ``--arg`` and ``--execution``.
 
     Raises:
+        Whatever ``executed`` raises.
         Whatever ``e4profile.subjects.subject.resolve`` raises.
     """
     from e4profile.subjects.subject import resolve
 
     given = {**overrides(settings), **overrides(arguments, option)}
-    return resolve(name, inputs or (), given, batch_size=batch_size)
+    (found,) = executed([resolve(name, inputs or (), given, batch_size=batch_size)], execution)
+    return found
 
 
 def several_subjects(
@@ -198,14 +219,43 @@ def several_subjects(
     inputs: list[str] | None = None,
     arguments: list[str] | None = None,
     batch_size: int | None = None,
+    execution: str | None = None,
 ) -> list[Subject]:
     """Networks side by side: where some are code, ``--input`` and ``--arg`` are theirs, and ``--set`` the cards'.
 
     Raises:
         SettingError: for ``--arg`` with cards alone.
-        Whatever ``e4profile.subjects.subject.resolve`` raises.
+        Whatever ``e4profile.subjects.subject.resolve`` or ``executed`` raises.
     """
-    return resolve_together(given, overrides(settings), inputs or (), overrides(arguments, "--arg"), batch_size)
+    found = resolve_together(given, overrides(settings), inputs or (), overrides(arguments, "--arg"), batch_size)
+    return executed(found, execution)
+
+
+def executed(subjects: Sequence[Subject], execution: str | None) -> list[Subject]:
+    """The networks, whose group convolutions run that way; as they are for None.
+
+    A network without group convolutions stays as it is, and a note says so where others have them.
+
+    Raises:
+        SettingError: where no network has any, or ``--set`` says another execution.
+        Whatever building the networks raises.
+    """
+    from e4profile.questions.output import note
+
+    if execution is None:
+        return list(subjects)
+    for one in subjects:
+        if one.execution not in (None, execution):
+            raise SettingError(f"--execution {execution}, and --set execution={one.execution}: give one of them")
+    switched = [one.executed(execution) for one in subjects]
+    found = [one if one.has_executions else None for one in switched]
+    plain = ", ".join(dict.fromkeys(one.name for one, other in zip(subjects, found, strict=True) if other is None))
+    text = f"--execution {execution}: no group convolution in {plain}"
+    if not any(found):
+        raise SettingError(text)
+    if plain:
+        note(f"{text}: nothing to switch there")
+    return [other or one for one, other in zip(subjects, found, strict=True)]
 
 
 def inputs_of(name: str, named: list[str], inputs: list[str] | None) -> list[str] | None:

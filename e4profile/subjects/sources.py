@@ -6,10 +6,11 @@ Only ``e4profile.subjects.subject`` looks at a source.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from inspect import Parameter, signature
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, cast
 
 from e4profile.errors import E4ProfileError, SettingError, UnknownNameError
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from e4profile.layers.group_conv import Execution
     from e4profile.networks.cards import Card, PublishedRow
     from e4profile.subjects.guest import Guest
     from e4profile.subjects.subject import Subject
@@ -71,6 +73,23 @@ class FromCard:
     def overrides(self) -> Mapping[str, Any]:
         """The arguments that the card's file does not hold."""
         return {name: value for name, value in self.card.arguments.items() if name in self.card.overridden}
+
+    @property
+    def execution(self) -> str | None:
+        """Of the group convolutions, where it is another than the card's."""
+        found: str | None = self.overrides.get("execution")
+        return found
+
+    def executed(self, execution: str) -> FromCard:
+        """The same card with another execution, unless that is its own."""
+        from e4profile.layers.group_conv import EXECUTIONS
+
+        now = self.card.argument("execution")
+        if "execution" in self.card.arguments and now not in EXECUTIONS:
+            raise SettingError(
+                f"execution (={now!r}) is of {self.card.name}'s own layers: leave it out, or --execution"
+            )
+        return self if now == execution else self.with_arguments({"execution": execution})
 
     @property
     def published(self) -> tuple[PublishedRow, ...]:
@@ -142,12 +161,14 @@ class FromCode:
         builder: an ``nn.Module``, or what builds one.
         arguments: that were given.
         guest: the process as the code wants it; None for a module in hand.
+        execution: of the group convolutions, on a copy of what is built; None leaves them as they are.
     """
 
     topology: str
     builder: Any = field(compare=False)
     arguments: Mapping[str, Any] = field(default_factory=dict)
     guest: Guest | None = field(default=None, repr=False, compare=False)
+    execution: str | None = None
     title: ClassVar[str | None] = None
     published: ClassVar[tuple[PublishedRow, ...]] = ()
     training: ClassVar[Mapping[str, Any]] = {}
@@ -158,7 +179,11 @@ class FromCode:
     @property
     def overrides(self) -> Mapping[str, Any]:
         """Every argument: none is known that was not given."""
-        return self.arguments
+        return {**self.arguments, **({} if self.execution is None else {"execution": self.execution})}
+
+    def executed(self, execution: str) -> FromCode:
+        """The same builder with another execution of what it builds, not built yet."""
+        return replace(self, execution=execution)
 
     def with_arguments(self, arguments: Mapping[str, Any]) -> FromCode:
         """The same builder with some arguments replaced, not built yet."""
@@ -198,12 +223,25 @@ class FromCode:
 
     @cached_property
     def _model(self) -> nn.Module:
+        from e4profile.layers import set_execution
+        from e4profile.subjects.copies import copied
+        from e4profile.subjects.guest import STOPPED, UserCodeError, first_line
         from e4profile.subjects.user_code import build_model
 
-        if self.guest is None:
-            found: nn.Module = self.builder
+        found: nn.Module = self.builder
+        if self.guest is not None:
+            found = build_model(self.topology, self.builder, self.arguments, self.guest)
+        if self.execution is None:
             return found
-        return build_model(self.topology, self.builder, self.arguments, self.guest)
+        # whoever built it may hold it too
+        try:
+            with nullcontext() if self.guest is None else self.guest.running():
+                return set_execution(copied(found), cast("Execution", self.execution))
+        except (*STOPPED, E4ProfileError):
+            raise
+        except BaseException as error:
+            text = f"{self.topology} cannot be copied for another execution: {first_line(error)}"
+            raise UserCodeError(text, error) from error
 
     def build_unfilled(self) -> nn.Module:
         """The network: what it runs may depend on its values."""

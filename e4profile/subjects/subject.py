@@ -15,7 +15,7 @@ from inspect import Parameter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from e4profile.errors import SettingError, UnknownNameError
+from e4profile.errors import SettingError, UnknownNameError, one_of
 from e4profile.networks.cards import Card, find_card
 from e4profile.subjects.inputs import Example, InputSpec, as_example, example_from_specs, parse_input, with_batch
 from e4profile.subjects.sources import FromCard, FromCode, Source, parameters_of
@@ -125,8 +125,8 @@ class Subject:
 
     @property
     def arguments(self) -> Mapping[str, Any]:
-        """The arguments it is built with, as far as they are known."""
-        return self._source.arguments
+        """The arguments it is built with, as far as they are known; an execution that was asked for is among them."""
+        return {**self._source.arguments, **self._source.overrides}
 
     @property
     def parameters(self) -> Mapping[str, Parameter]:
@@ -166,6 +166,33 @@ class Subject:
         for name in arguments:
             self.check_accepts(name)
         return replace(self, _source=self._source.with_arguments(arguments))
+
+    @property
+    def execution(self) -> str | None:
+        """How group convolutions run, where another way than the network's own was asked for."""
+        return self._source.execution
+
+    def executed(self, execution: str) -> Subject:
+        """The same network, whose group convolutions run that way: of a card an argument, of code a copy that is set.
+
+        Raises:
+            UnknownNameError: for an execution that does not exist.
+            SettingError: for a card whose own layers' execution was set.
+        """
+        from e4profile.layers.group_conv import EXECUTIONS
+
+        return replace(self, _source=self._source.executed(one_of("execution", execution, EXECUTIONS)))
+
+    @property
+    def has_executions(self) -> bool:
+        """Whether it has layers that ``executed`` switches; asking builds it."""
+        from e4profile.layers import EquivariantLayer
+        from e4profile.layers.group_conv import EXECUTIONS
+
+        return any(
+            isinstance(part, EquivariantLayer) and getattr(part, "execution", None) in EXECUTIONS
+            for part in self.build_to_count().modules()
+        )
 
     def without_arguments(self, names: Collection[str]) -> Subject:
         """The same network with its builder's defaults for some arguments."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from e4profile.errors import SettingError, not_negative, some_of
 from e4profile.networks.cards import Card, all_cards
 from e4profile.questions.columns import table_of_rows
-from e4profile.questions.options import resolve_together
+from e4profile.questions.options import executed, resolve_together
 from e4profile.show.tables import Column, Table
 
 if TYPE_CHECKING:
@@ -128,7 +128,12 @@ def check_subject(subject: Subject) -> CheckResult:
 
 
 def _published_cells(subject: Subject) -> tuple[int, list[str]]:
-    """How many published cells were compared, and those whose verdict is another than the recorded one."""
+    """How many published cells were compared, and those whose verdict is another than the recorded one.
+
+    None in another execution than the network's own, which is the published one.
+    """
+    if subject.execution is not None:
+        return 0, []
     from e4profile.questions.table.rows import build_row
 
     judged = [(row, one) for row in subject.published for one in build_row(subject, row) if one.judged]
@@ -178,6 +183,7 @@ def run_checks(
     seed: int = 0,
     inputs: Sequence[str] = (),
     arguments: Mapping[str, Any] | None = None,
+    execution: str | None = None,
 ) -> Iterator[CheckResult]:
     """Check the named networks (every card without names), then random settings.
 
@@ -187,15 +193,17 @@ def run_checks(
         seed: of the random settings.
         inputs: of those that are code (see ``e4profile.subjects.inputs.parse_input``).
         arguments: of their builders.
+        execution: of group convolutions: bank, irreps or auto; as the networks say when None.
 
     Raises:
-        SettingError: for a negative number of random settings.
+        SettingError: for a negative number of random settings, or an execution where nothing has one.
         UnknownNameError: for an unknown name.
     """
     from e4profile.subjects.subject import of_card
 
     not_negative(random=random_settings)
-    for found in select(names, inputs, arguments or {}):
+    for found in executed(select(names, inputs, arguments or {}), execution):
         yield check_subject(found)
     for card in random_cards(random_settings, seed):
-        yield check_subject(of_card(card))
+        found = of_card(card)
+        yield check_subject(found if execution is None else found.executed(execution))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from e4profile.questions.options import MODEL, MODEL_HELP, Arguments, Format, Inputs, Units, overrides
+from e4profile.questions.options import MODEL, MODEL_HELP, Arguments, Execution, Format, Inputs, Units, overrides
 from e4profile.questions.output import Progress, emit, note
 
 
@@ -17,6 +17,7 @@ def check(
     ] = None,
     inputs: Inputs = None,
     arguments: Arguments = None,
+    execution: Execution = None,
     random_settings: Annotated[int, typer.Option("--random", help="Also check N random settings.", metavar="N")] = 0,
     seed: Annotated[int, typer.Option("--seed", help="Of the random settings.", metavar="S")] = 0,
     output_format: Format = "table",
@@ -26,6 +27,7 @@ def check(
 
     Exit code 0 when everything holds, 1 when not (naming the layers and both numbers), 2 for bad input.
     A model of your own is checked in the layers that have a closed form; naming its file or package runs its code.
+    With --execution no published cell is compared where another execution than the published one runs.
     """
     from e4profile.errors import not_negative
     from e4profile.networks.cards import all_cards
@@ -38,7 +40,7 @@ def check(
         from e4profile.questions.check.checks import check_table, run_checks
 
         progress.step("PyTorch")
-        for result in run_checks(names, random_settings, seed, inputs or (), given):
+        for result in run_checks(names, random_settings, seed, inputs or (), given, execution):
             results.append(result)
             progress.step(result.model)
     emit(check_table(results), output_format, units)

@@ -25,6 +25,7 @@ def count(
     settings: options.Overrides = None,
     inputs: options.Inputs = None,
     arguments: options.Arguments = None,
+    execution: options.Execution = None,
     counter: Annotated[
         list[str] | None,
         typer.Option(
@@ -53,7 +54,7 @@ def count(
         counters = tuple(dict.fromkeys(options.names(counter))) or COUNTERS
         progress.step("PyTorch")
         counted: list[_Counted] = []
-        for found in options.several_subjects(models, settings, inputs, arguments, batch_size):
+        for found in options.several_subjects(models, settings, inputs, arguments, batch_size, execution):
             progress.step(found.name)
             counted.append((found, measure(found, counters)))
             progress.step(f"the counters of {found.name}")

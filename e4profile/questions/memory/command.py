@@ -16,6 +16,7 @@ def memory(
     settings: options.Overrides = None,
     inputs: options.Inputs = None,
     arguments: options.Arguments = None,
+    execution: options.Execution = None,
     batch_size: options.BatchSizes = None,
     dtype: Annotated[
         str, typer.Option("--dtype", help="float32, float64, bfloat16 or float16.", metavar="DTYPE")
@@ -48,7 +49,7 @@ def memory(
     kernels = kernels_of(device)
     batches = options.batch_sizes(batch_size)
     scalar = options.loss_named(loss)
-    cards = options.several_subjects(models, settings, inputs, arguments)
+    cards = options.several_subjects(models, settings, inputs, arguments, execution=execution)
     budget = None if fits is None else parse_size(fits, "--fits")
     if budget is not None and batch_size is not None:
         raise SettingError(f"--fits looks for the batch: leave --batch-size {batch_size} away")

@@ -23,6 +23,7 @@ def roofline(
     settings: options.Overrides = None,
     inputs: options.Inputs = None,
     arguments: options.Arguments = None,
+    execution: options.Execution = None,
     device: options.Device = "cpu",
     dtype: options.Dtype = "float32",
     batch_size: options.BatchSize = None,
@@ -57,7 +58,7 @@ def roofline(
     check_files(out)
     if plot is not None:
         check_folder(plot)
-    card = options.one_subject(model, settings, inputs, arguments)
+    card = options.one_subject(model, settings, inputs, arguments, execution=execution)
     network, batch = card.build("cpu"), batch_size or card.own_batch
     name = card.full_name
     networks = {name: network}

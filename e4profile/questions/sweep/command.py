@@ -39,6 +39,7 @@ def sweep(
     ] = None,
     inputs: options.Inputs = None,
     arguments: options.Arguments = None,
+    execution: options.Execution = None,
     counter: Annotated[
         list[str] | None,
         typer.Option(
@@ -113,7 +114,7 @@ def sweep(
         show_variants(
             options.one_subject(network, None, inputs, arguments), vary or [], output_format, units, counters=counters,
             timed_batch_size=batch_size, memory_batch_size=batch_size if memory else None,
-            timer=ForwardInTurn(device) if time else None,
+            timer=ForwardInTurn(device) if time else None, execution=execution,
         )  # fmt: skip
         return
     from e4profile.questions.sweep.plans import DEFAULT_MODELS, make_plan
@@ -127,11 +128,12 @@ def sweep(
         slices=options.whole_numbers("-s", slices),
         kernels=options.whole_numbers("-k", kernel),
         widths=options.whole_numbers("--width", width),
+        execution=execution,
     )
     groups = list(dict.fromkeys(setting.group.alias for setting in plan))
     chosen = {
         "": ",".join(options.names(model)), "r": reduction, "s": slices, "k": kernel, "width": width,
-        "counter": ",".join(counters),
+        "counter": ",".join(counters), "execution": execution,
     }  # fmt: skip
     folder = out or Path("reports") / _folder_name(groups, chosen)
     from e4profile.records.store import RecordStore

@@ -11,6 +11,7 @@ from typing import Any
 from e4profile.errors import SettingError, positive
 from e4profile.groups import Group, GroupLike, as_group
 from e4profile.networks.cards import OF_E4_LAYERS
+from e4profile.questions.options import executed
 from e4profile.subjects.subject import Subject, resolve
 
 DEFAULT_MODELS = ("e4net",)
@@ -78,6 +79,7 @@ def make_plan(
     slices: Sequence[int] | None = None,
     kernels: Sequence[int] | None = None,
     widths: Sequence[int] | None = None,
+    execution: str | None = None,
 ) -> tuple[Setting, ...]:
     """Every setting of the grid, each group's G-CNN baselines first.
 
@@ -85,7 +87,8 @@ def make_plan(
     exist (slices that divide the width, ...) shows when it is built.
 
     Raises:
-        SettingError: for a value that no network takes (even kernels, zero), or an axis that a model does not have.
+        SettingError: for a value that no network takes (even kernels, zero), an axis that a model does not have, or an
+            execution where no model has one.
         UnknownNameError: for an unknown group or model.
     """
     for name, values in (("reduction", reductions), ("slices", slices), ("kernel", kernels), ("width", widths)):
@@ -96,7 +99,7 @@ def make_plan(
             if name == "kernel" and value % 2 == 0:
                 raise SettingError(f"kernel (={value}) must be odd: the stencil is centred on a pixel")
     chosen = dict.fromkeys(map(as_group, groups)) or (None,)
-    subjects = [resolve(name) for name in dict.fromkeys(models)]
+    subjects = executed([resolve(name) for name in dict.fromkeys(models)], execution)
     baseline_and_e4 = 1 + len(reductions or DEFAULT_REDUCTIONS) * len(slices or DEFAULT_SLICES)
     per_size = [
         len(kernels or DEFAULT_KERNELS) * baseline_and_e4 if _dynamic(s) else len(kernels or [None]) for s in subjects

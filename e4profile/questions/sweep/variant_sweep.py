@@ -85,6 +85,7 @@ def sweep_variants(
     memory_batch_size: int | None = None,
     optimiser: str = "sgd",
     timer: Timer | None = None,
+    execution: str | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> VariantSweep:
     """Count every combination of some arguments' values.
@@ -99,10 +100,12 @@ def sweep_variants(
         optimiser: of that step: sgd, momentum or adam.
         timer: samples forward passes of all variants in turn, for example ``ForwardInTurn``, which holds all of them
             at once; None leaves time out.
+        execution: of group convolutions: bank, irreps or auto; as the network says when None.
         progress: told how many combinations are done, of how many, and which comes next.
 
     Raises:
-        SettingError: for an argument without values or twice, too many combinations, or when none can be built.
+        SettingError: for an argument without values or twice, too many combinations, when none can be built, or an
+            execution where none of them has one.
         UnknownNameError: for an argument that the network does not take, an unknown convention or counter.
         UserCodeError: when no variant of a user-defined model can be built, with the last error's traceback.
     """
@@ -111,6 +114,7 @@ def sweep_variants(
     convention(convention_name)
     stock = [spec.name for spec in find_counters(counters) if spec.raw]
     axes = _axes(subject, vary)
+    subject = _executed(subject, execution, axes)
     total = prod(len(axis.given or ()) for axis in axes)
     counter = VariantCounter()
     say = progress or (lambda *_: None)
@@ -156,6 +160,8 @@ def sweep_variants(
     if not found:
         assert last is not None
         raise _none(subject, last)
+    if execution is not None and not any(one.has_executions for one in subjects):
+        raise SettingError(f"--execution {execution}: no group convolution in any variant of {subject.name}")
     return VariantSweep(subject.name, tuple(found), tuple(refused), tuple(notes), interrupted)
 
 
@@ -174,6 +180,14 @@ def _axes(subject: Subject, vary: Sequence[str]) -> list[Varied]:
     if total > MOST:
         raise SettingError(f"--vary: {total:,} combinations; at most {MOST:,} are counted")
     return axes
+
+
+def _executed(subject: Subject, execution: str | None, axes: Sequence[Varied]) -> Subject:
+    if execution is None:
+        return subject
+    if any(axis.name == "execution" for axis in axes):
+        raise SettingError(f"--execution {execution}, and --vary execution: give one of them")
+    return subject.executed(execution)
 
 
 def _settings(axes: Sequence[Varied]) -> Iterator[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from e4profile.questions.options import Format, Units
+from e4profile.questions.options import Execution, Format, Units
 from e4profile.questions.output import Progress, emit, note
 
 _EXACT = ("json", "csv")
@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 def table(
     name: Annotated[str | None, typer.Argument(help="A table's name, or all.", metavar="NAME")] = None,
     listing: Annotated[bool, typer.Option("--list", help="List the tables' names.")] = False,
+    execution: Execution = None,
     output_format: Format = "table",
     units: Units = "auto",
 ) -> None:
     """Rebuild a published table: published value, built value, convention and verdict for every cell.
 
-    Test errors stand in columns beside the costs; json and csv have a line for each, with its kind.
+    Test errors stand in columns beside the costs; json and csv have a line for each, with its kind. With --execution
+    a value that this changes is no verdict on the published one.
     """
     from e4profile.errors import SettingError, one_of
     from e4profile.questions.table.rows import table_names
@@ -45,7 +47,7 @@ def table(
 
         progress.step("PyTorch")
         for one in wanted:
-            built[one] = build(one)
+            built[one] = build(one, execution)
             progress.step(one)
     if name == "all":
         _emit_all(built, output_format, units)

@@ -14,6 +14,7 @@ from e4profile.questions.table.rows import (
     CARRIED,
     FIELDS,
     IMPLICIT,
+    OTHER_EXECUTION,
     TABLE_COLUMNS,
     TITLES,
     BuiltCell,
@@ -39,13 +40,13 @@ _CONVENTION = (
 _COLUMNS = tuple(column for column, _ in FIELDS)
 
 
-def build(name: str) -> Built:
-    """Build every network of a table.
+def build(name: str, execution: str | None = None) -> Built:
+    """Build every network of a table; networks without group convolutions have one execution.
 
     Raises:
         UnknownNameError: for a table that no card has a row of.
     """
-    return implicit_comparison() if name == IMPLICIT else build_table(name)
+    return implicit_comparison() if name == IMPLICIT else build_table(name, execution)
 
 
 def as_table(name: str, built: Built, *, for_programs: bool) -> Table:
@@ -111,6 +112,9 @@ def published_notes(cells: Sequence[BuiltCell]) -> list[str]:
     notes = [f"{len(compared)} cost cells: " + ", ".join(f"{n} {v}" for v, n in tally(compared).items())]
     if any(cell.cell.quantity == "flops" for cell in cells if cell.judged):
         notes.append("flops is the publication's word; what is counted is each row's convention, mostly MACs")
+    others = sum(cell.verdict == OTHER_EXECUTION for cell in cells)
+    if others:
+        notes.append(f"{OTHER_EXECUTION}: {others} built as --execution says, which is not what was published")
     notes += departures(cells)
     notes += [f"{one.row.row}, {one.cell.quantity}: {one.cell.evidence}" for one in cells if one.cell.evidence]
     notes += [rule_note(cell) for cell in cells if cell.verdict == BY_RULE]

@@ -39,6 +39,9 @@ that is only carried along (a test error), or a built figure that nobody publish
 MEASURED = "measured"
 """The verdict of a recorded measurement: it stands beside a cell and judges nothing."""
 
+OTHER_EXECUTION = "another execution"
+"""The verdict of a value that ``--execution`` changes: it is no figure that was published."""
+
 BYTES_PER_MB = 2**20
 """The unit of the published GPU memory."""
 
@@ -96,8 +99,8 @@ def table_names() -> list[str]:
     return sorted(found, key=lambda name: (list(TITLES).index(name) if name in TITLES else len(TITLES), name))
 
 
-def build_table(name: str) -> list[BuiltCell]:
-    """Build every row of a published table.
+def build_table(name: str, execution: str | None = None) -> list[BuiltCell]:
+    """Build every row of a published table, as the cards say or in another execution.
 
     Raises:
         UnknownNameError: for a table that no card has a row of.
@@ -110,11 +113,25 @@ def build_table(name: str) -> list[BuiltCell]:
         ((row, card) for card in all_cards().values() for row in card.published if row.table == name),
         key=lambda pair: (pair[0].order, pair[1].name),
     )
-    return [built for row, card in rows for built in build_row(of_card(card), row)]
+    return [built for row, card in rows for built in build_row(of_card(card), row, execution)]
 
 
-def build_row(subject: Subject, row: PublishedRow) -> list[BuiltCell]:
-    """Build one printed row; cells with the same arguments share one network."""
+def build_row(subject: Subject, row: PublishedRow, execution: str | None = None) -> list[BuiltCell]:
+    """Build one printed row; cells with the same arguments share one network.
+
+    What another execution changes has no verdict: it was not published.
+    """
+    own = _build_row(subject, row)
+    other = subject if execution is None else subject.executed(execution)
+    if other == subject or not other.has_executions:
+        return own
+    return [
+        replace(cell, verdict=OTHER_EXECUTION) if cell.built != published.built else cell
+        for cell, published in zip(_build_row(other, row), own, strict=True)
+    ]
+
+
+def _build_row(subject: Subject, row: PublishedRow) -> list[BuiltCell]:
     from e4profile.witnesses.counts.measure import Measurement, measure
 
     measured: dict[str, Measurement] = {}

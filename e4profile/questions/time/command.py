@@ -27,6 +27,7 @@ def time(
     settings: options.Overrides = None,
     inputs: options.Inputs = None,
     arguments: options.Arguments = None,
+    execution: options.Execution = None,
     device: options.Device = "cpu",
     batch_size: options.BatchSizes = None,
     passes: Annotated[
@@ -50,7 +51,7 @@ def time(
         str | None,
         typer.Option(
             "--against",
-            help="Sample in turn with this network as its card says (no --set, no --arg), and compare.",
+            help="Sample in turn with this network as its card says (no --set, no --arg, no --execution), and compare.",
             metavar="NAME",
         ),
     ] = None,
@@ -97,7 +98,7 @@ def time(
         for size in batches
         for one in _passes(passes)
     ]  # fmt: skip
-    cards = options.several_subjects(options.names(models), settings, inputs, arguments)
+    cards = options.several_subjects(options.names(models), settings, inputs, arguments, execution=execution)
     other = None if against is None else options.one_subject(against, None, inputs if names_code(against) else None)
     check_files(out, html)
     failed = False

@@ -47,7 +47,7 @@ def count_forms(model: nn.Module, input_shape: Shape) -> tuple[Count, int, int]:
     """The closed form, and parameters and MACs by the paper's formula, from one walk.
 
     The paper's formula is that of section 4.2 of He et al. 2021 as printed: lifting, group convolution and E4 layers
-    without biases, norms and classifier.
+    without biases, norms and classifier, executed by filter banks.
 
     Raises:
         SettingError: for a part without a closed form, naming its path.
@@ -56,7 +56,15 @@ def count_forms(model: nn.Module, input_shape: Shape) -> tuple[Count, int, int]:
     costs = [(step.module, layer_cost(step.form, step.input_shape)) for step in steps]
     params = {module: cost.printed_params for module, cost in costs}
     count = Count("closed form", version("e4profile"), formed_layers(model, steps))
-    return count, sum(params.values()), sum(cost.printed_macs for _, cost in costs)
+    return count, sum(params.values()), sum(map(_printed_macs, steps))
+
+
+def _printed_macs(step: Step) -> int:
+    """MACs of a call by the source's own formula, which is of filter banks, however the layer runs."""
+    layer = step.form
+    values = {**layer.dimensions(step.input_shape), **dict.fromkeys(getattr(layer, "in_irreps_where", ()), 0)}
+    printed = {name: layer.macs[name] for name in layer.printed.get("macs", ())}
+    return step.input_shape[0] * sum(evaluate(printed, values).values())
 
 
 def formed_layers(model: nn.Module, steps: Iterable[Step]) -> tuple[LayerCount, ...]:
