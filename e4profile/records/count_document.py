@@ -9,7 +9,8 @@ from typing import Any
 
 SCHEMA_VERSION = 1
 """1: ``schema, model, arguments, input, convention, agrees, totals, at_least, closed_form_coverage, layers,
-notes``; the earliest documents lack ``at_least`` and ``closed_form_coverage``.
+notes``; the earliest documents lack ``at_least`` and ``closed_form_coverage``. ``in_irrep_basis`` is
+there where group convolutions have another cost so.
 """
 
 _NOT_ADDED = ("agrees", "path", "layer")
@@ -55,6 +56,7 @@ def count_document(
     columns: Sequence[str] = (),
     at_least: bool = False,
     coverage: str = "whole",
+    in_irrep_basis: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """The object that ``e4profile count --format json`` writes.
 
@@ -68,6 +70,7 @@ def count_document(
         columns: of ``count_rows``, for a network without any row.
         at_least: whether the totals are lower bounds, because operators ran that are unknown.
         coverage: how much of what runs has a closed form; a closed form of a part has no total.
+        in_irrep_basis: what it costs with its group convolutions executed so, where that is another cost.
     """
     return {
         "schema": SCHEMA_VERSION,
@@ -79,6 +82,7 @@ def count_document(
         "totals": totals(rows, columns),
         "at_least": at_least,
         "closed_form_coverage": coverage,
+        **({"in_irrep_basis": dict(in_irrep_basis)} if in_irrep_basis else {}),
         "layers": [dict(row) for row in rows],
         "notes": list(notes),
     }

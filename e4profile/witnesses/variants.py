@@ -125,6 +125,27 @@ class VariantCounter:
         return found
 
 
+def in_irreps(subject: Subject, macs: int) -> Counted | None:
+    """What a network costs with its group convolutions in the irrep basis; None where its MACs are the same.
+
+    The network is built again so, and counted; a user-defined one only where it has such layers.
+
+    Args:
+        subject: a network that builds.
+        macs: that it runs as it is.
+
+    Raises:
+        Whatever building the other network raises.
+    """
+    if not subject.has_executions:
+        return None
+    switched = subject.executed("irreps")
+    if switched == subject:
+        return None
+    counted = VariantCounter()(switched)
+    return None if counted.total() == macs else counted
+
+
 def peak_bytes(subject: Subject, batch_size: int | None, counter: VariantCounter) -> int:
     """The most bytes that forward and backward hold at once, by allocator emulation on the meta device.
 

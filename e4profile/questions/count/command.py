@@ -111,15 +111,16 @@ def _costs(
 ) -> Table:
     """Several networks: a row for each, the totals of its layers."""
     from e4profile.questions.columns import table_of_rows
-    from e4profile.questions.count.rows import summed_notes
+    from e4profile.questions.count.rows import IN_IRREPS, summed_notes
     from e4profile.records.count_document import cost_row
     from e4profile.show.tables import Column
 
     rows = [cost_row(document, found.full_name) for document, (found, _) in zip(documents, counted, strict=True)]
     notes = [
         f"{found.name}: {text}"
-        for found, measured in counted
+        for document, (found, measured) in zip(documents, counted, strict=True)
         for text in (
+            *(text for text in document["notes"] if text.startswith(IN_IRREPS)),
             *(f"{name}: no figure: {reason}" for name, reason in measured.failures.items()),
             *(f"totals are lower bounds: {text}" for text in measured.dispatch.unknown_operators),
             *summed_notes(measured),
@@ -153,11 +154,12 @@ def _convention_words(name: str, counters: tuple[str, ...]) -> str:
 
 
 def _document(found: Subject, measured: Measurement, counters: tuple[str, ...], convention_name: str) -> dict[str, Any]:
-    from e4profile.questions.count.rows import count_columns, count_rows, gap_notes, ledger_notes
+    from e4profile.questions.count.rows import count_columns, count_rows, gap_notes, irrep_basis, ledger_notes
     from e4profile.records.count_document import count_document
 
     given = found.given or "x".join(map(str, found.example("meta").single_shape or ()))
     exact = {"closed-form", "dispatch"}
+    basis, said = irrep_basis(found, measured)
     return count_document(
         found.name,
         count_rows(measured, counters, convention_name),
@@ -165,6 +167,7 @@ def _document(found: Subject, measured: Measurement, counters: tuple[str, ...], 
         inputs=given,
         convention=convention_name,
         notes=[
+            *said,
             *gap_notes(measured, convention_name),
             *(ledger_notes(measured) if "dispatch" in counters else ()),
             *found.notes,
@@ -173,4 +176,5 @@ def _document(found: Subject, measured: Measurement, counters: tuple[str, ...], 
         # what a third-party counter reports is its own: no bound of anything
         at_least=bool(measured.dispatch.uncounted) and not exact.isdisjoint(counters),
         coverage=str(measured.coverage),
+        in_irrep_basis=basis,
     )

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from e4profile.conventions import convention
-from e4profile.errors import some_of
+from e4profile.conventions import TRANSFORM, convention
+from e4profile.errors import E4ProfileError, some_of
+from e4profile.subjects.subject import Subject
 from e4profile.witnesses.counts.base import Count, LayerCount, owner
 from e4profile.witnesses.counts.gap import Gap
 from e4profile.witnesses.counts.measure import Measurement
 from e4profile.witnesses.counts.registry import REGISTRY
+
+IN_IRREPS = "in the irrep basis:"
+"""How the note of ``irrep_basis`` begins."""
 
 
 def count_columns(counters: Sequence[str]) -> list[str]:
@@ -92,6 +96,29 @@ def gap_notes(measured: Measurement, convention_name: str = "macs") -> list[str]
         notes.append(f"{name} reports {gap.reported:,} where {gap.truth:,} MACs run{share}: {gap_causes(gap)}{rest}")
     notes += [f"{name}: no figure: {reason}" for name, reason in measured.failures.items()]
     return [*notes, *measured.notes]
+
+
+def irrep_basis(subject: Subject, measured: Measurement) -> tuple[dict[str, int], list[str]]:
+    """MACs, and sums and differences, with group convolutions in the irrep basis, and a line that says so.
+
+    Nothing where that is how they run, where there are none, or where it makes no difference.
+    """
+    from e4profile.witnesses.variants import in_irreps
+
+    macs = measured.dispatch.macs
+    try:
+        found = in_irreps(subject, macs)
+    except E4ProfileError as error:
+        return {}, [f"{IN_IRREPS} no figure: {error}"]
+    if found is None:
+        return {}, []
+    amounts = {"macs": found.total(), "sums_and_differences": found.operations.get(TRANSFORM, 0)}
+    share = f" ({100 * amounts['macs'] / macs:.3g}% of the {macs:,} that run)" if macs else ""
+    least = "at least " if found.unknown else ""
+    return amounts, [
+        f"{IN_IRREPS} {least}{amounts['macs']:,} MACs{share} and {amounts['sums_and_differences']:,} sums and "
+        "differences (--execution irreps)"
+    ]
 
 
 def gap_causes(gap: Gap) -> str:
