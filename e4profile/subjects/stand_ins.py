@@ -205,6 +205,8 @@ class _Corrected(TorchDispatchMode):
         elif name in ("im2col", "col2im") and out.numel() < args[0].numel():
             # made as large as the input, then cut
             return args[0].new_empty(args[0].numel())[: out.numel()].view(out.shape)
+        elif name == "view" and isinstance(out, FakeTensor) and 1 in out.shape:
+            return _as_viewed(args[0], out)
         elif name == "mkldnn_rnn_layer":
             self.recurrent += 1
             return (*out[:3], out[3].new_empty(_lstm_workspace_bytes(func, args)))
@@ -220,6 +222,15 @@ class _Corrected(TorchDispatchMode):
         others = args[1:] if name != "native_layer_norm" else args[2:]
         mixed = any(isinstance(one, Tensor) and one.dtype != features.dtype for one in others)
         return torch.float32 if mixed else features.dtype
+
+
+def _as_viewed(viewed: Tensor, out: Tensor) -> Tensor:
+    """A view with the strides that PyTorch itself gives its axes of size 1: a norm asks them for the memory format."""
+    if viewed.is_contiguous() or any(not isinstance(size, int) for size in (*viewed.shape, *viewed.stride())):
+        return out
+    with no_dispatch():
+        strides = torch.empty_strided(viewed.shape, viewed.stride(), device="meta").view(out.shape).stride()
+    return out if strides == out.stride() else viewed.as_strided(out.shape, strides, out.storage_offset())
 
 
 def _lstm_workspace_bytes(func: Any, args: tuple[Any, ...]) -> int:

@@ -53,6 +53,10 @@ OPERATORS = {
     "rrelu": (lambda x: F.rrelu(x, training=True), (5,)),
     "resized": (lambda x: F.interpolate(x, scale_factor=2.0, mode="bicubic"), (3, 4, 4)),
     "sampled": (lambda x: F.grid_sample(x, x[:, :2].permute(0, 2, 3, 1), align_corners=False), (3, 4, 4)),
+    "one map out of tokens": (
+        lambda x: F.group_norm(m := (x.flatten(2).mT @ x.new_ones(8, 8)).mT.view(x.shape), 2) * m.sin(),
+        (8, 4, 4),
+    ),
     "cdist": (lambda x: torch.cdist(x, x), (30, 4)),
     "autocast": (lambda x: torch.autocast("cpu", torch.bfloat16)(F.layer_norm)(x.bfloat16(), (8,)).float(), (8,)),
 }
@@ -69,15 +73,16 @@ LAYERS = {
 }
 
 
-def assert_as_on_the_cpu(model, shape, **setting):
-    real = saved_for_backward(model, shape, batch_size=2, device="cpu", **setting)
-    assert saved_for_backward(model, shape, batch_size=2, **setting).storages == real.storages
+def assert_as_on_the_cpu(model, shape, batch_size=2, **setting):
+    real = saved_for_backward(model, shape, batch_size=batch_size, device="cpu", **setting)
+    assert saved_for_backward(model, shape, batch_size=batch_size, **setting).storages == real.storages
 
 
 @pytest.mark.parametrize("name", OPERATORS)
-def test_an_operator_keeps_what_it_keeps_on_the_cpu(name):
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_an_operator_keeps_what_it_keeps_on_the_cpu(name, batch_size):
     function, shape = OPERATORS[name]
-    assert_as_on_the_cpu(Of(function), shape)
+    assert_as_on_the_cpu(Of(function), shape, batch_size)
 
 
 @pytest.mark.parametrize("name", LAYERS)
