@@ -165,7 +165,7 @@ class Example:
         if len(only) != 1 or len(self.positional) + len(self.keywords) != 1:
             return None
         value = next(iter((*self.positional, *self.keywords.values())))
-        return tuple(only[0].shape) if value is only[0] else None
+        return tuple(only[0].shape) if value is only[0] and not only[0].is_nested else None
 
     def fresh(self) -> Example:
         """The same tensors in containers of their own, for a forward that takes things out of its inputs."""
@@ -308,7 +308,7 @@ def _mapped(value: Any, change: Callable[[Tensor], Any]) -> Any:
 
 
 def _words(value: Any) -> str:
-    shapes = [str(tuple(tensor.shape)) for tensor in _tensors(value)]
+    shapes = ["nested" if tensor.is_nested else str(tuple(tensor.shape)) for tensor in _tensors(value)]
     if not shapes:
         return repr(value)
     return shapes[0] if len(shapes) == 1 else f"[{', '.join(shapes)}]"

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from e4profile.conventions import MAC_KINDS, NORM_KINDS, convention
 from e4profile.errors import some_of
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 SAY_THE_COST = "say what it costs with e4profile.register_operator, or that it is free with e4profile.register_free"
 """What to do about an unknown operator."""
 
 BIAS = "bias additions"
 PER_OUTPUT = "outputs of transposed convolutions"
+ROUNDED = "einsum costs rounded to four digits"
+"""The name under which fvcore's operations list what rounding adds: numpy prints a cost, and fvcore reads the print."""
 CHARGED = (BIAS, PER_OUTPUT)
 """Names under which a stock counter's operations list what it charges beyond its products, where it adds them up."""
 
@@ -178,10 +180,22 @@ def layer_counts(model: nn.Module, by_path: Mapping[str, Mapping[str, int]]) -> 
 
 def _packed(module: nn.Module) -> int:
     """Parameters that a quantised module keeps in an object of its library, which holds no ``nn.Parameter``."""
-    kept = [value for value in vars(module).values() if type(value).__name__ == "ScriptObject"]
-    unpacked = [value.unpack() for value in kept if hasattr(value, "unpack")]
-    tensors = (tensor for found in unpacked for tensor in (found if isinstance(found, tuple) else (found,)))
-    return sum(tensor.numel() for tensor in tensors if tensor is not None)
+    held = [tensor for value in vars(module).values() if _is_packed(value) for tensor in _held(value)]
+    # the bias of a recurrent cell is in its state and in its packed matrix
+    return sum({tensor.data_ptr(): tensor.numel() for tensor in held}.values())
+
+
+def _is_packed(value: Any) -> bool:
+    return type(value).__name__ == "ScriptObject"
+
+
+def _held(value: Any) -> list[Tensor]:
+    """The tensors in an object of a quantised library: of a matrix, or the state of a whole cell."""
+    if isinstance(value, (tuple, list)):
+        return [tensor for one in value for tensor in _held(one)]
+    if _is_packed(value):
+        return _held(value.unpack() if hasattr(value, "unpack") else value.__getstate__())
+    return [value] if hasattr(value, "data_ptr") else []
 
 
 @dataclass(frozen=True)

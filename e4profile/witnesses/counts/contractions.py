@@ -198,6 +198,30 @@ def _recurrent_layers(features: Tensor, weights: Sequence[Tensor], *_: Any, **__
     return features.numel() // features.shape[-1] * matrices
 
 
+def _packed_recurrent(gates: int) -> Macs:
+    def macs(features: Tensor, *rest: Any, **_: Any) -> int:
+        # (batch_sizes,) state, packed weights, has_biases, layers, dropout, train, bidirectional; state (.., hidden)
+        at = next(place for place, value in enumerate(rest) if isinstance(value, bool))
+        state, layers, directions = rest[at - 2], rest[at + 1], 1 + rest[at + 4]
+        hidden, channels = _hidden(state), int(features.shape[-1])
+        further = (layers - 1) * directions * (directions * hidden + hidden)
+        matrices = gates * hidden * (directions * (channels + hidden) + further)
+        return int(features.numel() // channels * matrices)
+
+    return macs
+
+
+def _packed_cell(gates: int) -> Macs:
+    def macs(features: Tensor, state: Any, *_: Any, **__: Any) -> int:
+        return int(features.shape[0]) * gates * _hidden(state) * (int(features.shape[-1]) + _hidden(state))
+
+    return macs
+
+
+def _hidden(state: Tensor | Sequence[Tensor]) -> int:
+    return int((state if isinstance(state, Tensor) else state[0]).shape[-1])
+
+
 def _each(names: str, macs: Macs) -> dict[str, Macs]:
     return dict.fromkeys(names.split(), macs)
 
@@ -251,6 +275,11 @@ MATRIX_PRODUCTS: dict[str, Macs] = {
     "mkldnn_rnn_layer_backward": lambda *arguments, **_: 2 * _recurrent(*arguments),
     "_cudnn_rnn": _recurrent_layers,
     "miopen_rnn": _recurrent_layers,
+    "quantized_lstm": _packed_recurrent(4),
+    "quantized_gru": _packed_recurrent(3),
+    "quantized::quantized_lstm_cell_dynamic": _packed_cell(4),
+    "quantized::quantized_gru_cell_dynamic": _packed_cell(3),
+    **_each("quantized::quantized_rnn_relu_cell_dynamic quantized::quantized_rnn_tanh_cell_dynamic", _packed_cell(1)),
     "linalg_cholesky_ex": _factored(lambda n, *_: n**3 / 6),
     "cholesky": _factored(lambda n, *_: n**3 / 6),
     "cholesky_inverse": _factored(lambda n, *_: n**3 / 3),

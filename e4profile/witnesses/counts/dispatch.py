@@ -24,7 +24,7 @@ from e4profile.subjects.guest import first_line
 from e4profile.subjects.inputs import Example
 from e4profile.witnesses.counts.base import Count, added, layer_counts
 from e4profile.witnesses.counts.ledger import FREE, Price, price_of
-from e4profile.witnesses.counts.products import Role, SummedProducts, role_of
+from e4profile.witnesses.counts.products import ComplexParts, Role, SummedProducts, role_of
 from e4profile.witnesses.walk import Walk, Watcher, following
 
 _NOTHING_OF_ITS_OWN = torch._C._disabled_torch_dispatch_impl
@@ -59,7 +59,7 @@ class _Recorder(TorchDispatchMode):
         self.by_operator: dict[str, dict[str, dict[str, int]]] = {}
         self.unknown_in: dict[str, dict[str, None]] = {}
         self.bodies_unseen: Counter[str] = Counter()
-        self.complex_turns: Counter[str] = Counter()
+        self.complex_parts = ComplexParts()
         self.summed = SummedProducts()
 
     def __torch_dispatch__(
@@ -79,10 +79,9 @@ class _Recorder(TorchDispatchMode):
         out = func(*args, **keywords)
         path, price = self.walk.path, known.price
         amounts = None if price is None else price(args, keywords, out, self._scope())
-        if amounts and known.name == "aten::convolution" and _in_complex_layer(self.walk):
-            # PyTorch replaces the four real convolutions by three
-            turn = self.complex_turns[path] = self.complex_turns[path] + 1
-            amounts = {kind: amount * (2 if turn % 3 == 1 else 1) for kind, amount in amounts.items()}
+        times = self.complex_parts.products(known.name, args, out)
+        if amounts and times > 1:
+            amounts = {kind: amount * times for kind, amount in amounts.items()}
         self.summed.see(known.role, args, out, path, charged=bool(amounts))
         if amounts is None:
             known.unknown += 1
@@ -141,11 +140,6 @@ class _Recorder(TorchDispatchMode):
         if not self.saying or self.walk.running is None:
             return None
         return next((call.module for call in self.walk.running if call.module in self.saying), None)
-
-
-def _in_complex_layer(walk: Walk) -> bool:
-    weight = None if walk.running is None else getattr(walk.running.module, "weight", None)
-    return isinstance(weight, Tensor) and weight.is_complex()
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 ``(unfolded * weights).sum(dim)`` multiplies and accumulates, but to the dispatcher it is an element-by-element
 product and a sum, both free. The pair is found by following each product's memory to a sum. It is no contraction
 where only one factor varies along the summed axes (a scaling, then a sum), nor where the product's elements are used
-for something else too (a gated map that is also pooled).
+for something else too (a gated map that is also pooled). Likewise the sums of real and imaginary parts are followed to
+the convolution that does the work of two.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 _PRODUCTS = ("mul", "mul_")
 _SUMS = {
@@ -172,3 +174,32 @@ def _contracts(summed: Tensor, dims: Any, varying: Sequence[_Axis] | None) -> bo
     return any(
         own.stride < axis.stride * axis.size and own.stride * own.size > axis.stride for axis in axes for own in varying
     )
+
+
+class ComplexParts:
+    """Follows real and imaginary parts to the convolutions that PyTorch makes of a complex one.
+
+    It runs three real ones: of the real parts, of the imaginary parts, and of the sums of both, which does the work
+    of two.
+    """
+
+    def __init__(self) -> None:
+        self._what: WeakTensorKeyDictionary = WeakTensorKeyDictionary()
+
+    def products(self, name: str, arguments: tuple[Any, ...], out: Any) -> int:
+        """How many of the four real products of a complex one an executed operator does the work of; else 1."""
+        what = self._what
+        if name == "aten::view_as_real":
+            what[out] = "both"
+        elif not what:
+            return 1
+        elif name == "aten::select" and what.get(arguments[0]) == "both":
+            what[out] = "part"
+        elif name == "aten::add" and all(what.get(part) == "part" for part in _tensors(arguments[:2])):
+            what[out] = "sum"
+        elif name in _FACTORS and all(what.get(factor) == "sum" for factor in arguments[_FACTORS[name]]):
+            return 2
+        return 1
+
+
+_FACTORS = {"aten::convolution": slice(0, 2), "aten::convolution_backward": slice(1, 3)}

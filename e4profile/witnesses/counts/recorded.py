@@ -71,7 +71,7 @@ class RecordedShapes(Watcher):
             return False
         shape = _shape(module, call.inputs)
         if shape is None:
-            self.reasons[path] = f"{type(module).__name__}: its first input is not a tensor"
+            self.reasons[path] = f"{type(module).__name__}: its first input is not a tensor of one shape"
             return False
         if type(module) is nn.Linear:
             scope = next((outer for outer in call if hasattr(outer.module, "operation_kind")), None)
@@ -112,7 +112,7 @@ def _missing(module: nn.Module) -> str:
 
 
 def _shape(module: nn.Module, inputs: Sequence[Any]) -> Shape | None:
-    if not inputs or not isinstance(inputs[0], Tensor):
+    if not inputs or not isinstance(inputs[0], Tensor) or inputs[0].is_nested:
         return None
     shape, runs = tuple(inputs[0].shape), _mapped_over(inputs[0], *module.parameters(recurse=False))
     if shape:

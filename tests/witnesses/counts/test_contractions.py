@@ -165,6 +165,49 @@ def test_complex_layers_agree_with_their_closed_form(layer: nn.Module, shape: tu
     assert found.closed.macs == found.dispatch.macs == 4 * products
 
 
+class Spectral(nn.Module):
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.kernels = nn.Parameter(weight)
+
+    def forward(self, image: Tensor) -> Tensor:
+        kernels = self.kernels if self.kernels.is_complex() else torch.view_as_complex(self.kernels)
+        return F.conv2d(image.to(torch.complex64), kernels)
+
+
+@pytest.mark.parametrize("weight", [torch.randn(4, 2, 3, 3, dtype=torch.complex64), torch.randn(4, 2, 3, 3, 2)])
+def test_a_convolution_of_complex_numbers_is_four_real_ones_wherever_its_weight_is(weight: Tensor) -> None:
+    products = 2 * 4 * 9 * 2 * 9
+    assert macs(Spectral(weight), torch.randn(2, 2, 5, 5)) == 4 * products
+    twice = nn.Sequential(Spectral(weight), nn.Conv2d(4, 4, 1, dtype=torch.complex64))
+    assert macs(twice, torch.randn(2, 2, 5, 5)) == 4 * (products + 2 * 4 * 9 * 4)
+
+    def twice_over(image: Tensor, kernels: Tensor) -> Tensor:
+        with torch.enable_grad():
+            of = kernels.detach().requires_grad_(True)
+            return torch.autograd.grad(F.conv2d(image, of).abs().sum(), of)[0]
+
+    def one_by_one(image: Tensor, kernels: Tensor) -> Tensor:
+        real = F.conv2d(image.real, kernels.real) - F.conv2d(image.imag, kernels.imag)
+        return torch.complex(real, F.conv2d(image.real, kernels.imag) + F.conv2d(image.imag, kernels.real))
+
+    given = (torch.randn(2, 2, 5, 5, dtype=torch.complex64), torch.randn(4, 2, 3, 3, dtype=torch.complex64))
+    assert macs(one_by_one, *given) == 4 * products
+    assert macs(twice_over, *given) == 2 * 4 * products
+
+
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_a_layer_of_nested_tensors_is_counted_and_has_no_closed_form(layout: torch.layout) -> None:
+    parts = [torch.randn(2, 3), torch.randn(4, 3)]
+    given = measure_module(nn.Linear(3, 5), torch.nested.nested_tensor(parts, layout=layout), counters=())
+    inside = nn.Sequential(Of(lambda one: torch.nested.nested_tensor([one[:2], one], layout=layout)), nn.Linear(3, 5))
+    made = measure_module(inside, torch.randn(4, 3), counters=())
+    for found in (given, made):
+        assert (found.dispatch.macs, found.dispatch.params, found.closed.macs) == ((2 + 4) * 3 * 5, 20, 0)
+        assert not found.coverage.whole
+
+
 def test_transforms_cost_n_log_n_complex_macs() -> None:
     # N = 8 and log2 N = 3; half between real and complex numbers
     assert macs(torch.fft.fft, torch.randn(2, 8, dtype=torch.complex64)) == 4 * 2 * 8 * 3
@@ -252,6 +295,32 @@ def test_quantised_layers_have_their_macs_and_parameters() -> None:
     for network in (observed, quantisation.convert(observed), quantisation.quantize_dynamic(model, {nn.Linear})):
         count = counted(network, image)
         assert (count.operations, count.params, count.uncounted) == (real.operations, real.params, {})
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+@pytest.mark.filterwarnings("ignore")
+def test_quantised_recurrent_layers_cost_what_they_did_before(kind: Any, backwards: bool) -> None:
+    model = nn.Sequential(kind(8, 16, 2, bidirectional=backwards))
+    packed = torch.ao.quantization.quantize_dynamic(model, {kind}, dtype=torch.qint8)
+    steps = torch.randn(5, 3, 8)
+    before, after = counted(model, steps), counted(packed, steps)
+    assert after.uncounted == {}
+    assert (after.macs, after.params) == (before.macs, before.params)
+    lengths = nn.utils.rnn.pack_padded_sequence(steps, torch.tensor([5, 4, 1]))
+    directions = 2 if backwards else 1
+    gates = {nn.LSTM: 4, nn.GRU: 3}[kind]
+    each = directions * gates * 16 * (8 + 16) + directions * gates * 16 * (directions * 16 + 16)
+    assert macs(packed, lengths) == (5 + 4 + 1) * each
+
+
+@pytest.mark.parametrize(("kind", "gates"), [(nn.LSTMCell, 4), (nn.GRUCell, 3), (nn.RNNCell, 1)])
+@pytest.mark.filterwarnings("ignore")
+def test_quantised_cells_have_their_macs_and_parameters(kind: Any, gates: int) -> None:
+    packed = torch.ao.quantization.quantize_dynamic(nn.Sequential(kind(8, 16)), {kind}, dtype=torch.qint8)
+    count = counted(packed, torch.randn(3, 8))
+    assert (count.macs, count.uncounted) == (3 * gates * 16 * (8 + 16), {})
+    assert count.params == sum(parameter.numel() for parameter in kind(8, 16).parameters())
 
 
 @pytest.mark.parametrize("wrap", [torch.nn.utils.weight_norm, torch.nn.utils.spectral_norm])

@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from e4profile.conventions import MAC_KINDS
 from e4profile.questions.count.rows import gap_notes
@@ -61,6 +63,32 @@ def test_a_trace_makes_the_filters_that_evaluation_keeps() -> None:
     assert gap.unexplained == gap.remainder == 0
     causes = {cause.name: cause.amount for cause in gap.causes}
     assert causes["expansion of filters charged"] == one.closed.operations["expansion"] > 0
+
+
+class Contractions(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.mix = nn.Parameter(torch.ones(8, 13, 7)), nn.Parameter(torch.ones(17, 8))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        fields = torch.einsum("bixy, gij -> bgjxy", images, self.weight)
+        mixed = torch.einsum("bgj,og->boj", fields.sum((3, 4)), self.mix)
+        # its best path has two steps
+        return torch.einsum("boj,og,pg->bpj", mixed, self.mix, self.mix)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_numpy_rounds_of_an_einsum_has_its_name() -> None:
+    from fvcore.nn import FlopCountAnalysis
+
+    network = Contractions()
+    images = torch.zeros(3, 13, 19, 23)
+    one = measure(resolve(network, example=images), counters=("fvcore",))
+    gap = one.gaps["fvcore"]
+    assert one.raw["fvcore"].macs == FlopCountAnalysis(network, images).unsupported_ops_warnings(False).total()
+    assert [cause.name for cause in gap.causes] == ["einsum costs rounded to four digits"]
+    assert gap.unexplained == gap.remainder == 0
+    assert gap.reported != gap.truth
 
 
 def test_known_shares_of_the_truth(measured: dict[str, Measurement]) -> None:
