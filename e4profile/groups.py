@@ -163,6 +163,23 @@ class Group:
         """Multiplications that convolve two regular fields over the group in the irrep basis, in place of order^2."""
         return sum(irrep.products for irrep in self.irreps)
 
+    @cached_property
+    def on_grid(self) -> Group:
+        """The largest subgroup with the same mirrors that maps the square grid onto itself."""
+        return Group(math.gcd(self.rotations, 4), self.mirrors)
+
+    @cached_property
+    def cosets_on_grid(self) -> tuple[tuple[int, ...], ...]:
+        """``[p][u]``: the element u t_p, with u of ``on_grid`` and t_p the rotation by p steps.
+
+        A regular field is so one regular field of ``on_grid`` for each p.
+        """
+        steps = self.rotations // self.on_grid.rotations
+        inside = [
+            self._join(steps * rotation, mirror) for rotation, mirror in map(self.on_grid.split, self.on_grid.elements)
+        ]
+        return tuple(tuple(self.product(element, step) for element in inside) for step in range(steps))
+
     def _grid_matrix(self, element: int) -> tuple[int, int, int, int]:
         self.require_exact_on_grid("an action on the pixel grid")
         (a, b), (c, d) = self.matrix(element)

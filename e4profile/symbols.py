@@ -219,7 +219,7 @@ n_groups = _size("n_groups")
 
 h_conv, w_conv = _size("h_conv"), _size("w_conv")
 A_V, A_K = _size("A_V"), _size("A_K")
-A_rho, n_add = _size("A_rho"), _size("n_add")
+A_rho, n_add, n_cosets = _size("A_rho"), _size("n_add"), _size("n_c")
 affine_pairs = _size("q")
 
 k_gate = _size("k_gate")
@@ -273,6 +273,7 @@ MEANING: dict[Symbol, str] = {
     A_V: "group elements concatenated by the encoder: A, or 1 without concatenation",
     A_K: "group elements concatenated by the kernel branch: A, or 1 without concatenation",
     A_rho: "MACs of a pair of fields in the irrep basis: d^3 summed over the irreps, d^2 by complex type",
+    n_cosets: "regular fields of the elements on the grid in one of the group: 1 where all are on the grid",
     n_add: "sums and differences that take one field to its irreps, or back",
     k_gate: "kernel size of a spatial gate",
     D: "channels of one attention head",

@@ -12,7 +12,8 @@ from e4profile.layers.attentive import AttentiveGroupConv2d, AttentiveLiftingCon
 from e4profile.layers.base import LAYERS, Cost, Costed, EquivariantLayer, Sample, layer_cost
 from e4profile.layers.containers import Chain, Residual, Step, trace
 from e4profile.layers.e4 import E4Conv2d
-from e4profile.layers.group_conv import GroupConv2d, LiftingConv2d, set_execution
+from e4profile.layers.execution import set_execution
+from e4profile.layers.group_conv import GroupConv2d, LiftingConv2d
 from e4profile.layers.norm import FieldBatchNorm2d, FieldGroupNorm, FieldLayerNorm
 from e4profile.layers.pointwise import PointwiseConv2d
 from e4profile.layers.pooling import GroupMaxPool

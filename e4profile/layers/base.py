@@ -56,7 +56,7 @@ class Cost:
     @property
     def printed_macs(self) -> int:
         """MACs by the closed form as the source prints it."""
-        return sum(self.macs[name] for name in self.printed["macs"])
+        return sum(self.macs.get(name, 0) for name in self.printed["macs"])
 
     @property
     def operations(self) -> dict[str, int]:
@@ -112,11 +112,14 @@ def layer_cost(layer: Costed, input_shape: Shape) -> Cost:
     batch = input_shape[0]
     # what does not depend on the images runs once, whatever the batch
     once: frozenset[str] = getattr(layer, "per_forward", frozenset())
+    switched: frozenset[str] = getattr(layer, "switched_terms", frozenset())
     names = (*layer.macs, *layer.elements)
 
     def of_the_batch(terms: Terms) -> dict[str, int]:
         amounts = evaluate(terms, values)
-        return {name: amount if name in once else batch * amount for name, amount in amounts.items()}
+        # of two executions, the terms of the one that does not run are not the layer's
+        run = {name: amount for name, amount in amounts.items() if amount or name not in switched}
+        return {name: amount if name in once else batch * amount for name, amount in run.items()}
 
     return Cost(
         params=evaluate(layer.params, values),
@@ -163,6 +166,8 @@ class EquivariantLayer(ConstantTables):
     In a network's first layer their input needs no gradient."""
     in_irreps_where: ClassVar[tuple[Symbol, ...]] = ()
     """Indicators that are 1 where the layer, or a part of it, runs in the irrep basis."""
+    switched_terms: ClassVar[frozenset[str]] = frozenset()
+    """Terms of ``macs`` and ``elements`` of which an indicator of ``in_irreps_where`` says whether they run."""
     constant_inputs: ClassVar[Terms] = {}
     """The part of a term of ``macs`` that multiplies constants by weights, so that no input gradient runs."""
     saved: ClassVar[Terms | None] = None
@@ -181,6 +186,9 @@ class EquivariantLayer(ConstantTables):
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
+        indicators = set(cls.in_irreps_where)
+        terms = {**cls.macs, **cls.elements} if indicators else {}
+        cls.switched_terms = frozenset(name for name, term in terms.items() if term.free_symbols & indicators)
         # a class without settings of its own is a base that layers share
         if cls.__module__.startswith("e4profile.layers.") and "samples" in vars(cls):
             LAYERS[cls.__name__] = cls

@@ -15,7 +15,8 @@ from e4profile.groups import GroupLike, as_group
 from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps, window_reason, window_size
 from e4profile.layers.constants import shifted
 from e4profile.layers.e4_peak import E4
-from e4profile.layers.group_conv import Execution, GroupConv2d
+from e4profile.layers.execution import Execution
+from e4profile.layers.group_conv import GroupConv2d
 from e4profile.layers.norm import FieldBatchNorm2d, FieldGroupNorm
 from e4profile.layers.pointwise import PointwiseConv2d
 from e4profile.layers.storages import ACCUMULATE, STATISTICS

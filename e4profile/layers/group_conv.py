@@ -6,17 +6,17 @@ He et al. 2021, eq. 5 and sections 3.2 and 4.2 (Cohen & Welling 2016).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from e4profile.conventions import TRANSFORM
-from e4profile.errors import SettingError, one_of
+from e4profile.errors import SettingError
 from e4profile.groups import GroupLike
 from e4profile.layers.base import Dimensions, Sample, Shape, check_maps, window_reason, window_size
 from e4profile.layers.constants import shifted
+from e4profile.layers.execution import TRANSFORMS, Execution, IrrepLayer, irrep_products, transforms
 from e4profile.layers.filter_bank import FilterBankLayer
 from e4profile.layers.storages import (
     BIAS_ROWS,
@@ -30,11 +30,10 @@ from e4profile.layers.storages import (
     gathered,
 )
 from e4profile.layers.terms import Term
-from e4profile.ops import irreps, turned_maps
+from e4profile.ops import turned_maps
 from e4profile.ops.filter_bank import Bank, convolve, stand_alone
 from e4profile.symbols import (
     A,
-    A_rho,
     B,
     c_in,
     c_out,
@@ -46,17 +45,10 @@ from e4profile.symbols import (
     is_large,
     is_pooled,
     k,
-    n_add,
     w,
     w_conv,
     w_out,
 )
-
-Execution = Literal["bank", "irreps", "auto"]
-EXECUTIONS: tuple[Execution, ...] = get_args(Execution)
-"""How a group convolution runs: by a filter bank, in the irrep basis (see ``ops.irreps``), or as its sizes suggest.
-
-The function, the parameters and the gradients are the same."""
 
 
 def bank_timeline(order_in: Term, order_out: Term, *, pooled: Term = 0, large: Term = 0) -> Timeline:
@@ -149,7 +141,7 @@ class LiftingConv2d(FilterBankLayer):
         yield Sample({"c_in": 3, "c_out": 1, "kernel": 4}, (5, 8))
 
 
-class GroupConv2d(FilterBankLayer):
+class GroupConv2d(IrrepLayer):
     """Correlate regular fields with W(a^-1 b) acted on by a.
 
     Shapes: (B, c_in * A, h, w) -> (B, c_out * A, h_out, w_out).
@@ -166,16 +158,10 @@ class GroupConv2d(FilterBankLayer):
     params = {"weight": c_in * c_out * A * k**2, "bias": has_bias * c_out}
     macs = {
         "convolution": (1 - in_irreps) * k**2 * c_in * c_out * A**2 * h_conv * w_conv,
-        "irrep products": in_irreps * k**2 * c_in * c_out * A_rho * h_conv * w_conv,
+        "irrep products": irrep_products(h_conv * w_conv),
     }
-    elements = {
-        "transform of input": in_irreps * k**2 * c_in * n_add * h_conv * w_conv,
-        "transform of output": in_irreps * c_out * n_add * h_conv * w_conv,
-        "transform of weight": in_irreps * k**2 * c_in * c_out * n_add,
-    }
-    in_irreps_where = (in_irreps,)
-    kinds = dict.fromkeys(elements, TRANSFORM)
-    per_forward = frozenset({"transform of weight"})
+    elements = transforms(h_conv * w_conv)
+    kinds = TRANSFORMS
     entry_terms = frozenset(macs)
     printed = {"params": ("weight",), "macs": ("convolution",)}
     saved = {
@@ -228,24 +214,6 @@ class GroupConv2d(FilterBankLayer):
             return F.max_pool2d(convolved, self.stride)
         return convolved
 
-    @property
-    def execution(self) -> Execution:
-        """How the convolution runs: by a filter bank, in the irrep basis, or as its sizes suggest."""
-        return self._execution
-
-    @execution.setter
-    def execution(self, execution: Execution) -> None:
-        one_of("execution", execution, EXECUTIONS)
-        self._execution = execution
-        self.clear_filter_cache()
-
-    def in_irreps(self, input_shape: Shape) -> bool:
-        """Whether an input (B, c_in * A, h, w) is convolved in the irrep basis; by sizes alone."""
-        if self.execution != "auto":
-            return self.execution == "irreps"
-        rows, columns = self._conv_sizes(input_shape)
-        return irreps.pays(self.group, self.c_in, self.c_out, self.kernel, input_shape[0] * rows * columns)
-
     def _convolve(self, features: Tensor) -> Tensor:
         if self.in_irreps(tuple(features.shape)):
             return self._convolve_in_irreps(features)
@@ -261,19 +229,6 @@ class GroupConv2d(FilterBankLayer):
                 return convolved if bias is None else convolved.add_(bias[:, None, None])
         return F.conv2d(features, self._filters(), bias, self._conv_stride, self.padding)
 
-    def _convolve_in_irreps(self, features: Tensor) -> Tensor:
-        window = irreps.Window(self.group, self.kernel, self._conv_stride, self.padding)
-        if stand_alone(features, self.weight, self.bias) and self.bank.takes(features.shape):
-            trained = (features, self.weight) if self.bias is None else (features, self.weight, self.bias)
-            if torch.is_grad_enabled() and any(one.requires_grad for one in trained):
-                return irreps.convolve(features, self.weight, self.bias, self.filter_index, window)
-            return irreps.forward(features, self._irrep_filters(), self.bias, window)
-        return irreps.chain(features, self._irrep_filters(), self.bias, window)
-
-    def _irrep_filters(self) -> list[Tensor]:
-        shapes = irreps.filter_shapes(self.c_out, self.c_in, self.kernel, self.group)
-        return self._kept(lambda: irreps.irrep_filters(self.weight, self.filter_index, self.group), shapes)
-
     def _conv_sizes(self, input_shape: Shape) -> tuple[int, int]:
         rows, columns = check_maps(self, input_shape, self.c_in * self.group.order)
         window = (self.kernel, self._conv_stride, self.padding, self.what)
@@ -285,8 +240,7 @@ class GroupConv2d(FilterBankLayer):
         return {
             **super().dimensions(input_shape), h_conv: rows, w_conv: columns,
             is_pooled: int(self.stride_by == "max_pool" and self.stride > 1),
-            is_large: int(self.bank.is_large), in_irreps: int(self.in_irreps(input_shape)),
-            A_rho: self.group.irrep_products, n_add: irreps.basis_of(self.group).additions,
+            is_large: int(self.bank.is_large),
         }  # fmt: skip
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -299,8 +253,8 @@ class GroupConv2d(FilterBankLayer):
 
     def no_peak_on(self, input_shape: Shape) -> str | None:
         """Why the peak is not the timeline's on this input, or None."""
-        if self.in_irreps(input_shape):
-            return "the convolution runs in the irrep basis, whose storages have no timeline"
+        if reason := super().no_peak_on(input_shape):
+            return reason
         if self.bank.is_large and self.bank.turns_gradients(input_shape):
             return (
                 f"the filter bank (={self.bank.elements} elements) is so much larger than the input "
@@ -327,18 +281,3 @@ class GroupConv2d(FilterBankLayer):
         yield Sample({"c_in": 2, "c_out": 3, "kernel": 3, "padding": 1, "bias": True, "execution": "irreps"}, (5, 6))
         pooled = {"c_in": 3, "c_out": 2, "kernel": 3, "padding": 1, "stride": 2, "stride_by": "max_pool"}
         yield Sample({**pooled, "execution": "irreps"}, (6, 8))
-
-
-def set_execution(model: nn.Module, execution: Execution) -> nn.Module:
-    """The model, whose group convolutions run that way from now on; parameters and results stay.
-
-    Those of an E4 layer's branches are among them. Layers without another execution are left as they are.
-
-    Raises:
-        UnknownNameError: for an execution that does not exist.
-    """
-    one_of("execution", execution, EXECUTIONS)
-    for part in model.modules():
-        if isinstance(part, GroupConv2d):
-            part.execution = execution
-    return model

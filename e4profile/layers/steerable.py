@@ -26,10 +26,11 @@ from e4profile.errors import SettingError, UnknownNameError, positive
 from e4profile.groups import Group, GroupLike
 from e4profile.layers.base import Dimensions, Sample, Shape
 from e4profile.layers.constants import shifted
-from e4profile.layers.filter_bank import FilterBankLayer
+from e4profile.layers.execution import TRANSFORMS, Execution, IrrepLayer, irrep_products, transforms
 from e4profile.layers.storages import (
     BIAS_ROWS,
     CONVERTED,
+    INDEX,
     Step,
     Timeline,
     bias_gradient,
@@ -38,7 +39,24 @@ from e4profile.layers.storages import (
     gathered,
 )
 from e4profile.layers.terms import evaluate
-from e4profile.symbols import A_in, A_out, A_rel, B, c_in, c_out, h, h_out, has_bias, k, n_grids, n_k, w, w_out
+from e4profile.symbols import (
+    A_in,
+    A_out,
+    A_rel,
+    B,
+    c_in,
+    c_out,
+    h,
+    h_out,
+    has_bias,
+    in_irreps,
+    k,
+    n_cosets,
+    n_grids,
+    n_k,
+    w,
+    w_out,
+)
 
 FieldName = Literal["trivial", "regular"]
 
@@ -210,7 +228,7 @@ STEERABLE = Timeline(
 )
 
 
-class SteerableConv2d(FilterBankLayer):
+class SteerableConv2d(IrrepLayer):
     """Correlate fields with kernels that are combinations of ring harmonics, seen from every group element.
 
     Between regular fields the kernel is kappa(x)[g, h] = f_{g^-1 h}(g^-1 x); towards or from a trivial field
@@ -233,17 +251,27 @@ class SteerableConv2d(FilterBankLayer):
     what = "steerable convolution"
     operation_kind = EXPANSION
     params = {"weight": c_in * c_out * A_rel * n_k, "bias": has_bias * c_out}
-    macs = {"convolution": c_in * A_in * c_out * A_out * k**2 * h_out * w_out}
+    macs = {
+        "convolution": (1 - in_irreps) * c_in * A_in * c_out * A_out * k**2 * h_out * w_out,
+        "irrep products": irrep_products(h_out * w_out),
+    }
     elements = {
+        **transforms(h_out * w_out),
         "expansion": c_in * A_in * c_out * A_out * k**2 * n_k,
         "expansion by the reference library": c_in * A_in * c_out * A_out * k**2 * A_rel * n_k,
     }
-    kinds = {"expansion": EXPANSION, "expansion by the reference library": EXPANSION_REFERENCE}
-    per_forward = frozenset(elements)
+    kinds = {**TRANSFORMS, "expansion": EXPANSION, "expansion by the reference library": EXPANSION_REFERENCE}
+    per_forward = frozenset({"expansion", "expansion by the reference library", "transform of weight"})
+    entry_terms = frozenset(macs)
     printed = {"params": ("weight",), "macs": ("convolution",)}
     saved = {"input": c_in * A_in * h * w}
-    saved_constant = {"filters": c_in * A_in * c_out * A_out * k**2, "sampled basis": n_k * n_grids * k**2}
-    saved_as = {"sampled basis": CONVERTED}
+    saved_constant = {
+        "filters": (1 - in_irreps) * c_in * A_in * c_out * A_out * k**2,
+        "index of the gathered weight": in_irreps * c_in * A_in * n_cosets * k**2,
+        "gathered weight": in_irreps * c_in * c_out * A_out * n_cosets * k**2,
+        "sampled basis": n_k * n_grids * k**2,
+    }
+    saved_as = {"sampled basis": CONVERTED, "index of the gathered weight": INDEX}
     peak = STEERABLE
     kept = {"dense filters": c_in * A_in * c_out * A_out * k**2}
     """Elements that evaluation mode keeps between forwards."""
@@ -262,13 +290,14 @@ class SteerableConv2d(FilterBankLayer):
         bias: bool = False,
         field_in: FieldName = "regular",
         field_out: FieldName = "regular",
+        execution: Execution = "bank",
     ) -> None:
         super().__init__()
         self._set_windows(c_in, c_out, kernel, group, stride, padding)
         for field in (field_in, field_out):
             if field not in ("trivial", "regular"):
                 raise UnknownNameError("field type", field, ("trivial", "regular"))
-        self.field_in, self.field_out = field_in, field_out
+        self.field_in, self.field_out, self.execution = field_in, field_out, execution
         regular_in, regular_out = field_in == "regular", field_out == "regular"
         basis = self._basis
         pair = pair_index(self.group, kernel, regular_in, regular_out)
@@ -302,8 +331,25 @@ class SteerableConv2d(FilterBankLayer):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, c_in * A_in, h, w) -> (B, c_out * A_out, h_out, w_out)."""
-        bias = self._bias_rows
-        return F.conv2d(features, self._filters(), bias, self.stride, self.padding)
+        if self.in_irreps(tuple(features.shape)):
+            return self._convolve_in_irreps(features)
+        return F.conv2d(features, self._filters(), self._bias_rows, self.stride, self.padding)
+
+    def _irrep_weight(self) -> tuple[Tensor, Tensor | None]:
+        """The kernels between the regular fields of the elements on the grid, element u's taps in the order of u z."""
+        group, cosets, taps = self.group.on_grid, self.group.cosets_on_grid, self.kernel**2
+        rows = [coset[0] for coset in cosets]
+        bank = self.filter_index.view(self.group.order, self.c_in, self.group.order, taps)[rows]
+        moved = [
+            bank[:, :, [coset[u] for coset in cosets]][
+                ..., list(group.stencil_permutation(group.inverse(u), self.kernel))
+            ]
+            for u in group.elements
+        ]
+        index = torch.stack(moved, 3)
+        flat = self.filter_values().flatten(1).index_select(1, index.flatten())
+        weight = flat.view(self.c_out * len(cosets), self.c_in * len(cosets), group.order, self.kernel, self.kernel)
+        return weight, None
 
     def kernel_at(self, points: Tensor) -> Tensor:
         """The continuous kernel, of which the filters are the samples at the taps.
@@ -369,6 +415,8 @@ class SteerableConv2d(FilterBankLayer):
         lifting = {"field_in": "trivial", "padding": 3, "stride": 2}
         yield Sample({"c_in": 3, "c_out": 2, "kernel": 7, **lifting}, (9, 8))
         yield Sample({"c_in": 2, "c_out": 2, "kernel": 3, "field_out": "trivial", "bias": True}, (6, 5))
+        yield Sample({"c_in": 2, "c_out": 3, "kernel": 3, "padding": 1, "bias": True, "execution": "irreps"}, (5, 6))
+        yield Sample({"c_in": 2, "c_out": 1, "kernel": 5, "padding": 2, "stride": 2, "execution": "irreps"}, (7, 5))
         invariant = {"field_in": "trivial", "field_out": "trivial"}
         yield Sample({"c_in": 2, "c_out": 2, "kernel": 5, **invariant}, (7, 6))
 

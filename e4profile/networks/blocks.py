@@ -13,7 +13,7 @@ from torch import nn
 from e4profile.errors import SettingError
 from e4profile.groups import Group
 from e4profile.layers import Chain, E4Conv2d, FieldBatchNorm2d, GroupConv2d, GroupMaxPool, LiftingConv2d, set_execution
-from e4profile.layers.group_conv import EXECUTIONS
+from e4profile.layers.execution import EXECUTIONS
 
 StrideBy = Literal["conv", "max_pool"]
 MixingLayer = Literal["e4", "group"]

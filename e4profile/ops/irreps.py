@@ -127,11 +127,31 @@ class Window:
     kernel: int
     stride: int
     padding: int
+    cosets: tuple[tuple[int, ...], ...] = ()
+    """Where fields are of a larger group: ``cosets[p][u]`` is u t_p there; a field is one of this group for each p."""
 
     @property
     def basis(self) -> Basis:
         """Of the group."""
         return basis_of(self.group)
+
+    def split(self, features: Tensor) -> Tensor:
+        """(B, c * A, h, w) as regular fields of the group: (B, c, A, h, w), c counting every coset."""
+        if not self.cosets:
+            own: Tensor = features.unflatten(1, (-1, self.group.order))
+            return own
+        places = [place for coset in self.cosets for place in coset]
+        fields: Tensor = features.unflatten(1, (-1, len(places)))[:, :, places]
+        regrouped: Tensor = fields.unflatten(2, (len(self.cosets), -1)).flatten(1, 2)
+        return regrouped
+
+    def joined(self, fields: Tensor) -> Tensor:
+        """The inverse of ``split``."""
+        if self.cosets:
+            places = [place for coset in self.cosets for place in coset]
+            inverse = sorted(range(len(places)), key=places.__getitem__)
+            fields = fields.unflatten(1, (-1, len(self.cosets))).flatten(2, 3)[:, :, inverse]
+        return fields.flatten(1, 2)
 
     def size_out(self, size: int) -> int:
         """How many windows fit along an axis of the padded map."""
@@ -147,19 +167,23 @@ class Window:
         return slice(first, first + self.stride * (self.size_out(size) - 1) + 1, self.stride)
 
 
-def irrep_filters(weight: Tensor, bank_index: Tensor, group: Group) -> list[Tensor]:
+def irrep_filters(weight: Tensor, bank_index: Tensor | None, group: Group) -> list[Tensor]:
     """The filters of the products, block by block: (d * c_out, k * k * d * c_in, 1, 1); differentiable.
 
     Args:
         weight: (c_out, c_in, A, k, k).
-        bank_index: of ``Group.filter_bank_index`` as a tensor (A, c_in, A, k * k) of any shape.
+        bank_index: of ``Group.filter_bank_index`` as a tensor (A, c_in, A, k * k) of any shape; None for a weight that
+            is gathered already, the tap z of its element u being the one at u z.
         group: exact on the grid.
     """
     basis, (c_out, c_in, order) = basis_of(group), weight.shape[:3]
-    # w'(u), read at u z for the offset z, is what the filter bank has from element 1 to u^-1
-    index = bank_index.view(order, c_in, order, -1)[:, 0, 0].flatten()
-    gathered = weight.flatten(2).index_select(2, index).view(c_out, c_in, order, -1).unbind(2)
-    slots = to_irreps([gathered[group.inverse(u)] for u in group.elements], basis)
+    gathered = weight.flatten(3).unbind(2)
+    if bank_index is not None:
+        # w'(u), read at u z for the offset z, is what the filter bank has from element 1 to u^-1
+        index = bank_index.view(order, c_in, order, -1)[:, 0, 0].flatten()
+        by_inverse = weight.flatten(2).index_select(2, index).view(c_out, c_in, order, -1).unbind(2)
+        gathered = tuple(by_inverse[group.inverse(u)] for u in group.elements)
+    slots = to_irreps(gathered, basis)
     found = []
     for block in basis.blocks:
         d = block.dimension
@@ -207,7 +231,7 @@ def chain(features: Tensor, filters: Sequence[Tensor], bias: Tensor | None, wind
         (B, c_out * A, h_out, w_out).
     """
     basis = window.basis
-    maps = F.pad(features.unflatten(1, (-1, basis.order)), [window.padding] * 4)
+    maps = F.pad(window.split(features), [window.padding] * 4)
     shifts = list(window.shifts(*maps.shape[-2:]))
     gathered = [
         torch.stack([maps[(slice(None), slice(None), b, *shift[b])] for shift in shifts], 1)
@@ -224,10 +248,12 @@ def chain(features: Tensor, filters: Sequence[Tensor], bias: Tensor | None, wind
     if bias is not None:
         # what every element has the same of is the trivial irrep's
         products[0] = products[0] + bias[:, None, None]
-    return torch.stack(from_irreps(products, basis), 2).flatten(1, 2)
+    return window.joined(torch.stack(from_irreps(products, basis), 2))
 
 
-def convolve(features: Tensor, weight: Tensor, bias: Tensor | None, bank_index: Tensor, window: Window) -> Tensor:
+def convolve(
+    features: Tensor, weight: Tensor, bias: Tensor | None, bank_index: Tensor | None, window: Window
+) -> Tensor:
     """The group convolution, differentiably; only the input and the weight are kept for backward.
 
     Args:
@@ -247,20 +273,22 @@ def convolve(features: Tensor, weight: Tensor, bias: Tensor | None, bank_index: 
 class _Convolution(torch.autograd.Function):
     @staticmethod
     def forward(  # noqa: PLR0917  (autograd passes by position)
-        ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None, index: Tensor, window: Window
+        ctx: Any, features: Tensor, weight: Tensor, bias: Tensor | None, index: Tensor | None, window: Window
     ) -> Tensor:
-        ctx.save_for_backward(features, weight, bias, index)
+        ctx.save_for_backward(features, weight, index)
         ctx.window = window
         return forward(features, irrep_filters(weight, index, window.group), bias, window)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients of features, weight and bias."""
-        features, weight, bias, index = ctx.saved_tensors
-        wanted = ctx.needs_input_grad[:3]
+        wanted = ctx.needs_input_grad
         # a caller who differentiates the gradient gets PyTorch's own chain, which can be
         gradients = _differentiable_gradients if torch.is_grad_enabled() else _gradients
-        return *gradients(gradient, features, weight, bias, index, ctx.window, wanted), None, None
+        of_bias = ctx.window.split(gradient).sum((0, 2, 3, 4)) if wanted[2] else None
+        features, weight, index = ctx.saved_tensors
+        found = gradients(gradient, features, weight, index, ctx.window, wanted[:2])
+        return *found, of_bias, None, None
 
 
 def forward(features: Tensor, filters: Sequence[Tensor], bias: Tensor | None, window: Window) -> Tensor:
@@ -281,73 +309,53 @@ def forward(features: Tensor, filters: Sequence[Tensor], bias: Tensor | None, wi
         elements = out.new_empty((len(products[0]), rows, columns, basis.order, c_out))
         _run_into(products, basis.stages[::-1], elements.unbind(3))
         out[images].copy_(elements.permute(0, 4, 3, 1, 2))
-    return out.flatten(1, 2)
+    return window.joined(out)
 
 
 def _gradients(  # noqa: PLR0917
-    gradient: Tensor,
-    features: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    index: Tensor,
-    window: Window,
-    wanted: Sequence[bool],
-) -> list[Tensor | None]:
+    gradient: Tensor, features: Tensor, weight: Tensor, index: Tensor | None, window: Window, wanted: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None]:
     maps = _padded(features, window)
     filters = irrep_filters(weight, index, window.group)
-    plain = Window(window.group, 1, 1, 0)
+    plain = Window(window.group, 1, 1, 0, window.cosets)
     of_output = _padded(gradient, plain)
     of_maps = torch.zeros_like(maps) if wanted[0] else None
     of_filters = [torch.zeros_like(one) for one in filters]
-    of_bias = None
     for images in _blocks_of_images(maps, window):
         pieces = []
         by_block = zip(_coefficients(maps[images], window), _coefficients(of_output[images], plain), strict=True)
         for place, (coefficients, of_products) in enumerate(by_block):
             of_read, of_filter, _ = torch.ops.aten.convolution_backward(
                 _as_channels(of_products), _as_channels(coefficients), filters[place], None,
-                [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [wanted[0], wanted[1], False],
+                [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [*wanted, False],
             )  # fmt: skip
             if wanted[1]:
                 of_filters[place] += of_filter
-            if wanted[2] and place == 0:
-                summed = of_products.sum((0, 1, 2, 3, 4, 5))
-                of_bias = summed if of_bias is None else of_bias + summed
             if wanted[0]:
                 pieces.append(of_read.permute(0, 2, 3, 1).reshape(coefficients.shape))
         if of_maps is not None:
             _scatter(pieces, of_maps[images], window)
-    found: list[Tensor | None] = [None, None, of_bias]
+    of_features = of_weight = None
     if of_maps is not None:
         p = window.padding
         inner = of_maps[:, p : of_maps.shape[1] - p, p : of_maps.shape[2] - p]
-        found[0] = inner.permute(0, 4, 3, 1, 2).reshape(features.shape)
+        of_features = window.joined(inner.permute(0, 4, 3, 1, 2)).contiguous()
     if wanted[1]:
         with torch.enable_grad():
             leaf = weight.detach().requires_grad_()
-            (found[1],) = torch.autograd.grad(irrep_filters(leaf, index, window.group), leaf, of_filters)
-    if bias is not None and wanted[2] and of_bias is None:
-        found[2] = torch.zeros_like(bias)  # of no image
-    return found
+            (of_weight,) = torch.autograd.grad(irrep_filters(leaf, index, window.group), leaf, of_filters)
+    return of_features, of_weight
 
 
 def _differentiable_gradients(  # noqa: PLR0917
-    gradient: Tensor,
-    features: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    index: Tensor,
-    window: Window,
-    wanted: Sequence[bool],
-) -> list[Tensor | None]:
+    gradient: Tensor, features: Tensor, weight: Tensor, index: Tensor | None, window: Window, wanted: Sequence[bool]
+) -> tuple[Tensor | None, ...]:
     # aliases end the walk: the features' own history may lead to the same weight, or the weight's to the features
-    features, weight = features.view_as(features), weight.view_as(weight)
-    bias = None if bias is None else bias.view_as(bias)
-    output = chain(features, irrep_filters(weight, index, window.group), bias, window)
-    given = zip((features, weight, bias), wanted, strict=True)
-    asked = [one for one, want in given if want and one is not None]
-    found = iter(torch.autograd.grad(output, asked, gradient, create_graph=True))
-    return [next(found) if want else None for want in wanted]
+    given = features.view_as(features), weight.view_as(weight)
+    output = chain(given[0], irrep_filters(given[1], index, window.group), None, window)
+    asked = [one for one, want in zip(given, wanted, strict=True) if want]
+    found = iter(torch.autograd.grad(output, asked, gradient, create_graph=True) if asked else ())
+    return tuple(next(found) if want else None for want in wanted)
 
 
 _IMAGES = 16
@@ -369,10 +377,10 @@ def _blocks_of_images(maps: Tensor, window: Window) -> Iterator[slice]:
 
 def _padded(features: Tensor, window: Window) -> Tensor:
     """(B, c * A, h, w) as padded maps, fields innermost: (B, h + 2 p, w + 2 p, A, c)."""
-    p, order = window.padding, window.group.order
-    batch, channels, rows, columns = features.shape
-    maps = features.new_zeros((batch, rows + 2 * p, columns + 2 * p, order, channels // order))
-    maps[:, p : p + rows, p : p + columns] = features.unflatten(1, (-1, order)).permute(0, 3, 4, 2, 1)
+    p, fields = window.padding, window.split(features)
+    batch, count, order, rows, columns = fields.shape
+    maps = features.new_zeros((batch, rows + 2 * p, columns + 2 * p, order, count))
+    maps[:, p : p + rows, p : p + columns] = fields.permute(0, 3, 4, 2, 1)
     return maps
 
 

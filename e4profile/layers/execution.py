@@ -1,0 +1,129 @@
+"""Two executions of a group convolution: by a filter bank, as published, or in the irrep basis (``ops.irreps``)."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from e4profile.conventions import TRANSFORM
+from e4profile.errors import one_of
+from e4profile.layers.base import Dimensions, Shape
+from e4profile.layers.filter_bank import FilterBankLayer
+from e4profile.layers.terms import Term, Terms
+from e4profile.ops import irreps
+from e4profile.ops.filter_bank import stand_alone
+from e4profile.symbols import A_rho, c_in, c_out, in_irreps, k, n_add, n_cosets
+
+Execution = Literal["bank", "irreps", "auto"]
+EXECUTIONS: tuple[Execution, ...] = get_args(Execution)
+"""By a filter bank, in the irrep basis, or as its sizes suggest. Function, parameters and gradients are the same."""
+
+TRANSFORMS = dict.fromkeys(("transform of input", "transform of output", "transform of weight"), TRANSFORM)
+"""The kinds of the terms of ``transforms``."""
+
+
+def irrep_products(positions: Term) -> Term:
+    """MACs in the irrep basis at some positions."""
+    return in_irreps * k**2 * c_in * c_out * n_cosets**2 * A_rho * positions
+
+
+def transforms(positions: Term) -> Terms:
+    """Sums and differences of the transforms: of maps at the positions of one image, of the weight once per forward."""
+    return {
+        "transform of input": in_irreps * k**2 * c_in * n_cosets * n_add * positions,
+        "transform of output": in_irreps * c_out * n_cosets * n_add * positions,
+        "transform of weight": in_irreps * k**2 * c_in * c_out * n_cosets**2 * n_add,
+    }
+
+
+class IrrepLayer(FilterBankLayer):
+    """A convolution between regular fields that also runs in the irrep basis of the group's elements on the grid."""
+
+    in_irreps_where = (in_irreps,)
+    per_forward = frozenset({"transform of weight"})
+
+    @property
+    def execution(self) -> Execution:
+        """How the convolution runs: "bank", "irreps" or "auto"."""
+        return self._execution
+
+    @execution.setter
+    def execution(self, execution: Execution) -> None:
+        one_of("execution", execution, EXECUTIONS)
+        self._execution = execution
+        self.clear_filter_cache()
+
+    @property
+    def irrep_window(self) -> irreps.Window:
+        """The convolution in the irrep basis, apart from its tensors."""
+        group, cosets = self.group.on_grid, self.group.cosets_on_grid
+        return irreps.Window(group, self.kernel, self._conv_stride, self.padding, cosets if len(cosets) > 1 else ())
+
+    @property
+    def _conv_stride(self) -> int:
+        return self.stride
+
+    def _irrep_weight(self) -> tuple[Tensor, Tensor | None]:
+        """The weight and the index that ``irreps.irrep_filters`` reads."""
+        return self.weight, self.filter_index
+
+    def in_irreps(self, input_shape: Shape) -> bool:
+        """Whether an input (B, c_in * A, h, w) is convolved in the irrep basis; by sizes alone."""
+        if self.execution != "auto" or not self.field_in == self.field_out == "regular":
+            return self.execution == "irreps" and self.field_in == self.field_out == "regular"
+        window, cosets = self.irrep_window, len(self.group.cosets_on_grid)
+        rows, columns = (window.size_out(size + 2 * self.padding) for size in input_shape[-2:])
+        fields = (self.c_in * cosets, self.c_out * cosets)
+        return irreps.pays(window.group, *fields, self.kernel, input_shape[0] * rows * columns)
+
+    def _convolve_in_irreps(self, features: Tensor) -> Tensor:
+        window, cosets = self.irrep_window, len(self.group.cosets_on_grid)
+        bias = None if self.bias is None else self.bias.repeat_interleave(cosets)
+        channels = self.c_in * self.group.order
+        if stand_alone(features, self.weight, bias) and features.dim() == 4 and features.shape[1] == channels:
+            trained = (features, self.weight) if bias is None else (features, self.weight, bias)
+            if torch.is_grad_enabled() and any(one.requires_grad for one in trained):
+                weight, index = self._irrep_weight()
+                return irreps.convolve(features, weight, bias, index, window)
+            return irreps.forward(features, self._irrep_filters(), bias, window)
+        return irreps.chain(features, self._irrep_filters(), bias, window)
+
+    def _irrep_filters(self) -> list[Tensor]:
+        group, cosets = self.group.on_grid, len(self.group.cosets_on_grid)
+        shapes = irreps.filter_shapes(self.c_out * cosets, self.c_in * cosets, self.kernel, group)
+        return self._kept(lambda: irreps.irrep_filters(*self._irrep_weight(), group), shapes)
+
+    def dimensions(self, input_shape: Shape) -> Dimensions:
+        """The values of the symbols, from arguments and shape alone."""
+        return {**super().dimensions(input_shape), **self.irrep_dimensions(input_shape)}
+
+    def irrep_dimensions(self, input_shape: Shape) -> Dimensions:
+        """The values of the symbols of the execution."""
+        group = self.group.on_grid
+        return {
+            in_irreps: int(self.in_irreps(input_shape)), n_cosets: len(self.group.cosets_on_grid),
+            A_rho: group.irrep_products, n_add: irreps.basis_of(group).additions,
+        }  # fmt: skip
+
+    def no_peak_on(self, input_shape: Shape) -> str | None:
+        """Why ``peak`` does not hold for this layer on inputs of this shape, or None where it does."""
+        if self.in_irreps(input_shape):
+            return "the convolution runs in the irrep basis, whose storages have no timeline"
+        return super().no_peak_on(input_shape)
+
+
+def set_execution(model: nn.Module, execution: Execution) -> nn.Module:
+    """The model, whose group convolutions run that way from now on; parameters and results stay.
+
+    Those of an E4 layer's branches are among them. Layers without another execution are left as they are.
+
+    Raises:
+        UnknownNameError: for an execution that does not exist.
+    """
+    one_of("execution", execution, EXECUTIONS)
+    for part in model.modules():
+        if isinstance(part, IrrepLayer):
+            part.execution = execution
+    return model
