@@ -333,7 +333,8 @@ class SteerableConv2d(IrrepLayer):
         """(B, c_in * A_in, h, w) -> (B, c_out * A_out, h_out, w_out)."""
         if self.in_irreps(tuple(features.shape)):
             return self._convolve_in_irreps(features)
-        return F.conv2d(features, self._filters(), self._bias_rows, self.stride, self.padding)
+        bias = self._bias_rows  # made before the filters, as in the timeline
+        return F.conv2d(features, self._filters(), bias, self.stride, self.padding)
 
     def _irrep_weight(self) -> tuple[Tensor, Tensor | None]:
         """The kernels between the regular fields of the elements on the grid, element u's taps in the order of u z."""

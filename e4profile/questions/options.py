@@ -31,7 +31,7 @@ def _known_units(units: str) -> str:
 def _known_execution(execution: str | None) -> str | None:
     if execution is None:
         return None
-    from e4profile.layers.group_conv import EXECUTIONS
+    from e4profile.layers.execution import EXECUTIONS
 
     return one_of("execution", execution, EXECUTIONS)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from e4profile.layers.group_conv import Execution
+    from e4profile.layers.execution import Execution
     from e4profile.networks.cards import Card, PublishedRow
     from e4profile.subjects.guest import Guest
     from e4profile.subjects.subject import Subject
@@ -82,7 +82,7 @@ class FromCard:
 
     def executed(self, execution: str) -> FromCard:
         """The same card with another execution, unless that is its own."""
-        from e4profile.layers.group_conv import EXECUTIONS
+        from e4profile.layers.execution import EXECUTIONS
 
         now = self.card.argument("execution")
         if "execution" in self.card.arguments and now not in EXECUTIONS:

@@ -179,7 +179,7 @@ class Subject:
             UnknownNameError: for an execution that does not exist.
             SettingError: for a card whose own layers' execution was set.
         """
-        from e4profile.layers.group_conv import EXECUTIONS
+        from e4profile.layers.execution import EXECUTIONS
 
         return replace(self, _source=self._source.executed(one_of("execution", execution, EXECUTIONS)))
 
@@ -187,7 +187,7 @@ class Subject:
     def has_executions(self) -> bool:
         """Whether it has layers that ``executed`` switches; asking builds it."""
         from e4profile.layers import EquivariantLayer
-        from e4profile.layers.group_conv import EXECUTIONS
+        from e4profile.layers.execution import EXECUTIONS
 
         return any(
             isinstance(part, EquivariantLayer) and getattr(part, "execution", None) in EXECUTIONS
