@@ -33,7 +33,12 @@ def executed(layer: type[EquivariantLayer], execution: str) -> type[EquivariantL
     own: dict[str, Any] = {key: terms(key) for key in ("macs", "elements", "saved_constant")}
     if execution == "irreps":
         own["peak"] = None
-    view = {"in_irreps_where": (), "__doc__": layer.__doc__, "__module__": layer.__module__}
+    view = {
+        "in_irreps_where": (),
+        "shown_execution": execution,
+        "__doc__": layer.__doc__,
+        "__module__": layer.__module__,
+    }
     return type(layer.__name__, (layer,), {**own, **view})
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from e4profile.conventions import ADDITION_KINDS
 from e4profile.errors import SettingError, UnknownNameError, one_of
-from e4profile.layers import LAYERS, EquivariantLayer, trace
+from e4profile.layers import LAYERS, EquivariantLayer, set_execution, trace
 from e4profile.layers.storages import COMPUTE
 from e4profile.layers.terms import Term, Terms, evaluate
 from e4profile.questions.formula.executions import comparison_lines, executed
@@ -213,11 +213,13 @@ def card_values(layer: type[EquivariantLayer], card_name: str, given: Mapping[st
     """
     from e4profile.networks.cards import find_card
 
-    card = find_card(card_name)
-    _, steps = trace(card.build(), card.input_shape())
+    card, execution = find_card(card_name), getattr(layer, "shown_execution", "bank")
+    _, steps = trace(set_execution(card.build(), execution), card.input_shape())
     for step in steps:
         if type(step.form).__name__ == layer.__name__:
             found = {str(symbol): int(value) for symbol, value in step.form.dimensions(step.input_shape).items()}
+            if execution != "bank" and not any(found[str(one)] for one in type(step.form).in_irreps_where):
+                continue  # it runs by a filter bank whatever is asked
             kept = {name: value for name, value in found.items() if name in given or not follows(name, given)}
             origin = f"{step.path}, the first {layer.__name__} of {card.name}"
             return {"B": 1, **kept, **given}, origin

@@ -10,6 +10,7 @@ from e4profile.groups import GRID_EXACT, Group
 from e4profile.layers import E4Conv2d, GroupConv2d, LiftingConv2d
 from e4profile.layers.terms import evaluate, total
 from e4profile.questions.formula.formulas import (
+    card_values,
     find_layer,
     formula_latex,
     formula_terms,
@@ -177,3 +178,11 @@ def test_terms_of_an_execution_are_those_of_the_layer(group: Group) -> None:
         cost, values = layer.cost((1, 3 * group.order, 6, 7)), layer.dimensions((1, 3 * group.order, 6, 7))
         stated = evaluate(find_layer("group", execution).macs, values)
         assert stated == {name: macs for name, macs in cost.macs.items() if macs}
+
+
+def test_a_card_gives_the_values_of_a_layer_that_runs_in_the_irrep_basis() -> None:
+    values, origin = card_values(find_layer("steerable", "irreps"), "d8resnet18", {})
+    # the stem reads an image, which is no regular field
+    assert values["A_in"] == 16
+    assert not origin.startswith("stem")
+    assert card_values(find_layer("steerable"), "d8resnet18", {})[1].startswith("stem")
