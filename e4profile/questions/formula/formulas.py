@@ -218,7 +218,9 @@ def card_values(layer: type[EquivariantLayer], card_name: str, given: Mapping[st
     for step in steps:
         if type(step.form).__name__ == layer.__name__:
             found = {str(symbol): int(value) for symbol, value in step.form.dimensions(step.input_shape).items()}
-            if execution != "bank" and not any(found[str(one)] for one in type(step.form).in_irreps_where):
+            if execution != "bank" and not any(
+                found[str(one)] for one in getattr(type(step.form), "in_irreps_where", ())
+            ):
                 continue  # it runs by a filter bank whatever is asked
             kept = {name: value for name, value in found.items() if name in given or not follows(name, given)}
             origin = f"{step.path}, the first {layer.__name__} of {card.name}"
