@@ -1,4 +1,4 @@
-"""Group convolution against the plain convolution of the same expanded size, interleaved in one run.
+"""Both executions of a group convolution against the plain convolution of the same expanded size, in one run.
 
     python benchmarks/group_convolution.py [--samples 15] [--threads 1] [--out reports/benchmarks]
 
@@ -24,8 +24,12 @@ from torch import nn
 from e4profile.layers import GroupConv2d
 from e4profile.witnesses.environment import environment
 
-# (fields, group, map size): stages of p4-R18 and of p4m-R18, from the widest maps to the most fields
-SIZES = ((32, "p4", 32), (128, "p4", 8), (256, "p4", 4), (44, "p4m", 16), (176, "p4m", 4))
+# (fields, group, map size, kernel): stages of p4-R18 and of p4m-R18, from the widest maps to the most fields, and a
+# branch of an E4 layer
+SIZES = (
+    (32, "p4", 32, 3), (128, "p4", 8, 3), (256, "p4", 4, 3),
+    (22, "p4m", 32, 3), (44, "p4m", 16, 3), (88, "p4m", 8, 3), (176, "p4m", 4, 3), (128, "p4m", 16, 1),
+)  # fmt: skip
 BATCHES = (1, 32)
 
 
@@ -69,50 +73,66 @@ def interleaved(works: dict[str, Callable[[], object]], samples: int) -> dict[st
 
 def measure(samples: int) -> Iterator[dict[str, object]]:
     """One process's measurements: rows with their raw samples."""
-    for fields, group, size in SIZES:
-        grouped = GroupConv2d(fields, fields, 3, group=group, padding=1)
+    for fields, group, size, kernel in SIZES:
+        window = {"kernel": kernel, "padding": kernel // 2}
+        grouped = GroupConv2d(fields, fields, **window, group=group)
+        irreps = GroupConv2d(fields, fields, **window, group=group, execution="irreps")
+        chosen = GroupConv2d(fields, fields, **window, group=group, execution="auto")
         channels = fields * grouped.group.order
-        plain = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        plain = nn.Conv2d(channels, channels, kernel, padding=kernel // 2, bias=False)
         for batch in BATCHES:
             images = torch.randn(batch, channels, size, size)
             for mode, make in MODES.items():
-                works = {"group": make(grouped, images), "plain": make(plain, images)}
-                setting = {"fields": fields, "group": group, "size": size, "batch": batch, "mode": mode}
+                works = {"group": make(grouped, images), "irreps": make(irreps, images), "plain": make(plain, images)}
+                setting = {
+                    "fields": fields,
+                    "group": group,
+                    "size": size,
+                    "kernel": kernel,
+                    "batch": batch,
+                    "mode": mode,
+                }
+                setting["auto"] = "irreps" if chosen.in_irreps(images.shape) else "bank"
                 found = interleaved(works, samples)
                 yield {**setting, **ratios(found), "samples": found}
 
 
 def ratios(found: dict[str, dict[str, list[float]]]) -> dict[str, float]:
-    """Medians of the paired ratios, group over plain."""
+    """Medians of the paired ratios: group over plain, and plain over irreps."""
+    pairs = {"": ("group", "plain"), "irreps_": ("plain", "irreps")}
     return {
-        f"{clock}_ratio": statistics.median(
-            a / b for a, b in zip(found["group"][f"{clock}_s"], found["plain"][f"{clock}_s"], strict=True)
+        f"{prefix}{clock}_ratio": statistics.median(
+            a / b for a, b in zip(found[one][f"{clock}_s"], found[other][f"{clock}_s"], strict=True)
         )
+        for prefix, (one, other) in pairs.items()
         for clock in ("wall", "processor")
     }
 
 
-HEAD = """# Group convolution against the plain convolution of the same expanded size
+HEAD = """# Both executions of a group convolution against the plain convolution of the same expanded size
 
-{cpu}, {threads} thread(s), float32, PyTorch {torch}, Python {python}, {samples} interleaved samples of each. Kernel 3,
-padding 1. Evaluation is a forward pass without gradients, training forward and backward with the gradients of input
+{cpu}, {threads} thread(s), float32, PyTorch {torch}, Python {python}, {samples} interleaved samples of each.
+Evaluation is a forward pass without gradients, training forward and backward with the gradients of input
 and weight.
 
 Milliseconds are medians of wall time with the interquartile range in brackets; ratios are medians of paired ratios,
-group over plain, by wall time and by processor time, which a busy machine disturbs less.
+by wall time and by processor time, which a busy machine disturbs less: the filter bank's time over the plain
+convolution's, and how many times faster than the plain convolution the irrep basis is. ``auto`` is what a layer chooses
+by its sizes.
 """
-COLUMNS = "fields|group|map|batch|mode|group ms|plain ms|wall|processor"
+COLUMNS = "fields|group|map|k|batch|mode|bank ms|irreps ms|plain ms|bank, wall|processor|irreps, wall|processor|auto"
 
 
 def table(rows: list[dict]) -> list[str]:
     lines = [f"|{COLUMNS}|", "|" + "---|" * len(COLUMNS.split("|"))]
     for row in rows:
-        group, plain = row["samples"]["group"], row["samples"]["plain"]
-        cells = [str(row["fields"]), row["group"], f"{row['size']}×{row['size']}", str(row["batch"]), row["mode"]]
-        for one in (group, plain):
+        cells = [str(row["fields"]), row["group"], f"{row['size']}×{row['size']}", str(row["kernel"])]
+        cells += [str(row["batch"]), row["mode"]]
+        for one in map(row["samples"].get, ("group", "irreps", "plain")):
             low, middle, high = statistics.quantiles(one["wall_s"], n=4)
             cells.append(f"{middle * 1e3:.1f} ({(high - low) * 1e3:.1f})")
-        cells += [f"{row[key]:.2f}×" for key in ("wall_ratio", "processor_ratio")]
+        clocks = ("wall_ratio", "processor_ratio", "irreps_wall_ratio", "irreps_processor_ratio")
+        cells += [*(f"{row[key]:.2f}×" for key in clocks), row["auto"]]
         lines.append(f"|{'|'.join(cells)}|")
     return lines
 

@@ -10,6 +10,7 @@ from typing import Any
 from e4profile.conventions import ADDITION_KINDS
 from e4profile.errors import SettingError, UnknownNameError, one_of
 from e4profile.layers import LAYERS, EquivariantLayer, set_execution, trace
+from e4profile.layers.execution import Execution
 from e4profile.layers.storages import COMPUTE
 from e4profile.layers.terms import Term, Terms, evaluate
 from e4profile.questions.formula.executions import comparison_lines, executed
@@ -213,7 +214,8 @@ def card_values(layer: type[EquivariantLayer], card_name: str, given: Mapping[st
     """
     from e4profile.networks.cards import find_card
 
-    card, execution = find_card(card_name), getattr(layer, "shown_execution", "bank")
+    card = find_card(card_name)
+    execution: Execution = getattr(layer, "shown_execution", "bank")
     _, steps = trace(set_execution(card.build(), execution), card.input_shape())
     for step in steps:
         if type(step.form).__name__ == layer.__name__:
