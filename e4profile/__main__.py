@@ -28,6 +28,13 @@ def _interrupted(number: int, frame: FrameType | None) -> None:
         os._exit(_INTERRUPTED)
 
 
+def _raised(number: int, frame: FrameType | None) -> None:
+    """Raise ``KeyboardInterrupt``, but not amid torch's import: its extension swallows one and goes on without numpy."""
+    if getattr(getattr(sys.modules.get("torch"), "__spec__", None), "_initializing", False):
+        _interrupted(number, frame)
+    _signal.default_int_handler(number, frame)
+
+
 def _listen() -> bool:
     """Take Ctrl-C over; False for a program started in the background, which may have been told to ignore it."""
     listens = _signal.getsignal(_signal.SIGINT) in (_signal.default_int_handler, _interrupted)
@@ -60,7 +67,7 @@ def main() -> None:
 
     try:
         if listens:
-            _signal.signal(_signal.SIGINT, _signal.default_int_handler)
+            _signal.signal(_signal.SIGINT, _raised)
         run()
     except KeyboardInterrupt:
         sys.stderr.write("\ne4profile: interrupted\n")

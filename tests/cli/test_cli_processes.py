@@ -86,6 +86,37 @@ def test_ctrl_c_in_a_command_that_saves_nothing_promises_nothing(tmp_path: Path)
     assert (running.returncode, out, err) == (130, "", "\ne4profile: interrupted\n")
 
 
+INTERRUPTED_AT = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+names, place = [], os.environ["PLACE"]
+def hear(event, arguments):
+    if event == "import" and (names or arguments[0] == "e4profile.cli.main"):
+        names.append(arguments[0])
+        # once: what swallows it may import the same again
+        if (len(names) == int(place)) if place.isdigit() else (arguments[0] == place and names.count(place) == 1):
+            os.kill(os.getpid(), signal.SIGINT)
+sys.addaudithook(hear)
+"""
+"""Ctrl-C at one import, instead of at one moment."""
+
+STARTS = {
+    "module": "import runpy; runpy.run_module('e4profile', run_name='__main__', alter_sys=True)",
+    "program": "from e4profile.__main__ import main; main()",
+}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+@pytest.mark.parametrize("place", ["1", "7", "60", "numpy._globals", "torch.functional"])
+@pytest.mark.parametrize("start", STARTS)
+def test_ctrl_c_at_any_import_is_one_line(start: str, place: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", f"{INTERRUPTED_AT}sys.argv = ['e4profile', 'models']\n{STARTS[start]}"],
+        cwd=tmp_path, env={**ENVIRONMENT, "PLACE": place}, text=True, capture_output=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "\ne4profile: interrupted\n")
+
+
 @pytest.mark.skipif(os.name != "posix", reason="pipes as POSIX has them")
 def test_a_reader_that_closes_the_pipe_sees_no_traceback(tmp_path: Path) -> None:
     running = process("models", cwd=tmp_path)
