@@ -29,7 +29,7 @@ def _interrupted(number: int, frame: FrameType | None) -> None:
 
 
 def _raised(number: int, frame: FrameType | None) -> None:
-    """Raise ``KeyboardInterrupt``, but not amid torch's import: its extension swallows one and goes on without numpy."""
+    """Raise ``KeyboardInterrupt``, but not amid torch's import: its extension swallows it and goes on without numpy."""
     if getattr(getattr(sys.modules.get("torch"), "__spec__", None), "_initializing", False):
         _interrupted(number, frame)
     _signal.default_int_handler(number, frame)
