@@ -204,9 +204,10 @@ def filter_shapes(c_out: int, c_in: int, kernel: int, group: Group) -> list[tupl
 
 
 def pays(group: Group, c_in: int, c_out: int, kernel: int, positions: int) -> bool:
-    """Whether the irrep basis is faster than the filter bank, by sizes alone.
+    """Whether the irrep basis is faster than the filter bank, by sizes alone (``benchmarks/group_convolution.py``).
 
-    The products saved grow with c_in * c_out, the transforms with c_in + c_out.
+    What it saves are products, which grow with c_in * c_out. What it costs are the additions of the transforms, which
+    grow with c_in + c_out and move more memory each, and the transform of the weight, whatever the positions.
 
     Args:
         group: of the fields.
@@ -215,7 +216,14 @@ def pays(group: Group, c_in: int, c_out: int, kernel: int, positions: int) -> bo
         kernel: k.
         positions: where the convolution runs, in all images.
     """
-    return group.order >= 4 and min(c_in, c_out) >= 64 and positions * kernel**2 >= 64
+    basis, taps = basis_of(group), kernel**2
+    saved = (group.order**2 - basis.products) * taps * c_in * c_out
+    additions = basis.additions * (taps * c_in + c_out)
+    return positions >= _FEWEST_POSITIONS and saved >= _PRODUCTS_PER_ADDITION * additions > 0
+
+
+_FEWEST_POSITIONS = 256
+_PRODUCTS_PER_ADDITION = 200
 
 
 def chain(features: Tensor, filters: Sequence[Tensor], bias: Tensor | None, window: Window) -> Tensor:
