@@ -99,3 +99,14 @@ def test_a_kept_transform_follows_the_weight():
         assert torch.allclose(layer(features), 4 * before, atol=1e-5)
         layer.execution = "irreps"
         assert torch.allclose(layer(features), 4 * before)
+
+
+def test_auto_is_by_sizes_alone_and_the_closed_form_follows():
+    wide, narrow = (GroupConv2d(c, c, 3, group="p4m", padding=1, execution="auto") for c in (88, 22))
+    wide_shape, narrow_shape = (32, 88 * 8, 8, 8), (32, 22 * 8, 32, 32)
+    assert wide.in_irreps(wide_shape)
+    assert not wide.in_irreps((1, *wide_shape[1:]))  # the transform of the weight is for few positions
+    assert not narrow.in_irreps(narrow_shape)
+    for layer, shape in ((wide, wide_shape), (wide, (1, *wide_shape[1:])), (narrow, narrow_shape)):
+        on_meta = layer.to("meta")
+        assert layer.cost(shape).total_macs == count_dispatch(on_meta, (torch.empty(shape, device="meta"),)).macs
