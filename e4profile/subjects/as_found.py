@@ -247,16 +247,20 @@ class _Found:
             self._globals(value)
 
     def _globals(self, function: types.FunctionType) -> None:
-        """The containers and caches of its file that a function names, and the file's functions that it calls."""
+        """The variables of its file that a function names, and the file's functions and classes that it uses.
+
+        A name that the file does not have yet may become one of its variables.
+        """
         names = []
         for name in function.__code__.co_names:
             found = function.__globals__.get(name)
-            if isinstance(found, CACHED) or content_of(type(found)) is not None:
+            if isinstance(found, (types.FunctionType, type)):
+                if found.__module__ == function.__module__:
+                    self._waiting.append(found) if isinstance(found, types.FunctionType) else self._class(found)
+            elif not isinstance(found, (types.ModuleType, nn.Module)):
                 names.append(name)
-            elif isinstance(found, types.FunctionType) and found.__module__ == function.__module__:
-                self._waiting.append(found)
-        if names:
-            self._content(_global_content(names), function.__globals__)
+        self._content(_global_content(names), function.__globals__)
+        self._waiting.append(vars(function))
 
     def _random(self, value: Any) -> None:
         self.restores.append(_random_state(value))
@@ -444,10 +448,14 @@ def _slots_content(slots: list[Any]) -> Content:
 
 
 def _global_content(names: list[str]) -> Content:
-    return Content(
-        lambda table: [table.get(name) for name in names],
-        lambda table, items: table.update(zip(names, items, strict=True)),
-    )
+    def write(table: dict[str, Any], items: list[Any]) -> None:
+        for name, item in zip(names, items, strict=True):
+            if item is not _MISSING:
+                table[name] = item
+            else:
+                table.pop(name, None)
+
+    return Content(lambda table: [table.get(name, _MISSING) for name in names], write)
 
 
 _OF_PARTS = (types.MethodType, functools.partial, CACHED, types.FunctionType, tuple, frozenset)

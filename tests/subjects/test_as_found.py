@@ -529,3 +529,44 @@ def test_what_a_forward_keeps_in_its_file_is_as_found(measure):
     assert len(_LISTED) == 1
     assert torch.equal(model(features), expected)
     _LISTED.clear()
+
+
+_GRID = None
+
+
+class _Tables:
+    shared = None
+
+
+def _grid(size, device):
+    global _GRID, _LATE  # noqa: PLW0603 - what is written by many
+    if _GRID is None:
+        _GRID = torch.ones(size, device=device)
+        _LATE = _GRID + 1
+        _Tables.shared = _GRID + 2
+        _grid.kept = _GRID + 3
+    return _GRID + _LATE + _Tables.shared + _grid.kept
+
+
+class KeepsInVariables(nn.Linear):
+    def forward(self, features):
+        return super().forward(features + _grid(features.shape[-1], features.device))
+
+
+@pytest.mark.parametrize(
+    "measure", [lambda model: measure_module(model, (2, 4)), lambda model: saved_for_backward(model, (4,))]
+)
+@pytest.mark.parametrize("filled", [False, True])
+def test_variables_of_its_file_that_a_forward_sets_are_as_found(measure, filled):
+    global _GRID  # noqa: PLW0603 - as an import finds it
+    _GRID = _Tables.shared = None
+    globals().pop("_LATE", None)
+    vars(_grid).clear()
+    model, features = KeepsInVariables(4, 3), torch.ones(2, 4)
+    if filled:
+        model(features)
+    before = (_GRID, globals().get("_LATE"), _Tables.shared, vars(_grid).get("kept"))
+    measure(model)
+    after = (_GRID, globals().get("_LATE"), _Tables.shared, vars(_grid).get("kept"))
+    assert all(one is other for one, other in zip(before, after, strict=True))
+    assert model(features).device.type == "cpu"
