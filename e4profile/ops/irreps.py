@@ -255,7 +255,7 @@ def chain(features: Tensor, filters: Sequence[Tensor], bias: Tensor | None, wind
                 products[slot] = product
     if bias is not None:
         # what every element has the same of is the trivial irrep's
-        products[0] = products[0] + bias[:, None, None]
+        products[0] = products[0] + bias.to(products[0].dtype)[:, None, None]
     return window.joined(torch.stack(from_irreps(products, basis), 2))
 
 
