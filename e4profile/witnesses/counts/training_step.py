@@ -7,6 +7,7 @@ gradient of the weight as if every group met every input channel; here both grad
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,7 @@ from e4profile.subjects.borrowed import Borrowed, dtype_of, measured, whole
 from e4profile.subjects.losses import Loss
 from e4profile.witnesses.counts.dispatch import count_run
 from e4profile.witnesses.counts.ledger import Price, price_of
+from e4profile.witnesses.counts.products import ComplexParts
 from e4profile.witnesses.walk import Watcher
 
 
@@ -47,6 +49,7 @@ class _Products(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.macs = 0
         self.prices: dict[Any, Price | None] = {}
+        self.complex_parts = ComplexParts()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
@@ -58,7 +61,8 @@ class _Products(TorchDispatchMode):
             self.prices[func] = price_of(func)
         price = self.prices[func]
         amounts = None if price is None else price(args, kwargs or {}, out, None)
-        self.macs += sum(amount for kind, amount in (amounts or {}).items() if kind in MAC_KINDS)
+        times = self.complex_parts.products(func._overloadpacket._qualified_op_name, args, out)
+        self.macs += times * sum(amount for kind, amount in (amounts or {}).items() if kind in MAC_KINDS)
         return out
 
 
@@ -80,11 +84,14 @@ def count_training_step(
     model = whole(model, inputs, batch_size)
 
     def backward_macs(lent: Borrowed) -> int:
-        value = lent.loss(lent.forward(), loss)
-        with _Products() as backward:
+        backward = _Products()
+        # a complex convolution is followed from its parts, which are made in the forward pass
+        with backward if any(tensor.is_complex() for tensor in model.parameters()) else nullcontext():
+            value = lent.loss(lent.forward(), loss)
+        forward_macs = backward.macs
+        with backward:
             value.backward()
-        macs: int = backward.macs
-        return macs
+        return backward.macs - forward_macs
 
     backward, _ = measured(model, inputs, backward_macs, batch_size=batch_size, train=True, device="meta")
     example = BatchedInputs.of(inputs).at(batch_size, dtype_of(model), device_of(model))

@@ -16,8 +16,9 @@ from e4profile.errors import SettingError
 from e4profile.layers import Chain, E4Conv2d, GroupConv2d, LiftingConv2d, Residual
 from e4profile.networks import NETWORKS
 from e4profile.networks.cards import all_cards
+from e4profile.subjects.inputs import Example
 from e4profile.witnesses.counts.closed_form import count_closed_form, training_step_macs
-from e4profile.witnesses.counts.training_step import measured_training_macs
+from e4profile.witnesses.counts.training_step import count_training_step, measured_training_macs
 
 # giga-MACs of forward and backward of two images, of an independent computation, as rounded there
 REFERENCE = {
@@ -256,3 +257,20 @@ def test_the_loss_of_a_classifier_adds_no_product() -> None:
     images, labels = torch.empty(2, 1, 28, 28, device="meta"), torch.empty(2, dtype=torch.long, device="meta")
     macs = measured_training_macs(model, lambda: F.cross_entropy(model(images), labels))
     assert macs == training_step_macs(model, (2, 1, 28, 28)).total
+
+
+class Modulus(nn.Module):
+    def forward(self, features):
+        return features.abs()
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_a_training_step_of_complex_numbers_costs_four_of_real_ones(groups):
+    def step(dtype):
+        layers = [nn.Conv2d(4, 4, 3, groups=groups, dtype=dtype) for _ in range(2)]
+        network = nn.Sequential(*layers, Modulus(), nn.Flatten(), nn.Linear(64, 2))
+        found = count_training_step(network, Example((torch.zeros(2, 4, 8, 8, dtype=dtype),)))
+        head = 2 * 64 * 2
+        return found.forward - head, found.backward - 2 * head
+
+    assert step(torch.complex64) == tuple(4 * macs for macs in step(torch.float32))
