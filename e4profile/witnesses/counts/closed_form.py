@@ -163,7 +163,8 @@ def _layer(step: Step) -> LayerTraining:
             "container's trace must hand on the shapes that it takes from its parts"
         )
     if not step.input_learned:
-        to_inputs -= sum(weighted[name] for name in _entry_terms(step, weighted))
+        # of a term that may run in the irrep basis, only the one of the basis that runs is there
+        to_inputs -= sum(weighted.get(name, 0) for name in _entry_terms(step, weighted))
     return LayerTraining(to_weights + of_two, to_inputs + 2 * of_two, to_weights, step.path, type(step.module).__name__)
 
 
