@@ -43,6 +43,8 @@ class IrrepLayer(FilterBankLayer):
 
     in_irreps_where = (in_irreps,)
     per_forward = frozenset({"transform of weight"})
+    irrep_window: irreps.Window
+    """The convolution in the irrep basis, apart from its tensors."""
 
     @property
     def execution(self) -> Execution:
@@ -53,13 +55,12 @@ class IrrepLayer(FilterBankLayer):
     def execution(self, execution: Execution) -> None:
         one_of("execution", execution, EXECUTIONS)
         self._execution = execution
-        self.clear_filter_cache()
-
-    @property
-    def irrep_window(self) -> irreps.Window:
-        """The convolution in the irrep basis, apart from its tensors."""
         group, cosets = self.group.on_grid, self.group.cosets_on_grid
-        return irreps.Window(group, self.kernel, self._conv_stride, self.padding, cosets if len(cosets) > 1 else ())
+        several = cosets if len(cosets) > 1 else ()
+        self.irrep_window = irreps.Window(group, self.kernel, self._conv_stride, self.padding, several)
+        # made here, for a compiler warns of what is kept while it looks
+        self.irrep_window.taps  # noqa: B018
+        self.clear_filter_cache()
 
     @property
     def _conv_stride(self) -> int:

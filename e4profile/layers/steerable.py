@@ -342,9 +342,7 @@ class SteerableConv2d(IrrepLayer):
         rows = [coset[0] for coset in cosets]
         bank = self.filter_index.view(self.group.order, self.c_in, self.group.order, taps)[rows]
         moved = [
-            bank[:, :, [coset[u] for coset in cosets]][
-                ..., list(group.stencil_permutation(group.inverse(u), self.kernel))
-            ]
+            bank[:, :, [coset[u] for coset in cosets]][..., [one[u] for one in self.irrep_window.taps]]
             for u in group.elements
         ]
         index = torch.stack(moved, 3)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import torch
@@ -135,6 +136,12 @@ class Window:
         """Of the group."""
         return basis_of(self.group)
 
+    @cached_property
+    def taps(self) -> tuple[tuple[int, ...], ...]:
+        """``[z][b]``: the tap at b z."""
+        moved = (self.group.stencil_permutation(self.group.inverse(b), self.kernel) for b in self.group.elements)
+        return tuple(zip(*moved, strict=True))
+
     def split(self, features: Tensor) -> Tensor:
         """(B, c * A, h, w) as regular fields of the group: (B, c, A, h, w), c counting every coset."""
         if not self.cosets:
@@ -159,8 +166,7 @@ class Window:
 
     def shifts(self, rows: int, columns: int) -> Iterator[list[tuple[slice, slice]]]:
         """For each offset z, what element b reads of a padded map (rows, columns): every window's pixel at b z."""
-        moved = [self.group.stencil_permutation(self.group.inverse(b), self.kernel) for b in self.group.elements]
-        for taps in zip(*moved, strict=True):
+        for taps in self.taps:
             yield [(self._along(tap // self.kernel, rows), self._along(tap % self.kernel, columns)) for tap in taps]
 
     def _along(self, first: int, size: int) -> slice:
