@@ -61,6 +61,8 @@ class BuiltCell:
         verdict: what the comparison gives; ``published`` for a carried quantity.
         deviation_percent: built against published, in percent.
         executed_macs: MACs that one forward pass runs, for a cell that counts operations.
+        irrep_macs: MACs of the network with its group convolutions in the irrep basis, for such a cell; None where
+            nothing runs otherwise then.
         rule_causes: what the cell's convention charges beyond the executed MACs (or leaves out), by kind.
         measured_on: the device of a recorded measurement, which stands beside the cell and is no verdict on it.
     """
@@ -72,6 +74,7 @@ class BuiltCell:
     verdict: str
     deviation_percent: Decimal | None
     executed_macs: int | None = None
+    irrep_macs: int | None = None
     rule_causes: Mapping[str, int] = field(default_factory=dict)
     measured_on: str | None = None
 
@@ -152,13 +155,25 @@ def _build_row(subject: Subject, row: PublishedRow) -> list[BuiltCell]:
         verdict = judge(value, cell)
         found = BuiltCell(built_card, row, cell, built, verdict.verdict, verdict.deviation_percent)
         if cell.quantity != GPU_MEMORY and cell.convention is not None:
+            executed_macs = measured[key].total("macs")
             found = replace(
-                found, executed_macs=measured[key].total("macs"), rule_causes=measured[key].beyond_macs(cell.convention)
+                found,
+                executed_macs=executed_macs,
+                irrep_macs=irrep_macs(built_card, executed_macs),
+                rule_causes=measured[key].beyond_macs(cell.convention),
             )
         cells.append(found)
         if cell.quantity == GPU_MEMORY:
             cells += _measured_on_gpu(built_card, row, cell)
     return cells
+
+
+def irrep_macs(subject: Subject, macs: int) -> int | None:
+    """MACs of the network built with its group convolutions in the irrep basis; None where these are ``macs`` too."""
+    from e4profile.witnesses.variants import in_irreps
+
+    found = in_irreps(subject, macs)
+    return None if found is None else found.total()
 
 
 def _measured_on_gpu(card: Subject, row: PublishedRow, cell: Cell) -> list[BuiltCell]:
@@ -198,6 +213,8 @@ def _convention_of(cell: BuiltCell) -> str | None:
     return MEMORY_CONVENTION if cell.cell.quantity == GPU_MEMORY else cell.cell.convention
 
 
+IRREP_MACS = Column("irrep_macs", "MACs in the irrep basis", "integer", "irrep MACs", 45)
+
 FIELDS: tuple[Field, ...] = (
     (Column("row", "row", "text", priority=95), lambda one: one.row.row),
     (Column("quantity", "quantity", "text", priority=90), lambda one: one.cell.quantity),
@@ -207,6 +224,7 @@ FIELDS: tuple[Field, ...] = (
     (Column("convention", "convention", "text", priority=50), _convention_of),
     (Column("verdict", "verdict", "verdict", priority=100), lambda one: one.verdict),
     (Column("executed_macs", "executed MACs", "integer", priority=30), lambda one: one.executed_macs),
+    (IRREP_MACS, lambda one: one.irrep_macs),
     (Column("card", "card", "text", priority=20), lambda one: one.card.name),
     (Column("evidence", "evidence", "text", priority=0), lambda one: one.cell.evidence),
     (Column("kind", "kind", "text", priority=0), lambda one: one.kind),

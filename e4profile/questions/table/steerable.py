@@ -7,14 +7,16 @@ from typing import Any
 from e4profile.conventions import EXPANSION, EXPANSION_REFERENCE
 from e4profile.networks.cards import Card, all_cards
 from e4profile.questions.columns import table_of_rows
-from e4profile.questions.table.rows import built_object
+from e4profile.questions.table.rows import IRREP_MACS, built_object, irrep_macs
 from e4profile.show.tables import Column, Table
+from e4profile.subjects.subject import of_card
 
 SHARE_BATCH = 32
 """Images of the training forward in which the share of the expansion is stated."""
 
 QUANTITIES = {
     "inference_macs": "macs",
+    "irrep_macs": "macs, group convolutions in the irrep basis",
     "expansion_macs": "macs per training forward, whatever the batch, as executed here",
     "expansion_reference_macs": "macs per training forward, one contraction per field pair, as the reference library",
     "dense_filter_bytes": "bytes of float32 filters kept in evaluation mode",
@@ -32,7 +34,8 @@ def _row(card: Card) -> dict[str, Any]:
     from e4profile.layers.steerable import dense_filter_bytes, expansion_share
     from e4profile.witnesses.counts.closed_form import count_closed_form
 
-    model = card.build("meta")
+    subject = of_card(card)
+    model = subject.build("meta")
     count = count_closed_form(model, card.input_shape())
     batch = count_closed_form(model, card.input_shape(SHARE_BATCH))
     return {
@@ -41,6 +44,7 @@ def _row(card: Card) -> dict[str, Any]:
         "width": card.arguments["width"],
         "params": count.params,
         "inference_macs": count.macs,
+        IRREP_MACS.key: irrep_macs(subject, count.macs),
         "expansion_macs": count.operations.get(EXPANSION, 0),
         "expansion_share": 100 * expansion_share(batch.operations),
         "expansion_reference_macs": count.operations.get(EXPANSION_REFERENCE, 0),
@@ -52,6 +56,7 @@ def _row(card: Card) -> dict[str, Any]:
 def steerable_table() -> Table:
     """Inference, filter expansion in training, filters kept in evaluation."""
     columns = (
+        IRREP_MACS,
         Column("expansion_macs", "expansion MACs", "integer", priority=90),
         Column("expansion_share", "expansion share %", "percent", priority=70),
         Column("expansion_reference_macs", "expansion MACs, reference library", "integer", "expansion ref.", 60),
@@ -78,4 +83,5 @@ def steerable_objects() -> list[dict[str, Any]]:
         built_object(row["model"], row["model"], quantity, meaning, row[quantity])
         for row in steerable_rows()
         for quantity, meaning in QUANTITIES.items()
+        if row[quantity] is not None
     ]
