@@ -134,7 +134,10 @@ def _series(source: str, distinction: str) -> str:
     return f"{publication}, {distinction}" if distinction else publication
 
 
-_STYLES = ((BLUE, "o"), (VERMILION, "s"), (GREEN, "^"), (PURPLE, "D"), (ORANGE, "v"))
+MARKERS = "os^Dv"
+"""Of the publications of a figure."""
+
+_STYLES = tuple(zip((BLUE, VERMILION, GREEN, PURPLE, ORANGE), MARKERS, strict=True))
 _PANELS = {
     "macs": (1e6, "M MACs of the network as built"),
     "params": (1e3, "thousand parameters of the network as built"),

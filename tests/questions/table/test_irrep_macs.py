@@ -47,7 +47,9 @@ def test_a_separable_network_and_its_plain_sibling_have_their_own() -> None:
 
 def test_the_steerable_networks_have_the_column(monkeypatch: pytest.MonkeyPatch) -> None:
     cards = all_cards()
-    monkeypatch.setattr(steerable, "irrep_macs", lambda subject, macs: macs // 2 if subject.name == "d4resnet18" else None)
+    monkeypatch.setattr(
+        steerable, "irrep_macs", lambda subject, macs: macs // 2 if subject.name == "d4resnet18" else None
+    )
     monkeypatch.setattr(steerable, "all_cards", lambda: {name: cards[name] for name in ("d4resnet18", "c4resnet18")})
     rows = {row["model"]: row for row in steerable.steerable_table().rows}
     assert rows["d4resnet18"]["irrep_macs"] == rows["d4resnet18"]["inference_macs"] // 2
