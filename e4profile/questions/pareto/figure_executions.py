@@ -87,9 +87,9 @@ def execution_plot(name: str, title: str, rows: Sequence[Mapping[str, Any]]) -> 
     axes.set_ylabel("published test error in % (log)")
     whose = publications[0] if len(publications) == 1 else "the publications"
     remarks = [
-        f"Test errors as published by {whose} (bars: printed deviation over runs). Each network is built twice, with its "
-        "group convolutions by filter banks and in the irrep basis, which compute the same; without any, both marks are "
-        "at one place. Sums and differences are no MACs, and MACs are no time."
+        f"Test errors as published by {whose} (bars: printed deviation over runs). Each network is built twice, with "
+        "its group convolutions by filter banks and in the irrep basis, which compute the same; without any, both "
+        "marks are at one place. Sums and differences are no MACs, and MACs are no time."
     ]
     finish(figure, title, "published test error against cost, by execution", keys(styles), remarks)
     name_points(axes, _named(points), styles)
@@ -103,7 +103,7 @@ def _named(points: Sequence[Point]) -> list[Point]:
 
 FIGURE = Figure(
     "executions",
-    "published test error against MACs by filter banks and in the irrep basis, with both fronts, per data set",
+    "published test error against MACs by filter banks and in the irrep basis, with both fronts",
     execution_rows,
     execution_plots,
     default_models,

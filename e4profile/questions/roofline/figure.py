@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import log10
 from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import SettingError
@@ -18,6 +19,7 @@ KIND = "roofline"
 _PANEL_INCHES = 2.6
 _COLOURS = (style.BLUE, style.VERMILION, style.GREEN, style.ORANGE, style.PURPLE, style.SKY_BLUE, style.BLACK)
 _MARKERS = ("o", "^", "s", "D", "v", "P")
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def roofline_record(found: Roofline) -> Record:
@@ -101,6 +103,7 @@ def roofline_plot(name: str, title: str, rows: Sequence[Mapping[str, Any]]) -> s
         SettingError: without a layer that has MACs.
     """
     from matplotlib.lines import Line2D
+    from matplotlib.ticker import FuncFormatter
 
     shown = [row for row in rows if row["macs"]]
     if not shown:
@@ -120,6 +123,8 @@ def roofline_plot(name: str, title: str, rows: Sequence[Mapping[str, Any]]) -> s
             marker=markers[_series(row)], markerfacecolor="none", markeredgecolor=colours[row["layer"]], zorder=3,
         )  # fmt: skip
     axes.set(xscale="log", yscale="log", xlabel="arithmetic intensity (MACs per byte)", ylabel="MACs per second")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"10{str(round(log10(value))).translate(_RAISED)}"))
     handles = [Line2D([], [], color=style.BLACK, label=rows[0]["roof"])]
     handles += [
         Line2D([], [], linestyle="none", marker="o", color=colour, label=layer) for layer, colour in colours.items()

@@ -19,12 +19,12 @@ from e4profile.witnesses.counts.measure import measure
 QUICK = ("--counter", "closed-form,dispatch", "-f", "json")
 NET = """
     from torch import nn
-    from e4profile.layers import GroupConv2d, LiftingConv2d
+    from e4profile.layers import GroupConv2d
 
     class Net(nn.Module):
         def __init__(self, extra=False):
             super().__init__()
-            self.lift = LiftingConv2d(3, 4, 3, group="p4m", padding=1)
+            self.lift = nn.Conv2d(3, 4 * 8, 3, padding=1)
             self.mix = GroupConv2d(4, 4, 3, group="p4m", padding=1)
             self.more = nn.Conv3d(1, 1, 1) if extra else None
 
@@ -54,9 +54,9 @@ def test_the_line_is_what_the_other_execution_counts(run: Run, name: str) -> Non
 def test_it_follows_the_total_and_names_the_network_among_several(run: Run) -> None:
     lines = run("count", "e4net", "--counter", "closed-form,dispatch").out.splitlines()
     (total,) = [place for place, line in enumerate(lines) if "total" in line]
-    assert "in the irrep basis: 10,866,400 MACs (61.6% of the 17,640,160" in lines[total + 3]
+    assert says(lines[total + 3], "in the irrep basis: ", "% of the 17,640,160 that run")
     out = run("count", "e4net", "r18", "--counter", "closed-form,dispatch").out
-    assert says(out, "e4net: in the irrep basis: 10,866,400 MACs")
+    assert says(out, "e4net: in the irrep basis: ")
     assert "r18: in the irrep basis" not in out
     both = json.loads(run("count", "e4net", "r18", *QUICK).out)
     assert ["in_irrep_basis" in one for one in both] == [True, False]
@@ -64,7 +64,8 @@ def test_it_follows_the_total_and_names_the_network_among_several(run: Run) -> N
 
 def test_a_mixed_network_is_set_against_itself(run: Run) -> None:
     auto = json.loads(run("count", "p4m-r18", "--execution", "auto", *QUICK).out)
-    assert auto["in_irrep_basis"]["macs"] == 1_057_556_192 < auto["totals"]["dispatch"]
+    irreps = json.loads(run("count", "p4m-r18", "--execution", "irreps", *QUICK).out)["totals"]["dispatch"]
+    assert auto["in_irrep_basis"]["macs"] == irreps < auto["totals"]["dispatch"]
 
 
 @pytest.mark.parametrize("name", ["net", "partly"])

@@ -54,8 +54,7 @@ def test_it_is_drawn_per_data_set_with_its_numbers(run: Run, tmp_path: Path) -> 
     }
     with (tmp_path / "drawn" / "executions-r18-p4m-r18-cifar10.csv").open(encoding="utf-8") as file:
         found = {(row["execution"], row["label"]): row["macs"] for row in csv.DictReader(file)}
-    assert found["irreps", "p4m-R18"] == "1057556192"
-    assert found["bank", "p4m-R18"] == "5619205856"
+    assert int(found["irreps", "p4m-R18"]) * 5 < int(found["bank", "p4m-R18"]) == 5_619_205_856
 
 
 def test_a_network_of_one_execution_is_named_once(rows: list[dict[str, object]]) -> None:

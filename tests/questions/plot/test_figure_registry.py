@@ -55,7 +55,8 @@ def records(tmp_path: Path) -> Path:
 def test_the_kinds():
     # those without a place follow, by name
     assert [figure.kind for figure in figures().values() if figure.place < 100] == [
-        "cost", "ratio-map", "terms", "counters", "accuracy", "share", "roofline", "memory", "training",
+        "cost", "ratio-map", "terms", "counters", "accuracy", "executions", "share", "roofline", "memory",
+        "training",
     ]  # fmt: skip
     for figure in figures().values():
         assert len(figure.meaning) < 100
