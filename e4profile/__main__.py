@@ -76,6 +76,9 @@ def main() -> None:
         if listens:
             # threads that are waited for, and what others do at the end, can still be interrupted
             _signal.signal(_signal.SIGINT, _interrupted)
+            # Python takes an interrupt that passed an exec of text for unhandled until the next text is run, and
+            # would end by the signal instead of with our code
+            exec("")
 
 
 if __name__ == "__main__":

@@ -117,6 +117,22 @@ def test_ctrl_c_at_any_import_is_one_line(start: str, place: str, tmp_path: Path
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "\ne4profile: interrupted\n")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+def test_ctrl_c_in_a_text_that_is_run_ends_with_its_code(tmp_path: Path) -> None:
+    code = (
+        "import os, signal\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "import e4profile.cli.main as program, e4profile.__main__ as start\n"
+        "program.main = lambda: exec('os.kill(os.getpid(), signal.SIGINT)')\n"
+        "start.main()"
+    )
+    (tmp_path / "started.py").write_text(code, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "started"], cwd=tmp_path, env=ENVIRONMENT, text=True, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "\ne4profile: interrupted\n")
+
+
 @pytest.mark.skipif(os.name != "posix", reason="pipes as POSIX has them")
 def test_a_reader_that_closes_the_pipe_sees_no_traceback(tmp_path: Path) -> None:
     running = process("models", cwd=tmp_path)
