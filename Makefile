@@ -1,9 +1,10 @@
 PYTHON ?= python3
 VENV := .venv
 ESCNN := .venv-escnn
+STRANGERS := .venv-strangers
 BIN := $(VENV)/bin
 
-.PHONY: sweep test types suite test-escnn golden docs bench clean
+.PHONY: sweep test types suite test-escnn strangers golden docs bench clean
 
 sweep: $(VENV)/.installed
 	$(BIN)/e4profile sweep --group p4
@@ -24,6 +25,10 @@ suite: $(VENV)/.installed-dev
 # escnn, the reference library for steerable convolutions, and e2cnn need an older numpy: an environment of its own.
 test-escnn: $(ESCNN)/.installed
 	OMP_NUM_THREADS=1 $(ESCNN)/bin/python -m pytest -n 2 -q tests/layers/test_steerable_reference.py tests/subjects/test_steerable_libraries.py
+
+# Networks of other libraries, at versions that fit torch; networks that a stopped run finished are not run again.
+strangers: $(STRANGERS)/.installed
+	OMP_NUM_THREADS=1 $(STRANGERS)/bin/python scripts/strangers.py --out reports/strangers
 
 golden: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q tests/test_golden.py --refresh-golden
@@ -60,5 +65,15 @@ $(ESCNN)/.installed: pyproject.toml constraints.txt
 	$(ESCNN)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps escnn==1.0.11 e2cnn==0.2.3
 	touch $@
 
+# torchvision's own requirements bring CUDA's libraries, escnn's a Fortran compiler, diffusers' another torch.
+$(STRANGERS)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(STRANGERS)
+	$(STRANGERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . \
+		"numpy<2" scipy joblib pymanopt autograd lie_learn safetensors huggingface_hub tokenizers regex tqdm requests \
+		importlib_metadata filelock pyyaml packaging pillow
+	$(STRANGERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		torchvision==0.28.0 timm==1.0.31 transformers==5.24.0 diffusers==0.42.1 escnn==1.0.11
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(ESCNN) build dist
+	rm -rf $(VENV) $(ESCNN) $(STRANGERS) build dist
