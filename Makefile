@@ -65,7 +65,7 @@ $(ESCNN)/.installed: pyproject.toml constraints.txt
 	$(ESCNN)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps escnn==1.0.11 e2cnn==0.2.3
 	touch $@
 
-# torchvision's own requirements bring CUDA's libraries, escnn's a Fortran compiler, diffusers' another torch.
+# Without what they ask for: torch is that of constraints.txt, and escnn's py3nj builds with a Fortran compiler.
 $(STRANGERS)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(STRANGERS)
 	$(STRANGERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . \
