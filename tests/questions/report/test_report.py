@@ -46,6 +46,10 @@ def _small(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(content, "closed_forms", lambda: [closed_form(GroupConv2d)])
 
 
+MADE_ANEW = content.make_report
+"""What ``written`` stands in for."""
+
+
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     _small(monkeypatch)
@@ -71,7 +75,7 @@ def written(small: None, made: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: 
         for step in content.steps():
             done(step)
 
-    monkeypatch.setattr(files, "make_report", copied)
+    monkeypatch.setattr(content, "make_report", copied)
     return Path(shutil.copytree(made, tmp_path / "reports"))
 
 
@@ -237,7 +241,7 @@ def light(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         (folder / "versions.json").write_text(json.dumps(content.installed_versions()))
         done("page")
 
-    monkeypatch.setattr(files, "make_report", make)
+    monkeypatch.setattr(content, "make_report", make)
     write_report(tmp_path / "reports", _silent)
     return tmp_path / "reports"
 
@@ -314,14 +318,15 @@ class _KilledError(BaseException):
 def _killed_at(monkeypatch: pytest.MonkeyPatch, name: str, call: int) -> None:
     """End at the n-th call of a function of the module, as a killed process would."""
     calls = iter(range(call))
-    function = getattr(files, name)
+    module = files if hasattr(files, name) else content
+    function = getattr(module, name)
 
     def counted(*arguments: object) -> object:
         if next(calls, None) is None:
             raise _KilledError
         return function(*arguments)
 
-    monkeypatch.setattr(files, name, counted)
+    monkeypatch.setattr(module, name, counted)
 
 
 @pytest.mark.parametrize("call", [0, 1, 3, 5])
@@ -402,7 +407,7 @@ def _interrupt_at(wanted: str) -> Callable[[str], None]:
 def test_an_interrupted_report_leaves_the_old_one_whole(
     written: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    monkeypatch.setattr(files, "make_report", content.make_report)
+    monkeypatch.setattr(content, "make_report", MADE_ANEW)
     (written / "index.html").write_text("old")
     before = _bytes(written)
     with pytest.raises(KeyboardInterrupt):
