@@ -171,8 +171,11 @@ def direct(name: str, model: nn.Module, image: Tensor) -> int:
     return int(calculate_flops(model, args=[image], print_results=False, output_as_string=False)[1])
 
 
+CALLED_DIRECTLY = ("fvcore", "thop", "torch", "torchinfo", "ptflops", "calflops")
+
+
 @pytest.mark.parametrize("network", ["e4net", "p4-r18", "convolutions"])
-@pytest.mark.parametrize("name", INSTALLED)
+@pytest.mark.parametrize("name", [name for name in CALLED_DIRECTLY if name in INSTALLED])
 @pytest.mark.filterwarnings("ignore")
 def test_a_stock_counter_reports_what_its_users_get(name: str, network: str) -> None:
     build, (_, *sizes) = NETWORKS[network]
