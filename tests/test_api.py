@@ -120,4 +120,4 @@ def test_notes_of_one_kind_are_one() -> None:
 
     notes = [note for note in count(Keywords(), (2, 3), counters=["dispatch"]).attrs["notes"] if "not a tensor" in note]
     shown = ", ".join(f"layers.{i}" for i in range(5))
-    assert notes == [f"no closed form: {shown}, and 15 more: Linear: its first input is not a tensor"]
+    assert notes == [f"no closed form: {shown}, and 15 more: Linear: its first input is not a tensor of one shape"]

@@ -186,13 +186,11 @@ class Subject:
     @property
     def has_executions(self) -> bool:
         """Whether it has layers that ``executed`` switches; asking builds it."""
-        from e4profile.layers import EquivariantLayer
-        from e4profile.layers.execution import EXECUTIONS
+        from e4profile.layers.execution import IrrepLayer
 
-        return any(
-            isinstance(part, EquivariantLayer) and getattr(part, "execution", None) in EXECUTIONS
-            for part in self.build_to_count().modules()
-        )
+        model = self.build_to_count()
+        with self.guarded():
+            return any(isinstance(part, IrrepLayer) for part in model.modules())
 
     def without_arguments(self, names: Collection[str]) -> Subject:
         """The same network with its builder's defaults for some arguments."""

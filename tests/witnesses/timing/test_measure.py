@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from queue import SimpleQueue
 
 import pytest
 import torch
@@ -76,7 +77,12 @@ def test_a_failing_network_is_left_as_it_was_found_too():
     assert torch.get_num_threads() == threads
 
 
-_seen: list[tuple[bool, bool, int]] = []
+# a list of this file would be given back as it was found
+_seen: SimpleQueue[tuple[bool, bool, int]] = SimpleQueue()
+
+
+def _taken() -> list[tuple[bool, bool, int]]:
+    return [_seen.get() for _ in range(_seen.qsize())]
 
 
 class _Watch(nn.Module):
@@ -85,10 +91,10 @@ class _Watch(nn.Module):
     def __init__(self):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(1))
-        _seen.clear()
+        _taken()
 
     def forward(self, images):
-        _seen.append((torch.is_grad_enabled(), self.training, torch.get_num_threads()))
+        _seen.put((torch.is_grad_enabled(), self.training, torch.get_num_threads()))
         return (images * self.weight).mean((2, 3))
 
 
@@ -96,28 +102,28 @@ class _Watch(nn.Module):
 def test_forward_builds_a_graph_in_training_mode_only(mode, gradients):
     model = _Watch()
     timed(model, "forward", mode, threads=2)
-    assert set(_seen) == {(gradients, mode == "train", 2)}
+    assert set(_taken()) == {(gradients, mode == "train", 2)}
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
 def test_backward_and_step_differ_by_what_is_on_the_clock(mode):
     model = _Watch()
     with prepared(model, (1, 4, 4), PassSetting("backward", mode, batch_size=2)) as taken:
-        _seen.clear()
+        _taken()
         loss = taken.work.prepare()
-        assert len(_seen) == 1
+        assert _seen.qsize() == 1
         assert taken.network.weight.grad is None
         taken.work.call(loss)
-        assert len(_seen) == 1
+        assert _seen.qsize() == 1
         assert taken.network.weight.grad is not None
     with prepared(model, (1, 4, 4), PassSetting("step", mode, batch_size=2)) as taken:
-        _seen.clear()
+        _taken()
         state = taken.work.prepare()
-        assert _seen == []
+        assert _seen.empty()
         taken.work.call(state)
         first = taken.network.weight.grad.clone()
         taken.work.call(taken.work.prepare())
-        assert _seen == [(True, mode == "train", torch.get_num_threads())] * 2
+        assert _taken() == [(True, mode == "train", torch.get_num_threads())] * 2
         assert torch.equal(taken.network.weight.grad, first), "gradients are reset, not accumulated"
 
 
