@@ -229,7 +229,7 @@ def pays(group: Group, c_in: int, c_out: int, kernel: int, positions: int) -> bo
 
 
 _FEWEST_POSITIONS = 256
-_PRODUCTS_PER_ADDITION = 200
+_PRODUCTS_PER_ADDITION = 160
 
 
 def chain(features: Tensor, filters: Sequence[Tensor], bias: Tensor | None, window: Window) -> Tensor:
