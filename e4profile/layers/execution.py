@@ -79,11 +79,17 @@ class IrrepLayer(FilterBankLayer):
         fields = (self.c_in * cosets, self.c_out * cosets)
         return irreps.pays(window.group, *fields, self.kernel, input_shape[0] * rows * columns)
 
+    def _runs_in_irreps(self, features: Tensor) -> bool:
+        """The same of maps in hand; a plain convolution says what is wrong with those that do not fit."""
+        channels = self.c_in * self.group.order
+        return features.dim() in (3, 4) and features.shape[-3] == channels and self.in_irreps(_batched(features).shape)
+
     def _convolve_in_irreps(self, features: Tensor) -> Tensor:
+        if features.dim() == 3:  # one image without a batch, as a plain convolution takes it
+            return self._convolve_in_irreps(features[None])[0]
         window, cosets = self.irrep_window, len(self.group.cosets_on_grid)
         bias = None if self.bias is None else self.bias.repeat_interleave(cosets)
-        channels = self.c_in * self.group.order
-        if stand_alone(features, self.weight, bias) and features.dim() == 4 and features.shape[1] == channels:
+        if stand_alone(features, self.weight, bias):
             trained = (features, self.weight) if bias is None else (features, self.weight, bias)
             if torch.is_grad_enabled() and any(one.requires_grad for one in trained):
                 weight, index = self._irrep_weight()
@@ -113,6 +119,10 @@ class IrrepLayer(FilterBankLayer):
         if self.in_irreps(input_shape):
             return "the convolution runs in the irrep basis, whose storages have no timeline"
         return super().no_peak_on(input_shape)
+
+
+def _batched(features: Tensor) -> Tensor:
+    return features[None] if features.dim() == 3 else features
 
 
 def set_execution(model: nn.Module, execution: Execution) -> nn.Module:

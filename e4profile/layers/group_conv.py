@@ -215,7 +215,7 @@ class GroupConv2d(IrrepLayer):
         return convolved
 
     def _convolve(self, features: Tensor) -> Tensor:
-        if self.in_irreps(tuple(features.shape)):
+        if self._runs_in_irreps(features):
             return self._convolve_in_irreps(features)
         bias, bank = self._bias_rows, self.bank
         if bank.is_large and stand_alone(features, self.weight, bias) and bank.takes(features.shape):

@@ -331,7 +331,7 @@ class SteerableConv2d(IrrepLayer):
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, c_in * A_in, h, w) -> (B, c_out * A_out, h_out, w_out)."""
-        if self.in_irreps(tuple(features.shape)):
+        if self._runs_in_irreps(features):
             return self._convolve_in_irreps(features)
         bias = self._bias_rows  # made before the filters, as in the timeline
         return F.conv2d(features, self._filters(), bias, self.stride, self.padding)

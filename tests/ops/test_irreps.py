@@ -162,3 +162,26 @@ def test_parts_without_gradients_are_left_alone():
             torch.autograd.grad(output, asked, gradient), torch.autograd.grad(plain, asked, gradient), strict=True
         ):
             assert torch.allclose(one, other, rtol=0, atol=1e-12)
+
+
+@exact
+def test_a_layer_adds_as_often_as_its_terms_say(group):
+    layer = GroupConv2d(2, 3, 3, group=group, padding=1, stride=2, execution="irreps")
+    features = torch.randn(4, 2 * group.order, 7, 5)
+    with _Sums() as seen, torch.no_grad():
+        layer(features)
+    assert seen.elements == sum(layer.cost(features.shape).elements.values())
+
+
+def test_inputs_without_a_batch_and_of_other_channels_are_as_for_a_bank():
+    bank, irreps_ = (GroupConv2d(2, 3, 3, group="p4", padding=1, execution=one) for one in ("bank", "irreps"))
+    irreps_.load_state_dict(bank.state_dict())
+    image = torch.randn(8, 8, 8)
+    assert torch.allclose(irreps_(image), bank(image), atol=1e-5)
+    for wrong in (torch.randn(1, 12, 8, 8), torch.randn(8, 8)):
+        messages = []
+        for layer in (bank, irreps_):
+            with pytest.raises(RuntimeError) as refused:
+                layer(wrong)
+            messages.append(str(refused.value))
+        assert messages[0] == messages[1]
