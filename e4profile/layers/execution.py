@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Literal, get_args
 
 import torch
@@ -81,8 +82,10 @@ class IrrepLayer(FilterBankLayer):
 
     def _runs_in_irreps(self, features: Tensor) -> bool:
         """The same of maps in hand; a plain convolution says what is wrong with those that do not fit."""
-        channels = self.c_in * self.group.order
-        return features.dim() in (3, 4) and features.shape[-3] == channels and self.in_irreps(_batched(features).shape)
+        if self.execution == "bank" or features.dim() not in (3, 4):
+            return False
+        sizes = _sizes(_batched(features))
+        return sizes[1] == self.c_in * self.group.order and self.in_irreps(sizes)
 
     def _convolve_in_irreps(self, features: Tensor) -> Tensor:
         if features.dim() == 3:  # one image without a batch, as a plain convolution takes it
@@ -123,6 +126,18 @@ class IrrepLayer(FilterBankLayer):
 
 def _batched(features: Tensor) -> Tensor:
     return features[None] if features.dim() == 3 else features
+
+
+def _sizes(features: Tensor) -> Shape:
+    """The shape in plain numbers.
+
+    ``torch.jit.trace`` makes them tensors and warns of an answer read from them; here the traced sizes are meant.
+    """
+    if not torch._C._get_tracing_state():
+        return features.shape
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return tuple(int(size) for size in features.shape)
 
 
 def set_execution(model: nn.Module, execution: Execution) -> nn.Module:

@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from e4profile.groups import GRID_EXACT
 from e4profile.layers import GroupConv2d
+from e4profile.layers.execution import EXECUTIONS
 from e4profile.ops import irreps
 from e4profile.ops.irreps import Window, basis_of, chain, convolve, forward, from_irreps, irrep_filters, to_irreps
 
@@ -185,3 +186,15 @@ def test_inputs_without_a_batch_and_of_other_channels_are_as_for_a_bank():
                 layer(wrong)
             messages.append(str(refused.value))
         assert messages[0] == messages[1]
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_trace_runs_as_the_layer_does_and_warns_of_no_size(execution, trained):
+    layer = GroupConv2d(2, 3, 3, group="p4", padding=1, execution=execution).double().train(trained)
+    features = torch.randn(2, 8, 6, 6, dtype=torch.float64)
+    traced = torch.jit.trace(layer, features)
+    assert torch.equal(traced(features), layer(features))
+    run_in_irreps = sum("convolution" in node.kind() for node in traced.inlined_graph.nodes()) > 1
+    assert run_in_irreps == layer.in_irreps(features.shape) == (execution == "irreps")
