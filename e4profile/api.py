@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,11 +34,12 @@ def count(
     Args:
         model: a card's name, a card file, any module, or ``package.module:build`` or ``path/to/file.py:build``,
             which runs that code.
-        input_shape: (channels, h, w) or (B, ...), for a module; or a tensor, a dict of keyword inputs, or a
-            sequence of positional inputs, each a shape with its batch or a tensor.
+        input_shape: a shape with its batch, for a module; or a tensor, a dict of keyword inputs, or a sequence of
+            positional inputs, each a shape with its batch or a tensor. A network that refuses a shape of three sizes
+            as it is given is counted on one image (channels, h, w), and ``notes`` say so.
         counters: which counters to ask; by default closed-form, dispatch, fvcore and thop.
         convention: how operations are added up.
-        batch_size: images per forward pass, for a card or a shape of three sizes.
+        batch_size: images per forward pass, for a card; or for a shape of three sizes, which then is of one image.
         arguments: overrides of the card's arguments, for example ``width=24``, or of the builder's.
 
     Returns:
@@ -47,8 +48,8 @@ def count(
         ``at_least`` where operators are unknown), how much of what runs has a closed form (``coverage``), the gaps
         of the raw counters (``gaps``), operators that the ledger does not know (``unknown``), products that are
         summed and not charged (``summed_products``), why a counter gave no figure (``failures``), where the closed
-        form's sizes come from (``sizes``: ``topology``, ``recorded`` from the run, or ``none``) and what else a
-        reader must know (``notes``).
+        form's sizes come from (``sizes``: ``topology``, ``recorded`` from the run, or ``none``), what else a
+        reader must know (``notes``) and what was counted on which inputs (``title``).
 
     Raises:
         UnknownNameError: for an unknown model, argument, counter or convention.
@@ -57,15 +58,28 @@ def count(
     import pandas as pd
 
     from e4profile.questions.count.rows import count_columns, count_rows
+    from e4profile.subjects.guest import UserCodeError
     from e4profile.witnesses.counts import COUNTERS
-    from e4profile.witnesses.counts.measure import measure
+    from e4profile.witnesses.counts.measure import Measurement, measure
 
     counters = COUNTERS if counters is None else counters
-    if isinstance(input_shape, Sequence) and len(input_shape) == 3 and all(isinstance(n, int) for n in input_shape):
-        input_shape = (batch_size, *input_shape)
-    subject = _resolved(model, input_shape, "(1, 28, 28)", arguments)
+
+    def measured_on(shape: Inputs | None) -> tuple[Subject, Measurement]:
+        subject = _resolved(model, shape, "(1, 1, 28, 28)", arguments).at_batch(batch_size)
+        return subject, measure(subject, counters)
+
+    notes: list[str] = []
     with _as_raised(model):
-        measured = measure(subject.at_batch(batch_size), counters)
+        if not _are_three_sizes(input_shape):
+            subject, measured = measured_on(input_shape)
+        else:
+            try:
+                subject, measured = measured_on((*[batch_size][: batch_size > 1], *input_shape))
+            except UserCodeError:
+                if batch_size > 1:
+                    raise
+                subject, measured = measured_on((1, *input_shape))
+                notes = [f"{tuple(input_shape)} is read as one image: the network runs on no input of three sizes"]
     frame = pd.DataFrame(count_rows(measured, counters, convention), columns=count_columns(counters))
     if measured.sizes != "topology" or measured.dispatch.uncounted:
         # a layer without a closed form has no figure, and a column with gaps keeps its whole numbers
@@ -91,10 +105,15 @@ def count(
         "summed_products": dict(measured.dispatch.summed_products),
         "failures": dict(measured.failures),
         "sizes": measured.sizes,
-        "notes": list(measured.notes),
+        "notes": [*measured.notes, *notes],
+        "title": subject.label,
         "convention": convention,
     }
     return frame
+
+
+def _are_three_sizes(inputs: Inputs | None) -> TypeGuard[Sequence[int]]:
+    return isinstance(inputs, Sequence) and len(inputs) == 3 and all(type(size) is int for size in inputs)
 
 
 def _resolved(model: Model, inputs: Inputs | None, example: str, arguments: dict[str, Any]) -> Subject:

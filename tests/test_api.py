@@ -43,6 +43,21 @@ def test_count_any_module_and_leave_it_alone() -> None:
     assert all(p.device.type == "cpu" for p in model.parameters())
 
 
+def test_a_shape_is_given_with_its_batch_and_the_title_says_it() -> None:
+    exact = ("dispatch",)
+    tokens = count(nn.TransformerEncoderLayer(8, 2, 8, batch_first=True), (2, 10, 8), counters=exact)
+    one = count(nn.TransformerEncoderLayer(8, 2, 8, batch_first=True), (1, 10, 8), counters=exact)
+    assert tokens.attrs["totals"]["dispatch"]["macs"] == 2 * one.attrs["totals"]["dispatch"]["macs"]
+    assert tokens.attrs["title"] == "TransformerEncoderLayer on (2, 10, 8)"
+    maps = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    image = count(maps, (3, 8, 8), counters=exact)
+    assert image.attrs["title"] == "Sequential on (1, 3, 8, 8)"
+    assert "(3, 8, 8) is read as one image: the network runs on no input of three sizes" in image.attrs["notes"]
+    three = count(maps, (3, 8, 8), counters=exact, batch_size=3)
+    assert three.attrs["title"] == "Sequential on (3, 3, 8, 8)"
+    assert count(maps, (3, 3, 8, 8), counters=exact).equals(three)
+
+
 @pytest.mark.parametrize("change", [{"counters": ("dispach",)}, {"convention": "mac"}, {"widht": 3}])
 def test_unknown_names(change: dict) -> None:
     with pytest.raises(UnknownNameError):

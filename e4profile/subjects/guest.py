@@ -39,12 +39,15 @@ class Guest:
 
     Attributes:
         folder: where its code imports from while it runs.
+        path_first, path_last: what it put before and behind the entries of ``sys.path``.
         changed: what it set, by name, as ``(before, after)``.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.folder: str | None = None
+        self.path_first: list[str] = []
+        self.path_last: list[str] = []
         self.changed: dict[str, tuple[Any, Any]] = {}
 
     @contextmanager
@@ -57,8 +60,8 @@ class Guest:
         before = _settings()
         python, numpy = random.getstate(), np.random.get_state()
         path = list(sys.path)
-        if self.folder is not None:
-            sys.path.insert(0, self.folder)
+        folder = [] if self.folder is None else [self.folder]
+        sys.path[:] = [*self.path_first, *folder, *path, *self.path_last]
         _apply({name: after for name, (_, after) in self.changed.items()})
         try:
             with random_state_kept(), _descriptor_kept_for_data(), contextlib.redirect_stdout(sys.stderr):
@@ -72,7 +75,14 @@ class Guest:
             _apply(before)
             random.setstate(python)
             np.random.set_state(numpy)
+            self._note_path([*folder, *path])
             sys.path[:] = path
+
+    def _note_path(self, given: list[str]) -> None:
+        """Remember what its code put on ``sys.path`` for its next run, beside what it was given."""
+        first = next((at for at, entry in enumerate(sys.path) if entry in given), len(sys.path))
+        self.path_first = sys.path[:first]
+        self.path_last = [entry for entry in sys.path[first:] if entry not in given]
 
     @property
     def notes(self) -> list[str]:

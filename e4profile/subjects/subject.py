@@ -71,7 +71,7 @@ class Subject:
             where = f", on {'x'.join(map(str, self.input or ()))}" if self.input_given else ""
             return f"{self._source.title}{where}, batch of {self.batch_size}"
         words = ", ".join(f"{key}={value!r}" for key, value in self.arguments.items())
-        return f"{self.name}{f'({words})' if words else ''} on {self.given or 'the given inputs'}"
+        return f"{self.name}{f'({words})' if words else ''} on {self.given or self.example()}"
 
     @property
     def title(self) -> str:

@@ -111,3 +111,32 @@ def test_settings_are_given_back_when_the_code_raises(tmp_path: Path) -> None:
     with pytest.raises(UserCodeError):
         resolve(f"{file}:build", ["1x3"])
     assert torch.get_default_dtype() == torch.float32
+
+
+def test_what_a_file_puts_on_the_path_holds_when_its_code_runs(tmp_path: Path) -> None:
+    for folder in ("first", "last"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"only_{folder}.py").write_text("from torch import nn\nlayer = nn.Linear\n")
+    file = write(
+        tmp_path,
+        """
+        import os, sys
+        from torch import nn
+        here = os.path.dirname(__file__)
+        sys.path.insert(0, os.path.join(here, "first"))
+        sys.path.append(os.path.join(here, "last"))
+
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                from only_first import layer
+                self.layer = layer(2, 3)
+
+            def forward(self, x):
+                import only_last
+                return self.layer(x)
+        """,
+    )
+    before = list(sys.path)
+    assert measure(resolve(f"{file}:Net", ["1x2"]), EXACT).dispatch.macs == 6
+    assert sys.path == before
