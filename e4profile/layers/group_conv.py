@@ -218,7 +218,7 @@ class GroupConv2d(IrrepLayer):
         if self._runs_in_irreps(features):
             return self._convolve_in_irreps(features)
         bias, bank = self._bias_rows, self.bank
-        if bank.is_large and stand_alone(features, self.weight, bias) and bank.takes(features.shape):
+        if bank.is_large and stand_alone(features, self.weight, bias) and bank.takes(features):
             differentiates = torch.is_grad_enabled()
             if differentiates and self.weight.requires_grad:
                 return convolve(features, self.weight, bias, self.filter_index, bank)

@@ -19,6 +19,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from e4profile.groups import Group
 from e4profile.ops import huge_pages, turned_maps
+from e4profile.ops.aggregation import autocast_dtype
 from e4profile.ops.choice import is_transformed
 
 _LARGE_BANK = 1 << 19
@@ -44,9 +45,10 @@ class Bank:
         """Whether the bank's memory is worth care."""
         return self.elements >= _LARGE_BANK
 
-    def takes(self, input_shape: Sequence[int]) -> bool:
-        """Whether an input is a batch of maps with the channels of the filters."""
-        return len(input_shape) == 4 and input_shape[1] == self.filter_shape[1]
+    def takes(self, features: Tensor) -> bool:
+        """Whether an input is a batch of maps with the channels of the filters, on the CPU or as its stand-ins."""
+        on_cpu = features.device.type in ("cpu", "meta")
+        return on_cpu and features.dim() == 4 and features.shape[1] == self.filter_shape[1]
 
     def is_symmetric_on(self, input_shape: Sequence[int]) -> bool:
         """Whether the windows sit symmetrically on a square map, so that acting on the map is exact."""
@@ -67,7 +69,7 @@ class Bank:
 
 
 def stand_alone(*tensors: Tensor | None) -> bool:
-    """Whether tensors are what they seem, on the CPU or as its stand-ins without values.
+    """Whether tensors are what they seem, values or stand-ins without any.
 
     Tracers, compilers, ``torch.func``, forward-mode differentiation, autocast and subclasses see PyTorch's own chain.
     """
@@ -76,10 +78,10 @@ def stand_alone(*tensors: Tensor | None) -> bool:
     given = [one for one in tensors if one is not None]
     return all(
         type(one) in (Tensor, nn.Parameter, FakeTensor)
-        and one.device.type in ("cpu", "meta")
-        and one.dtype == given[0].dtype
+        and (one.dtype, one.device) == (given[0].dtype, given[0].device)
         and one.is_floating_point()
-        and not torch.is_autocast_enabled("cpu")
+        # stand-ins without values are of what would run on the CPU
+        and autocast_dtype(torch.device("cpu") if one.is_meta else one.device) is None
         for one in given
     ) and not is_transformed(*given)
 

@@ -6,12 +6,14 @@ import itertools
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from e4profile.groups import GRID_EXACT
 from e4profile.layers import GroupConv2d
 from e4profile.layers.execution import EXECUTIONS
 from e4profile.ops import irreps
+from e4profile.ops.filter_bank import stand_alone
 from e4profile.ops.irreps import Window, basis_of, chain, convolve, forward, from_irreps, irrep_filters, to_irreps
 
 exact = pytest.mark.parametrize("group", GRID_EXACT, ids=str)
@@ -131,6 +133,14 @@ def test_only_input_weight_and_bias_are_kept(group):
     with torch.autograd.graph.saved_tensors_hooks(lambda one: kept.append(one.data_ptr()) or one, lambda one: one):
         convolve(features, layer.weight, None, layer.filter_index, Window(group, 3, 1, 1))
     assert set(kept) == {features.data_ptr(), layer.weight.data_ptr(), layer.filter_index.data_ptr()}
+
+
+def test_no_device_takes_another_way():
+    with FakeTensorMode():  # stand-ins of a device need no such device
+        for device in ("cuda", "cpu"):
+            features, weight = torch.empty(2, 16, 5, 5, device=device), torch.empty(3, 2, 8, 3, 3, device=device)
+            assert stand_alone(features, weight, None)
+            assert not stand_alone(features, weight.to("meta"))
 
 
 def test_of_no_image_gradients_are_zero():
