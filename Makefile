@@ -4,7 +4,7 @@ ESCNN := .venv-escnn
 STRANGERS := .venv-strangers
 BIN := $(VENV)/bin
 
-.PHONY: sweep test types suite test-escnn strangers golden docs bench clean
+.PHONY: sweep test types suite test-escnn strangers gpu gpu-wheels golden docs bench clean
 
 sweep: $(VENV)/.installed
 	$(BIN)/e4profile sweep --group p4
@@ -29,6 +29,19 @@ test-escnn: $(ESCNN)/.installed
 # Networks of other libraries, at versions that fit torch; networks that a stopped run finished are not run again.
 strangers: $(STRANGERS)/.installed
 	OMP_NUM_THREADS=1 $(STRANGERS)/bin/python scripts/strangers.py --out reports/strangers
+
+# On a machine with a CUDA device and its own PyTorch: what only a device can say, in at most eight minutes, to
+# reports/gpu/<device>/. It needs no network: what such a machine lacks lies in .whl, which gpu-wheels fills elsewhere.
+gpu:
+	$(PYTHON) scripts/gpu_records.py --device $(or $(DEVICE),cuda) $(if $(QUICK),--quick)
+
+gpu-wheels:
+	$(PYTHON) -m pip wheel --quiet --disable-pip-version-check --no-deps -w .whl -c constraints.txt \
+		fvcore thop iopath yacs termcolor tabulate portalocker nvidia-ml-py jinja2 rich \
+		pytest pluggy iniconfig packaging pygments sortedcontainers
+	for version in 3.10 3.11 3.12 3.13; do \
+		$(PYTHON) -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: -d .whl \
+			--python-version $$version --platform manylinux2014_x86_64 msgspec markupsafe hypothesis; done
 
 golden: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -q tests/test_golden.py --refresh-golden
