@@ -44,7 +44,7 @@ def commands() -> str:
 
 def cards() -> str:
     """How to write a card, its fields, and every shipped card."""
-    from e4profile.networks.cards import Card, Cell, PublishedRow, all_cards
+    from e4profile.networks.cards import Card, Cell, PublishedRow, built_in_cards
 
     guide = (DOCS.parent / "models" / "README.md").read_text(encoding="utf-8")
     text = [guide.rstrip() + "\n"]
@@ -53,7 +53,7 @@ def cards() -> str:
     text.append("## Shipped cards\n\n| card | title | group | network | source |\n|---|---|---|---|---|")
     text += [
         f"| `{card.name}` | {card.title} | {card.arguments.get('group', '–')} | `{card.network}` | {card.source} |"
-        for card in all_cards().values()
+        for card in built_in_cards().values()
     ]
     return "\n".join(text) + "\n"
 

@@ -9,15 +9,20 @@ import io
 import os
 import re
 import sys
+from collections.abc import Callable
+from functools import wraps
 from importlib import import_module
+from inspect import Parameter, Signature, signature
+from pathlib import Path
 from pkgutil import iter_modules
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, get_type_hints
 
 import typer
 
 import e4profile.questions
 from e4profile.cli.deferred import defer_what_torch_may_not_need
 from e4profile.errors import E4ProfileError
+from e4profile.questions.options import Cards
 
 app = typer.Typer(
     name="e4profile",
@@ -54,12 +59,37 @@ def _program(
         sys.stdout.write(context.get_help() + "\n")
 
 
+_NO_CARDS = ("compare",)
+"""Commands that read no card."""
+
+
+def _with_cards(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with an option for folders in which it finds cards too."""
+
+    @wraps(command)
+    def called(cards: list[Path] | None = None, **given: Any) -> None:
+        from e4profile.networks.found_cards import looking_in
+
+        with looking_in(cards or ()):
+            command(**given)
+
+    hints = get_type_hints(command, include_extras=True)
+    own = [one.replace(annotation=hints[one.name]) for one in signature(command).parameters.values()]
+    added = Parameter("cards", Parameter.KEYWORD_ONLY, default=None, annotation=Cards)
+    called.__signature__ = Signature([*own, added])  # type: ignore[attr-defined]
+    called.__annotations__ = {**hints, "cards": Cards}
+    return called
+
+
 # a question is one folder: finding the folders means that no list needs an entry for a new one
 for _room in iter_modules(e4profile.questions.__path__, "e4profile.questions."):
     if _room.ispkg:
         _command = import_module(f"{_room.name}.command")
         _name = _room.name.rpartition(".")[2]
-        app.command(_name, epilog=getattr(_command, "EXAMPLE", None))(getattr(_command, _name))
+        _asked = getattr(_command, _name)
+        app.command(_name, epilog=getattr(_command, "EXAMPLE", None))(
+            _asked if _name in _NO_CARDS else _with_cards(_asked)
+        )
 
 SUMMARY_COLUMNS = 60
 """What the list of commands has room for beside a name, at 80 columns."""

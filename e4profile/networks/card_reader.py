@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from e4profile.conventions import convention
 from e4profile.errors import SettingError, UnknownNameError, from_table, parse_toml
-from e4profile.networks.cards import GPU_MEMORY, UNRESOLVED, VERDICTS, Card, CardError, Cell, PublishedRow
+from e4profile.networks.cards import COMPARED, GPU_MEMORY, UNRESOLVED, VERDICTS, Card, CardError, Cell, PublishedRow
 from e4profile.networks.published import parse_printed
 
 _ROUNDINGS = ("rounded", "truncated")
+_NEEDED = {"name": 'name = "my-net"', "input": "input = [3, 32, 32]"}
 
 
 def parse_card(text: str, file: str) -> Card:
@@ -23,17 +24,63 @@ def parse_card(text: str, file: str) -> Card:
     rows = data.pop("published", [])
     if isinstance(rows, list):
         rows = [_row(table, f"{file}: published[{index}].") for index, table in enumerate(rows)]
-    given = {"title": "", "arguments": {}, **data}
-    card = from_table(given, Card, f"{file}: ", CardError, published=rows, file=file, overridden=())
-    if len(card.input) != 3 or min(card.input) < 1:
+    given = {"title": "", "arguments": {}, **({"network": ""} if "builder" in data else {}), **data}
+    card = from_table(_with_needed(given, file), Card, f"{file}: ", CardError, published=rows, file=file, overridden=())
+    _check_source(card, file)
+    if card.builder and (not card.input or min(card.input) < 1):
+        raise CardError(f"{file}: input: {list(card.input)} must be positive integers, the sizes without the batch")
+    if not card.builder and (len(card.input) != 3 or min(card.input) < 1):
         raise CardError(f"{file}: input: {card.input} must be three positive integers, channels, height, width")
     return card if card.title else replace(card, title=card.name)
+
+
+def _with_needed(table: dict[str, Any], file: str) -> dict[str, Any]:
+    """The table itself, where it has the keys that every card needs, and no other is misspelt."""
+    known = {field.name for field in fields(Card)}
+    if set(table) <= known:
+        for key, example in _NEEDED.items():
+            if key not in table:
+                raise CardError(f"{file}: {key}: missing; for example {example}")
+        if "network" not in table:
+            raise CardError(
+                f"{file}: network: missing; name a topology of e4profile, or code with builder = "
+                '"package.module:function" or builder = "net.py:function"'
+            )
+    return table
+
+
+def _check_source(card: Card, file: str) -> None:
+    if card.builder:
+        if card.network:
+            raise CardError(
+                f"{file}: builder: {card.builder!r} and network {card.network!r} are both given: leave one out"
+            )
+        source, _, function = card.builder.rpartition(":")
+        if not source or not all(part.isidentifier() for part in function.split(".")):
+            raise CardError(
+                f"{file}: builder: {card.builder!r} must name code behind a colon, for example builder = "
+                '"net.py:build" or builder = "package.module:build"'
+            )
+        return
+    for key in ("builder", "install", "commit"):
+        value = getattr(card, key)
+        if value:
+            raise CardError(f"{file}: {key}: {value!r} is about a builder's package: name a builder, or leave it out")
+    if not card.network:
+        raise CardError(
+            f"{file}: network: '' names no topology; give its name, or builder = \"package.module:function\""
+        )
 
 
 def _row(table: Any, where: str) -> Any:
     if not isinstance(table, dict):
         return table
     cells = {key: value for key, value in table.items() if isinstance(value, dict) and key != "arguments"}
+    for key in set(COMPARED) & set(table) - set(cells):
+        raise CardError(
+            f"{where}{key}: {table[key]!r} must be a table, for example {key} = "
+            '{ value = "5.0M", verdict = "reproduced" }'
+        )
     given = {"arguments": {}, **{key: value for key, value in table.items() if key not in cells}}
     built = [_cell(key, cell, f"{where}{key}.") for key, cell in cells.items()]
     return from_table(given, PublishedRow, where, CardError, cells=built)

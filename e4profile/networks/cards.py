@@ -100,15 +100,18 @@ class Card:
     Attributes:
         name: the card's name on the command line.
         title: for people.
-        network: the topology's name (see ``e4profile.networks``).
-        input: (channels, h, w) of one image.
-        arguments: keyword arguments of the topology.
+        network: the topology's name (see ``e4profile.networks``); empty where the card names a builder.
+        input: (channels, h, w) of one image; with a builder any sizes, without the batch.
+        arguments: keyword arguments of the topology or the builder.
         source: paper and section.
         published: the printed rows.
         notes: what a reader should know, a sentence each.
         training: the published training recipe.
         file: where the card stands, for messages.
         overridden: the arguments that do not stand in the file.
+        builder: in place of a topology, ``package.module:function``, or ``net.py:function`` beside the card.
+        install: how the builder's package is installed, a line for a shell.
+        commit: the commit of that package with which the card was checked.
     """
 
     name: str
@@ -122,6 +125,9 @@ class Card:
     training: Mapping[str, Any] = field(default_factory=dict)
     file: str = ""
     overridden: frozenset[str] = frozenset()
+    builder: str = ""
+    install: str = ""
+    commit: str = ""
 
     def with_arguments(self, overrides: Mapping[str, Any]) -> Card:
         """The same card with some arguments replaced.
@@ -158,7 +164,7 @@ class Card:
         return replace(self, arguments={name: value for name, value in self.arguments.items() if name not in names})
 
     def accepts(self, argument: str) -> bool:
-        """Whether the topology takes an argument of this name."""
+        """Whether the topology takes an argument of this name; a builder is not imported for the answer."""
         return argument in self._parameters()
 
     def argument(self, name: str) -> Any:
@@ -169,10 +175,16 @@ class Card:
         return None if default is Parameter.empty else default
 
     def _parameters(self) -> Mapping[str, Parameter]:
-        return signature(self.builder).parameters
+        return {} if self.builder else signature(self.topology).parameters
 
     @property
-    def builder(self) -> Any:
+    def reference(self) -> str:
+        """The builder as it is found from the working directory: a file stands beside the card."""
+        source, _, function = self.builder.rpartition(":")
+        return f"{Path(self.file).parent / source}:{function}" if source.endswith(".py") else self.builder
+
+    @property
+    def topology(self) -> Any:
         """The topology's builder.
 
         Raises:
@@ -237,7 +249,7 @@ class Card:
         """
         import torch
 
-        builder = self.builder
+        topology = self.topology
         try:
             self._check_arguments()
         except SettingError as error:
@@ -245,7 +257,7 @@ class Card:
         with torch.random.fork_rng(range(torch.cuda.device_count())), torch.device(device):
             torch.manual_seed(seed)
             try:
-                model: nn.Module = builder(**self.arguments)
+                model: nn.Module = topology(**self.arguments)
             except E4ProfileError as error:
                 raise self._named(error) from error
             except Exception as error:  # whatever torch says of a value from a card or the command line
@@ -271,7 +283,7 @@ def _folder() -> Traversable:
 
 
 @lru_cache(maxsize=1)
-def all_cards() -> dict[str, Card]:
+def built_in_cards() -> dict[str, Card]:
     """Every card of the package by name, sorted.
 
     Raises:
@@ -279,6 +291,22 @@ def all_cards() -> dict[str, Card]:
     """
     entries = sorted(entry.name for entry in _folder().iterdir() if entry.name.endswith(".toml"))
     return {card.name: card for card in map(_built_in, entries)}
+
+
+def is_built_in(name: str) -> bool:
+    """Whether the package has a card of that name; no card is read."""
+    return not {"/", "\\"} & set(name) and (_folder() / f"{name}.toml").is_file()
+
+
+def all_cards() -> dict[str, Card]:
+    """Every card by name: the package's, then those found in folders and distributions (``found_cards``).
+
+    Raises:
+        CardError: for a malformed card, or two of one name.
+    """
+    from e4profile.networks.found_cards import found_cards
+
+    return {**built_in_cards(), **found_cards()}
 
 
 @cache
@@ -299,10 +327,15 @@ def find_card(name: str) -> Card:
         CardError: for a file that cannot be read or is malformed.
     """
     from e4profile.networks.card_reader import parse_card
+    from e4profile.networks.found_cards import found_cards
 
     if name.endswith(".toml"):
         return parse_card(read_text(Path(name), CardError), name)
-    file = f"{name.lower()}.toml"
-    if "/" in file or "\\" in file or not (_folder() / file).is_file():
+    # a card that shadows one of the package's is refused here, also where that one is meant
+    near = found_cards(distributions=False)
+    if is_built_in(name.lower()):
+        return _built_in(f"{name.lower()}.toml")
+    found = near.get(name.lower()) or found_cards().get(name.lower())
+    if found is None:
         raise UnknownNameError("model", name, all_cards())
-    return _built_in(file)
+    return found

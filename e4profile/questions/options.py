@@ -84,6 +84,15 @@ Execution = Annotated[
     ),
 ]
 
+Cards = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--cards",
+        help="Find cards in this folder too, or a card file. What a card names as its builder is run where the "
+        "network is built. Repeatable.",
+        metavar="DIR",
+    ),
+]
 Inputs = Annotated[
     list[str] | None,
     typer.Option(
@@ -247,8 +256,7 @@ def executed(subjects: Sequence[Subject], execution: str | None) -> list[Subject
     for one in subjects:
         if one.execution not in (None, execution):
             raise SettingError(f"--execution {execution}, and --set execution={one.execution}: give one of them")
-    switched = [one.executed(execution) for one in subjects]
-    found = [one if one.has_executions else None for one in switched]
+    found = [_switched(one, execution) for one in subjects]
     plain = ", ".join(dict.fromkeys(one.name for one, other in zip(subjects, found, strict=True) if other is None))
     text = f"--execution {execution}: no group convolution in {plain}"
     if not any(found):
@@ -256,6 +264,17 @@ def executed(subjects: Sequence[Subject], execution: str | None) -> list[Subject
     if plain:
         note(f"{text}: nothing to switch there")
     return [other or one for one, other in zip(subjects, found, strict=True)]
+
+
+def _switched(subject: Subject, execution: str) -> Subject | None:
+    """The network in another execution; None where it has none, or is not here to ask."""
+    from e4profile.subjects.card_code import NotInstalled
+
+    other = subject.executed(execution)
+    try:
+        return other if other.has_executions else None
+    except NotInstalled:
+        return None
 
 
 def inputs_of(name: str, named: list[str], inputs: list[str] | None) -> list[str] | None:

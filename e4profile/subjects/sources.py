@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from inspect import Parameter, signature
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from e4profile.errors import E4ProfileError, SettingError, UnknownNameError
 
@@ -62,7 +62,7 @@ class FromCard:
     @property
     def builder(self) -> Any:
         """The topology's builder."""
-        return self.card.builder
+        return self.card.topology
 
     @property
     def arguments(self) -> Mapping[str, Any]:
@@ -267,9 +267,6 @@ class FromCode:
             failed = run_error(subject.name, self._model, str(inputs), own)
             failed.args = (f"{failed}{input_hint(self._model, subject.specs, own)}",)
         return failed
-
-
-Source: TypeAlias = FromCard | FromCode
 
 
 def _device_of(model: nn.Module) -> str:

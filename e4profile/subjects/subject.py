@@ -13,12 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from inspect import Parameter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from e4profile.errors import SettingError, UnknownNameError, one_of
 from e4profile.networks.cards import Card, find_card
+from e4profile.subjects.card_code import CardCode, FromBuilder
 from e4profile.subjects.inputs import Example, InputSpec, as_example, example_from_specs, parse_input, with_batch
-from e4profile.subjects.sources import FromCard, FromCode, Source, parameters_of
+from e4profile.subjects.sources import FromCard, FromCode, parameters_of
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
     from e4profile.networks.cards import PublishedRow
     from e4profile.subjects.batches import BatchedInputs
+
+
+Source: TypeAlias = FromCard | FromBuilder | FromCode
 
 
 class InputsMissing(SettingError):
@@ -392,6 +396,7 @@ def resolve(
         SettingError: for inputs that cannot be read, or arguments of a module in hand.
         UserCodeError: for a module that does not import.
         CardError: for a card file that cannot be used.
+        NotInstalled: for arguments of a card whose builder's package is not installed.
     """
     specs = [parse_input(text) for text in inputs]
     if batch_size is not None:
@@ -400,7 +405,10 @@ def resolve(
     if isinstance(what, str) and not names_code(what):
         if example is not None:
             raise SettingError(f"{what} is a card: it has its own input size")
-        return of_card(_card(what).with_arguments(given), specs, batch_size)
+        card = _card(what)
+        if card.builder:
+            return of_card(card, specs, batch_size).with_arguments(given)
+        return of_card(card.with_arguments(given), specs, batch_size)
     name = what if isinstance(what, str) else type(what).__name__
     if name.endswith(".py"):
         raise SettingError(f"{name!r} must name a builder behind a colon, for example {_suggestion(name)}")
@@ -432,21 +440,24 @@ def _card(name: str) -> Card:
 
 
 def of_card(card: Card, specs: Sequence[InputSpec] = (), batch_size: int | None = None) -> Subject:
-    """The subject of a card in hand, on its own images where no input is given.
+    """The subject of a card in hand, on its own images where no input is given; a builder is not imported yet.
 
     Raises:
-        SettingError: for another input than one tensor of float32 images.
+        SettingError: for another input of a topology than one tensor of float32 images.
     """
+    source = FromBuilder(card, CardCode(card)) if card.builder else FromCard(card)
     if not specs:
         own = InputSpec(shape=(batch_size or 1, *card.input))
-        return Subject(card.name, (own,), FromCard(card), input_given=False)
+        return Subject(card.name, (own,), source, input_given=False)
+    if card.builder:
+        return Subject(card.name, tuple(specs), source)
     if len(specs) > 1 or specs[0].name or len(specs[0].shape or ()) != 4:
         given = " ".join(map(str, specs))
         raise SettingError(f"{card.name} takes one input of batch x channels x height x width, not ({given})")
     if specs[0].dtype not in (None, "float32"):
         dtype = specs[0].dtype
         raise SettingError(f"{card.name} takes images of float32, not ({specs[0]}): leave out :{dtype}")
-    return Subject(card.name, tuple(specs), FromCard(card))
+    return Subject(card.name, tuple(specs), source)
 
 
 def _suggestion(file: str) -> str:

@@ -21,10 +21,10 @@ _POINTS = {"ratio": 24, "params": 58}
 
 def default_models() -> tuple[str, ...]:
     """Every card of an implicitly equivariant network, by topology."""
-    from e4profile.networks.cards import all_cards
+    from e4profile.networks.cards import built_in_cards
     from e4profile.questions.table.implicit import NETWORKS, objective_name
 
-    cards = [card for card in all_cards().values() if card.network in NETWORKS]
+    cards = [card for card in built_in_cards().values() if card.network in NETWORKS]
     cards.sort(key=lambda card: (NETWORKS.index(card.network), len(objective_name(card.arguments)), card.name))
     return tuple(card.name for card in cards)
 

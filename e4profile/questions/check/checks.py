@@ -11,7 +11,9 @@ from e4profile.errors import SettingError, not_negative, some_of
 from e4profile.networks.cards import Card, all_cards
 from e4profile.questions.columns import table_of_rows
 from e4profile.questions.options import executed, resolve_together
+from e4profile.questions.table.rows import NOT_INSTALLED
 from e4profile.show.tables import Column, Table
+from e4profile.subjects.card_code import NotInstalled
 
 if TYPE_CHECKING:
     from e4profile.subjects.subject import Subject
@@ -31,34 +33,42 @@ class CheckResult:
         coverage: how much of the network the verdict is about: ``whole``, ``none``, for example ``partial: 0.002% of
             the MACs, 4% of the parameters``, or ``all but 28 MACs of summed products, which are not charged``.
         notes: what a reader must know, a sentence each.
+        installed: whether there was anything to check; params and macs are None otherwise.
     """
 
     model: str
-    params: int
-    macs: int
+    params: int | None
+    macs: int | None
     layers: int
     cells: int
     problems: tuple[str, ...]
     coverage: str = "whole"
     notes: tuple[str, ...] = ()
+    installed: bool = True
 
     @property
     def agrees(self) -> bool:
-        """Whether everything holds that the coverage includes."""
-        return not self.problems
+        """Whether everything holds that the coverage includes; not where nothing could be checked."""
+        return self.installed and not self.problems
 
     def row(self) -> dict[str, Any]:
         """The result as one row of a table."""
-        shown = {name: value for name, value in vars(self).items() if name != "notes"}
-        return {"agrees": self.agrees, **shown, "problems": len(self.problems)}
+        shown = {name: value for name, value in vars(self).items() if name not in ("notes", "installed")}
+        agrees = self.agrees if self.installed else None
+        return {"agrees": agrees, **shown, "problems": len(self.problems)}
 
 
 def check_table(results: Sequence[CheckResult]) -> Table:
     """One row per network; the problems, or that there is none, stand below."""
     problems = [problem for result in results for problem in result.problems]
+    checked = [result for result in results if result.installed]
     one = len(results) == 1
     holds = "the network holds" if one else f"all {len(results)} networks hold"
-    partial = [result for result in results if result.coverage != "whole"]
+    if len(checked) < len(results):
+        holds = f"{len(checked)} of {len(results)} networks hold, the others are not checked"
+    if not checked:
+        holds = "nothing is checked, so nothing is proven"
+    partial = [result for result in checked if result.coverage != "whole"]
     if partial:
         named = [result.coverage if one else f"{result.model} ({result.coverage})" for result in partial]
         holds += f" where {'it has' if one else 'they have'} a closed form: {some_of(named)}"
@@ -89,8 +99,8 @@ def select(names: Sequence[str], inputs: Sequence[str], arguments: Mapping[str, 
 def check_subject(subject: Subject) -> CheckResult:
     """Check a network: every layer that has a closed form, that no operator is unknown, and every published cell.
 
-    A network in which no layer has a closed form fails: nothing was proven. ``coverage`` and ``notes`` say how much
-    of it has one.
+    A network in which no layer has a closed form fails, unless a published cell is compared: nothing was proven.
+    ``coverage`` and ``notes`` say how much of it has one. What is not installed is not checked.
 
     Raises:
         Whatever ``measure`` raises.
@@ -98,14 +108,22 @@ def check_subject(subject: Subject) -> CheckResult:
     from e4profile.questions.count.rows import summed_notes
     from e4profile.witnesses.counts.measure import measure
 
-    measured = measure(subject, ("closed-form", "dispatch"))
+    try:
+        measured = measure(subject, ("closed-form", "dispatch"))
+    except NotInstalled as missing:
+        return CheckResult(subject.name, None, None, 0, 0, (), NOT_INSTALLED, (str(missing),), installed=False)
+    cells, differing = _published_cells(subject)
     ran, coverage = measured.dispatch, measured.coverage
     problems, notes = [*map(str, measured.differences), *ran.unknown_operators], list(measured.notes)
+    unproven = None
     if measured.sizes == "none":
-        problems.append(f"no layer has a closed form, so nothing is proven: {measured.failures['closed-form']}")
+        unproven = f"no layer has a closed form, so nothing is proven: {measured.failures['closed-form']}"
         notes = []
     elif not coverage.percent:
-        problems.append("no layer that runs MACs has a closed form, so none of them is proven")
+        unproven = "no layer that runs MACs has a closed form, so none of them is proven"
+    if unproven is not None:
+        # published cells are held against what runs, which is a proof of another kind
+        (notes if cells else problems).append(unproven)
     if measured.sizes == "recorded":
         notes.insert(0, f"layers with a closed form run {coverage.macs:,} of {coverage.of_macs:,} MACs")
     covered = str(coverage)
@@ -114,7 +132,6 @@ def check_subject(subject: Subject) -> CheckResult:
         covered = f"all but {uncharged}" if coverage.whole else f"{covered}, without {uncharged}"
         covered += ", which are not charged"
         notes += summed_notes(measured)
-    cells, differing = _published_cells(subject)
     return CheckResult(
         subject.name,
         ran.params,

@@ -25,7 +25,8 @@ def check(
 ) -> None:
     """Prove that closed form and measured counts agree, layer by layer, with tolerance 0.
 
-    Exit code 0 when everything holds, 1 when not (naming the layers and both numbers), 2 for bad input.
+    Exit code 0 when everything holds, 1 when not (naming the layers and both numbers) or when nothing that was named
+    is installed, 2 for bad input.
     A model of your own is checked in the layers that have a closed form; naming its file or package runs its code.
     With --execution no published cell is compared where another execution than the published one runs.
     """
@@ -45,6 +46,8 @@ def check(
             progress.step(result.model)
     emit(check_table(results), output_format, units)
     problems = [problem for result in results for problem in result.problems]
+    if not any(result.installed for result in results):
+        sys.exit(1)
     if problems:
         if output_format in ("json", "csv"):
             note(*problems)

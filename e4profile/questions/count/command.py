@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from e4profile.errors import SettingError
 from e4profile.questions import options
 from e4profile.questions.output import Progress, emit, note
 from e4profile.witnesses.counts.registry import COUNTERS, REGISTRY, find_counters
@@ -48,16 +49,26 @@ def count(
     with Progress("count", 1 + 2 * len(models), quiet=True) as progress:
         from e4profile.conventions import convention
         from e4profile.records.count_document import document_text
+        from e4profile.subjects.card_code import NotInstalled
         from e4profile.witnesses.counts.measure import measure
 
         convention(convention_name)
         counters = tuple(dict.fromkeys(options.names(counter))) or COUNTERS
         progress.step("PyTorch")
         counted: list[_Counted] = []
+        absent: list[str] = []
         for found in options.several_subjects(models, settings, inputs, arguments, batch_size, execution):
             progress.step(found.name)
-            counted.append((found, measure(found, counters)))
+            try:
+                counted.append((found, measure(found, counters)))
+            except NotInstalled as missing:
+                if len(models) == 1:
+                    raise
+                absent.append(str(missing))
             progress.step(f"the counters of {found.name}")
+    note(*absent)
+    if not counted:
+        raise SettingError(f"none of {', '.join(models)} is installed: there is nothing to count")
     documents = [_document(*one, counters, convention_name) for one in counted]
     if output_format == "json":
         costs = [{key: value for key, value in one.items() if key != "layers"} for one in documents]

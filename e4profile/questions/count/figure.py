@@ -27,9 +27,9 @@ _BESIDES = ("e4net", "e4net-large")
 
 def default_models() -> tuple[str, ...]:
     """The networks of Table 4 of He et al. 2021 in its order, then both E4-Nets as released."""
-    from e4profile.networks.cards import all_cards
+    from e4profile.networks.cards import built_in_cards
 
-    table = [(row.order, card.name) for card in all_cards().values() for row in card.published if row.table == "4"]
+    table = [(row.order, card.name) for card in built_in_cards().values() for row in card.published if row.table == "4"]
     return (*(name for _, name in sorted(table)), *_BESIDES)
 
 

@@ -78,6 +78,7 @@ class _Tool:
 
     models: list[dict[str, Any]] = field(default_factory=list)
     baseline: str | bool = BASELINE_NAME
+    cards: list[str] = field(default_factory=list)  # folders, which ``e4profile.networks.found_cards`` reads
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from e4profile.errors import SettingError
+from e4profile.networks.found_cards import looking_in
 from e4profile.questions.guard.config import GuardedModel
 from e4profile.records.baseline import LayerCosts, ModelCosts
 from e4profile.subjects.inputs import Example
@@ -56,7 +57,7 @@ def load(entry: GuardedModel, folder: Path, given: Any = None, module: nn.Module
         E4ProfileError: for a builder, an argument or an input that does not exist or fit; an error of the
             project's own code has its traceback in ``details``.
     """
-    with _importable(folder):
+    with _importable(folder), looking_in(project=folder):
         what = _reference(entry.build, folder) if module is None else module
         try:
             subject = resolve(what, entry.inputs, entry.arguments, example=given)

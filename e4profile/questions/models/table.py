@@ -47,7 +47,7 @@ def cards_table(cards: Sequence[Card], *, full_titles: bool = True) -> Table:
             "title": card.title if full_titles else _without_name(card),
             "group": card.arguments.get("group"),
             "input": "x".join(map(str, card.input)),
-            "network": card.network,
+            "network": card.network or card.builder,
             "published_rows": len(card.published),
         }
         for card in cards
@@ -82,7 +82,8 @@ def card_table(card: Card) -> Table:
     facts = [
         ("card", "title", card.title),
         ("card", "source", card.source),
-        ("card", "network", card.network),
+        ("card", "network", card.network or card.builder),
+        *(("card", key, value) for key, value in (("install", card.install), ("commit", card.commit)) if value),
         ("card", "input", "x".join(map(str, card.input))),
         *(("argument", key, value) for key, value in card.arguments.items()),
         *(("training", key, value) for key, value in card.training.items()),

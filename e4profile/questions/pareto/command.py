@@ -165,20 +165,27 @@ def _counted(
 ) -> tuple[list[tuple[Candidate, int | float]], list[str]]:  # fmt: skip
     """The candidates with their costs, and notes; fewer where Ctrl-C ended it, none at all raises it."""
     from e4profile.questions.pareto.pareto import cost_of
+    from e4profile.subjects.card_code import NotInstalled
 
     cost = cost_of(x, batch_size=max(2, batch))
     costed: list[tuple[Candidate, int | float]] = []
+    absent: list[NotInstalled] = []
     with Progress(f"pareto, {x}", len(found)) as progress:
         try:
             for one in found:
-                amount, unknown = cost(one.subject.at_batch(batch))
-                costed.append((replace(one, unknown=unknown), amount))
+                try:
+                    amount, unknown = cost(one.subject.at_batch(batch))
+                    costed.append((replace(one, unknown=unknown), amount))
+                except NotInstalled as missing:
+                    absent.append(missing)
                 progress.step(one.label)
         except KeyboardInterrupt:
             if not costed:
                 raise
             return costed, [f"interrupted: {len(costed)} of {len(found)} networks; the front is of these alone"]
-    return costed, []
+    if absent and not costed:
+        raise absent[0]
+    return costed, [f"left out: {missing}" for missing in dict.fromkeys(map(str, absent))]
 
 
 def _timed_in_turn(

@@ -55,12 +55,12 @@ DATASETS = (
 
 def default_models() -> tuple[str, ...]:
     """Every card with a published test error."""
-    from e4profile.networks.cards import all_cards
+    from e4profile.networks.cards import built_in_cards
 
     known = {quantity for dataset in DATASETS for quantity in dataset.quantities}
     return tuple(
         name
-        for name, card in all_cards().items()
+        for name, card in built_in_cards().items()
         if any(cell.quantity in known for row in card.published for cell in row.cells)
     )
 

@@ -26,9 +26,11 @@ EXECUTIONS = {"bank": ("by filter banks", BLUE), "irreps": ("in the irrep basis"
 
 def default_models() -> tuple[str, ...]:
     """The networks of the E4 paper's Tables 1 and 4: E4, its G-CNN, and what they are set against."""
-    from e4profile.networks.cards import all_cards
+    from e4profile.networks.cards import built_in_cards
 
-    return tuple(name for name, card in all_cards().items() if any(row.table in ("1", "4") for row in card.published))
+    return tuple(
+        name for name, card in built_in_cards().items() if any(row.table in ("1", "4") for row in card.published)
+    )
 
 
 def execution_rows(cards: Sequence[Subject]) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from e4profile.questions.table.rows import (
     CARRIED,
     FIELDS,
     IMPLICIT,
+    NOT_INSTALLED,
     OTHER_EXECUTION,
     TABLE_COLUMNS,
     TITLES,
@@ -24,6 +25,7 @@ from e4profile.questions.table.rows import (
 )
 from e4profile.questions.table.steerable import steerable_objects
 from e4profile.show.tables import Column, Table
+from e4profile.witnesses.counts.base import SAY_THE_COST
 
 STEERABLE = "steerable"
 
@@ -109,13 +111,19 @@ def _beside(cell: BuiltCell, cells: Sequence[BuiltCell], carried: Sequence[str])
 def published_notes(cells: Sequence[BuiltCell]) -> list[str]:
     """The tally of a table's verdicts, then the evidence of single cells."""
     compared = [cell.verdict for cell in cells if cell.judged]
-    notes = [f"{len(compared)} cost cells: " + ", ".join(f"{n} {v}" for v, n in tally(compared).items())]
+    counts = ", ".join(f"{n} {v}" for v, n in tally(compared).items())
+    notes = [f"{len(compared)} cost cells: {counts}" if counts or not cells else "no cost cell has a verdict"]
     if any(cell.cell.quantity == "flops" for cell in cells if cell.judged):
         notes.append("flops is the publication's word; what is counted is each row's convention, mostly MACs")
     others = sum(cell.verdict == OTHER_EXECUTION for cell in cells)
     if others:
         notes.append(f"{OTHER_EXECUTION}: {others} built as --execution says, which is not what was published")
-    notes += departures(cells)
+    missing = dict.fromkeys(f"{one.card.name}: {NOT_INSTALLED}: {one.how}" for one in cells if one.how)
+    bounds = dict.fromkeys(
+        f"{one.card.name}: a lower bound, which reproduces nothing: {text}; {SAY_THE_COST}"
+        for one in cells for text in one.unknown
+    )  # fmt: skip
+    notes += [*missing, *bounds, *departures(cells)]
     notes += [f"{one.row.row}, {one.cell.quantity}: {one.cell.evidence}" for one in cells if one.cell.evidence]
     notes += [rule_note(cell) for cell in cells if cell.verdict == BY_RULE]
     return notes

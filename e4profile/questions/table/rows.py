@@ -6,13 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import SettingError, one_of
-from e4profile.networks.cards import GPU_MEMORY, Cell, PublishedRow, all_cards
+from e4profile.networks.cards import GPU_MEMORY, UNRESOLVED, Cell, PublishedRow, all_cards
 from e4profile.networks.published import deviation_percent, judge
 from e4profile.show.tables import Column, Field
+from e4profile.subjects.card_code import NotInstalled
 from e4profile.subjects.subject import Subject, of_card
+
+if TYPE_CHECKING:
+    from e4profile.witnesses.counts.measure import Measurement
 
 TITLES = {
     "1": "Table 1: rot-MNIST (He et al. 2021)",
@@ -36,11 +40,17 @@ COST, MEASUREMENT, CARRIED, BUILT_KIND = "cost", "measurement", "carried", "buil
 """What a line of a published table is: a published cost with a verdict, a recorded measurement beside one, a quantity
 that is only carried along (a test error), or a built figure that nobody published."""
 
+PUBLISHED = "published"
+"""The verdict of a quantity that is only carried along."""
+
 MEASURED = "measured"
 """The verdict of a recorded measurement: it stands beside a cell and judges nothing."""
 
 OTHER_EXECUTION = "another execution"
 """The verdict of a value that ``--execution`` changes: it is no figure that was published."""
+
+NOT_INSTALLED = "not installed"
+"""The verdict on a cell whose network's code is not here: nothing was built."""
 
 BYTES_PER_MB = 2**20
 """The unit of the published GPU memory."""
@@ -65,6 +75,8 @@ class BuiltCell:
             nothing runs otherwise then.
         rule_causes: what the cell's convention charges beyond the executed MACs (or leaves out), by kind.
         measured_on: the device of a recorded measurement, which stands beside the cell and is no verdict on it.
+        how: for a network that is not installed, how it is.
+        unknown: operators that ran and could not be counted, and where: with any, no cost is reproduced.
     """
 
     card: Subject
@@ -77,11 +89,13 @@ class BuiltCell:
     irrep_macs: int | None = None
     rule_causes: Mapping[str, int] = field(default_factory=dict)
     measured_on: str | None = None
+    how: str = ""
+    unknown: tuple[str, ...] = ()
 
     @property
     def judged(self) -> bool:
         """Whether this is a published cost cell with a verdict, and not a quantity that is carried along."""
-        return self.cell.compared and self.measured_on is None
+        return self.cell.compared and self.measured_on is None and self.verdict != NOT_INSTALLED
 
     @property
     def kind(self) -> str:
@@ -116,15 +130,23 @@ def build_table(name: str, execution: str | None = None) -> list[BuiltCell]:
         ((row, card) for card in all_cards().values() for row in card.published if row.table == name),
         key=lambda pair: (pair[0].order, pair[1].name),
     )
-    return [built for row, card in rows for built in build_row(of_card(card), row, execution)]
+    # a network of several rows is one subject, so that a builder is imported once
+    subjects = {card.name: of_card(card) for _, card in rows}
+    return [built for row, card in rows for built in build_row(subjects[card.name], row, execution)]
 
 
 def build_row(subject: Subject, row: PublishedRow, execution: str | None = None) -> list[BuiltCell]:
     """Build one printed row; cells with the same arguments share one network.
 
-    What another execution changes has no verdict: it was not published.
+    What another execution changes has no verdict: it was not published. Nor has what is not installed.
     """
-    own = _build_row(subject, row)
+    try:
+        own = _build_row(subject, row)
+    except NotInstalled as missing:
+        return [
+            BuiltCell(subject, row, cell, None, NOT_INSTALLED if cell.compared else PUBLISHED, None, how=missing.how)
+            for cell in row.cells
+        ]
     other = subject if execution is None else subject.executed(execution)
     if other == subject or not other.has_executions:
         return own
@@ -135,14 +157,14 @@ def build_row(subject: Subject, row: PublishedRow, execution: str | None = None)
 
 
 def _build_row(subject: Subject, row: PublishedRow) -> list[BuiltCell]:
-    from e4profile.witnesses.counts.measure import Measurement, measure
+    from e4profile.witnesses.counts.measure import measure
 
     measured: dict[str, Measurement] = {}
     cells = []
     for cell in row.cells:
         built_card = subject.with_arguments(row.arguments).with_arguments(cell.arguments)
         if not cell.compared:
-            cells.append(BuiltCell(built_card, row, cell, None, "published", None))
+            cells.append(BuiltCell(built_card, row, cell, None, PUBLISHED, None))
             continue
         key = repr(sorted(built_card.arguments.items()))
         if cell.quantity == GPU_MEMORY:
@@ -152,8 +174,7 @@ def _build_row(subject: Subject, row: PublishedRow) -> list[BuiltCell]:
             if key not in measured:
                 measured[key] = measure(built_card, ("closed-form", "dispatch"))
             value = built = built_value(measured[key], cell)
-        verdict = judge(value, cell)
-        found = BuiltCell(built_card, row, cell, built, verdict.verdict, verdict.deviation_percent)
+        found = _judged(built_card, row, cell, built, value, measured.get(key))
         if cell.quantity != GPU_MEMORY and cell.convention is not None:
             executed_macs = measured[key].total("macs")
             found = replace(
@@ -166,6 +187,16 @@ def _build_row(subject: Subject, row: PublishedRow) -> list[BuiltCell]:
         if cell.quantity == GPU_MEMORY:
             cells += _measured_on_gpu(built_card, row, cell)
     return cells
+
+
+def _judged(
+    subject: Subject, row: PublishedRow, cell: Cell, built: int, value: Fraction | int, measured: Measurement | None
+) -> BuiltCell:
+    """A cell with its verdict; a cost that is a lower bound, for operators that are unknown, reproduces nothing."""
+    verdict = judge(value, cell)
+    unknown = [] if measured is None or cell.quantity == "params" else measured.dispatch.unknown_operators
+    word = UNRESOLVED if unknown else verdict.verdict
+    return BuiltCell(subject, row, cell, built, word, verdict.deviation_percent, unknown=tuple(unknown))
 
 
 def irrep_macs(subject: Subject, macs: int) -> int | None:
@@ -197,7 +228,9 @@ def _measured_on_gpu(card: Subject, row: PublishedRow, cell: Cell) -> list[Built
 def _emulated_bytes(card: Subject) -> int:
     from e4profile.witnesses.memory.peak import allocator_emulation
 
-    return allocator_emulation(card.build("meta"), card.batched, batch_size=2, device="meta").peak_bytes
+    model = card.build("meta")
+    with card.guarded():
+        return allocator_emulation(model, card.batched, batch_size=2, device="meta").peak_bytes
 
 
 def built_value(measurement: Any, cell: Cell) -> int:
@@ -226,7 +259,7 @@ FIELDS: tuple[Field, ...] = (
     (Column("executed_macs", "executed MACs", "integer", priority=30), lambda one: one.executed_macs),
     (IRREP_MACS, lambda one: one.irrep_macs),
     (Column("card", "card", "text", priority=20), lambda one: one.card.name),
-    (Column("evidence", "evidence", "text", priority=0), lambda one: one.cell.evidence),
+    (Column("evidence", "evidence", "text", priority=0), lambda one: one.cell.evidence or one.how or None),
     (Column("kind", "kind", "text", priority=0), lambda one: one.kind),
 )
 """The columns of a published table, and what each shows of a built cell."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from e4profile.conventions import EXPANSION, EXPANSION_REFERENCE
-from e4profile.networks.cards import Card, all_cards
+from e4profile.networks.cards import Card, built_in_cards
 from e4profile.questions.columns import table_of_rows
 from e4profile.questions.table.rows import IRREP_MACS, built_object, irrep_macs
 from e4profile.show.tables import Column, Table
@@ -26,7 +26,9 @@ QUANTITIES = {
 
 def steerable_rows() -> list[dict[str, Any]]:
     """One row per published steerable network, in the order of the published table."""
-    found = [(row.order, card) for card in all_cards().values() for row in card.published if row.table == "steerable"]
+    found = [
+        (row.order, card) for card in built_in_cards().values() for row in card.published if row.table == "steerable"
+    ]
     return [_row(card) for _, card in sorted(found, key=lambda pair: (pair[0], pair[1].name))]
 
 

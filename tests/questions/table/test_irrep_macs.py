@@ -49,7 +49,9 @@ def test_the_steerable_networks_have_the_column(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(
         steerable, "irrep_macs", lambda subject, macs: macs // 2 if subject.name == "d4resnet18" else None
     )
-    monkeypatch.setattr(steerable, "all_cards", lambda: {name: cards[name] for name in ("d4resnet18", "c4resnet18")})
+    monkeypatch.setattr(
+        steerable, "built_in_cards", lambda: {name: cards[name] for name in ("d4resnet18", "c4resnet18")}
+    )
     rows = {row["model"]: row for row in steerable.steerable_table().rows}
     assert rows["d4resnet18"]["irrep_macs"] == rows["d4resnet18"]["inference_macs"] // 2
     assert rows["c4resnet18"]["irrep_macs"] is None
