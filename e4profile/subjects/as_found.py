@@ -14,6 +14,7 @@ import types
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -110,9 +111,12 @@ def set_mode(model: nn.Module, training: bool) -> None:
 
 
 def _alike(found: Tensor, original: Tensor) -> Tensor:
-    """A stand-in that is a parameter where the original is one, with what somebody wrote on it."""
+    """A stand-in that is a parameter, of its class, where the original is one, with what somebody wrote on it."""
+    kind, needs = type(original), original.requires_grad
     if isinstance(original, nn.Parameter) and not isinstance(found, nn.Parameter):
-        found = nn.Parameter(found, original.requires_grad)
+        found = Tensor._make_subclass(kind, found, needs) if type(found) is Tensor else nn.Parameter(found, needs)
+    elif needs and original.is_leaf and found is not original:
+        found.requires_grad_()
     if vars(original) and found is not original:
         vars(found).update(vars(original))
     return found
@@ -523,7 +527,7 @@ def random_state_kept() -> Iterator[None]:
 
 def device_of(model: nn.Module) -> torch.device:
     """Where a model's parameters and buffers are; the CPU without any."""
-    return next((tensor.device for tensor in (*model.parameters(), *model.buffers())), torch.device("cpu"))
+    return next((tensor.device for tensor in chain(model.parameters(), model.buffers())), torch.device("cpu"))
 
 
 @contextmanager

@@ -92,4 +92,4 @@ def _moved(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
     wanted = dtype if tensor.is_floating_point() else tensor.dtype
     if device.type == "meta":
         return torch.empty_like(tensor, device=device, dtype=wanted, requires_grad=False)
-    return tensor.detach().to(device, wanted)
+    return tensor.detach().to(device, wanted, copy=True)

@@ -155,7 +155,7 @@ def materialised(model: nn.Module, example: Example) -> nn.Module:
     if not is_unfinished(model):
         return model
     where = device_of(model)
-    inputs = example.map(lambda tensor: tensor.to(where))
+    inputs = example.copied(where)
     with as_found(model), torch.no_grad():
         twin = copied(model)
         set_mode(twin, training=False)

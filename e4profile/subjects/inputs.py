@@ -173,6 +173,10 @@ class Example:
             return self.map(lambda tensor: tensor)
         return self
 
+    def copied(self, device: torch.device | None = None) -> Example:
+        """Copies of the tensors, leaves on a device or where they are, for a forward that writes to its inputs."""
+        return self.map(lambda one: one.detach().clone().to(device or one.device).requires_grad_(one.requires_grad))
+
     def map(self, change: Callable[[Tensor], Any]) -> Example:
         """The same inputs with every tensor changed."""
         return Example(_mapped(self.positional, change), _mapped(dict(self.keywords), change))

@@ -22,9 +22,10 @@ from e4profile.errors import SettingError
 from e4profile.questions.guard.run import check_directly
 from e4profile.questions.roofline.roofline import measure_roofline
 from e4profile.subjects.as_found import NotGivenBackError, as_found
-from e4profile.subjects.copies import copied
+from e4profile.subjects.copies import copied, materialised
 from e4profile.subjects.guest import UserCodeError
 from e4profile.subjects.inputs import Example
+from e4profile.witnesses.counts.dispatch import count_dispatch
 from e4profile.witnesses.counts.measure import measure_module
 from e4profile.witnesses.counts.recorded import recorded_work
 from e4profile.witnesses.counts.training_step import count_training_step, measured_training_macs
@@ -259,9 +260,9 @@ HOSTILE = (
 )  # fmt: skip
 
 
-def _timed(model: nn.Module) -> None:
+def _timed(model: nn.Module, inputs: Any = IMAGE) -> None:
     for setting in (PassSetting(threads=1), PassSetting(pass_="step", mode="train", threads=1)):
-        with prepared(model, IMAGE, setting) as taken:
+        with prepared(model, inputs, setting) as taken:
             taken.work.call(taken.work.prepare())
 
 
@@ -570,3 +571,49 @@ def test_variables_of_its_file_that_a_forward_sets_are_as_found(measure, filled)
     after = (_GRID, globals().get("_LATE"), _Tables.shared, vars(_grid).get("kept"))
     assert all(one is other for one, other in zip(before, after, strict=True))
     assert model(features).device.type == "cpu"
+
+
+class WritesToItsInput(nn.Linear):
+    def forward(self, features):
+        # the values keep it from the meta device
+        return super().forward(features.add_(1 + int(features[0, 0])))
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda model, images: measure_module(model, images, ("dispatch", "thop")),
+        saved_for_backward,
+        count_training_step,
+        lambda model, images: recorded_work(model, Example((images,))),
+        lambda model, images: materialised(nn.Sequential(model, nn.LazyLinear(2)), Example((images,))),
+        _timed,
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Lazy modules")
+def test_inputs_that_a_forward_writes_to_are_the_callers_no_more(measure):
+    images = torch.ones(2, 4)
+    measure(WritesToItsInput(4, 4), images)
+    assert torch.equal(images, torch.ones(2, 4))
+
+
+def test_stand_ins_are_what_they_stand_for():
+    class Weight(nn.Parameter):
+        """Of a class of its own."""
+
+    class Asks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight, self.frozen = Weight(torch.ones(4, 4)), nn.Parameter(torch.ones(4), requires_grad=False)
+            self.register_buffer("trained", torch.ones(4, requires_grad=True))
+            self.held = [torch.ones(4, requires_grad=True)]
+
+        def forward(self, features):
+            assert type(self.weight) is Weight
+            held = features, self.weight, self.frozen, self.trained, *self.held
+            assert [one.requires_grad for one in held] == [True, True, False, True, True]
+            return features @ self.weight
+
+    for on_meta in (True, False):
+        counted = count_dispatch(Asks(), (torch.ones(2, 4, requires_grad=True),), on_meta=on_meta)
+        assert counted.macs == 32

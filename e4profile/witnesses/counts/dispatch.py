@@ -22,6 +22,7 @@ from e4profile.errors import SettingError
 from e4profile.subjects.as_found import as_found, copied_tensor, device_of, meta_like, refuse_unrun
 from e4profile.subjects.guest import first_line
 from e4profile.subjects.inputs import Example
+from e4profile.subjects.told_device import ToldDevice
 from e4profile.witnesses.counts.base import Count, added, layer_counts
 from e4profile.witnesses.counts.ledger import FREE, Price, price_of
 from e4profile.witnesses.counts.products import ComplexParts, Role, SummedProducts, role_of
@@ -48,9 +49,10 @@ class _Known:
 class _Recorder(TorchDispatchMode):
     supports_higher_order_operators = True
 
-    def __init__(self, walk: Walk) -> None:
+    def __init__(self, walk: Walk, told: ToldDevice) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.walk = walk
+        self.told = told
         # the modules that say how their products count
         self.saying = {
             module for module in walk.paths if hasattr(module, "operation_kind") or hasattr(module, "counts_products")
@@ -76,6 +78,8 @@ class _Recorder(TorchDispatchMode):
             # a forward that enters inference mode hides what an operator is made of: take it apart as PyTorch would
             with self:
                 return func.decompose(*args, **keywords)
+        if self.told.was_read or "device" in keywords:
+            args, keywords = self.told.on_meta(known.name, args, keywords)
         out = func(*args, **keywords)
         path, price = self.walk.path, known.price
         amounts = None if price is None else price(args, keywords, out, self._scope())
@@ -177,7 +181,7 @@ def _refuse_on_meta(tensors: Iterable[Tensor]) -> None:
 
 def _on_meta(value: Any) -> Any:
     if isinstance(value, Tensor):
-        return torch.empty_like(value, device="meta")
+        return torch.empty_like(value, device="meta", requires_grad=value.requires_grad)
     if isinstance(value, Mapping):
         return {key: _on_meta(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -211,6 +215,7 @@ def count_dispatch(
     arguments, named = tuple(inputs), dict(keywords or {})
     if on_meta:
         _refuse_on_meta((*model.parameters(), *model.buffers(), *Example(arguments, named).tensors))
+    told = ToldDevice(device_of(model) if on_meta else None)
     with (
         # inference mode would hide an operator that is made of others
         torch.inference_mode(False),
@@ -222,7 +227,7 @@ def count_dispatch(
     ):
         if on_meta:
             arguments, named = _on_meta(arguments), _on_meta(named)
-        with _Recorder(walk) as recorder:
+        with told.seen(), _Recorder(walk, told) as recorder:
             refuse_unrun(model(*arguments, **named))
     return Count(
         "dispatch",
@@ -267,7 +272,7 @@ def count_run(
         reason = first_line(error)
     else:
         return counted, seen, ()
-    inputs, seen = example.map(lambda tensor: tensor.to(device)), watcher()
+    inputs, seen = example.copied(device), watcher()
     counted = count_dispatch(
         model, inputs.positional, inputs.keywords, training=training, on_meta=False, watchers=(seen,)
     )

@@ -239,7 +239,7 @@ def recorded_work(network: nn.Module, example: Example) -> RecordedWork:
     network = materialised(network, example)
     count, notes = counted_macs(network, example)
     seen = _Calls()
-    inputs = example.fresh()
+    inputs = example.copied()
     with torch.no_grad(), as_found(network, copied_tensor), following(network, seen, only=network.modules()):
         network(*inputs.positional, **inputs.keywords)
     calls = seen.layers()

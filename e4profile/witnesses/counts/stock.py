@@ -104,7 +104,11 @@ def _count_for_real(spec: CounterSpec, real: Callable[[], nn.Module], example: E
 
 
 def _real(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    return torch.zeros(tensor.shape, dtype=tensor.dtype, device=device) if tensor.is_meta else tensor.to(device)
+    return (
+        torch.zeros(tensor.shape, dtype=tensor.dtype, device=device)
+        if tensor.is_meta
+        else tensor.detach().clone().to(device)
+    )
 
 
 @contextmanager

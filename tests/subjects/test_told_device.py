@@ -1,0 +1,105 @@
+"""On the meta device a forward takes the branches that it takes on the caller's: it is told the caller's device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from e4profile.subjects.inputs import Example
+from e4profile.subjects.told_device import ToldDevice
+from e4profile.witnesses.counts import dispatch
+from e4profile.witnesses.counts.dispatch import count_dispatch, count_run
+from e4profile.witnesses.walk import Watcher
+
+CPU = torch.device("cpu")
+
+# each is true on a processor and false on the meta device
+ASKED: dict[str, Callable[[Tensor], bool]] = {
+    "type": lambda x: x.device.type == "cpu",
+    "equal": lambda x: x.device == CPU,
+    "equal from the left": lambda x: CPU == x.device,  # noqa: SIM300
+    "among": lambda x: x.device in {CPU: 1},
+    "again": lambda x: torch.device(x.device).type == "cpu",
+    "text": lambda x: f"{x.device}" == "cpu",
+    "index": lambda x: x.device.index is None and x.get_device() == -1,
+    "attribute": lambda x: getattr(x, "is_cpu") and not x.is_meta,  # noqa: B009
+    "type of tensor": lambda x: x.type() == "torch.FloatTensor",
+    "what it makes": lambda x: torch.zeros(1, device=x.device).device.type == "cpu" == torch.zeros(1).device.type,
+    "what was moved": lambda x: x.to("cpu").device == x.cpu().device == CPU,
+}
+
+
+class Branching(nn.Module):
+    def __init__(self, asked: Callable[[Tensor], bool]) -> None:
+        super().__init__()
+        self.asked = asked
+        self.one, self.other = nn.Linear(4, 4, bias=False), nn.Linear(4, 8, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.one(x) if self.asked(x) and self.asked(self.one.weight.detach()) else self.other(x)
+
+
+@pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED)
+def test_a_branch_is_the_callers(asked: Callable[[Tensor], bool]) -> None:
+    model, example = Branching(asked), Example((torch.ones(2, 4),))
+    counted, _, notes = count_run(model, example, Watcher)
+    assert counted.by_operator == count_dispatch(model, example.positional, on_meta=False).by_operator
+    assert (counted.macs, notes) == (32, ())
+    assert not {"device", "is_meta", "is_cpu", "get_device", "data_ptr", "type"} & vars(Tensor).keys()
+
+
+@pytest.mark.parametrize("device", ["x.device", "x.device.type", "str(x.device)", "torch.device(x.device)"])
+def test_what_is_made_on_the_device_that_was_read_meets_what_is_there(device: str) -> None:
+    class Making(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            on = eval(device, {"x": x, "torch": torch})
+            shift = torch.arange(4, device=on) + torch.tensor([1, 2, 3, 4], device=on) + torch.full((4,), 2)
+            with torch.device(on):
+                shift = shift + torch.ones(4)
+            out = torch.zeros(2, 4, device=on)
+            out[:1] = (x + shift)[:1] @ torch.eye(4).to(on)
+            return out.to(x)
+
+    counted, _, notes = count_run(Making(), Example((torch.ones(2, 4),)), Watcher)
+    assert (counted.macs, notes) == (16, ())
+
+
+def test_values_and_addresses_need_a_run_for_real() -> None:
+    class Reading(nn.Module):
+        def __init__(self, read: Callable[[Tensor], object]) -> None:
+            super().__init__()
+            self.layer, self.read = nn.Linear(4, 4, bias=False), read
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x) if self.read(x) else x
+
+    reads = (
+        lambda x: x.data_ptr() != x.clone().data_ptr(),
+        lambda x: torch.arange(2, device=x.device).tolist() == [0, 1],
+    )
+    for read in reads:
+        counted, _, notes = count_run(Reading(read), Example((torch.ones(2, 4),)), Watcher)
+        assert counted.macs == 32
+        assert notes[0].startswith("run for real on cpu")
+
+
+def test_another_device_is_told_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OnCuda(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            assert x.is_cuda
+            assert (x.get_device(), x.device.index, x.type()) == (0, 0, "torch.cuda.FloatTensor")
+            assert torch.zeros(1).device == CPU, "the default device is the processor there too"
+            return x @ x.T
+
+    monkeypatch.setattr(dispatch, "device_of", lambda _: torch.device("cuda", 0))
+    assert count_dispatch(OnCuda(), (torch.ones(2, 4),)).macs == 16
+    told = ToldDevice(torch.device("cuda", 0))
+    told.was_read = True
+    made_on = {
+        name: told.on_meta("aten::zeros", (), {"device": torch.device(name)})[1]["device"].type
+        for name in ("cuda", "cuda:0", "cuda:1", "cpu")
+    }
+    assert made_on == {"cuda": "meta", "cuda:0": "meta", "cuda:1": "cuda", "cpu": "cpu"}
