@@ -121,7 +121,9 @@ def _search(
     image = card.batched.at(1, torch.float32, "meta").tensors
     most = most_in_memory(sum(tensor.numel() * tensor.dtype.itemsize for tensor in image))
     bounded = within_memory(measure, memory_bytes() // MEMORY_SHARE, peak_process_bytes)
-    return largest_batch_within(bounded, limit_s, most=most)
+    # a limit beyond what sampling takes is not sampled up to: that would take minutes, or for ever
+    longest_s = math.inf if limit_s <= rule.max_run_time_s else rule.max_run_time_s / rule.min_samples
+    return largest_batch_within(bounded, limit_s, most=most, longest_s=longest_s)
 
 
 @dataclass(frozen=True)

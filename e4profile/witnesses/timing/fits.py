@@ -150,7 +150,7 @@ def peak_process_bytes() -> int:
 
 
 def largest_batch_within(
-    measure: Measure, limit_s: float, *, most: int = LARGEST_BATCH, first: int = 1
+    measure: Measure, limit_s: float, *, most: int = LARGEST_BATCH, first: int = 1, longest_s: float = math.inf
 ) -> FittingBatch:
     """Find the largest batch whose median time is within a limit.
 
@@ -165,6 +165,7 @@ def largest_batch_within(
         limit_s: the most that the median may be.
         most: the largest batch to try.
         first: the smallest.
+        longest_s: no larger batch is tried whose pass is expected to take longer, at the rate of the one before.
 
     Raises:
         Whatever ``measure`` raises, other than for want of memory at a batch larger than one that ran.
@@ -196,6 +197,9 @@ def largest_batch_within(
                 stopped = f"at least {batch}: no batch above {most} is tried"
                 return FittingBatch(lower, None, None, measured, stopped)
             batch = min(2 * batch, most)
+            expected_s = lower.record.median_s * batch / lower.record.batch_size
+            if expected_s > longest_s:
+                return FittingBatch(lower, None, None, measured, _too_long(lower, batch, expected_s, longest_s))
             try:
                 found = bound(batch)
             except E4ProfileError as error:
@@ -214,6 +218,16 @@ def largest_batch_within(
         if not upper.fits:
             return FittingBatch(lower, upper, upper.record.batch_size, measured)
         lower, batch = upper, upper.record.batch_size
+
+
+def _too_long(lower: Bound, batch: int, expected_s: float, longest_s: float) -> str:
+    """Why no larger batch was timed, and how many images the limit would hold."""
+    size = lower.record.batch_size
+    held = math.floor(lower.limit_s / (lower.record.median_s / size))
+    return (
+        f"at least {size}: a pass on {batch} images would take about {expected_s:.2g} s, and none longer than "
+        f"{longest_s:.2g} s is sampled (--max-run-time-s sets it); at the rate so far the limit holds about {held:.2g}"
+    )
 
 
 def _narrowed(bound: Callable[[int], Bound], lower: Bound, upper: Bound) -> tuple[Bound, Bound]:

@@ -79,6 +79,15 @@ def failing(at, error):
     return measure
 
 
+def test_passes_that_would_take_long_are_estimated_and_not_timed():
+    measure, asked = exact(lambda n: 0.01 * n)
+    found = largest_batch_within(measure, 1e6, longest_s=1.0)
+    assert asked == [1, 2, 4, 8, 16, 32, 64]
+    assert (found.batch_size, found.batch_above) == (64, None)
+    assert found.stopped.startswith("at least 64: a pass on 128 images would take about 1.3 s, and none longer than 1 ")
+    assert found.stopped.endswith("at the rate so far the limit holds about 1e+08")
+
+
 def test_memory_ends_the_search_and_other_errors_end_the_command():
     found = largest_batch_within(failing(lambda n: n > 8, MeasurementError("CUDA out of memory")), 1.0)
     assert (found.batch_size, found.batch_above, found.above) == (8, 16, None)
