@@ -6,6 +6,7 @@ import importlib.util
 import os
 from collections.abc import Sequence
 from importlib.metadata import version
+from types import ModuleType
 from typing import Any, Protocol
 
 import torch
@@ -137,3 +138,19 @@ def generated_kernels_for(implementation: str, tensor: torch.Tensor) -> Generate
 
         return generated_triton
     return generated
+
+
+def irrep_kernels_for(features: torch.Tensor) -> ModuleType | None:
+    """The module with the convolution in the irrep basis in Triton, or None where PyTorch's operators run it.
+
+    Those run on stand-ins without values, and wherever a mode watches what is dispatched: a counter sees no kernel.
+    """
+    if type(features) not in (torch.Tensor, torch.nn.Parameter) or not features.is_cuda:
+        return None
+    if torch._C._len_torch_dispatch_stack() or torch.version.hip or triton_reason(features) is not None:
+        return None
+    if torch.cuda.get_device_capability(features.device) < (8, 0):
+        return None
+    from e4profile.ops import irrep_kernels
+
+    return irrep_kernels

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from e4profile.groups import Group
+from e4profile.ops.choice import irrep_kernels_for
 
 Pair: TypeAlias = tuple[int, int]
 
@@ -306,7 +307,11 @@ class _Convolution(torch.autograd.Function):
 
 
 def forward(features: Tensor, filters: Sequence[Tensor], bias: Tensor | None, window: Window) -> Tensor:
-    """``chain`` without a graph, block of images by block of images."""
+    """``chain`` without a graph, block of images by block of images; on a GPU by Triton's kernels where they serve."""
+    kernels = irrep_kernels_for(features)
+    if kernels is not None and kernels.takes(features, len(filters[0]), window):
+        made: Tensor = kernels.forward(features, filters, bias, window)
+        return made
     basis, maps = window.basis, _padded(features, window)
     batch, rows, columns = len(maps), window.size_out(maps.shape[1]), window.size_out(maps.shape[2])
     c_out = len(filters[0])
@@ -329,6 +334,12 @@ def forward(features: Tensor, filters: Sequence[Tensor], bias: Tensor | None, wi
 def _gradients(  # noqa: PLR0917
     gradient: Tensor, features: Tensor, weight: Tensor, index: Tensor | None, window: Window, wanted: Sequence[bool]
 ) -> tuple[Tensor | None, Tensor | None]:
+    kernels = irrep_kernels_for(features)
+    if kernels is not None and kernels.takes(features, len(weight), window):
+        found: tuple[Tensor | None, Tensor | None] = kernels.gradients(
+            gradient, features, weight, index, window, wanted
+        )
+        return found
     maps = _padded(features, window)
     filters = irrep_filters(weight, index, window.group)
     plain = Window(window.group, 1, 1, 0, window.cosets)
