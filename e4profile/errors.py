@@ -62,8 +62,16 @@ def one_of(what: str, name: str, known: Iterable[str]) -> str:
     return name
 
 
+def is_many(value: object) -> bool:
+    """Whether a value is a whole number for each of many settings (``e4profile.layers.many``)."""
+    return getattr(type(value), "is_many", False)
+
+
 def divisors(number: int) -> str:
     """The whole numbers that divide one, as a refusal names them: the first few."""
+    if is_many(number):
+        # the sentence is made anew for the setting that is asked about
+        return "its divisors"
     found = list(islice((one for one in range(1, min(number, _LARGEST) + 1) if number % one == 0), _LISTED))
     return ", ".join(map(str, found)) + (", ..." if found[-1] != number else "")
 
@@ -80,7 +88,7 @@ def positive(**values: int) -> None:
         SettingError: naming the first value that is not an integer of at least one.
     """
     for name, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if isinstance(value, bool) or not (isinstance(value, int) or is_many(value)) or value < 1:
             raise SettingError(f"{name} (={value!r}) must be a positive integer")
 
 

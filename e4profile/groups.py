@@ -218,9 +218,7 @@ class Group:
             SettingError: when the group is not exact on the grid, or the kernel beyond any use (the
                 permutation is a list of k * k numbers).
         """
-        positive(kernel=kernel)
-        if kernel > _LARGEST_KERNEL:
-            raise SettingError(f"kernel (={kernel}) must be at most {_LARGEST_KERNEL}")
+        check_kernel(kernel)
         a, b, c, d = self._grid_matrix(self.inverse(element))
         permutation = []
         for row in range(kernel):
@@ -289,6 +287,17 @@ class Group:
 
     def __str__(self) -> str:
         return self.name
+
+
+def check_kernel(kernel: int) -> None:
+    """Refuse a kernel on which no group acts: one without taps, or beyond any use.
+
+    Raises:
+        SettingError: naming it.
+    """
+    positive(kernel=kernel)
+    if kernel > _LARGEST_KERNEL:
+        raise SettingError(f"kernel (={kernel}) must be at most {_LARGEST_KERNEL}")
 
 
 GroupLike: TypeAlias = "Group | str"

@@ -11,12 +11,13 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from e4profile.conventions import ATTENTION
 from e4profile.errors import SettingError, positive
 from e4profile.groups import GroupLike
 from e4profile.layers.base import Dimensions, Sample, Shape, WindowedConv2d
+from e4profile.layers.constants import uniform
 from e4profile.layers.terms import Term, Terms
 from e4profile.symbols import A, c_in, c_out, h, h_out, k, k_gate, r, w, w_out
 
@@ -107,14 +108,14 @@ class _AttentiveConv2d(WindowedConv2d):
             raise SettingError(f"gate_kernel (={gate_kernel}) must be odd: the gate keeps the map's size")
         self.reduction, self.gate_kernel, self.bias = reduction, gate_kernel, None
         hidden, sources = c_in // reduction, self._sources
-        self.weight = _uniform((c_out, c_in, sources, kernel, kernel), c_in * sources * kernel**2)
-        self.channel_squeeze = _uniform((c_out, hidden, c_in, sources), c_in)
-        self.channel_excite = _uniform((c_out, c_in, hidden, sources), hidden)
+        self.weight = uniform((c_out, c_in, sources, kernel, kernel), c_in * sources * kernel**2)
+        self.channel_squeeze = uniform((c_out, hidden, c_in, sources), c_in)
+        self.channel_excite = uniform((c_out, c_in, hidden, sources), hidden)
         gate_shape = (c_out, 2, sources, gate_kernel, gate_kernel)
-        self.spatial_gate = _uniform(gate_shape, 2 * sources * gate_kernel**2)
-        self.register_buffer("stencil_index", self._index(kernel), persistent=False)
-        self.register_buffer("element_index", self._index(1), persistent=False)
-        self.register_buffer("gate_stencil_index", self._index(gate_kernel), persistent=False)
+        self.spatial_gate = uniform(gate_shape, 2 * sources * gate_kernel**2)
+        self.add_table("stencil_index", lambda: self._index(kernel), kernel)
+        self.add_table("element_index", lambda: self._index(1))
+        self.add_table("gate_stencil_index", lambda: self._index(gate_kernel), gate_kernel)
 
     @property
     def _sources(self) -> int:
@@ -248,8 +249,3 @@ class AttentiveGroupConv2d(_AttentiveConv2d):
         """Settings for the contract tests."""
         yield Sample({"c_in": 2, "c_out": 3, "kernel": 3, "gate_kernel": 5}, (6, 5))
         yield Sample({"c_in": 4, "c_out": 2, "kernel": 4, "padding": 1, "reduction": 2, "gate_kernel": 3}, (4, 4))
-
-
-def _uniform(shape: tuple[int, ...], fan_in: int) -> nn.Parameter:
-    bound = 1 / math.sqrt(fan_in)
-    return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))

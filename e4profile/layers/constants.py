@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from e4profile.groups import check_kernel
+from e4profile.layers.drawn import is_drawing
 
 
 def shifted(table: Any, copies: int, step: int) -> Tensor:
@@ -24,6 +28,15 @@ def shifted(table: Any, copies: int, step: int) -> Tensor:
     return (one.to(device)[:, None] + places).flatten()
 
 
+def uniform(shape: tuple[int, ...], fan_in: int) -> nn.Parameter:
+    """A new weight with values within 1 / sqrt(fan_in) of zero; without values where the default device has none."""
+    weight = nn.Parameter(torch.empty(shape))
+    if not weight.is_meta:
+        bound = 1 / math.sqrt(fan_in)
+        nn.init.uniform_(weight, -bound, bound)
+    return weight
+
+
 class ConstantTables(nn.Module):
     """A module whose non-persistent buffers are computed from its constructor's arguments.
 
@@ -36,6 +49,16 @@ class ConstantTables(nn.Module):
         module = super().__new__(cls)
         module.__dict__["_made_with"] = (arguments, keywords)
         return module
+
+    def add_table(self, name: str, make: Callable[[], Tensor], *kernels: int) -> None:
+        """Register a table of how the group acts on kernels of some sizes; a layer that is drawn has none.
+
+        Raises:
+            SettingError: for a kernel on which no group acts.
+        """
+        for kernel in kernels:
+            check_kernel(kernel)
+        self.register_buffer(name, None if is_drawing() else make(), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         lacked = self._lacks_tables()

@@ -212,8 +212,7 @@ class E4Conv2d(EquivariantLayer):
         self.generator_weight = nn.Parameter(torch.empty(self.slices * taps, hidden))
         nn.init.kaiming_uniform_(self.generator_weight, a=5**0.5)
         self.generator_bias = nn.Parameter(torch.zeros(self.slices * taps))
-        rows = shifted(self.group.lifting_index(kernel), self.slices, taps)
-        self.register_buffer("generator_rows", rows, persistent=False)
+        self.add_table("generator_rows", lambda: shifted(self.group.lifting_index(kernel), self.slices, taps), kernel)
         self.aggregation = Aggregation(kernel, stride, implementation)
 
     generator_rows: Tensor
@@ -288,14 +287,14 @@ class E4Conv2d(EquivariantLayer):
             affine_pairs: order if self.squeeze_affine == "channel" else 1,
             is_sampled: int(isinstance(self.squeeze, PointwiseConv2d) and self.squeeze.copies_samples(input_shape)),
             is_expanded: int(self.squeeze_affine == "field" and order > 1),
-            is_regrouped: int(order > 1 and self.c_in > self.reduction),
+            is_regrouped: +(self.c_in > self.reduction) if order > 1 else 0,
             is_sliced: int(not kernel and self.stride > 1),
-            is_large_encoder: int(_is_large(self.encoder)), is_large_squeeze: int(_is_large(self.squeeze)),
+            is_large_encoder: +_is_large(self.encoder), is_large_squeeze: +_is_large(self.squeeze),
             encoder_in_irreps: _in_irreps(self.encoder, input_shape),
             squeeze_in_irreps: _in_irreps(self.squeeze, input_shape),
             A_rho: self.group.irrep_products, n_add: irreps.basis_of(self.group).additions,
             is_reference: int(reference),
-            is_roomy: int(self.kernel**2 * self._strided(rows) * self._strided(columns) < rows * columns),
+            is_roomy: +(self.kernel**2 * self._strided(rows) * self._strided(columns) < rows * columns),
         }  # fmt: skip
 
     def _strided(self, size: int) -> int:

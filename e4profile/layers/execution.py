@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 from e4profile.conventions import TRANSFORM
 from e4profile.errors import one_of
+from e4profile.groups import check_kernel
 from e4profile.layers.base import Dimensions, Shape
+from e4profile.layers.drawn import is_drawing
 from e4profile.layers.filter_bank import FilterBankLayer
 from e4profile.layers.terms import Term, Terms
 from e4profile.ops import irreps
@@ -59,8 +61,10 @@ class IrrepLayer(FilterBankLayer):
         group, cosets = self.group.on_grid, self.group.cosets_on_grid
         several = cosets if len(cosets) > 1 else ()
         self.irrep_window = irreps.Window(group, self.kernel, self._conv_stride, self.padding, several)
-        # made here, for a compiler warns of what is kept while it looks
-        self.irrep_window.taps  # noqa: B018
+        check_kernel(self.kernel)
+        if not is_drawing():
+            # made here, for a compiler warns of what is kept while it looks
+            self.irrep_window.taps  # noqa: B018
         self.clear_filter_cache()
 
     @property

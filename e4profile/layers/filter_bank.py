@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from e4profile.layers.base import WindowedConv2d
+from e4profile.layers.constants import uniform
 from e4profile.ops.aggregation import autocast_dtype
 from e4profile.ops.choice import is_transformed
 
@@ -29,13 +30,13 @@ class FilterBankLayer(WindowedConv2d):
     filter_shape: tuple[int, int, int, int]
 
     def _set_filters(
-        self, weight_shape: tuple[int, ...], index: Tensor, filter_shape: tuple[int, int, int, int]
-    ) -> None:
+        self, weight_shape: tuple[int, ...], index: Callable[[], Tensor], filter_shape: tuple[int, int, int, int],
+        *kernels: int,
+    ) -> None:  # fmt: skip
         """Create the weight (c_out, ...) and the index of each output field's filters into its weights."""
-        self.weight = nn.Parameter(torch.empty(weight_shape))
-        nn.init.uniform_(self.weight, *_bounds(math.prod(weight_shape[1:])))
+        self.weight = uniform(weight_shape, math.prod(weight_shape[1:]))
         self.filter_shape = filter_shape
-        self.register_buffer("filter_index", index, persistent=False)
+        self.add_table("filter_index", index, *kernels)
         self.clear_filter_cache()
 
     def clear_filter_cache(self) -> None:
@@ -104,8 +105,3 @@ class FilterBankLayer(WindowedConv2d):
 
     def _values_moved(self, weight: Tensor) -> bool:
         return self._cached_weight is not None and not torch.equal(weight, self._cached_weight)
-
-
-def _bounds(fan_in: int) -> tuple[float, float]:
-    bound = 1 / math.sqrt(fan_in)
-    return -bound, bound

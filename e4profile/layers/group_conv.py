@@ -124,8 +124,12 @@ class LiftingConv2d(FilterBankLayer):
         self._set_windows(c_in, c_out, kernel, group, stride, padding)
         self.group.require_exact_on_grid(type(self).__name__)
         order, taps = self.group.order, kernel * kernel
-        index = shifted(self.group.lifting_index(kernel), c_in, taps)
-        self._set_filters((c_out, c_in, kernel, kernel), index, (c_out * order, c_in, kernel, kernel))
+        self._set_filters(
+            (c_out, c_in, kernel, kernel),
+            lambda: shifted(self.group.lifting_index(kernel), c_in, taps),
+            (c_out * order, c_in, kernel, kernel),
+            kernel,
+        )
         self.bias = nn.Parameter(torch.zeros(c_out)) if bias else None
 
     def forward(self, images: Tensor) -> Tensor:
@@ -194,8 +198,12 @@ class GroupConv2d(IrrepLayer):
         self.stride_by = stride_by
         self.execution = execution
         order, taps = self.group.order, kernel * kernel
-        index = shifted(self.group.filter_bank_index(kernel), c_in, order * taps)
-        self._set_filters((c_out, c_in, order, kernel, kernel), index, (c_out * order, c_in * order, kernel, kernel))
+        self._set_filters(
+            (c_out, c_in, order, kernel, kernel),
+            lambda: shifted(self.group.filter_bank_index(kernel), c_in, order * taps),
+            (c_out * order, c_in * order, kernel, kernel),
+            kernel,
+        )
         self.bias = nn.Parameter(torch.zeros(c_out)) if bias else None
 
     @property
@@ -240,7 +248,7 @@ class GroupConv2d(IrrepLayer):
         return {
             **super().dimensions(input_shape), h_conv: rows, w_conv: columns,
             is_pooled: int(self.stride_by == "max_pool" and self.stride > 1),
-            is_large: int(self.bank.is_large),
+            is_large: +self.bank.is_large,
         }  # fmt: skip
 
     def output_shape(self, input_shape: Shape) -> Shape:

@@ -295,7 +295,7 @@ class GroupSelfAttention2d(_SelfAttention2d):
         self.relative_index = relative_index
         table_features = head_channels - 2 * self.position_features
         self.group_table = nn.Parameter(torch.randn(self.group.order, table_features))
-        self.register_buffer("table_index", self._relative_elements(), persistent=False)
+        self.add_table("table_index", self._relative_elements)
 
     def _relative_elements(self) -> Tensor:
         """[v, g, m]: the row of the table."""

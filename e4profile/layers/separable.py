@@ -9,9 +9,8 @@ input field i and relative group element b) is restricted to a product of two fa
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +20,7 @@ from e4profile.conventions import DENSE_AS_FACTORS, EXPANSION, POINTWISE_AT_OUTP
 from e4profile.errors import SettingError, not_negative, positive
 from e4profile.groups import GroupLike
 from e4profile.layers.base import Dimensions, Sample, Shape, WindowedConv2d
+from e4profile.layers.constants import uniform
 from e4profile.layers.storages import (
     BIAS_ROWS,
     Step,
@@ -235,18 +235,14 @@ class SeparableGroupConv2d(WindowedConv2d):
         self.kind, self.execution = kind, execution
         order = self.group.order
         fields_summed = c_in if kind == "g" else 1
-        self.pointwise_weight = nn.Parameter(torch.empty(c_out, c_in, order))
-        self.spatial_weight = nn.Parameter(torch.empty(c_out, fields_summed, kernel, kernel))
-        _uniform(self.pointwise_weight, order * (1 if kind == "g" else c_in))
-        _uniform(self.spatial_weight, fields_summed * kernel * kernel)
+        self.pointwise_weight = uniform((c_out, c_in, order), order * (1 if kind == "g" else c_in))
+        self.spatial_weight = uniform((c_out, fields_summed, kernel, kernel), fields_summed * kernel * kernel)
         self.bias = nn.Parameter(torch.zeros(c_out)) if bias else None
+        bank_of = self.group.filter_bank_index
         # one 1x1 stencil per relative element: [a][b] is a^-1 b
-        relative = torch.tensor(self.group.filter_bank_index(1))[..., 0]
-        self.register_buffer("relative_index", relative.flatten(), persistent=False)
-        acted = torch.tensor(self.group.lifting_index(kernel))
-        self.register_buffer("stencil_index", acted.flatten(), persistent=False)
-        bank = torch.tensor(self.group.filter_bank_index(kernel))
-        self.register_buffer("bank_index", bank.flatten(), persistent=False)
+        self.add_table("relative_index", lambda: _flat([[row[0] for row in rows] for rows in bank_of(1)]))
+        self.add_table("stencil_index", lambda: _flat(self.group.lifting_index(kernel)), kernel)
+        self.add_table("bank_index", lambda: _flat(bank_of(kernel)))
 
     relative_index: Tensor
     stencil_index: Tensor
@@ -310,6 +306,10 @@ class SeparableGroupConv2d(WindowedConv2d):
         yield Sample({"c_in": 2, "c_out": 1, "kernel": 3, "padding": 1, "stride": 2, "bias": True}, (7, 8))
 
 
+def _flat(table: Sequence[Any]) -> Tensor:
+    return torch.tensor(table).flatten()
+
+
 class SeparableConv2d(CountedAgain):
     """The plain counterpart (``c``): 1x1 over channels, then a depthwise k x k, no norm between.
 
@@ -330,8 +330,3 @@ class SeparableConv2d(CountedAgain):
             pointwise=nn.Conv2d(c_in, c_out, 1, bias=bias),
             spatial=nn.Conv2d(c_out, c_out, kernel, stride, padding, groups=c_out, bias=bias),
         )
-
-
-def _uniform(weight: nn.Parameter, fan_in: int) -> None:
-    bound = 1 / math.sqrt(fan_in)
-    nn.init.uniform_(weight, -bound, bound)

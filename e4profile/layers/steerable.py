@@ -299,18 +299,22 @@ class SteerableConv2d(IrrepLayer):
                 raise UnknownNameError("field type", field, ("trivial", "regular"))
         self.field_in, self.field_out, self.execution = field_in, field_out, execution
         regular_in, regular_out = field_in == "regular", field_out == "regular"
-        basis = self._basis
-        pair = pair_index(self.group, kernel, regular_in, regular_out)
-        index = shifted(pair, c_in, self._relative_elements * basis.shape[1])
         channels_in, channels_out = c_in * self._channels(field_in), c_out * self._channels(field_out)
+
+        def index() -> Tensor:
+            pair = pair_index(self.group, kernel, regular_in, regular_out)
+            return shifted(pair, c_in, self._relative_elements * self._basis.shape[1])
+
+        functions = int(self._sizes[n_k])
         self._set_filters(
-            (c_out, c_in, self._relative_elements, basis.shape[0]), index, (channels_out, channels_in, kernel, kernel)
+            (c_out, c_in, self._relative_elements, functions), index, (channels_out, channels_in, kernel, kernel)
         )
-        # the variance of He et al. 2015, from what unit weights carry on average over the rotated grids
-        energy = float(basis.square().sum()) * kernel * kernel / basis.shape[1]
-        nn.init.normal_(self.weight, std=math.sqrt(2 / (channels_in * energy)))
+        if not self.weight.is_meta:
+            # the variance of He et al. 2015, from what unit weights carry on average over the rotated grids
+            energy = float(self._basis.square().sum()) * kernel * kernel / self._basis.shape[1]
+            nn.init.normal_(self.weight, std=math.sqrt(2 / (channels_in * energy)))
         # kept as the bits of float64, so that casting the module never rounds the basis
-        self.register_buffer("basis_bits", basis.view(torch.int64).to(index.device), persistent=False)
+        self.add_table("basis_bits", lambda: self._basis.view(torch.int64).to(self.filter_index.device))
         self.bias = nn.Parameter(torch.zeros(c_out)) if bias else None
 
     @property

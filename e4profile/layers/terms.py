@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, TypeAlias
 
-from e4profile.errors import SettingError
+from e4profile.errors import SettingError, is_many
 from e4profile.symbols import Expression, fraction
 
 Term: TypeAlias = Any
@@ -62,7 +62,11 @@ def _value(term: Term, values: Mapping[str, int]) -> int:
     except KeyError:
         missing = [name for name in _names(term) if name not in values]
         raise SettingError(f"no value for {', '.join(missing)} in {term}") from None
-    whole, rest = divmod(int(numerator), int(denominator))
+    if is_many(numerator) or is_many(denominator):
+        quotient: tuple[int, int] = divmod(numerator, denominator)
+    else:
+        quotient = divmod(int(numerator), int(denominator))
+    whole, rest = quotient
     if rest:
         setting = ", ".join(f"{name}={values[name]}" for name in _names(term))
         raise SettingError(f"{term} is not a whole number at {setting}")

@@ -89,7 +89,7 @@ def p4_sa(
 def _initialise(model: nn.Module) -> None:
     """Linear maps start at N(0, 2 / fan-in) without bias, as released."""
     for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear | PointwiseConv2d):
+        if isinstance(module, nn.Conv2d | nn.Linear | PointwiseConv2d) and not module.weight.is_meta:
             nn.init.normal_(module.weight, 0.0, math.sqrt(2 / module.weight[0].numel()))
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
