@@ -6,11 +6,13 @@ Both need an older numpy than the rest: ``make test-escnn`` runs this file in an
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from e4profile.questions.guard.run import check_directly
 from e4profile.subjects.inputs import as_example
 from e4profile.witnesses.counts.measure import measure_module
 from e4profile.witnesses.counts.training_step import count_training_step
@@ -32,7 +34,8 @@ def network(library):
         space = gspaces.rot2dOnR2(4) if library == "escnn" else gspaces.Rot2dOnR2(4)
         image, fields = (layers.FieldType(space, 2 * [one]) for one in (space.trivial_repr, space.regular_repr))
         body = [layers.R2Conv(image, fields, 3, padding=1, bias=False), layers.InnerBatchNorm(fields)]
-        body += [layers.ReLU(fields), layers.R2Conv(fields, fields, 3, padding=1), layers.GroupPooling(fields)]
+        body += [layers.ReLU(fields), layers.R2Conv(fields, fields, 3, padding=1)]
+        body += [layers.PointwiseAvgPoolAntialiased(fields, sigma=0.66, stride=2), layers.GroupPooling(fields)]
 
     class Network(nn.Module):
         def __init__(self):
@@ -66,6 +69,8 @@ def test_a_network_is_measured_and_as_it_was(library, how):
     assert found.dispatch.macs > 0
     assert not found.dispatch.uncounted
     assert witness(model, as_example((1, *IMAGE), torch.float32), group="p4", dtype="float32").verdict == "equivariant"
+    budgets = {"macs_max": found.dispatch.macs, "equivariance_error_max": 1e-5, "group": "p4"}
+    assert check_directly(model, (1, *IMAGE), Path.cwd(), {}, {**budgets, "field_out": "invariant"})[1] == []
     saved = saved_for_backward(model, IMAGE, batch_size=2)
     assert saved.notes[0].startswith("run for real on cpu")
     assert saved.saved_bytes == saved_for_backward(model, IMAGE, batch_size=2, device="cpu").saved_bytes

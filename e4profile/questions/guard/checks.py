@@ -17,6 +17,7 @@ from e4profile.witnesses.counts.base import SAY_THE_COST
 
 if TYPE_CHECKING:
     from e4profile.questions.guard.loading import Loaded
+    from e4profile.witnesses.equivariance.report import EquivarianceReport
 
 UNITS = {"params": "parameters", "macs": "MACs", "saved_bytes": "saved bytes"}
 
@@ -271,12 +272,20 @@ def _closed_form(name: str, least: float | None, loaded: Loaded) -> Check:
 
 
 def _equivariance(name: str, budgets: Budgets, limit: float, loaded: Loaded) -> Check:
-    """Of a copy in float64 and evaluation mode, with random numbers for what is trained."""
+    """Of a copy in evaluation mode, with random numbers for what is trained; in float64, or the one that it runs in."""
     from e4profile.witnesses.equivariance.report import RANDOMISED, element_name
-    from e4profile.witnesses.equivariance.witness import witness
+    from e4profile.witnesses.equivariance.witness import NotInFloat64, witness
 
+    def measured(dtype: str) -> EquivarianceReport:
+        field = budgets.field_out
+        return witness(loaded.model, loaded.example, group=budgets.group, dtype=dtype, field_out=field, train_steps=0)
+
+    dtype = ""
     with loaded.subject.guarded():
-        found = witness(loaded.model, loaded.example, group=budgets.group, field_out=budgets.field_out, train_steps=0)
+        try:
+            found = measured("float64")
+        except NotInFloat64:
+            found, dtype = measured("float32"), " in float32 (the network does not run in float64)"
     errors = [0.0 if error is None else error for error in found.output[RANDOMISED]]
     worst = max(range(len(errors)), key=errors.__getitem__)
     check = Check(name, "equivariance_error_max", limit, errors[worst])
@@ -285,13 +294,13 @@ def _equivariance(name: str, budgets: Budgets, limit: float, loaded: Loaded) -> 
         return replace(check, status="deviation", message=message)
     # written so that an error which is not a number fails
     if errors[worst] <= limit:
-        return check
+        return replace(check, message=f"equivariance error{dtype}: {errors[worst]:.3g}" if dtype else "")
     broken = [(layer.path or "(network)", layer.worst(RANDOMISED)) for layer in found.broken]
     layers = "; ".join(f"{path} {error:.3g}" for path, error in broken if error is not None and not found.exact(error))
     # a map of another field type than supposed moves otherwise
     asked = f"; not comparable: {found.undecided.replace('--field-', 'field_')}" if found.undecided else ""
     message = (
-        f"equivariance error under {element_name(found.group, worst)} of {found.group.alias}: expected at most "
+        f"equivariance error{dtype} under {element_name(found.group, worst)} of {found.group.alias}: expected at most "
         f"{limit:g} (budget), actual {errors[worst]:.3g}; layers that break it on their own: "
         f"{layers or 'none of those that know a group'}{asked}"
     )

@@ -28,7 +28,8 @@ class Budgets:
         params_max: parameters.
         macs_max: multiply-accumulates of one forward pass at the given input.
         saved_bytes_max: bytes saved for backward by one training forward pass at the given input.
-        equivariance_error_max: relative error of the output over all group elements, float64, random parameters.
+        equivariance_error_max: relative error of the output over all group elements, random parameters; in float64, or
+            in float32 where the network does not run in float64.
         group: the group of that error; the network's own when None.
         field_out: the output's field type; what its shape says when None.
         closed_form: whether the closed form must equal what runs, layer by layer, in every layer that has one.

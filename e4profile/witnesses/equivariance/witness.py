@@ -47,6 +47,10 @@ from e4profile.witnesses.equivariance.report import (
 _SHOWN_TENSORS = 8
 
 
+class NotInFloat64(SettingError):
+    """A network that computes in a lower precision, and raises where it meets float64."""
+
+
 def witness(
     model: nn.Module,
     example: Example,
@@ -274,7 +278,7 @@ def _causes(network: nn.Module, inputs: Example, acting: Group, dtype: torch.dty
     except RuntimeError as error:
         if causes.lower is not None and dtype is torch.float64:
             tolerance = TOLERANCES["float32"]
-            raise SettingError(
+            raise NotInFloat64(
                 f"the network computes in {str(causes.lower)[6:]} and does not run in float64 ({first_line(error)}): "
                 f"say --dtype float32, whose tolerance is {tolerance:g}"
             ) from None

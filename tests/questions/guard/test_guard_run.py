@@ -293,6 +293,26 @@ def test_an_output_without_the_input_holds_no_symmetry(tmp_path: Path) -> None:
     assert "does not depend on the input" in messages(found)["equivariance_error_max"]
 
 
+IN_FLOAT32 = """
+class InFloat32(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.dense = nn.Linear(3, 2)
+
+    def forward(self, image):
+        return self.dense(image.float().mean((2, 3)))
+"""
+
+
+def test_a_network_that_computes_in_float32_is_held_there(tmp_path: Path) -> None:
+    config = write_project(tmp_path, build="net.py:InFloat32", input="1x3x4x4")
+    (tmp_path / "net.py").write_text(NET + IN_FLOAT32)
+    found = guard_of(config, "equivariance_error_max = 1e-5\ngroup = 'p4'\nfield_out = 'invariant'\n")
+    (check,) = (check for check in found.checks if check.name == "equivariance_error_max")
+    assert (check.status, check.actual < 1e-5) == ("pass", True)
+    assert check.message.startswith("equivariance error in float32 (the network does not run in float64): ")
+
+
 NOT_A_NUMBER = """
 class NotANumber(nn.Module):
     def forward(self, image):
