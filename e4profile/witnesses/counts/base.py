@@ -19,6 +19,7 @@ BIAS = "bias additions"
 PER_OUTPUT = "outputs of transposed convolutions"
 ROUNDED = "einsum costs rounded to four digits"
 """The name under which fvcore's operations list what rounding adds: numpy prints a cost, and fvcore reads the print."""
+REORDERED = "einsum contracted in another order"
 CHARGED = (BIAS, PER_OUTPUT)
 """Names under which a stock counter's operations list what it charges beyond its products, where it adds them up."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 
 from e4profile.conventions import MAC_KINDS
-from e4profile.witnesses.counts.base import CHARGED, ROUNDED, Count, LayerCount
+from e4profile.witnesses.counts.base import CHARGED, REORDERED, ROUNDED, Count, LayerCount
 from e4profile.witnesses.counts.ledger import FREE
 from e4profile.witnesses.counts.registry import REGISTRY
 
@@ -60,8 +60,8 @@ class Gap:
 def _class_of(operation: str, runs: bool) -> str:
     """The family of an operation that a counter lists; ``runs`` says whether MACs run in its module."""
     name = operation.lower().rpartition(".")[2]
-    if operation in (*CHARGED, ROUNDED):
-        return operation if operation == ROUNDED else f"{operation} charged"
+    if operation in (*CHARGED, ROUNDED, REORDERED):
+        return f"{operation} charged" if operation in CHARGED else operation
     if "norm" in name:
         return "norm operations charged"
     if "pool" in name or "upsample" in name or name == "interpolate":

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from e4profile.conventions import MAC_KINDS
 from e4profile.errors import SettingError
@@ -68,6 +69,11 @@ class RecordedShapes(Watcher):
         if form is None and not isinstance(module, Traced):
             if missing := _missing(module):
                 self.reasons[path] = missing
+            return False
+        if forward_ad._current_level >= 0:
+            self.reasons[path] = (
+                f"{type(module).__name__}: it runs in forward-mode differentiation, with tangents beside"
+            )
             return False
         shape = _shape(module, call.inputs)
         if shape is None:

@@ -91,6 +91,26 @@ def test_what_numpy_rounds_of_an_einsum_has_its_name() -> None:
     assert gap.reported != gap.truth
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "equation", ["ab,bc,cd->ad", "ab,cd,bc->da", "ab,bc,cd,ef,fa->ed", "abc,ad,b,ce->de", "a,ab,b->b"]
+)
+def test_the_order_in_which_an_einsum_runs_has_its_name(equation: str) -> None:
+    class Chain(nn.Module):
+        def forward(self, *factors: torch.Tensor) -> torch.Tensor:
+            return torch.einsum(equation, *factors)
+
+    terms = equation.partition("->")[0].split(",")
+    factors = [torch.zeros([3 + 7 * "cafbde".index(name) for name in term]) for term in terms]
+    one = measure(resolve(Chain(), example=factors), counters=("fvcore",))
+    gap = one.gaps["fvcore"]
+    assert gap.unexplained == gap.remainder == 0
+    assert {cause.name for cause in gap.causes} <= {
+        "einsum contracted in another order",
+        "einsum costs rounded to four digits",
+    }
+
+
 def test_known_shares_of_the_truth(measured: dict[str, Measurement]) -> None:
     one = measured["e4net"]
     assert one.raw["fvcore"].macs / one.dispatch.macs == pytest.approx(0.919, abs=0.0006)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 from program import says
@@ -11,6 +13,7 @@ from e4profile.errors import SettingError
 from e4profile.layers import Chain, E4Conv2d, GroupConv2d
 from e4profile.questions.roofline.roofline import measure_roofline, network_traffic, network_work
 from e4profile.subjects.inputs import Example, as_example
+from e4profile.witnesses.counts.measure import measure_module
 from e4profile.witnesses.counts.recorded import recorded_work
 from e4profile.witnesses.timing.breakdown import macs_by_witness
 from e4profile.witnesses.timing.clock import Reading, Work
@@ -155,3 +158,27 @@ def test_unknown_operators_are_told() -> None:
     _, _, notes = macs_by_witness(nn.Sequential(nn.Conv1d(4, 4, 1), Odd()), as_example([(1, 4, 4)], torch.float32))
     assert len(notes) == 1
     assert says(notes[0], "missing", "aten::linalg_matrix_exp", "register_operator")
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+@pytest.mark.parametrize("of", ["inputs", "weights"])
+def test_a_layer_beside_its_tangents_has_no_closed_form(of: str) -> None:
+    class Tangents(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.outer = nn.Linear(3, 3, bias=False), nn.Linear(3, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            weights = {"weight": self.inner.weight}
+            run = functools.partial(torch.func.functional_call, self.inner)
+            if of == "inputs":
+                value, tangent = torch.func.jvp(lambda one: run(weights, one), (x,), (x,))
+            else:
+                value, tangent = torch.func.jvp(lambda one: run(one, x), (weights,), (weights,))
+            return self.outer(value + tangent)
+
+    found = measure_module(Tangents(), (5, 3), counters=())
+    assert [layer.path for layer in found.closed.layers] == ["outer"]
+    assert found.differences == []
+    assert found.dispatch.macs > found.closed.macs + 5 * 3 * 3
+    assert "no closed form: inner: Linear: it runs in forward-mode differentiation" in " ".join(found.notes)
