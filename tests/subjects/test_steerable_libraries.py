@@ -32,7 +32,9 @@ def network(library):
         gspaces = pytest.importorskip(f"{library}.gspaces", reason=reason)
         layers = pytest.importorskip(f"{library}.nn", reason=reason)
         space = gspaces.rot2dOnR2(4) if library == "escnn" else gspaces.Rot2dOnR2(4)
-        image, fields = (layers.FieldType(space, 2 * [one]) for one in (space.trivial_repr, space.regular_repr))
+        image, fields = (
+            layers.FieldType(space, n * [one]) for n, one in ((2, space.trivial_repr), (4, space.regular_repr))
+        )
         body = [layers.R2Conv(image, fields, 3, padding=1, bias=False), layers.InnerBatchNorm(fields)]
         body += [layers.ReLU(fields), layers.R2Conv(fields, fields, 3, padding=1)]
         body += [layers.PointwiseAvgPoolAntialiased(fields, sigma=0.66, stride=2), layers.GroupPooling(fields)]
@@ -41,7 +43,7 @@ def network(library):
         def __init__(self):
             super().__init__()
             self.body = layers.SequentialModule(*body)
-            self.head = nn.Linear(2, 3)
+            self.head = nn.Linear(4, 3)
 
         def forward(self, features):
             found = self.body(layers.GeometricTensor(features.expand(-1, 2, -1, -1), image))
