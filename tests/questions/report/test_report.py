@@ -16,16 +16,18 @@ from page_sample import figure
 
 import e4profile.questions.report.content as content
 import e4profile.questions.report.files as files
+import e4profile.questions.table.rows as rows
 from e4profile.cli.main import main
 from e4profile.conventions import CONVENTIONS
 from e4profile.errors import SettingError
 from e4profile.layers import GroupConv2d
-from e4profile.networks.cards import VERDICTS
+from e4profile.networks.cards import VERDICTS, PublishedRow, all_cards
 from e4profile.questions.report.closed_forms import closed_form
 from e4profile.questions.report.files import check_report, write_report
 from e4profile.questions.report.published import build_published, verdict_table
 from e4profile.questions.sweep.plans import make_plan
-from e4profile.questions.table.rows import TITLES, build_table, table_names
+from e4profile.questions.table.rows import TITLES, BuiltCell, build_row, build_table, table_names
+from e4profile.subjects.subject import Subject
 
 ENDINGS = (".csv", ".md", ".tex", ".svg", ".png")
 COMMITTED = Path(__file__).resolve().parents[3] / "reports"
@@ -84,9 +86,19 @@ def _bytes(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-def test_the_committed_report_is_current() -> None:
+def test_the_committed_report_is_current_and_every_published_cell_has_its_recorded_verdict(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The whole report made anew, byte for byte; the page small enough to open anywhere."""
+    built: dict[tuple[str, str, str], list[BuiltCell]] = {}
+
+    def kept(subject: Subject, row: PublishedRow, execution: str | None) -> list[BuiltCell]:
+        return built.setdefault((subject.name, row.table, row.row), build_row(subject, row, execution))
+
+    monkeypatch.setattr(rows, "build_row", kept)
     stale = check_report(COMMITTED, _silent)
+    assert set(built) == {(card.name, row.table, row.row) for card in all_cards().values() for row in card.published}
+    assert [cell for cells in built.values() for cell in cells if not cell.as_recorded] == []
     assert stale.differences == []
     assert (COMMITTED / "index.html").stat().st_size < 2_000_000
     document = Document((COMMITTED / "index.html").read_text("utf-8"))
