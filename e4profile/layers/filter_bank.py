@@ -14,6 +14,9 @@ from e4profile.layers.constants import uniform
 from e4profile.ops.aggregation import autocast_dtype
 from e4profile.ops.choice import is_transformed
 
+STAND_IN_FOR = "e4profile_stand_in_for"
+"""The attribute of a weight without values that is lent for a measurement: whose kernels it assumes, cpu or cuda."""
+
 
 class FilterBankLayer(WindowedConv2d):
     """A convolution whose dense filters are a gather of its weights.
@@ -90,16 +93,19 @@ class FilterBankLayer(WindowedConv2d):
         if weight.is_meta:
             # no values to keep: a stand-in for what evaluation finds in its cache, at the same cost, none
             return [weight.new_empty(shape) for shape in shapes]
-        # a fake tensor has no values, and one that is computed from others may lie where its predecessor lay
-        if type(weight) is not nn.Parameter or is_transformed(weight):
+        # whose kernels a stand-in assumes; it stays in place while it is lent
+        lent = getattr(weight, STAND_IN_FOR, None)
+        # any other fake tensor that is computed from others may lie where its predecessor lay
+        if (lent is None and type(weight) is not nn.Parameter) or is_transformed(weight):
             return make()
         version = None if weight.is_inference() else weight._version
         # filters made in inference mode cannot be saved for a backward pass to the input
         modes = torch.is_inference_mode_enabled(), autocast_dtype(weight.device)
-        key = (id(weight), weight.data_ptr(), version, weight.dtype, weight.device, modes, tuple(shapes))
-        if self._cached_filters is None or key != self._cache_key or self._values_moved(weight):
+        place = None if lent else weight.data_ptr()
+        key = (id(weight), place, version, weight.dtype, weight.device, modes, tuple(shapes))
+        if self._cached_filters is None or key != self._cache_key or (not lent and self._values_moved(weight)):
             self._cached_filters = [one.detach() for one in make()]
-            self._cached_weight = weight.detach().clone() if weight.device.type == "cpu" else None
+            self._cached_weight = weight.detach().clone() if (lent or weight.device.type) == "cpu" else None
             self._cache_key = key
         return self._cached_filters
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from e4profile.groups import Group
 
@@ -40,7 +41,7 @@ def convolve(features: Tensor, weight: Tensor, group: Group, *, stride: int, pad
     acted = F.conv2d(_acted_inputs(features, group), weight.flatten(1, 2), None, stride, padding)
     size = acted.shape[-1]
     by_field = acted.view(batch, group.order, -1, size * size).transpose(1, 2).flatten(2)
-    index = _positions(group, size, fields=False, inverse=False).to(acted.device)
+    index = _positions(acted, group, size, fields=False, inverse=False).to(acted.device)
     return by_field.index_select(2, index).view(batch, -1, size, size)
 
 
@@ -58,7 +59,7 @@ def weight_gradient(
         padding: zeros on every side.
     """
     batch, _, _, size = gradient.shape
-    index = _positions(group, size, fields=False, inverse=True).to(gradient.device)
+    index = _positions(gradient, group, size, fields=False, inverse=True).to(gradient.device)
     acted = gradient.reshape(batch, -1, group.order * size * size).index_select(2, index)
     acted = acted.view(batch, -1, group.order, size * size).transpose(1, 2).reshape(batch * group.order, -1, size, size)
     flat = weight.flatten(1, 2)
@@ -74,7 +75,7 @@ def _acted_inputs(features: Tensor, group: Group) -> Tensor:
     """(B, c * A, h, h) -> (B * A, c * A, h, h): a^-1 acting on the regular fields, for every a."""
     batch, channels, _, size = features.shape
     positions = group.order * size * size
-    index = _positions(group, size, fields=True, inverse=True).to(features.device)
+    index = _positions(features, group, size, fields=True, inverse=True).to(features.device)
     acted = features.reshape(batch, -1, positions).index_select(2, index)
     return acted.view(batch, -1, group.order, positions).transpose(1, 2).reshape(-1, channels, size, size)
 
@@ -83,11 +84,16 @@ _kept: dict[tuple[Group, int, bool, bool], Tensor] = {}
 _MOST_KEPT = 64
 
 
-def _positions(group: Group, size: int, *, fields: bool, inverse: bool) -> Tensor:
+def _positions(acted: Tensor, group: Group, size: int, *, fields: bool, inverse: bool) -> Tensor:
+    """The positions for a map; the process makes them once, unseen by what follows the storages of a network."""
     key = (group, size, fields, inverse)
+    tracer = getattr(acted, "fake_mode", None)
+    if tracer is not None and not tracer.allow_non_fake_inputs:
+        return _made_positions(*key)
     found = _kept.get(key)
     if found is None:
-        found = _made_positions(*key)
+        with _disable_current_modes():
+            found = _made_positions(*key)
         # a fake tensor must not outlive its mode
         if type(found) is Tensor:
             while len(_kept) >= _MOST_KEPT:

@@ -2,7 +2,8 @@
 
 Schema history:
     1: ``schema, torch, convention, models``; a model has ``build, input, arguments, params, macs, layers`` and,
-       where a budget asks for it, ``saved_bytes``; a layer has ``layer, params, macs`` and ``saved_bytes``.
+       where a budget asks for it, ``saved_bytes``, ``peak_bytes`` and ``forward_peak_bytes``; a layer has ``layer,
+       params, macs`` and ``saved_bytes``.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ SCHEMA_VERSION = 1
 CONVENTION = "macs"
 """The convention of every ``macs`` in a baseline (see ``e4profile.conventions``)."""
 
-QUANTITIES = ("params", "macs", "saved_bytes")
-"""What is counted per network and per layer; saved bytes only where a budget asks for them."""
+QUANTITIES = ("params", "macs", "saved_bytes", "peak_bytes", "forward_peak_bytes")
+"""What is counted per network; bytes only where a budget asks for them. Peaks are of no single layer."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ everywhere; a float is taken at its exact binary value.
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
@@ -69,6 +70,35 @@ def _rounded(value: Fraction, places: int) -> Decimal:
     nearest = (2 * scaled.numerator + scaled.denominator) // (2 * scaled.denominator)
     # A rounded-away negative would print as -0.000.
     return Decimal((int(value < 0 and nearest > 0), tuple(map(int, str(nearest))), -places))
+
+
+_SIZES = {
+    unit: base**power
+    for base, units in ((1024, ("KiB", "MiB", "GiB", "TiB")), (1000, ("kB", "MB", "GB", "TB")))
+    for power, unit in enumerate(units, start=1)
+}
+SIZE_UNITS: Mapping[str, str] = {unit.casefold(): unit for unit in _SIZES}
+"""Units of many bytes as they are printed, by the same in lower case."""
+
+
+def sizes(amounts: Sequence[int | None], unit: str = "") -> list[str | None]:
+    """Bytes as people write them, ``23.98 GiB``, with the digits that keep different amounts apart.
+
+    Args:
+        amounts: bytes; None stays None.
+        unit: one of ``SIZE_UNITS`` for all of them; each in its largest binary unit where it is empty.
+    """
+    for places in range(2, 13):
+        shown = [None if amount is None else _size(amount, unit, places) for amount in amounts]
+        if len(set(shown)) == len(set(amounts)):
+            break
+    return shown
+
+
+def _size(amount: int, unit: str, places: int) -> str:
+    binary = [name for name in ("TiB", "GiB", "MiB", "KiB") if amount >= _SIZES[name]]
+    chosen = unit or next(iter(binary), "")
+    return f"{fixed(Fraction(amount, _SIZES[chosen]), places)} {chosen}" if chosen else f"{amount} B"
 
 
 _RATIO_PLACES = 3

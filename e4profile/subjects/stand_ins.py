@@ -15,10 +15,12 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from e4profile.layers.filter_bank import STAND_IN_FOR
 
 Kernels: TypeAlias = Literal["cpu", "cuda"]
 KERNELS: tuple[Kernels, ...] = ("cpu", "cuda")
@@ -56,6 +58,9 @@ class StandIns:
             return self._mode.from_tensor(tensor.detach())
         shape = torch.empty_like(tensor, device="meta", dtype=dtype or tensor.dtype, requires_grad=False)
         found: Tensor = FakeTensor(self._mode, shape, self._device if tensor.is_meta else tensor.device)
+        if isinstance(tensor, nn.Parameter):
+            found = nn.Parameter(found, tensor.requires_grad)
+            setattr(found, STAND_IN_FOR, self._kernels)
         return found
 
     @contextmanager
@@ -209,7 +214,8 @@ class _Corrected(TorchDispatchMode):
             return _as_viewed(args[0], out)
         elif name == "mkldnn_rnn_layer":
             self.recurrent += 1
-            return (*out[:3], out[3].new_empty(_lstm_workspace_bytes(func, args)))
+            kept = _lstm_workspace_bytes(func, args) if torch.is_grad_enabled() else 0
+            return (*out[:3], out[3].new_empty(kept))
         return out
 
     def _statistics(self, name: str, args: tuple[Any, ...]) -> torch.dtype:

@@ -15,6 +15,7 @@ from fractions import Fraction
 from typing import Any
 
 from e4profile.errors import MOST_BITS, SettingError, short_numbers
+from e4profile.show.numbers import SIZE_UNITS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -191,6 +192,16 @@ def parse_size(value: str | float, what: str) -> int:
     if not size:
         raise _refused(value, SIZE, what, "must be at least one byte")
     return size
+
+
+def size_unit(value: object) -> str:
+    """The unit that a size is written in, ``MB`` for ``50 mb`` or ``50M``, in which an answer is given too.
+
+    Empty for bytes, a bare number, and a text that is no size.
+    """
+    found = _QUANTITY.fullmatch(str(value).strip().casefold())
+    unit = found["unit"] if found else ""
+    return SIZE_UNITS.get(f"{unit}b" if unit in _DECIMAL else unit, "")
 
 
 def parse_duration(value: str | float, what: str) -> float:

@@ -13,13 +13,18 @@ from typing import TYPE_CHECKING, Literal
 from e4profile.errors import some_of
 from e4profile.questions.guard.config import Budgets
 from e4profile.records.baseline import QUANTITIES, LayerCosts, ModelCosts
+from e4profile.show.numbers import sizes
 from e4profile.witnesses.counts.base import SAY_THE_COST
 
 if TYPE_CHECKING:
     from e4profile.questions.guard.loading import Loaded
     from e4profile.witnesses.equivariance.report import EquivarianceReport
 
-UNITS = {"params": "parameters", "macs": "MACs", "saved_bytes": "saved bytes"}
+UNITS = {
+    "params": "parameters", "macs": "MACs", "saved_bytes": "saved bytes", "peak_bytes": "peak bytes",
+    "forward_peak_bytes": "peak bytes of a forward pass",
+}  # fmt: skip
+_OF_NO_LAYER = ("peak_bytes", "forward_peak_bytes")
 
 
 @dataclass(frozen=True)
@@ -132,6 +137,7 @@ class Check:
         actual: what was found.
         status: ``pass``, ``deviation``, ``no baseline`` or ``not measured``.
         message: expected, actual, the layers responsible and the remedy; for a pass, what it does not include.
+        unit: of a size, as the limit is written; empty for bytes and for what is no size.
     """
 
     model: str
@@ -140,6 +146,7 @@ class Check:
     actual: int | float | None
     status: Status = "pass"
     message: str = ""
+    unit: str = ""
 
 
 def _moved(expected: int, actual: int) -> str:
@@ -152,8 +159,8 @@ def _moved(expected: int, actual: int) -> str:
 
 def _undecided(quantity: str, unknown: Sequence[str], held_to: str, actual: int) -> str:
     """Why an amount that is only a lower bound cannot pass; empty for one that is exact."""
-    # what autograd saves is seen whatever the operator
-    if not unknown or quantity == "saved_bytes":
+    # what an operator returns and what autograd saves is seen whatever the operator
+    if not unknown or quantity not in ("params", "macs"):
         return ""
     return (
         f"{UNITS[quantity]}: expected {held_to}, actual at least {actual:,}, which decides nothing: "
@@ -187,11 +194,12 @@ def check_baseline(
             yield replace(check, status="deviation", message=undecided) if undecided else check
             continue
         asked = ", ".join(setting_changes(before, after))
+        where = "" if quantity in _OF_NO_LAYER else f"layers: {listed(changes) or 'none'}; "
         # the committed figure would be wrong from then on
-        why = "; the baseline is exact: an improvement has to be accepted too" if actual < expected else ""
+        why = "the baseline is exact: an improvement has to be accepted too; " if actual < expected else ""
         message = (
             f"{UNITS[quantity]}: expected {expected:,} (baseline), actual {actual:,} ({_moved(expected, actual)}); "
-            f"layers: {listed(changes) or 'none'}{f'; asked differently: {asked}' if asked else ''}{why}; "
+            f"{where}{f'asked differently: {asked}; ' if asked else ''}{why}"
             f"if this is meant, accept it with: {command}"
         )
         yield replace(check, status="deviation", message=message)
@@ -224,17 +232,20 @@ def check_budgets(
         if limit is None:
             continue
         actual = after.costs[quantity]
-        check = Check(name, f"{quantity}_max", limit, actual)
+        unit = budgets.units.get(f"{quantity}_max", "")
+        check = Check(name, f"{quantity}_max", limit, actual, unit=unit)
         unknown = loaded.measured.dispatch.unknown_operators
         if undecided := _undecided(quantity, unknown, f"at most {limit:,} (budget)", actual):
             check = replace(check, status="deviation", message=undecided)
         elif actual > limit:
             grown = [c for c in layer_changes(before, after, quantity) if c.after > c.before] if before else []
             largest = "; ".join(largest_layers(after, quantity))
+            where = f"grown layers: {listed(grown)}; " if grown else f"largest layers: {largest}; "
+            # for people the unit that they wrote, beside every digit
+            as_written, found = (f"{text}, " for text in sizes([limit, actual], unit)) if unit else ("", "")
             message = (
-                f"{UNITS[quantity]}: expected at most {limit:,} (budget), actual {actual:,} "
-                f"({_moved(limit, actual)}); "
-                f"{f'grown layers: {listed(grown)}' if grown else f'largest layers: {largest}'}; "
+                f"{UNITS[quantity]}: expected at most {limit:,} ({as_written}budget), actual {actual:,} "
+                f"({found}{_moved(limit, actual)}); {'' if quantity in _OF_NO_LAYER else where}"
                 f"if this is meant, raise {quantity}_max"
             )
             check = replace(check, status="deviation", message=message)

@@ -35,8 +35,8 @@ def guard(
 ) -> None:
     """Check the networks listed in [tool.e4profile] against their budgets and their committed baseline.
 
-    Budgets (params_max, macs_max, saved_bytes_max, equivariance_error_max, closed_form) are upper limits: an
-    improvement passes. Baseline counts are exact: a count that moves either way is a deviation until --update
+    Budgets (params_max, macs_max, saved_bytes_max, peak_bytes_max, forward_peak_bytes_max, equivariance_error_max,
+    closed_form) are upper limits: an improvement passes. Baseline counts are exact: a count that moves either way is a deviation until --update
     accepts it. Files that the configuration names are run.
 
     Exit code 0 when all holds, 1 for a deviation, 2 for bad input or a network that cannot be measured (the others
@@ -95,6 +95,6 @@ name = "small"             # or a card's name, without build and input
 build = "net.py:build"
 input = "1x3x32x32"
 args = { width = 16 }
-params_max = 25_000        # also macs_max, saved_bytes_max, ...
+params_max = 25_000        # also macs_max, peak_bytes_max = "50MB", ...
 """
 """A configuration, line by line as it is written (the mark keeps the lines apart)."""

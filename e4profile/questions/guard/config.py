@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from e4profile.errors import SettingError, UnknownNameError, from_table, parse_toml, read_text
-from e4profile.subjects.written import parse_count, parse_size
+from e4profile.subjects.written import parse_count, parse_size, size_unit
 
 CONFIG_NAMES = ("e4profile.toml", "pyproject.toml")
 """Where the configuration may stand; in one folder the first that has it is taken."""
 
 BASELINE_NAME = "e4profile-baseline.json"
 
-_LIMITS = {"params_max": parse_count, "macs_max": parse_count, "saved_bytes_max": parse_size}
+_SIZES = ("saved_bytes_max", "peak_bytes_max", "forward_peak_bytes_max")
+_LIMITS = {"params_max": parse_count, "macs_max": parse_count, **dict.fromkeys(_SIZES, parse_size)}
 _FIELDS = ("regular", "trivial", "invariant")
 
 
@@ -35,6 +36,9 @@ class Budgets:
         closed_form: whether the closed form must equal what runs, layer by layer, in every layer that has one.
         closed_form_min_percent: how much of the MACs that run must have a closed form (of the parameters, where no
             MACs run); the whole network when None.
+        peak_bytes_max: bytes that one forward and backward pass holds at its peak, beyond parameters, buffers and input.
+        forward_peak_bytes_max: the same of a forward pass in evaluation mode without gradients.
+        units: of sizes that are written with one, by key: ``{"peak_bytes_max": "MB"}``.
 
     Raises:
         SettingError: beginning with the key, for a limit below 0 or not finite, or an unknown field type.
@@ -48,6 +52,14 @@ class Budgets:
     field_out: str | None = None
     closed_form: bool = False
     closed_form_min_percent: float | None = None
+    peak_bytes_max: int | None = None
+    forward_peak_bytes_max: int | None = None
+    units: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    @property
+    def sized(self) -> list[str]:
+        """The quantities of memory that have a limit."""
+        return [key.removesuffix("_max") for key in _SIZES if getattr(self, key) is not None]
 
     def __post_init__(self) -> None:
         for key in (*_LIMITS, "equivariance_error_max"):
@@ -184,7 +196,7 @@ def load_config(file: Path) -> GuardConfig:
 
 
 def _model(table: dict[str, Any], where: str) -> GuardedModel:
-    entry = from_table(_limits(table, where), _Entry, where)
+    entry = from_table(_limits(table, where), _Entry, where, units=_units(table))
     if not entry.name:
         raise SettingError(f"{where}name: is empty")
     inputs = [f"{key}={shape}" for key, shape in entry.input.items()] if isinstance(entry.input, dict) else entry.input
@@ -203,7 +215,7 @@ def parse_budgets(table: Mapping[str, Any], where: str) -> Budgets:
     Raises:
         SettingError: naming place, key and value.
     """
-    return from_table(_limits(table, where), Budgets, where)
+    return from_table(_limits(table, where), Budgets, where, units=_units(table))
 
 
 def _limits(table: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -212,3 +224,7 @@ def _limits(table: Mapping[str, Any], where: str) -> dict[str, Any]:
         key: _LIMITS[key](value, f"{where}{key}") if key in _LIMITS and isinstance(value, str) else value
         for key, value in table.items()
     }
+
+
+def _units(table: Mapping[str, Any]) -> dict[str, str]:
+    return {key: unit for key in _SIZES if isinstance(table.get(key), str) and (unit := size_unit(table[key]))}

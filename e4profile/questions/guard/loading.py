@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from e4profile.errors import SettingError
 from e4profile.networks.found_cards import looking_in
 from e4profile.questions.guard.config import GuardedModel
 from e4profile.records.baseline import LayerCosts, ModelCosts
+from e4profile.subjects.batches import BatchedInputs
 from e4profile.subjects.inputs import Example
 from e4profile.subjects.subject import InputsMissing, Subject, resolve
 from e4profile.witnesses.counts.measure import Measurement, measure
@@ -98,20 +99,24 @@ def _importable(folder: Path) -> Iterator[None]:
         sys.path[:] = before
 
 
-def model_costs(entry: GuardedModel, loaded: Loaded, *, saved_bytes: bool = False) -> ModelCosts:
+def model_costs(entry: GuardedModel, loaded: Loaded, memory: Collection[str] = ()) -> ModelCosts:
     """The counts of one network, per module that has parameters or runs operations itself.
 
+    Args:
+        entry: the network as configured.
+        loaded: the network.
+        memory: which of ``saved_bytes``, ``peak_bytes`` and ``forward_peak_bytes`` are asked for.
+
     Raises:
-        E4ProfileError: when saved bytes are asked for and the network cannot run in training mode.
+        E4ProfileError: when memory is asked for and the network cannot run so.
     """
     counted = loaded.measured.dispatch
     costs = {"params": counted.params, "macs": counted.macs}
     layers = {one.path: (one.layer, {"params": one.params, "macs": one.total("macs")}) for one in counted.layers}
-    if saved_bytes:
-        from e4profile.subjects.batches import BatchedInputs
+    batch_size = BatchedInputs.of(loaded.example).batch_size if memory else None
+    if "saved_bytes" in memory:
         from e4profile.witnesses.memory.saved import saved_for_backward
 
-        batch_size = BatchedInputs.of(loaded.example).batch_size
         with loaded.subject.guarded():
             saved = saved_for_backward(loaded.model, loaded.example, batch_size=batch_size)
         costs["saved_bytes"] = saved.saved_bytes
@@ -121,6 +126,15 @@ def model_costs(entry: GuardedModel, loaded: Loaded, *, saved_bytes: bool = Fals
             amount = one.constant_bytes + (batch_size or 0) * one.per_image_bytes
             nothing = {"params": 0, "macs": 0}
             layers.setdefault(one.path, (one.layer, nothing))[1]["saved_bytes"] = amount
+    from e4profile.witnesses.memory.peak import allocator_emulation, forward_emulation
+
+    with loaded.subject.guarded():
+        if "peak_bytes" in memory:
+            peak = allocator_emulation(loaded.model, loaded.example, batch_size=batch_size, loss="auto")
+            costs["peak_bytes"] = peak.peak_bytes
+        if "forward_peak_bytes" in memory:
+            forward = forward_emulation(loaded.model, loaded.example, batch_size=batch_size)
+            costs["forward_peak_bytes"] = forward.peak_bytes
     return ModelCosts(
         entry.build,
         loaded.input,

@@ -18,6 +18,7 @@ from e4profile.errors import SettingError, read_text
 from e4profile.questions.guard.checks import UNITS, Check
 from e4profile.questions.guard.run import GuardResult, ModelResult
 from e4profile.records.baseline import QUANTITIES
+from e4profile.show.numbers import sizes
 from e4profile.show.tables import Column, Table, render
 
 MARKER = "<!-- e4profile guard -->"
@@ -50,7 +51,10 @@ def guard_table(result: GuardResult, *, for_programs: bool = False) -> Table:
 
 def _row(check: Check, *, for_programs: bool) -> dict[str, object]:
     exact = {"expected": check.expected, "actual": check.actual}
-    values = {key: _exact(value) if for_programs else _shown(value) for key, value in exact.items()}
+    values: dict[str, object] = {key: _exact(one) if for_programs else _shown(one) for key, one in exact.items()}
+    if check.unit and not for_programs:
+        whole = [None if one is None else int(one) for one in exact.values()]
+        values = dict(zip(exact, sizes(whole, check.unit), strict=True))
     return {
         "verdict": check.status, "model": check.model, "check": check.name, **values, "message": check.message or None,
     }  # fmt: skip

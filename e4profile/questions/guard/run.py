@@ -180,7 +180,7 @@ class Guard:
         try:
             loaded = load(entry, self.config.folder)
             budgets = entry.budgets
-            after = model_costs(entry, loaded, saved_bytes=budgets.saved_bytes_max is not None)
+            after = model_costs(entry, loaded, budgets.sized)
             checks = list(check_budgets(entry.name, budgets, loaded, after, before))
         except Exception as error:
             message, details = f"{type(error).__name__}: {error}", traceback.format_exc()
@@ -245,7 +245,7 @@ def check_directly(
     name = model if isinstance(model, str) else type(model).__name__
     entry = GuardedModel(name, name, texts, arguments, limits)
     loaded = load(entry, folder, given, None if isinstance(model, str) else model)
-    costs = model_costs(entry, loaded, saved_bytes=limits.saved_bytes_max is not None)
+    costs = model_costs(entry, loaded, limits.sized)
     checks = check_budgets(name, limits, loaded, costs)
     found = [f"{name}: {check.name}: {check.message}" for check in checks if check.status != "pass"]
     if limits == Budgets():

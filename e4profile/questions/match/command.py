@@ -74,6 +74,7 @@ def match(
     if batch_size is not None:
         positive(**{"--batch-size": batch_size})
     from e4profile.questions.match.targets import wanted
+    from e4profile.subjects.written import size_unit
 
     by, text, option = _target(to, params, macs, by)
     # a number that cannot be is refused before anything is imported
@@ -111,7 +112,9 @@ def match(
         note(*found.notes)
     else:
         meaning = _meaning(by, convention_name, subject.batch_size, by_form=by_form)
-        emit(match_table(found, meaning), output_format, units)
+        people = output_format != "csv" and units != "exact"
+        unit = size_unit(text) if number is not None and by == "memory" and people else ""
+        emit(match_table(found, meaning, unit), output_format, units)
     if found.interrupted:
         stop_interrupted()
 
@@ -157,11 +160,18 @@ def _meaning(by: str, convention_name: str, batch_size: int | None, *, by_form: 
     }[by]
 
 
-def match_table(found: Match, meaning: str) -> Table:
-    """Three rows: the next cheaper setting, the nearest, the next costlier; of times also those that are alike."""
+def match_table(found: Match, meaning: str, unit: str = "") -> Table:
+    """Three rows: the next cheaper setting, the nearest, the next costlier; of times also those that are alike.
+
+    Args:
+        found: the settings.
+        meaning: of their costs.
+        unit: that amounts of memory are shown in (see ``show.numbers.sizes``); exact bytes where it is empty.
+    """
+    from e4profile.show.numbers import sizes
     from e4profile.show.tables import Column, Table
 
-    kind: Any = {"time": "seconds", "memory": "bytes"}.get(found.by, "integer")
+    kind: Any = "text" if unit else {"time": "seconds", "memory": "bytes"}.get(found.by, "integer")
     timed = found.by == "time"
     between = (Column("low", "95% from", kind, priority=70), Column("high", "95% to", kind, priority=70))
     columns = (
@@ -176,7 +186,15 @@ def match_table(found: Match, meaning: str) -> Table:
     places[2:2] = [("alike", point) for point in found.alike]
     rows = [_row(place, point, found.target, timed=timed) for place, point in places if point is not None]
     whose = f"{found.target_name}'s " if found.target_name else ""
-    title = f"{found.model} nearest to {whose}{_with_unit(found.target, found.by)}"
+    target = _with_unit(found.target, found.by)
+    if unit:
+        amounts = [int(found.target), *(row[key] for row in rows for key in ("value", "deviation"))]
+        target, *shown = sizes(amounts, unit)  # type: ignore[assignment,arg-type]
+        rows = [
+            {**row, "value": value, "deviation": deviation}
+            for row, value, deviation in zip(rows, shown[::2], shown[1::2], strict=True)
+        ]
+    title = f"{found.model} nearest to {whose}{target}"
     if found.alike or found.noise:
         words = [word for word, true in (("ambiguous", found.alike), ("noisy", found.noise)) if true]
         title = f"{' and '.join(words).capitalize()}: {title}"

@@ -1,14 +1,18 @@
-"""``e4profile memory``: what a training step holds, predicted without needing that memory."""
+"""``e4profile memory``: what a training step or a forward pass holds, predicted without needing that memory."""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from e4profile.questions import options
 from e4profile.questions.output import Progress, emit, note
+
+if TYPE_CHECKING:
+    from e4profile.show.tables import Table
 
 
 def memory(
@@ -18,13 +22,19 @@ def memory(
     arguments: options.Arguments = None,
     execution: options.Execution = None,
     batch_size: options.BatchSizes = None,
+    what: Annotated[
+        str,
+        typer.Option(
+            "--pass", help="step (training), or forward: a pass in evaluation mode without gradients.", metavar="PASS"
+        ),
+    ] = "step",
     dtype: Annotated[
         str, typer.Option("--dtype", help="float32, float64, bfloat16 or float16.", metavar="DTYPE")
     ] = "float32",
     optimiser: Annotated[str, typer.Option("--optimiser", help="sgd, momentum or adam.", metavar="NAME")] = "sgd",
     loss: options.Loss = "auto",
     fits: Annotated[
-        str | None, typer.Option("--fits", help="The largest batch in this much memory, e.g. 24GiB.", metavar="SIZE")
+        str | None, typer.Option("--fits", help="The largest batch in this much memory, e.g. 24GiB or 50MB.", metavar="SIZE")
     ] = None,
     device: Annotated[
         str, typer.Option("--device", help="Whose kernels are assumed, cpu or cuda.", metavar="DEVICE")
@@ -36,15 +46,16 @@ def memory(
 ) -> None:
     """Predict parameters, gradients, optimiser state, saved-for-backward and peak bytes of a training step.
 
+    With --pass forward parameters, buffers and peak bytes of a pass in evaluation mode without gradients.
     Runs without values: a network that would not fit needs no memory to be asked about. One that cannot run without
     values runs for real, and a note says so. Exit code 1 when closed form and measured saved bytes differ, or when
     nothing fits. Naming a file or package of yours runs its code.
     """
-    from e4profile.errors import SettingError
-    from e4profile.questions.columns import table_of_rows
-    from e4profile.questions.memory.rows import fits_row, fits_table, kernels_of, layer_table, memory_row, torch_dtype
+    from e4profile.errors import SettingError, one_of
+    from e4profile.questions.memory.rows import fits_row, forward_row, kernels_of, layer_table, memory_row, torch_dtype
     from e4profile.subjects.written import parse_size
 
+    forward = one_of("pass", what, ("step", "forward")) == "forward"
     torch_dtype(dtype)
     kernels = kernels_of(device)
     batches = options.batch_sizes(batch_size)
@@ -58,6 +69,8 @@ def memory(
         raise SettingError(f"{' and '.join(asked)} are different tables: ask for one at a time")
     if (layers or peaks) and (len(cards) != 1 or len(batches) != 1):
         raise SettingError(f"{asked[0]} takes one network and one batch size")
+    if forward:
+        _check_forward({"--layers": layers, "--peaks": peaks}, {"--optimiser": optimiser, "--loss": loss})
     if peaks:
         from e4profile.questions.memory.peak_table import peak_table
 
@@ -70,26 +83,62 @@ def memory(
     jobs = [(card, batch) for card in cards for batch in batches]
     with options.own_loss_running(scalar), Progress("memory", len(jobs), quiet=True) as progress:
         for card, batch in jobs:
-            if budget is None:
-                rows.append(memory_row(card, batch, optimiser, dtype, scalar, notes, kernels))
+            if budget is not None:
+                rows.append(fits_row(card, budget, optimiser, dtype, scalar, notes, kernels, forward=forward))
+            elif forward:
+                rows.append(forward_row(card, batch, dtype, notes, kernels))
             else:
-                rows.append(fits_row(card, budget, optimiser, dtype, scalar, notes, kernels))
+                rows.append(memory_row(card, batch, optimiser, dtype, scalar, notes, kernels))
             progress.step(card.name)
-    if budget is not None:
-        exact = output_format in ("json", "csv") or units == "exact"
-        emit(fits_table(rows, f"{dtype}, {optimiser}", notes, exact=exact), output_format, units)
-        if all(row["batch_size"] == 0 for row in rows):
-            note(f"nothing fits: no network trains on a single image in {fits}")
+    if fits is None:
+        table = _forward_table(rows, dtype, notes) if forward else _step_table(rows, dtype, optimiser, notes, kernels)
+        emit(table, output_format, units)
+        if any(row.get("agrees") is False for row in rows):
+            note("closed form and measured saved bytes differ")
             sys.exit(1)
         return
-    notes = [
+    from e4profile.questions.memory.rows import fits_table
+    from e4profile.subjects.written import size_unit
+
+    exact, setting = output_format in ("json", "csv") or units == "exact", dtype if forward else f"{dtype}, {optimiser}"
+    emit(fits_table(rows, setting, notes, exact=exact, unit=size_unit(fits), forward=forward), output_format, units)
+    if all(row["batch_size"] == 0 for row in rows):
+        note(f"nothing fits: no network {'runs' if forward else 'trains'} on a single image in {fits}")
+        sys.exit(1)
+
+
+def _check_forward(tables: Mapping[str, bool], training: Mapping[str, str]) -> None:
+    """Refuse what says something of training only."""
+    from e4profile.errors import SettingError
+
+    for option, asked in tables.items():
+        if asked:
+            raise SettingError(f"{option} is of a training step: leave it, or --pass forward, away")
+    for option, value in training.items():
+        if value not in ("sgd", "auto"):
+            raise SettingError(f"{option} {value} is of a training step: leave it, or --pass forward, away")
+
+
+def _step_table(
+    rows: Sequence[Mapping[str, Any]], dtype: str, optimiser: str, notes: Sequence[str], kernels: str
+) -> Table:
+    from e4profile.questions.columns import table_of_rows
+
+    known = (
         "saved: kept by autograd between forward and backward, parameters and input apart; agrees: closed form = what "
         f"autograd keeps with the kernels of {kernels}",
         "peak: live storages at 512-byte granularity, gradients included, no workspaces; training step: peak + "
         "parameters + optimiser state + buffers + input",
-        *dict.fromkeys(notes),
-    ]
-    emit(table_of_rows(f"Memory of a training step, {dtype}, {optimiser}", rows, notes), output_format, units)
-    if any(row["agrees"] is False for row in rows):
-        note("closed form and measured saved bytes differ")
-        sys.exit(1)
+    )
+    return table_of_rows(f"Memory of a training step, {dtype}, {optimiser}", rows, (*known, *dict.fromkeys(notes)))
+
+
+def _forward_table(rows: Sequence[Mapping[str, Any]], dtype: str, notes: Sequence[str]) -> Table:
+    from e4profile.questions.columns import table_of_rows
+
+    known = (
+        "peak: live storages at 512-byte granularity of the first pass or a later one, in evaluation mode without "
+        "gradients, no workspaces; forward pass: peak + parameters + buffers + input",
+        "kept between passes: a part of the peak, filters that a layer expands once in evaluation mode",
+    )
+    return table_of_rows(f"Memory of a forward pass, {dtype}", rows, (*known, *dict.fromkeys(notes)))

@@ -1,4 +1,4 @@
-"""The memory of a training step as rows: predicted by closed form, measured without memory, and per layer."""
+"""The memory of a training step, or of a forward pass, as rows: predicted by closed form, measured without memory, and per layer."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from e4profile.errors import SettingError, one_of
 from e4profile.questions.columns import table_of_rows
+from e4profile.show.numbers import sizes
 from e4profile.show.tables import Column, Kind, Table
 
 if TYPE_CHECKING:
@@ -18,22 +19,6 @@ if TYPE_CHECKING:
     from e4profile.subjects.subject import Subject
 
 DTYPES = ("float32", "float64", "bfloat16", "float16")
-
-
-def binary_bytes(amounts: Sequence[int | None]) -> list[str | None]:
-    """Bytes as people write them, ``23.98 GiB``, with the digits that keep different amounts apart."""
-    for places in range(2, 7):
-        shown = [None if amount is None else _binary(amount, places) for amount in amounts]
-        if len(set(shown)) == len(set(amounts)):
-            break
-    return shown
-
-
-def _binary(amount: int, places: int) -> str:
-    for unit, size in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if amount >= size:
-            return f"{amount / size:.{places}f} {unit}"
-    return f"{amount} B"
 
 
 def torch_dtype(name: str) -> torch.dtype:
@@ -158,6 +143,29 @@ def layer_rows(
     ]
 
 
+def forward_row(
+    card: Subject, batch_size: int | None, dtype_name: str, notes: list[str], kernels: Kernels = "cpu"
+) -> dict[str, Any]:
+    """One network's forward pass in evaluation mode without gradients; nothing is allocated as in ``memory_row``."""
+    from e4profile.witnesses.memory.step import predict_forward
+
+    check_input(card, batch_size)
+    dtype, model, batch = torch_dtype(dtype_name), card.build_whole(), batch_size or card.own_batch
+    with card.guarded(batch_size):
+        found = predict_forward(model, card.batched, batch, dtype=dtype, kernels=kernels)
+    notes += [f"{card.full_name}: {said}" for said in found.notes]
+    return {
+        "model": card.full_name,
+        "batch_size": batch,
+        "forward_bytes": found.forward_bytes,
+        "parameter_bytes": found.parameter_bytes,
+        "forward_peak_bytes": found.peak_bytes,
+        "kept_bytes": found.kept_bytes,
+        "input_bytes": found.input_bytes,
+        "buffer_bytes": found.buffer_bytes,
+    }
+
+
 def fits_row(
     card: Subject,
     budget_bytes: int,
@@ -166,8 +174,10 @@ def fits_row(
     loss: Loss,
     notes: list[str],
     kernels: Kernels = "cpu",
+    *,
+    forward: bool = False,
 ) -> dict[str, Any]:
-    """The largest batch whose training step stays within a budget, and what one image more would need.
+    """The largest batch whose training step, or forward pass, stays within a budget, and what one image more needs.
 
     The batch is 0 where not even one image fits.
 
@@ -183,37 +193,40 @@ def fits_row(
     try:
         with card.guarded():
             found = largest_batch(
-                model, inputs, budget_bytes, optimiser=optimiser, dtype=dtype, loss=loss, kernels=kernels
-            )
+                model, inputs, budget_bytes, optimiser=optimiser, dtype=dtype, loss=loss, kernels=kernels,
+                forward=forward,
+            )  # fmt: skip
         notes += [f"{card.full_name}: {said}" for said in found.notes]
-        batch, step_bytes, next_bytes = found.batch_size, found.step_bytes, found.next_step_bytes
+        batch, needed, beyond = found.batch_size, found.step_bytes, found.next_step_bytes
     except NothingFits as error:
-        batch, step_bytes, next_bytes = 0, None, error.needed_bytes
-    return {
-        "model": card.full_name,
-        "batch_size": batch,
-        "step_bytes": step_bytes,
-        "next_step_bytes": next_bytes,
-        "budget_bytes": budget_bytes,
-    }
+        batch, needed, beyond = 0, None, error.needed_bytes
+    here, above, _ = _fits_keys(forward=forward)
+    return {"model": card.full_name, "batch_size": batch, here: needed, above: beyond, "budget_bytes": budget_bytes}
 
 
-def fits_table(rows: Sequence[dict[str, Any]], what: str, notes: Sequence[str], *, exact: bool) -> Table:
-    """The rows of ``fits_row``; for people, amounts as they write them."""
+def _fits_keys(*, forward: bool) -> tuple[str, str, str]:
+    what = "forward" if forward else "step"
+    return f"{what}_bytes", f"next_{what}_bytes", "budget_bytes"
+
+
+def fits_table(
+    rows: Sequence[dict[str, Any]], what: str, notes: Sequence[str], *, exact: bool, unit: str = "", forward: bool = False
+) -> Table:
+    """The rows of ``fits_row``; for people, amounts in the unit that they wrote (see ``show.numbers.sizes``)."""
     kind: Kind = "bytes" if exact else "text"
+    amounts = _fits_keys(forward=forward)
     if not exact:
-        amounts = ("step_bytes", "next_step_bytes", "budget_bytes")
-        rows = [{**row, **dict(zip(amounts, binary_bytes([row[key] for key in amounts]), strict=True))} for row in rows]
+        rows = [{**row, **dict(zip(amounts, sizes([row[key] for key in amounts], unit), strict=True))} for row in rows]
     none = ["largest batch 0: not even one image fits"] if any(row["batch_size"] == 0 for row in rows) else []
     return table_of_rows(
-        f"Largest batch of a training step, {what}",
+        f"Largest batch of a {'forward pass' if forward else 'training step'}, {what}",
         rows,
         ["without the workspaces of the convolution library; leave room for them", *none, *dict.fromkeys(notes)],
         columns=(
             Column("batch_size", "largest batch", "integer", priority=100),
-            Column("step_bytes", "needs", kind, priority=80),
-            Column("next_step_bytes", "one image more", kind, priority=60),
-            Column("budget_bytes", "budget", kind, priority=40),
+            Column(amounts[0], "needs", kind, priority=80),
+            Column(amounts[1], "one image more", kind, priority=60),
+            Column(amounts[2], "budget", kind, priority=40),
         ),
     )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -160,6 +161,86 @@ def allocator_emulation(
     setting: dict[str, Any] = {"batch_size": batch_size, "train": train, "dtype": dtype, "kernels": kernels}
     peak, notes = measured(model, input_shape, emulated, device=device, **setting)
     return replace(peak, notes=notes)
+
+
+_FUSED_IN_INFERENCE = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
+
+
+@contextmanager
+def _attention_step_by_step() -> Iterator[None]:
+    """Without the operators that run a layer of attention whole in inference: what is inside them is not seen."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
+
+
+@dataclass(frozen=True)
+class ForwardPeak:
+    """The most memory that a forward pass without gradients held at once, beyond what was there before it.
+
+    Attributes:
+        peak_bytes: at the peak of the first pass or of a later one; parameters, buffers and input excluded.
+        kept_bytes: the part that the network keeps between passes: filters that a layer expands once in evaluation.
+        batch_size: images.
+        device: where it ran.
+        notes: which kernels were assumed, or that it ran for real.
+    """
+
+    peak_bytes: int
+    kept_bytes: int
+    batch_size: int
+    device: str
+    notes: tuple[str, ...] = ()
+
+
+def forward_emulation(
+    model: nn.Module,
+    input_shape: ModelInputs,
+    *,
+    batch_size: int | None = 2,
+    device: str | torch.device = "meta",
+    dtype: torch.dtype | None = None,
+    kernels: Kernels = "cpu",
+) -> ForwardPeak:
+    """Peak of the live storages during forward passes in evaluation mode without gradients, as ``allocator_emulation``.
+
+    Two passes run, because what the first one makes for all of them is not there while it runs, and is while the next
+    one does. The output of a pass is gone before the next.
+
+    Args:
+        model: as for ``allocator_emulation``, also the other arguments.
+        input_shape: likewise.
+        batch_size: likewise.
+        device: likewise.
+        dtype: likewise.
+        kernels: likewise.
+
+    Raises:
+        SettingError: when the model and the device do not fit together.
+        Whatever the network's forward raises.
+    """
+    model = whole(model, input_shape, batch_size)
+
+    def emulated(lent: Borrowed) -> ForwardPeak:
+        kept_bytes = []
+        with torch.no_grad(), _attention_step_by_step(), LiveStorages(lent.tensors) as live:
+            for _ in range(2):
+                lent.forward()
+                kept_bytes.append(live.live_bytes)
+        first, second = kept_bytes
+        notes = []
+        if second > first:
+            notes.append(f"keeps {second - first:,} bytes more with every pass: the peak is that of the first two")
+        if any(isinstance(part, _FUSED_IN_INFERENCE) for part in lent.model.modules()):
+            notes.append("PyTorch's fused attention of inference shows no storages: the peak is that of its steps")
+        return ForwardPeak(live.peak_bytes, second, lent.batch_size, str(device), tuple(notes))
+
+    setting: dict[str, Any] = {"batch_size": batch_size, "train": False, "dtype": dtype, "kernels": kernels}
+    peak, notes = measured(model, input_shape, emulated, device=device, **setting)
+    return replace(peak, notes=(*peak.notes, *notes))
 
 
 def allocator_peak(

@@ -1,4 +1,4 @@
-"""A training step's memory without values: what stays between steps, the step's peak, the batch that fits."""
+"""The memory of a training step or a forward pass without values: what stays, the peak, the batch that fits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from e4profile.subjects.borrowed import FOR_REAL, dtype_of, whole
 from e4profile.subjects.inputs import memory_bytes
 from e4profile.subjects.losses import Loss
 from e4profile.subjects.stand_ins import Kernels
-from e4profile.witnesses.memory.peak import allocator_emulation
+from e4profile.witnesses.memory.peak import allocator_emulation, forward_emulation
 from e4profile.witnesses.memory.saved import saved_for_backward
 
 MOMENTS = {"sgd": 0, "momentum": 1, "adam": 2}
@@ -133,11 +133,39 @@ class StepMemory:
         return resident + self.input_bytes + self.peak_bytes
 
 
+@dataclass(frozen=True)
+class ForwardMemory:
+    """The memory of a forward pass in evaluation mode without gradients, without workspaces.
+
+    Attributes:
+        batch_size: images.
+        parameter_bytes: the parameters.
+        buffer_bytes: buffers, for example gather indices and running statistics.
+        input_bytes: the images.
+        kept_bytes: the part of the peak that stays between passes, for example expanded filters.
+        peak_bytes: the most that a pass holds at once beyond what was there before.
+        notes: which kernels were assumed, or that it ran for real.
+    """
+
+    batch_size: int
+    parameter_bytes: int
+    buffer_bytes: int
+    input_bytes: int
+    kept_bytes: int
+    peak_bytes: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def forward_bytes(self) -> int:
+        """The most that a forward pass holds: parameters, buffers, input, and the peak."""
+        return self.parameter_bytes + self.buffer_bytes + self.input_bytes + self.peak_bytes
+
+
 class NothingFits(SettingError):
     """A budget below what one image needs.
 
     Attributes:
-        needed_bytes: of the training step with one image.
+        needed_bytes: of the pass with one image.
     """
 
     def __init__(self, budget_bytes: int, needed_bytes: int) -> None:
@@ -147,7 +175,7 @@ class NothingFits(SettingError):
 
 @dataclass(frozen=True)
 class LargestBatch:
-    """The largest batch whose training step stays within a budget.
+    """The largest batch whose training step, or forward pass, stays within a budget.
 
     Attributes:
         batch_size: the largest that fits.
@@ -211,6 +239,41 @@ def predict(
     )
 
 
+def predict_forward(
+    model: nn.Module,
+    input_shape: ModelInputs,
+    batch_size: int | None,
+    *,
+    dtype: torch.dtype | None = None,
+    kernels: Kernels = "cpu",
+) -> ForwardMemory:
+    """Predict a forward pass's memory without allocating any, unless the network cannot run without values.
+
+    Args:
+        model: the network.
+        input_shape: of one image, (channels, h, w), or other inputs (see ``ModelInputs``).
+        batch_size: B; None leaves the inputs' leading sizes as they are.
+        dtype: of parameters and images; the model's own when None.
+        kernels: which are assumed.
+
+    Raises:
+        SettingError: for a batch size that is not positive.
+        Whatever the network's forward raises.
+    """
+    model = whole(model, input_shape, batch_size)
+    wanted, inputs = dtype or dtype_of(model), BatchedInputs.of(input_shape)
+    peak = forward_emulation(model, inputs, batch_size=batch_size, dtype=wanted, kernels=kernels)
+    return ForwardMemory(
+        peak.batch_size,
+        training_state_of(model, dtype=wanted).parameter_bytes,
+        _buffer_bytes(model, wanted),
+        _input_bytes(inputs, batch_size, wanted),
+        peak.kept_bytes,
+        peak.peak_bytes,
+        peak.notes,
+    )
+
+
 def largest_batch(
     builder: Callable[[], nn.Module] | nn.Module,
     input_shape: ModelInputs,
@@ -220,6 +283,7 @@ def largest_batch(
     dtype: torch.dtype | None = None,
     loss: Loss = "cross_entropy",
     kernels: Kernels = "cpu",
+    forward: bool = False,
 ) -> LargestBatch:
     """The largest batch whose training step needs at most a budget; one image more needs more than that.
 
@@ -234,6 +298,7 @@ def largest_batch(
         dtype: of parameters and images; the model's own when None.
         loss: as in ``allocator_emulation``.
         kernels: which are assumed.
+        forward: of a forward pass without gradients instead, which has neither optimiser nor loss.
 
     Raises:
         NothingFits: when not even one image fits, naming what it needs.
@@ -251,9 +316,16 @@ def largest_batch(
         nonlocal notes
         if batch_size not in known:
             _check_runs(notes, batch_size, known)
-            peak = allocator_emulation(model, inputs, batch_size=batch_size, loss=loss, dtype=wanted, kernels=kernels)
-            known[batch_size] = resident + _input_bytes(inputs, batch_size, wanted) + peak.peak_bytes
-            notes = notes or peak.notes
+            if forward:
+                whole_pass = predict_forward(model, inputs, batch_size, dtype=wanted, kernels=kernels)
+                known[batch_size], said = whole_pass.forward_bytes, whole_pass.notes
+            else:
+                peak = allocator_emulation(
+                    model, inputs, batch_size=batch_size, loss=loss, dtype=wanted, kernels=kernels
+                )
+                known[batch_size] = resident + _input_bytes(inputs, batch_size, wanted) + peak.peak_bytes
+                said = peak.notes
+            notes = notes or said
         return known[batch_size]
 
     # a batch norm over single values refuses one image, so one image is asked about only where two do not fit

@@ -136,6 +136,27 @@ def test_saved_bytes_are_counted_where_a_budget_asks(tmp_path: Path) -> None:
     assert guard(tmp_path, saved_bytes_max=saved).exit_code == 3
 
 
+def test_peaks_are_held_and_committed_where_a_budget_asks(tmp_path: Path) -> None:
+    from e4profile.subjects.subject import resolve
+    from e4profile.witnesses.memory.peak import allocator_emulation, forward_emulation
+
+    guard(tmp_path)  # writes the project
+    model = resolve(f"{tmp_path / 'net.py'}:build", ["2x3x8x8"], {"width": 4}).build()
+    training = allocator_emulation(model, (3, 8, 8), batch_size=2, loss="auto").peak_bytes
+    forward = forward_emulation(model, (3, 8, 8), batch_size=2).peak_bytes
+    limits: dict[str, Any] = {"peak_bytes_max": f"{training / 1000}kB", "forward_peak_bytes_max": forward}
+    assert guard(tmp_path, update=True, input="2x3x8x8", **limits).exit_code == 0
+    baseline = read_baseline(tmp_path / BASELINE)
+    assert baseline is not None
+    assert baseline.models["net"].costs["peak_bytes"] == training
+    assert baseline.models["net"].costs["forward_peak_bytes"] == forward
+    found = messages(guard(tmp_path, input="4x3x8x8", **limits))
+    assert says(found["peak_bytes_max"], f"at most {training:,} ({training / 1000:.2f} kB, budget)", " kB, +")
+    assert says(found["forward_peak_bytes_max"], f"at most {forward:,} (budget)", "raise forward_peak_bytes_max")
+    assert says(found["baseline peak_bytes"], f"peak bytes: expected {training:,}", "input 2x3x8x8 -> 4x3x8x8")
+    assert "layer" not in "".join(found[name] for name in found if "peak" in name)
+
+
 def test_closed_form_must_exist_and_match(tmp_path: Path) -> None:
     assert guard(tmp_path, update=True, name="e4", build="e4net", input="1x1x28x28", closed_form=True).exit_code == 0
     odd = """
