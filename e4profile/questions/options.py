@@ -149,7 +149,8 @@ MODEL = "NAME|CARD.toml|MODULE:BUILD|FILE.py:BUILD"
 MODEL_HELP = (
     "A card's name, a card file, or a model of your own: package.module:build or path/to/file.py:build, where build "
     "is an nn.Module, its class, or a callable that returns one. Naming your own file or package imports it, "
-    "which runs its code."
+    'which runs its code. "Ours=net.py:Net(width=8)" and "e4net(width=8)" give a network its own arguments, and '
+    "a name to its row."
 )
 """What a command that takes models says about its argument."""
 
@@ -175,6 +176,20 @@ def names(values: list[str] | None) -> list[str]:
         SettingError: for values that hold no name.
     """
     found = [name for value in values or [] for name in value.split(",") if name]
+    if values and not found:
+        raise SettingError(f"{','.join(values)!r} names nothing: give at least one name")
+    return found
+
+
+def networks(values: list[str] | None) -> list[str]:
+    """Repeated or comma-separated networks, in order; commas between a network's arguments divide nothing.
+
+    Raises:
+        SettingError: for values that hold no name.
+    """
+    from e4profile.subjects.named import split_named
+
+    found = [name for value in values or [] for name in split_named(value)]
     if values and not found:
         raise SettingError(f"{','.join(values)!r} names nothing: give at least one name")
     return found
@@ -292,6 +307,7 @@ def resolve_together(
     batch_size: int | None = None,
 ) -> list[Subject]:
     """The same with values that are read already."""
+    from e4profile.subjects.named import distinct
     from e4profile.subjects.subject import names_code, resolve
 
     code = [name for name in given if names_code(name)]
@@ -299,12 +315,14 @@ def resolve_together(
         words = ", ".join(f"{key}={value}" for key, value in arguments.items())
         raise SettingError(f"--arg ({words}) is for a model of your own; a card takes --set")
     own = {**({} if len(code) < len(given) else settings), **arguments}
-    return [
+    found = [
         resolve(name, inputs, own, batch_size=batch_size)
         if name in code
         else resolve(name, () if code else inputs, settings, batch_size=batch_size)
         for name in given
     ]
+    distinct(found)
+    return found
 
 
 def given_batch(subjects: Iterable[Subject]) -> int | None:

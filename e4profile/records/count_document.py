@@ -10,7 +10,7 @@ from typing import Any
 SCHEMA_VERSION = 1
 """1: ``schema, model, arguments, input, convention, agrees, totals, at_least, closed_form_coverage, layers,
 notes``; the earliest documents lack ``at_least`` and ``closed_form_coverage``. ``in_irrep_basis`` is
-there where group convolutions have another cost so.
+there where group convolutions have another cost so, ``name`` where the network was given one.
 """
 
 _NOT_ADDED = ("agrees", "path", "layer")
@@ -57,6 +57,7 @@ def count_document(
     at_least: bool = False,
     coverage: str = "whole",
     in_irrep_basis: Mapping[str, int] | None = None,
+    name: str = "",
 ) -> dict[str, Any]:
     """The object that ``e4profile count --format json`` writes.
 
@@ -71,10 +72,12 @@ def count_document(
         at_least: whether the totals are lower bounds, because operators ran that are unknown.
         coverage: how much of what runs has a closed form; a closed form of a part has no total.
         in_irrep_basis: what it costs with its group convolutions executed so, where that is another cost.
+        name: that the network was given, beside what it is.
     """
     return {
         "schema": SCHEMA_VERSION,
         "model": model,
+        **({"name": name} if name else {}),
         "arguments": {name: _json_value(value) for name, value in arguments.items()},
         "input": inputs,
         "convention": convention,

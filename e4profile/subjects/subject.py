@@ -19,6 +19,7 @@ from e4profile.errors import SettingError, UnknownNameError, one_of
 from e4profile.networks.cards import Card, find_card
 from e4profile.subjects.card_code import CardCode, FromBuilder
 from e4profile.subjects.inputs import Example, InputSpec, as_example, example_from_specs, parse_input, with_batch
+from e4profile.subjects.named import Named, parse_named
 from e4profile.subjects.sources import FromCard, FromCode, parameters_of
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Subject:
         specs: its inputs with their batch; empty where the inputs themselves were given.
         inputs: the inputs themselves, in place of ``specs`` (see ``e4profile.subjects.inputs.as_example``).
         input_given: whether the inputs were asked for, rather than known of the network.
+        row: the name that it was given for its row, in place of its own; empty where none was.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Subject:
     _source: Source = field(repr=False)
     inputs: Any = field(default=None, repr=False, compare=False)
     input_given: bool = True
+    row: str = ""
 
     # what it is called
 
@@ -59,18 +62,26 @@ class Subject:
     def full_name(self) -> str:
         """The name with the arguments that were given, which sets two networks of one builder apart.
 
-        ``e4net width=2`` for a card whose width is overridden, ``net.py:build depth=3`` for a user-defined model.
+        ``e4net width=2`` for a card whose width is overridden, ``net.py:build depth=3`` for a user-defined model; the
+        name of its row where it was given one.
         """
-        return " ".join([self.name, *(f"{key}={value}" for key, value in self._source.overrides.items())])
+        return self.row or " ".join([self.name, *(f"{key}={value}" for key, value in self._source.overrides.items())])
 
     @property
     def short_name(self) -> str:
         """The same for a figure: of a path only the end, which says most."""
-        return self.full_name[self.name.rfind("/") + 1 :]
+        return self.row or self.full_name[self.name.rfind("/") + 1 :]
 
     @property
     def label(self) -> str:
         """For people, with the inputs."""
+        return self._with_row(self._label)
+
+    def _with_row(self, title: str) -> str:
+        return f"{self.row}: {title}" if self.row else title
+
+    @property
+    def _label(self) -> str:
         if self._source.title is not None:
             where = f", on {'x'.join(map(str, self.input or ()))}" if self.input_given else ""
             return f"{self._source.title}{where}, batch of {self.batch_size}"
@@ -80,7 +91,7 @@ class Subject:
     @property
     def title(self) -> str:
         """For people; a published network's does not name the inputs."""
-        return self._source.title or self.label
+        return self._with_row(self._source.title) if self._source.title else self.label
 
     @property
     def published(self) -> tuple[PublishedRow, ...]:
@@ -169,7 +180,8 @@ class Subject:
         """
         for name in arguments:
             self.check_accepts(name)
-        return replace(self, _source=self._source.with_arguments(arguments))
+        row = " ".join([self.row, *(f"{key}={value}" for key, value in arguments.items())]) if self.row else ""
+        return replace(self, _source=self._source.with_arguments(arguments), row=row)
 
     @property
     def execution(self) -> str | None:
@@ -366,8 +378,13 @@ class Subject:
 
 
 def names_code(text: str) -> bool:
-    """Whether a text refers to somebody's code, ``package.module:name`` or ``path/file.py:name``."""
-    return ":" in text or text.endswith(".py")
+    """Whether a text refers to somebody's code, ``package.module:name`` or ``path/file.py:name``.
+
+    Raises:
+        SettingError: for what ``e4profile.subjects.named.parse_named`` refuses.
+    """
+    reference = parse_named(text).reference
+    return ":" in reference or reference.endswith(".py")
 
 
 def resolve(
@@ -382,10 +399,11 @@ def resolve(
 
     Args:
         what: a card's name, a card file (``.toml``), ``package.module:build`` or ``path/to/file.py:build``, where
-            build is an ``nn.Module``, its class, or a callable that returns one; or an ``nn.Module``.
+            build is an ``nn.Module``, its class, or a callable that returns one; or an ``nn.Module``. A text may hold
+            arguments and a name for the row, ``Ours=net.py:Net(width=8)`` (see ``e4profile.subjects.named``).
         inputs: ``1x3x32x32``, ``image=1x3x32x32``, ``mask=1x1x32x32:bool``, ``steps:=4`` (see ``parse_input``);
             for a card, one shape that replaces its own.
-        arguments: of the builder, or overrides of the card's.
+        arguments: of the builder, or overrides of the card's; those in the text go before them.
         batch_size: the batch, in place of the inputs' own.
         example: shapes, tensors or a dict of them, in place of ``inputs`` (see ``subjects.inputs.as_example``); not
             for a card.
@@ -402,6 +420,12 @@ def resolve(
     if batch_size is not None:
         specs = with_batch(specs, batch_size)
     given = dict(arguments or {})
+    if isinstance(what, str):
+        written = parse_named(what)
+        if written != Named(what):
+            both = {**given, **written.arguments}
+            found = resolve(written.reference, inputs, both, batch_size=batch_size, example=example)
+            return replace(found, row=written.name)
     if isinstance(what, str) and not names_code(what):
         if example is not None:
             raise SettingError(f"{what} is a card: it has its own input size")

@@ -54,7 +54,7 @@ def budget(
     if device is not None:
         device_named(device)
     dtype_named(dtype)
-    subjects = options.several_subjects(options.names(models), settings, inputs, arguments)
+    subjects = options.several_subjects(options.networks(models), settings, inputs, arguments)
     recipes = [_recipe(subject, recipe or []) for subject in subjects]
     found: list[Budget] = []
     with Progress("budget", len(subjects), quiet=True) as progress:

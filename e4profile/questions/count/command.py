@@ -83,7 +83,7 @@ def count(
     if not {"closed-form", "dispatch"} <= set(counters):
         return
     wrong = [
-        text if len(counted) == 1 else f"{found.name}: {text}"
+        text if len(counted) == 1 else f"{found.row or found.name}: {text}"
         for found, measured in counted
         for text in (
             *map(str, measured.differences),
@@ -128,7 +128,7 @@ def _costs(
 
     rows = [cost_row(document, found.full_name) for document, (found, _) in zip(documents, counted, strict=True)]
     notes = [
-        f"{found.name}: {text}"
+        f"{found.row or found.name}: {text}"
         for document, (found, measured) in zip(documents, counted, strict=True)
         for text in (
             *(text for text in document["notes"] if text.startswith(IN_IRREPS)),
@@ -188,4 +188,5 @@ def _document(found: Subject, measured: Measurement, counters: tuple[str, ...], 
         at_least=bool(measured.dispatch.uncounted) and not exact.isdisjoint(counters),
         coverage=str(measured.coverage),
         in_irrep_basis=basis,
+        name=found.row,
     )

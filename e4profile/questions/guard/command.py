@@ -36,8 +36,8 @@ def guard(
     """Check the networks listed in [tool.e4profile] against their budgets and their committed baseline.
 
     Budgets (params_max, macs_max, saved_bytes_max, peak_bytes_max, forward_peak_bytes_max, equivariance_error_max,
-    closed_form) are upper limits: an improvement passes. Baseline counts are exact: a count that moves either way is a deviation until --update
-    accepts it. Files that the configuration names are run.
+    closed_form) are upper limits: an improvement passes. Baseline counts are exact: a count that moves either way is
+    a deviation until --update accepts it. Files that the configuration names are run.
 
     Exit code 0 when all holds, 1 for a deviation, 2 for bad input or a network that cannot be measured (the others
     are checked all the same), 3 when only the baseline is missing.

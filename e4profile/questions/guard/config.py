@@ -36,7 +36,7 @@ class Budgets:
         closed_form: whether the closed form must equal what runs, layer by layer, in every layer that has one.
         closed_form_min_percent: how much of the MACs that run must have a closed form (of the parameters, where no
             MACs run); the whole network when None.
-        peak_bytes_max: bytes that one forward and backward pass holds at its peak, beyond parameters, buffers and input.
+        peak_bytes_max: bytes that forward and backward hold at their peak, beyond parameters, buffers and input.
         forward_peak_bytes_max: the same of a forward pass in evaluation mode without gradients.
         units: of sizes that are written with one, by key: ``{"peak_bytes_max": "MB"}``.
 

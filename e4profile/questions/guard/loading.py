@@ -18,6 +18,7 @@ from e4profile.questions.guard.config import GuardedModel
 from e4profile.records.baseline import LayerCosts, ModelCosts
 from e4profile.subjects.batches import BatchedInputs
 from e4profile.subjects.inputs import Example
+from e4profile.subjects.named import Named, parse_named
 from e4profile.subjects.subject import InputsMissing, Subject, resolve
 from e4profile.witnesses.counts.measure import Measurement, measure
 
@@ -59,9 +60,10 @@ def load(entry: GuardedModel, folder: Path, given: Any = None, module: nn.Module
             project's own code has its traceback in ``details``.
     """
     with _importable(folder), looking_in(project=folder):
-        what = _reference(entry.build, folder) if module is None else module
+        written = parse_named(entry.build) if module is None else Named(entry.build)
+        what = _reference(written.reference, folder) if module is None else module
         try:
-            subject = resolve(what, entry.inputs, entry.arguments, example=given)
+            subject = resolve(what, entry.inputs, {**entry.arguments, **written.arguments}, example=given)
         except InputsMissing as error:
             raise SettingError(f'{entry.build} needs its input, with the batch: input = "1x3x32x32"') from error
         measured = measure(subject, EXACT_COUNTERS)

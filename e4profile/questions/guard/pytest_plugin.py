@@ -36,10 +36,10 @@ def e4profile_check(request: pytest.FixtureRequest) -> Checker:
     """A function that fails the test when a network exceeds its budgets, naming the layers responsible.
 
     ``e4profile_check(model, input, params_max=..., macs_max=..., saved_bytes_max=..., peak_bytes_max=...,
-    forward_peak_bytes_max=..., closed_form=True, equivariance_error_max=..., group=..., field_out=...)`` takes a module, a card's name or ``file.py:build`` (from
-    the folder of pytest's configuration), and a shape such as ``(1, 3, 32, 32)`` or ``"1x3x32x32"``, a tensor, a dict
-    of keyword inputs or a sequence of inputs. It gives the exact counts back: ``.costs["params"]``,
-    ``.costs["macs"]`` and ``.layers`` by path.
+    forward_peak_bytes_max=..., closed_form=True, equivariance_error_max=..., group=..., field_out=...)`` takes
+    a module, a card's name or ``file.py:build`` (from the folder of pytest's configuration), and a shape such as
+    ``(1, 3, 32, 32)`` or ``"1x3x32x32"``, a tensor, a dict of keyword inputs or a sequence of inputs. It gives the
+    exact counts back: ``.costs["params"]``, ``.costs["macs"]`` and ``.layers`` by path.
     """
 
     def check(

@@ -19,7 +19,7 @@ _NUMERIC = re.compile(r"[+-]?(?:[0-9.]|nan\b|inf(?:inity)?\b)", re.IGNORECASE)
 
 def is_number(text: str) -> bool:
     """Whether a text is meant as a number, readable or not, rather than as a network's name."""
-    return _NUMERIC.match(text.strip()) is not None and not (names_code(text) or text.endswith(".toml"))
+    return _NUMERIC.match(text.strip()) is not None and not ("=" in text or names_code(text) or text.endswith(".toml"))
 
 
 def quantity_by_unit(text: str) -> str | None:

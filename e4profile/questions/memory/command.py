@@ -34,7 +34,7 @@ def memory(
     optimiser: Annotated[str, typer.Option("--optimiser", help="sgd, momentum or adam.", metavar="NAME")] = "sgd",
     loss: options.Loss = "auto",
     fits: Annotated[
-        str | None, typer.Option("--fits", help="The largest batch in this much memory, e.g. 24GiB or 50MB.", metavar="SIZE")
+        str | None, typer.Option("--fits", help="The largest batch in this much memory: 24GiB, 50MB.", metavar="SIZE")
     ] = None,
     device: Annotated[
         str, typer.Option("--device", help="Whose kernels are assumed, cpu or cuda.", metavar="DEVICE")
@@ -71,13 +71,11 @@ def memory(
         raise SettingError(f"{asked[0]} takes one network and one batch size")
     if forward:
         _check_forward({"--layers": layers, "--peaks": peaks}, {"--optimiser": optimiser, "--loss": loss})
-    if peaks:
+    if peaks or layers:
         from e4profile.questions.memory.peak_table import peak_table
 
-        emit(peak_table(cards[0], batches[0], dtype), output_format, units)
-        return
-    if layers:
-        emit(layer_table(cards[0], batches[0], dtype, kernels), output_format, units)
+        of_layers = layer_table(cards[0], batches[0], dtype, kernels) if layers else None
+        emit(of_layers or peak_table(cards[0], batches[0], dtype), output_format, units)
         return
     rows, notes = [], list[str]()
     jobs = [(card, batch) for card in cards for batch in batches]

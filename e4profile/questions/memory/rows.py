@@ -1,4 +1,4 @@
-"""The memory of a training step, or of a forward pass, as rows: predicted by closed form, measured without memory, and per layer."""
+"""The memory of a training step or a forward pass as rows: by closed form, measured without memory, and per layer."""
 
 from __future__ import annotations
 
@@ -210,7 +210,13 @@ def _fits_keys(*, forward: bool) -> tuple[str, str, str]:
 
 
 def fits_table(
-    rows: Sequence[dict[str, Any]], what: str, notes: Sequence[str], *, exact: bool, unit: str = "", forward: bool = False
+    rows: Sequence[dict[str, Any]],
+    what: str,
+    notes: Sequence[str],
+    *,
+    exact: bool,
+    unit: str = "",
+    forward: bool = False,
 ) -> Table:
     """The rows of ``fits_row``; for people, amounts in the unit that they wrote (see ``show.numbers.sizes``)."""
     kind: Kind = "bytes" if exact else "text"

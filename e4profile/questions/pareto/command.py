@@ -78,7 +78,7 @@ def pareto(
         check_folder(out)
     if sweep is not None and errors:
         raise SettingError("--sweep takes costs from records of cards: leave --error away")
-    named = options.names(models)
+    named = options.networks(models)
     percents = _percents(errors or [], named)
     subjects = options.several_subjects(named, None, inputs, arguments, batch_size)
     candidates = _candidates(dict(zip(named, subjects, strict=True)), percents, sweep, table, y)

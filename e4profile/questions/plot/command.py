@@ -53,7 +53,7 @@ def plot(
     for ending in options.names(formats):
         one_of("figure format", ending, FORMATS)
     check_folder(out)
-    given_names = options.names(models)
+    given_names = options.networks(models)
     for name in given_names:
         check_shows(figure, name)
     given = options.overrides(settings)

@@ -170,6 +170,7 @@ def check_shows(figure: Figure, name: str) -> None:
 
 def _plots(figure: Figure, name: str, models: Sequence[str | Subject], records: Path | None) -> list[Plot]:
     from e4profile.networks.cards import find_card
+    from e4profile.subjects.named import parse_named
     from e4profile.subjects.subject import InputsMissing, names_code, resolve
 
     for one in models:
@@ -177,7 +178,8 @@ def _plots(figure: Figure, name: str, models: Sequence[str | Subject], records: 
     if figure.records:
         # a user-defined model is not run for what is recorded of it
         names = [
-            one.name if not isinstance(one, str) else one if names_code(one) else find_card(one).name for one in models
+            one.name if not isinstance(one, str) else one if names_code(one) else find_card(one).name
+            for one in (parse_named(one).reference if isinstance(one, str) else one for one in models)
         ]
         return _drawn(figure, name, _recorded(figure, names, records))
     chosen = list(models) or list(figure.default_models())

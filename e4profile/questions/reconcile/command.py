@@ -70,7 +70,7 @@ def reconcile(
     from e4profile.subjects.subject import resolve
 
     positive(**{"--limit": limit})
-    networks = options.several_subjects(options.names(models), settings, inputs, arguments)
+    networks = options.several_subjects(options.networks(models), settings, inputs, arguments)
     given = {"params": params, "flops": flops, "macs": macs}
     rows = _rows(networks, given, resolve(rows_of) if rows_of else None, published or table is not None, table)
     progress: list[Progress] = []

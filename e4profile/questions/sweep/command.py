@@ -122,7 +122,7 @@ def sweep(
     from e4profile.questions.sweep.table import sweep_table
 
     plan = make_plan(
-        options.names(model) or list(DEFAULT_MODELS),
+        options.networks(model) or list(DEFAULT_MODELS),
         options.names(group),
         reductions=options.whole_numbers("-r", reduction),
         slices=options.whole_numbers("-s", slices),

@@ -98,7 +98,7 @@ def time(
         for size in batches
         for one in _passes(passes)
     ]  # fmt: skip
-    cards = options.several_subjects(options.names(models), settings, inputs, arguments, execution=execution)
+    cards = options.several_subjects(options.networks(models), settings, inputs, arguments, execution=execution)
     other = None if against is None else options.one_subject(against, None, inputs if names_code(against) else None)
     check_files(out, html)
     failed = False
