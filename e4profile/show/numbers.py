@@ -7,7 +7,7 @@ everywhere; a float is taken at its exact binary value.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
@@ -77,8 +77,7 @@ _SIZES = {
     for base, units in ((1024, ("KiB", "MiB", "GiB", "TiB")), (1000, ("kB", "MB", "GB", "TB")))
     for power, unit in enumerate(units, start=1)
 }
-SIZE_UNITS: Mapping[str, str] = {unit.casefold(): unit for unit in _SIZES}
-"""Units of many bytes as they are printed, by the same in lower case."""
+"""Bytes of a unit, as it is printed."""
 
 
 def sizes(amounts: Sequence[int | None], unit: str = "") -> list[str | None]:
@@ -86,7 +85,7 @@ def sizes(amounts: Sequence[int | None], unit: str = "") -> list[str | None]:
 
     Args:
         amounts: bytes; None stays None.
-        unit: one of ``SIZE_UNITS`` for all of them; each in its largest binary unit where it is empty.
+        unit: ``MB``, ``GiB`` or the like for all of them; each in its largest binary unit where it is empty.
     """
     for places in range(2, 13):
         shown = [None if amount is None else _size(amount, unit, places) for amount in amounts]

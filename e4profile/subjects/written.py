@@ -15,7 +15,6 @@ from fractions import Fraction
 from typing import Any
 
 from e4profile.errors import MOST_BITS, SettingError, short_numbers
-from e4profile.show.numbers import SIZE_UNITS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -201,7 +200,11 @@ def size_unit(value: object) -> str:
     """
     found = _QUANTITY.fullmatch(str(value).strip().casefold())
     unit = found["unit"] if found else ""
-    return SIZE_UNITS.get(f"{unit}b" if unit in _DECIMAL else unit, "")
+    if unit in _BINARY:
+        return f"{unit[0].upper()}iB"
+    if unit not in {**_DECIMAL, **_BYTES}:
+        return ""
+    return "kB" if unit[0] == "k" else f"{unit[0].upper()}B"
 
 
 def parse_duration(value: str | float, what: str) -> float:

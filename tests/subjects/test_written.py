@@ -17,6 +17,7 @@ from e4profile.subjects.written import (
     parse_count,
     parse_duration,
     parse_size,
+    size_unit,
     parse_varied,
     plain_value,
     quantity_of,
@@ -167,3 +168,11 @@ def test_numbers_of_more_digits_than_python_reads_are_refused() -> None:
     assert plain_value(str(2**64 - 1)) == 2**64 - 1
     with pytest.raises(SettingError, match="must be a range of whole numbers"):
         parse_varied(f"width=1..{digits}")
+
+
+@pytest.mark.parametrize(
+    ("text", "unit"),
+    [("50MB", "MB"), ("50 mib", "MiB"), ("80G", "GB"), ("3kb", "kB"), ("1e9", ""), ("512b", ""), ("30ms", ""), (7, "")],
+)
+def test_the_unit_of_a_size_is_known(text: object, unit: str) -> None:
+    assert size_unit(text) == unit

@@ -213,8 +213,10 @@ def card_values(layer: type[EquivariantLayer], card_name: str, given: Mapping[st
         SettingError: for a card without such a layer, naming the closed forms that it has.
     """
     from e4profile.networks.cards import find_card
+    from e4profile.subjects.named import parse_named
 
-    card = find_card(card_name)
+    written = parse_named(card_name)
+    card = find_card(written.reference).with_arguments(written.arguments)
     execution: Execution = getattr(layer, "shown_execution", "bank")
     _, steps = trace(set_execution(card.build(), execution), card.input_shape())
     for step in steps:
