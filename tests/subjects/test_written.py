@@ -17,10 +17,10 @@ from e4profile.subjects.written import (
     parse_count,
     parse_duration,
     parse_size,
-    size_unit,
     parse_varied,
     plain_value,
     quantity_of,
+    size_unit,
 )
 
 PARSERS = {"count": parse_count, "size": parse_size, "duration": parse_duration}

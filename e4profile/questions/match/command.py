@@ -188,8 +188,8 @@ def match_table(found: Match, meaning: str, unit: str = "") -> Table:
     whose = f"{found.target_name}'s " if found.target_name else ""
     target = _with_unit(found.target, found.by)
     if unit:
-        amounts = [int(found.target), *(row[key] for row in rows for key in ("value", "deviation"))]
-        target, *shown = sizes(amounts, unit)  # type: ignore[assignment,arg-type]
+        target = str(sizes([int(found.target)], unit)[0])
+        shown = sizes([row[key] for row in rows for key in ("value", "deviation")], unit)  # type: ignore[misc]
         rows = [
             {**row, "value": value, "deviation": deviation}
             for row, value, deviation in zip(rows, shown[::2], shown[1::2], strict=True)

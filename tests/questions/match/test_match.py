@@ -161,7 +161,7 @@ def test_a_target_of_ones_own_and_lazy_layers(nets):
 def test_memory_of_a_model_of_ones_own(nets):
     code, out, _ = nets("nets.py:Two", "--input", "1x3x8x8", "--input", "1x5", "--to", "1MiB")
     assert code == 0
-    assert "nearest to 1,048,576 bytes" in out
+    assert "nearest to 1.00 MiB" in out
     assert "at batch 2" in " ".join(out.split())
 
 
