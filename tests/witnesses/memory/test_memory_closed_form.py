@@ -67,7 +67,8 @@ def channels_of(layer: nn.Module, fields: int, group: Group) -> int:
 @pytest.mark.parametrize("group", GRID_EXACT, ids=str)
 @pytest.mark.parametrize("name", sorted(LAYERS))
 def test_every_registered_layer(name, group):
-    for sample in LAYERS[name].samples():
+    # over the groups every sample has every dtype, and over the samples every group has
+    for turn, sample in enumerate(LAYERS[name].samples(), GRID_EXACT.index(group)):
         layer = LAYERS[name](**sample.arguments, group=group)
         fields = sample.channels or sample.arguments.get("c_in") or sample.arguments["fields"]
         channels = channels_of(layer, fields, group)
@@ -75,8 +76,8 @@ def test_every_registered_layer(name, group):
             with pytest.raises(SettingError, match=f"layer: .*{name}"):
                 predict_saved(between_stock_layers(layer, channels), (channels, *sample.size))
             continue
-        for dtype in DTYPES:
-            assert_exact(between_stock_layers(layer, channels), (channels, *sample.size), dtype)
+        dtype = DTYPES[turn % len(DTYPES)]
+        assert_exact(between_stock_layers(layer, channels), (channels, *sample.size), dtype)
 
 
 @pytest.mark.parametrize("arguments", [(8, [4]), (8, [1]), (16, [4, 2, 1], [1, 1, 2]), (8, [1, 2], [1, 1])])
