@@ -71,6 +71,7 @@ def steps(device: str, *, quick: bool) -> list[Step]:
         Step("tests that need a device", 100, f"{PYTEST} -m gpu {'tests/witnesses/timing' if quick else 'tests'}"),
         Step("Triton's kernels", 60, f"{PYTEST} tests/ops/test_triton.py"),
         Step("operators", 60, f"benchmarks/gpu_operators.py --device {device} {small} --out {{to}}/operators.json"),
+        Step("irrep basis", 100, f"benchmarks/gpu_irreps.py --device {device} {small} --out {{to}}/irreps.json"),
         Step("memory", 80, f"benchmarks/gpu_memory.py --device {device} --out {{to}}/.. --peaks {{to}}/peaks.json"),
         Step("times in float32", 110, f"{times} --batch-size {sizes} --pass forward,backward,step --dtype float32"),
         Step("times in bfloat16", 110, f"{times} --batch-size {sizes} --pass forward,backward,step --dtype bfloat16"),

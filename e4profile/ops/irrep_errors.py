@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -60,6 +61,7 @@ def errors(
 
 def check(
     device: str = "cuda",
+    products: Sequence[str] = tuple(TOLERANCES),
     *,
     full: bool = False,
     fields: tuple[int, int] = (40, 70),
@@ -69,18 +71,19 @@ def check(
 
     Args:
         device: where it runs.
-        full: every group and dtype at every setting; by default at one, each setting with several groups.
+        products: keys of ``TOLERANCES``.
+        full: every group at every setting; by default each group at one, another by group and by what is multiplied.
         fields: c_in, c_out.
         maps: batch, h, w.
     """
     rows = list[dict[str, object]]()
-    for n, (products, group) in enumerate(itertools.product(TOLERANCES, GRID_EXACT)):
-        dtype = torch.float32 if products == "tf32" else getattr(torch, products)
+    for n, (name, group) in enumerate(itertools.product(products, GRID_EXACT)):
+        dtype = torch.float32 if name == "tf32" else getattr(torch, name)
         one = (n + n // len(GRID_EXACT)) % len(SETTINGS)
         for kernel, stride in SETTINGS if full else SETTINGS[one : one + 1]:
-            with torch.backends.cudnn.flags(enabled=True, allow_tf32=products == "tf32"):
+            with torch.backends.cudnn.flags(enabled=True, allow_tf32=name == "tf32"):
                 found = errors(Window(group, kernel, stride, kernel // 2), dtype, device, fields, maps)
-            row = {"products": products, "group": group.name, "kernel": kernel, "stride": stride, **found}
+            row = {"products": name, "group": group.name, "kernel": kernel, "stride": stride, **found}
             kernels = irrep_kernels_for(torch.empty(0, device=device)) is not None
-            rows.append({**row, "tolerance": TOLERANCES[products], "kernels": kernels})
+            rows.append({**row, "tolerance": TOLERANCES[name], "kernels": kernels})
     return rows

@@ -6,6 +6,7 @@ import os
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from e4profile.groups import GRID_EXACT, Group
 from e4profile.ops import irreps, triton_reason
@@ -59,20 +60,18 @@ def test_more_fields_and_positions_than_a_program_owns(launched, monkeypatch):
     assert launched == [(4 * 2,), (4 * 2,), (2 * 2 * 2,)]
 
 
-@pytest.mark.parametrize("gathered", [False, True])
-def test_cosets_strides_and_gathered_weights(gathered, launched, monkeypatch):
-    """Fields of a larger group, tensors of other strides, no bias, and only the gradient of the input."""
-    monkeypatch.setattr(irrep_kernels, "LIMIT", 1 << 12)  # a copy of what reaches further
-    group = Group(8)
-    window = Window(group.on_grid, 3, 1, 1, group.cosets_on_grid)
+@pytest.mark.parametrize("cosets", [(), Group(8).cosets_on_grid], ids=["strides", "cosets"])
+def test_other_strides_and_fields_of_a_larger_group(cosets, launched):
+    """The latter with a weight that is gathered already; no bias, and only the gradient of the input."""
+    window = Window(C4, 3, 1, 1, cosets)
     generator = torch.Generator(DEVICE).manual_seed(0)
     features = torch.randn(2, 5, 5, 60, 16, device=DEVICE, generator=generator)[..., 3, :].permute(0, 3, 1, 2)
     features.requires_grad_()
     weight = torch.randn(6, 4, 4, 3, 3, device=DEVICE, generator=generator)
-    places = torch.tensor(group.on_grid.filter_bank_index(3), device=DEVICE)[:, None]
-    index = None if gathered else (places + 36 * torch.arange(4, device=DEVICE)[:, None, None]).flatten()
+    places = torch.tensor(C4.filter_bank_index(3), device=DEVICE)[:, None]
+    index = None if cosets else (places + 36 * torch.arange(4, device=DEVICE)[:, None, None]).flatten()
     made = convolve(features, weight, None, index, window)
-    wanted = chain(features, irrep_filters(weight, index, group.on_grid), None, window)
+    wanted = chain(features, irrep_filters(weight, index, C4), None, window)
     upstream = torch.randn(1, device=DEVICE, generator=generator).expand(made.shape)
     gradients = (torch.autograd.grad(one, features, upstream)[0] for one in (made, wanted))
     for one, other in ((made, wanted), tuple(gradients)):
@@ -92,6 +91,15 @@ def test_what_they_do_not_take(features, c_out, window):
     assert not irrep_kernels.takes(torch.empty(features), c_out, window)
 
 
+def test_what_reaches_beyond_32_bits_is_copied(monkeypatch):
+    maps = torch.arange(300.0, device=DEVICE).view(3, 1, 4, 5, 5)[..., :2]
+    assert irrep_kernels._near(maps) is maps
+    monkeypatch.setattr(irrep_kernels, "LIMIT", 200)
+    near = irrep_kernels._near(maps)
+    assert near.is_contiguous()
+    assert torch.equal(near, maps)
+
+
 def test_float64_is_left_to_pytorch(launched):
     found = errors(Window(D4, 3, 1, 1), torch.float64, DEVICE)
     assert max(found.values()) <= 1e-13
@@ -100,6 +108,13 @@ def test_float64_is_left_to_pytorch(launched):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(DEVICE != "cuda", reason="needs a CUDA device")
-def test_every_dtype_on_a_gpu():
-    for row in check():
+def test_on_a_gpu_kernels_run_unless_a_counter_watches(monkeypatch, launched):
+    monkeypatch.undo()
+    rows = check("cuda", ("bfloat16",))
+    assert all(row["kernels"] for row in rows)
+    for row in rows:
         assert max(row[name] for name in row if name.split()[0] in ("output", "gradient")) <= row["tolerance"], row
+    features, weight = (torch.randn(shape, device="cuda") for shape in ((2, 16, 5, 5), (2, 4, 4, 1, 1)))
+    with FlopCounterMode(display=False) as counter:
+        convolve(features, weight, None, None, Window(C4, 1, 1, 0))
+    assert counter.get_total_flops() == 2 * 50 * 2 * 4 * C4.irrep_products

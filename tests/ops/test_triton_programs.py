@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from e4profile.errors import SettingError
 from e4profile.ops import aggregate, generate_and_aggregate
-from e4profile.ops.choice import interpreter_reason
+from e4profile.ops.choice import interpreter_reason, irrep_kernels_for
 
 if os.environ.get("TRITON_INTERPRET") == "1":
     pytest.skip("interpreted programs are not compiled", allow_module_level=True)
@@ -137,3 +138,10 @@ def test_on_a_cpu_they_are_refused_with_the_reason(call, shapes):
     message = f"implementation (='triton') cannot run: {reason}; use 'auto' or 'cpu'"
     with pytest.raises(SettingError, match=f"^{re.escape(message)}$"):
         call(*map(torch.zeros, shapes), 3, implementation="triton")
+
+
+def test_stand_ins_on_a_gpu_are_convolved_by_pytorch():
+    with FakeTensorMode():
+        features = torch.empty(1, 8, 5, 5, device="cuda")
+    assert features.is_cuda
+    assert irrep_kernels_for(features) is None
