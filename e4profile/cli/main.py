@@ -96,6 +96,7 @@ SUMMARY_COLUMNS = 60
 
 _SUMMARIES = {
     "budget": "MACs, steps and memory of whole trainings",
+    "calibrate": "Measure the rates that times are predicted from",
     "compare": "Compare two files of results, and name what differs",
     "guard": "Check the networks of [tool.e4profile] against their budgets",
     "match": "Find the width whose cost is nearest to another network's",

@@ -16,10 +16,11 @@ from torch import Tensor
 from e4profile.conventions import ATTENTION
 from e4profile.errors import SettingError, positive
 from e4profile.groups import GroupLike
+from e4profile.layers import operators
 from e4profile.layers.base import Dimensions, Sample, Shape, WindowedConv2d
 from e4profile.layers.constants import uniform
 from e4profile.layers.terms import Term, Terms
-from e4profile.symbols import A, c_in, c_out, h, h_out, k, k_gate, r, w, w_out
+from e4profile.symbols import A, B, c_in, c_out, h, h_out, k, k_gate, r, w, w_out
 
 
 def _params(sources: Term) -> Terms:
@@ -37,6 +38,17 @@ def _macs(sources: Term) -> Terms:
         "convolution": k**2 * c_in * c_out * A * sources * h_out * w_out,
         "channel gate": 4 * c_in * (c_in / r) * c_out * A * sources,
         "spatial gate": 2 * k_gate**2 * c_out * A * sources * h_out * w_out,
+    }
+
+
+def _moved(sources: Term) -> Terms:
+    """Elements that each term reads and writes, for a batch of B."""
+    gates = B * c_out * A * sources * h_out * w_out
+    return {
+        "convolution": B * c_in * sources * h * w + c_in * gates,
+        # maxima, means and products of the responses, one after another
+        "channel gate": 12 * c_in * gates,
+        "spatial gate": 3 * gates,
     }
 
 
@@ -81,6 +93,8 @@ class _AttentiveConv2d(WindowedConv2d):
     what = "attentive convolution"
     operation_kind: ClassVar[str] = ATTENTION
     kinds = {"channel gate": ATTENTION}
+    runs_as = {"convolution": operators.DEPTHWISE, "spatial gate": operators.GROUPED}
+    calls = {"channel gate": 30}
     entry_terms = frozenset({"convolution"})
 
     stencil_index: Tensor
@@ -204,6 +218,7 @@ class AttentiveLiftingConv2d(_AttentiveConv2d):
     field_in = "trivial"
     params = _params(1)
     macs = _macs(1)
+    moved = _moved(1)
     saved = _saved(1)
     saved_constant = _saved_constant(1)
 
@@ -234,6 +249,7 @@ class AttentiveGroupConv2d(_AttentiveConv2d):
 
     params = _params(A)
     macs = _macs(A)
+    moved = _moved(A)
     saved = _saved(A)
     saved_constant = _saved_constant(A)
 

@@ -176,6 +176,14 @@ class EquivariantLayer(ConstantTables):
     """Elements kept for backward whatever the batch, by term."""
     saved_as: ClassVar[Mapping[str, str]] = {}
     """The unit of a saved term; a term not named here is of the compute dtype."""
+    moved: ClassVar[Terms] = {}
+    """Elements that a term of ``macs`` reads and writes, for a batch of B; a term not named here moves the layer's
+    input, its output and its filters."""
+    runs_as: Mapping[str, str] = {}
+    """The kind of operator (see ``layers.operators``) that a term of ``macs`` runs as; a term not named here runs as
+    its kind and the layer's kernel say."""
+    calls: ClassVar[Terms] = {}
+    """Operators that a term of ``macs`` runs as; a term not named here is one."""
     peak: ClassVar[Timeline | None] = None
     """The storages of forward and backward, step by step; None where it is not stated (see ``layers.storages``)."""
     hands_on_input: bool = False

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from e4profile.conventions import AGGREGATION, BATCH_NORM, GROUP_NORM, TRANSFORM
 from e4profile.errors import SettingError, divisors, positive
 from e4profile.groups import GroupLike, as_group
+from e4profile.layers import operators
 from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps, window_reason, window_size
 from e4profile.layers.constants import shifted
 from e4profile.layers.e4_peak import E4
@@ -26,6 +27,7 @@ from e4profile.symbols import (
     A_V,
     A,
     A_rho,
+    B,
     affine_pairs,
     c_in,
     c_out,
@@ -168,6 +170,19 @@ class E4Conv2d(EquivariantLayer):
         "reference columns, unused": ACCUMULATE,
     }
     peak = E4
+    runs_as = {
+        **dict.fromkeys(("encoder", "squeeze"), operators.POINTWISE),
+        **dict.fromkeys(("encoder in irreps", "squeeze in irreps"), operators.IRREP),
+        "generator": operators.GENERATOR,
+    }
+    moved = {
+        **dict.fromkeys(("encoder", "encoder in irreps"), B * (c_in + c_out) * A * h * w + c_in * c_out * A * A_V),
+        **dict.fromkeys(
+            ("squeeze", "squeeze in irreps"), B * (c_in + c_in / r) * A * h_out * w_out + c_in * (c_in / r) * A * A_K
+        ),
+        "generator": A * (B * (c_in / r + s * k**2) * h_out * w_out + s * k**2 * c_in / r),
+        "aggregation": B * A * (c_out * h * w + (c_out + s * k**2) * h_out * w_out),
+    }
     printed = {
         "params": ("encoder", "squeeze", "generator"),
         "macs": ("encoder", "squeeze", "generator", "aggregation"),

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from e4profile.errors import SettingError
 from e4profile.groups import GroupLike
+from e4profile.layers import operators
 from e4profile.layers.base import Dimensions, Sample, Shape, check_maps, window_reason, window_size
 from e4profile.layers.constants import shifted
 from e4profile.layers.execution import TRANSFORMS, Execution, IrrepLayer, irrep_products, transforms
@@ -167,7 +168,12 @@ class GroupConv2d(IrrepLayer):
     elements = transforms(h_conv * w_conv)
     kinds = TRANSFORMS
     entry_terms = frozenset(macs)
+    runs_as = {"irrep products": operators.IRREP}
     printed = {"params": ("weight",), "macs": ("convolution",)}
+    moved = {
+        "convolution": B * A * (c_in * h * w + c_out * h_conv * w_conv) + c_in * c_out * A**2 * k**2,
+        "pooling": is_pooled * B * c_out * A * (h_conv * w_conv + h_out * w_out),
+    }
     saved = {
         "input": c_in * A * h * w,
         "convolved": is_pooled * c_out * A * h_conv * w_conv,

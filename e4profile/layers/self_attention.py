@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from e4profile.conventions import ATTENTION, ATTENTION_NAIVE, GROUP_NORM, LINEAR
 from e4profile.errors import SettingError, positive
 from e4profile.groups import GroupLike, as_group
+from e4profile.layers import operators
 from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps
 from e4profile.layers.positions import PositionEmbedding
 from e4profile.layers.storages import FLAG
 from e4profile.layers.terms import Term, Terms
-from e4profile.symbols import A, D, H, P, c_in, c_out, h, k, n_hidden, w
+from e4profile.symbols import A, B, D, H, P, c_in, c_out, h, k, n_hidden, w
 
 RelativeIndex = Literal["published", "equivariant"]
 
@@ -58,6 +59,21 @@ def _saved(sources: Term) -> Terms:
     }
 
 
+def _moved(sources: Term) -> Terms:
+    """Elements that each term reads and writes, for a batch of B; scores are read and written step by step."""
+    patches = B * H * D * sources * k**2 * h * w
+    scores = B * H * sources**2 * k**2 * h * w
+    return {
+        "query, key, value": B * (c_in + 3 * D * H) * sources * h * w,
+        "content": patches + scores,
+        "positions": 10 * A * scores,
+        "group table": A * scores,
+        "values": patches + B * H * A * sources * k**2 * h * w,
+        "output": B * (D * H + c_out) * A * h * w,
+        "position networks": 6 * A * k**2 * n_hidden,
+    }
+
+
 class _SelfAttention2d(EquivariantLayer):
     """What lifting and group layer share; they differ in the elements of query and key, and in the table.
 
@@ -72,6 +88,8 @@ class _SelfAttention2d(EquivariantLayer):
     entry_terms = frozenset({"query, key, value"})
     constant_inputs = {"position networks": 2 * A * k**2 * n_hidden}
     operation_kind: ClassVar[str] = ATTENTION
+    runs_as = dict.fromkeys(("query, key, value", "output"), operators.POINTWISE)
+    calls = {"content": 12, "positions": 10 * A, "values": 2 * A}
 
     group_table: nn.Parameter | None
     table_index: Tensor
@@ -219,6 +237,7 @@ class LiftingSelfAttention2d(_SelfAttention2d):
     }
     elements = {"position norms": _POSITION_NORMS, "naive attention": (D + 2 * P * A + D * A) * H * k**2 * h * w}
     saved = _saved(1)
+    moved = _moved(1)
     saved_constant = _SAVED_CONSTANT
     saved_as = _SAVED_AS
 
@@ -277,6 +296,7 @@ class GroupSelfAttention2d(_SelfAttention2d):
         "naive attention": ((D + 2 * P + D * A) * k**2 + (D - 2 * P) * A) * H * A**2 * h * w,
     }
     saved = _saved(A)
+    moved = _moved(A)
     saved_constant = {**_SAVED_CONSTANT, "table rows": (D - 2 * P) * A**3}
     saved_as = _SAVED_AS
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from e4profile.conventions import DENSE_AS_FACTORS, EXPANSION, POINTWISE_AT_OUTPUT
 from e4profile.errors import SettingError, not_negative, positive
 from e4profile.groups import GroupLike
+from e4profile.layers import operators
 from e4profile.layers.base import Dimensions, Sample, Shape, WindowedConv2d
 from e4profile.layers.constants import uniform
 from e4profile.layers.storages import (
@@ -206,6 +207,10 @@ class SeparableGroupConv2d(WindowedConv2d):
         "spatial filters": (1 - is_dense) * c_spatial * c_out * A * k**2,
         "dense filters": is_dense * c_in * c_out * A**2 * k**2,
     }
+    moved = {
+        "pointwise": B * (c_in + c_spatial * c_out) * A * h * w + c_in * c_out * A**2,
+        "spatial": B * c_out * A * (c_spatial * h * w + h_out * w_out) + c_spatial * c_out * A * k**2,
+    }
     peak = SEPARABLE
     printed: ClassVar[Mapping[str, Sequence[str]]] = {
         "params": ("pointwise weight", "spatial weight"),
@@ -233,6 +238,8 @@ class SeparableGroupConv2d(WindowedConv2d):
         if execution not in ("factored", "naive"):
             raise SettingError(f"execution (={execution!r}) must be 'factored' or 'naive'")
         self.kind, self.execution = kind, execution
+        self.runs_as = {"pointwise": operators.GROUPED if kind == "g" else operators.POINTWISE,
+                        "spatial": operators.GROUPED if kind == "g" else operators.DEPTHWISE}  # fmt: skip
         order = self.group.order
         fields_summed = c_in if kind == "g" else 1
         self.pointwise_weight = uniform((c_out, c_in, order), order * (1 if kind == "g" else c_in))

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from e4profile.conventions import EXPANSION, EXPANSION_REFERENCE, MAC_KINDS
 from e4profile.errors import SettingError, UnknownNameError, positive
 from e4profile.groups import Group, GroupLike
+from e4profile.layers import operators
 from e4profile.layers.base import Dimensions, Sample, Shape
 from e4profile.layers.constants import shifted
 from e4profile.layers.execution import TRANSFORMS, Execution, IrrepLayer, irrep_products, transforms
@@ -263,6 +264,7 @@ class SteerableConv2d(IrrepLayer):
     kinds = {**TRANSFORMS, "expansion": EXPANSION, "expansion by the reference library": EXPANSION_REFERENCE}
     per_forward = frozenset({"expansion", "expansion by the reference library", "transform of weight"})
     entry_terms = frozenset(macs)
+    runs_as = {"irrep products": operators.IRREP}
     printed = {"params": ("weight",), "macs": ("convolution",)}
     saved = {"input": c_in * A_in * h * w}
     saved_constant = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -60,6 +60,17 @@ def time(
         typer.Option("--fits", help="The largest batch whose pass takes at most this long, e.g. 30ms.", metavar="TIME"),
     ] = None,
     breakdown: Annotated[bool, typer.Option("--breakdown", help="Share of time per named term.")] = False,
+    predicted: Annotated[
+        bool, typer.Option("--predicted", help="Predict the forward pass by named term, without a run.")
+    ] = False,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibration",
+            help="With --predicted: a file that e4profile calibrate wrote, also of another machine.",
+            metavar="FILE",
+        ),
+    ] = None,
     out: options.Records = None,
     join: Annotated[
         Path | None, typer.Option("--join", help="Show the records of a file in the same table.", metavar="FILE")
@@ -72,8 +83,9 @@ def time(
     """Time forward, backward or the whole training step: median and interquartile range of raw samples.
 
     A model of your own may take several inputs and give several outputs. With --fits the batch is looked for: the
-    largest whose median stays within the time; exit code 1 when nothing fits. Naming a file or package of yours
-    runs its code.
+    largest whose median stays within the time; exit code 1 when nothing fits. With --predicted nothing is timed: the
+    time follows from the closed form and from the rates of this device, which e4profile calibrate measures. Naming a
+    file or package of yours runs its code.
     """
     # the profiler's library writes its own progress to stderr unless told not to before it is loaded
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
@@ -99,6 +111,10 @@ def time(
         for one in _passes(passes)
     ]  # fmt: skip
     cards = options.several_subjects(options.networks(models), settings, inputs, arguments, execution=execution)
+    if predicted or calibration is not None:
+        _check_predicted(predicted, {**given, "--breakdown": breakdown, "--out": out}, choices)
+        _predict(cards, batches, choices[0], calibration, output_format, units, html)
+        return
     other = None if against is None else options.one_subject(against, None, inputs if names_code(against) else None)
     check_files(out, html)
     failed = False
@@ -144,6 +160,39 @@ def _check_together(breakdown: bool, limit_s: float | None, given: dict[str, obj
     for option in ("--against", "--join", "--batch-size"):
         if limit_s is not None and given[option] is not None:
             raise SettingError(f"--fits looks for the batch of each network: leave {option} {given[option]} away")
+
+
+def _check_predicted(predicted: bool, given: Mapping[str, object], choices: list[PassSetting]) -> None:
+    """Refuse what is not predicted.
+
+    Raises:
+        SettingError: naming the option and the remedy.
+    """
+    from e4profile.errors import SettingError
+
+    if not predicted:
+        raise SettingError("--calibration is what --predicted reads: give --predicted too")
+    for option, value in given.items():
+        if value:
+            raise SettingError(f"--predicted runs nothing: leave {option} away")
+    for one in choices:
+        if (one.pass_, one.mode) != ("forward", "eval"):
+            raise SettingError(f"--predicted is of a forward pass in eval mode: leave --pass {one.pass_}, --mode "
+                               f"{one.mode} away")  # fmt: skip
+
+
+def _predict(
+    cards: list[Subject], batches: Sequence[int | None], choice: PassSetting, calibration: Path | None,
+    output_format: str, units: str, html: Path | None,
+) -> None:  # fmt: skip
+    from e4profile.questions.time.predicted import predicted_table
+
+    check_files(None, html)
+    table = predicted_table(cards, batches, choice, calibration)
+    emit(table, output_format, units)
+    if output_format in ("json", "csv"):
+        note(*table.notes)  # which these formats have no place for
+    write_tables(html, [table])
 
 
 def _passes(text: str) -> list[str]:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from e4profile.errors import SettingError
-from e4profile.witnesses.timing.clock import Work
+from e4profile.witnesses.timing.clock import CpuClock, Work
 from e4profile.witnesses.timing.statistics import median
 from e4profile.witnesses.walk import Call, Watcher, following
 
@@ -29,25 +29,10 @@ class Marks(Protocol):
         """Between two marks that are done."""
 
 
-class CpuMarks:
-    """Points in time of the calling thread."""
-
-    def mark(self) -> int:
-        """A point in time."""
-        return time.perf_counter_ns()
-
-    def synchronize(self) -> None:
-        """Nothing is pending on the calling thread."""
-
-    def seconds(self, start: int, end: int) -> float:
-        """Between two marks."""
-        return (end - start) * 1e-9
-
-
 def marks_for(device: torch.device) -> Marks:
     """The marks of a device."""
     if device.type == "cpu":
-        return CpuMarks()
+        return CpuClock()
     from e4profile.witnesses.timing.cuda import CudaEvents
 
     return CudaEvents(device)

@@ -18,8 +18,8 @@ from e4profile.questions.roofline.roofline import (
     with_implementation,
 )
 from e4profile.witnesses.counts.closed_form import count_closed_form
-from e4profile.witnesses.timing.clock import Reading, Work
-from e4profile.witnesses.timing.layers import CpuMarks, layer_seconds
+from e4profile.witnesses.timing.clock import CpuClock, Reading, Work
+from e4profile.witnesses.timing.layers import layer_seconds
 from e4profile.witnesses.timing.peaks import Peaks
 from e4profile.witnesses.timing.samples import StopRule
 
@@ -140,7 +140,7 @@ def test_a_cap_ends_the_passes_after_one():
 
 
 def test_marks_of_the_cpu_are_nanoseconds():
-    assert CpuMarks().seconds(1_000, 3_000) == pytest.approx(2e-6)
+    assert CpuClock().seconds(1_000, 3_000) == pytest.approx(2e-6)
 
 
 class _Second:

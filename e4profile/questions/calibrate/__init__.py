@@ -1,0 +1,1 @@
+"""How fast is this device, by kind of operator?"""
