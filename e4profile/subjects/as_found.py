@@ -12,9 +12,10 @@ import random
 import sys
 import types
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,7 +34,7 @@ ATOMS = (
 )  # fmt: skip
 CACHED: Any = type(functools.lru_cache(lambda: None))
 # what belongs to the process or to a library, and is no part of a network
-_NOT_ITS_OWN = {"torch", "numpy", "e4profile", "builtins", *sys.stdlib_module_names}
+NOT_ITS_OWN = {"torch", "numpy", "e4profile", "builtins", *sys.stdlib_module_names}
 OF_THE_PROCESS = {"logging", "threading", "multiprocessing", "concurrent", "asyncio", "queue"}
 
 
@@ -227,7 +228,7 @@ class _Found:
         if package_of(kind) in {"builtins", "collections"} and own is not None:
             return own
         slots = slots_of(kind)
-        classes = [one for one in kind.__mro__ if package_of(one) not in _NOT_ITS_OWN]
+        classes = [one for one in kind.__mro__ if package_of(one) not in NOT_ITS_OWN]
 
         def write_down(value: Any) -> None:
             if own is not None:
@@ -247,24 +248,32 @@ class _Found:
 
     def _parts(self, value: Any) -> None:
         self._waiting += _parts(value)
-        if isinstance(value, types.FunctionType) and str(value.__module__).partition(".")[0] not in _NOT_ITS_OWN:
+        if isinstance(value, types.FunctionType) and str(value.__module__).partition(".")[0] not in NOT_ITS_OWN:
             self._globals(value)
 
     def _globals(self, function: types.FunctionType) -> None:
-        """The variables of its file that a function names, and the file's functions and classes that it uses.
+        """The variables of its file that a function names, and the functions and classes that it uses.
 
-        A name that the file does not have yet may become one of its variables.
+        Those are of the same file, or of another that is not installed.
         """
-        names = []
-        for name in function.__code__.co_names:
-            found = function.__globals__.get(name)
-            if isinstance(found, (types.FunctionType, type)):
-                if found.__module__ == function.__module__:
-                    self._waiting.append(found) if isinstance(found, types.FunctionType) else self._class(found)
-            elif not isinstance(found, (types.ModuleType, nn.Module)):
-                names.append(name)
-        self._content(_global_content(names), function.__globals__)
+        self._named(function.__globals__, function.__code__.co_names, {str(function.__module__)})
         self._waiting.append(vars(function))
+
+    def _named(self, table: dict[str, Any], names: Sequence[str], files: set[str]) -> None:
+        """What names stand for in files, of which these are known; an unknown name may become a variable there."""
+        variables = []
+        for name in names:
+            found = table.get(name)
+            if isinstance(found, (types.FunctionType, type)):
+                if found.__module__ in files or _is_beside(found.__module__):
+                    self._waiting.append(found) if isinstance(found, types.FunctionType) else self._class(found)
+            elif isinstance(found, types.ModuleType):
+                if found.__name__ not in files and _is_beside(found.__name__):
+                    files.add(found.__name__)
+                    self._named(vars(found), names, files)
+            elif not isinstance(found, nn.Module):
+                variables.append(name)
+        self._content(_global_content(variables), table)
 
     def _random(self, value: Any) -> None:
         self.restores.append(_random_state(value))
@@ -429,7 +438,7 @@ def content_of(kind: type) -> Content | None:
 
 def slots_of(kind: type) -> list[Any]:
     """The ``__slots__`` of a class and of those that it inherits from, without those of a library."""
-    own = (one for one in kind.__mro__ if package_of(one) not in _NOT_ITS_OWN)
+    own = (one for one in kind.__mro__ if package_of(one) not in NOT_ITS_OWN)
     return [slot for one in own for slot in vars(one).values() if isinstance(slot, types.MemberDescriptorType)]
 
 
@@ -474,6 +483,14 @@ def _parts(value: Any) -> list[Any]:
     if isinstance(value, types.FunctionType):
         return [*(value.__closure__ or ()), value.__defaults__, value.__kwdefaults__]
     return [value.__wrapped__] if isinstance(value, CACHED) else list(value)
+
+
+def _is_beside(module: str | None) -> bool:
+    """Whether a module is a file of somebody's own, and not of a library that is installed."""
+    if module is None or module.partition(".")[0] in NOT_ITS_OWN:
+        return False
+    file = getattr(sys.modules.get(module), "__file__", None)
+    return file is not None and not {"site-packages", "dist-packages"}.intersection(Path(file).parts)
 
 
 def package_of(kind: type) -> str:

@@ -5,6 +5,7 @@ PyTorch itself is told the truth. What a forward makes on the device that it was
 
 from __future__ import annotations
 
+import gc
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
@@ -15,9 +16,17 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
+from e4profile.subjects.as_found import CACHED, NOT_ITS_OWN
+
 _TOLD_THE_TRUTH = ("torch", "e4profile")
 _META = torch.device("meta")
 _GETTER = types.GetSetDescriptorType
+
+
+def _caches() -> list[Any]:
+    """Every ``lru_cache`` of the process whose function is neither PyTorch's nor Python's."""
+    found = [one for one in gc.get_objects() if type(one) is CACHED]
+    return [one for one in found if str(one.__module__).partition(".")[0] not in NOT_ITS_OWN]
 
 
 class ToldDevice:
@@ -33,6 +42,7 @@ class ToldDevice:
     def __init__(self, device: torch.device | None) -> None:
         self._device = _META if device is None else device
         self.was_read = False
+        self._misses: dict[int, tuple[Any, int]] = {}
 
     @contextmanager
     def seen(self) -> Iterator[None]:
@@ -47,11 +57,28 @@ class ToldDevice:
                 setattr(Tensor, name, answer)
             yield
         finally:
+            if self.was_read:
+                self._empty_caches()
             for name, found in before.items():
                 if found is None:
                     delattr(Tensor, name)
                 else:
                     setattr(Tensor, name, found)
+
+    def _empty_caches(self) -> None:
+        """Empty every ``lru_cache`` that was filled since the device was read: its keys may be those of real tensors.
+
+        Also those of a library, which no network holds.
+        """
+        for cache in _caches():
+            if cache.cache_info().misses != self._misses.get(id(cache), (cache, 0))[1]:
+                cache.cache_clear()
+
+    def _read(self) -> None:
+        if not self.was_read:
+            # kept alive: an identity is one cache's as long as it lives
+            self._misses = {id(cache): (cache, cache.cache_info().misses) for cache in _caches()}
+            self.was_read = True
 
     def on_meta(
         self, name: str, args: tuple[Any, ...], keywords: Mapping[str, Any]
@@ -103,7 +130,7 @@ class ToldDevice:
             package = str(sys._getframe(1).f_globals.get("__name__")).partition(".")[0]
             if package in _TOLD_THE_TRUTH:
                 return truth(tensor, *args, **keywords)
-            self.was_read = True
+            self._read()
             return answer(tensor, *args, **keywords)
 
         return asked

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import random
+import sys
 import threading
 from collections import OrderedDict, deque, namedtuple
 from collections.abc import Callable
@@ -571,6 +573,45 @@ def test_variables_of_its_file_that_a_forward_sets_are_as_found(measure, filled)
     after = (_GRID, globals().get("_LATE"), _Tables.shared, vars(_grid).get("kept"))
     assert all(one is other for one, other in zip(before, after, strict=True))
     assert model(features).device.type == "cpu"
+
+
+BESIDE = """
+import torch
+
+TABLE, by_size = None, {}
+
+
+def made(size, device):
+    global TABLE
+    TABLE = torch.ones(size, device=device)
+    return by_size.setdefault(size, TABLE)
+"""
+IN_FILES = """
+import beside_it
+from beside_it import made
+from torch import nn
+
+
+class Files(nn.Linear):
+    def forward(self, features):
+        beside_it.LATE = features
+        return super().forward(features + made(features.shape[-1], features.device))
+"""
+
+
+def test_variables_of_other_files_of_the_users_are_as_found(tmp_path, monkeypatch):
+    (tmp_path / "beside_it.py").write_text(BESIDE)
+    (tmp_path / "in_files.py").write_text(IN_FILES)
+    monkeypatch.syspath_prepend(tmp_path)
+    model, beside = importlib.import_module("in_files").Files(4, 3), importlib.import_module("beside_it")
+    measure_module(model, (2, 4), ())
+    assert (beside.TABLE, beside.by_size, hasattr(beside, "LATE")) == (None, {}, False)
+    model(torch.ones(2, 4))
+    held = beside.TABLE, beside.by_size[4], beside.LATE
+    measure_module(model, (2, 4), ())
+    assert all(one is other for one, other in zip((beside.TABLE, beside.by_size[4], beside.LATE), held, strict=True))
+    for name in ("in_files", "beside_it"):
+        del sys.modules[name]
 
 
 class WritesToItsInput(nn.Linear):

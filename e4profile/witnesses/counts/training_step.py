@@ -7,7 +7,6 @@ gradient of the weight as if every group met every input channel; here both grad
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,7 +85,7 @@ def count_training_step(
     def backward_macs(lent: Borrowed) -> int:
         backward = _Products()
         # a complex convolution is followed from its parts, which are made in the forward pass
-        with backward if any(tensor.is_complex() for tensor in model.parameters()) else nullcontext():
+        with backward:
             value = lent.loss(lent.forward(), loss)
         forward_macs = backward.macs
         with backward:

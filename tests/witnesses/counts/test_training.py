@@ -264,6 +264,19 @@ class Modulus(nn.Module):
         return features.abs()
 
 
+def test_a_convolution_without_a_complex_parameter_costs_four_in_backward():
+    class Complex(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.real, self.imaginary = (nn.Parameter(torch.ones(4, 4, 3, 3)) for _ in range(2))
+
+        def forward(self, images):
+            return nn.functional.conv2d(images, torch.complex(self.real, self.imaginary)).abs()
+
+    found = count_training_step(Complex(), Example((torch.zeros(2, 4, 8, 8, dtype=torch.complex64),)))
+    assert found.forward == found.backward == 4 * (2 * 6 * 6 * 4) * 4 * 9
+
+
 @pytest.mark.parametrize("groups", [1, 2])
 def test_a_training_step_of_complex_numbers_costs_four_of_real_ones(groups):
     def step(dtype):
