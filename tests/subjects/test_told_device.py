@@ -87,18 +87,16 @@ def test_values_and_addresses_need_a_run_for_real() -> None:
         assert notes[0].startswith("run for real on cpu")
 
 
-class Cached(nn.Module):
-    @staticmethod
-    @functools.lru_cache
-    def steps(size: int, device: torch.device) -> Tensor:
-        return torch.arange(float(size), device=device)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return (x + self.steps(4, x.device)) @ x.T
-
-
 def test_a_cache_by_device_holds_none_that_has_no_values() -> None:
-    Cached.steps.cache_clear()
+    class Cached(nn.Module):
+        @staticmethod
+        @functools.lru_cache
+        def steps(size: int, device: torch.device) -> Tensor:
+            return torch.arange(float(size), device=device)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return (x + self.steps(4, x.device)) @ x.T
+
     for _ in range(2):
         assert count_run(Cached(), Example((torch.ones(2, 4),)), Watcher)[0].macs == 16
         assert Cached.steps(4, CPU).device == CPU

@@ -81,12 +81,15 @@ def memory(
     jobs = [(card, batch) for card in cards for batch in batches]
     with options.own_loss_running(scalar), Progress("memory", len(jobs), quiet=True) as progress:
         for card, batch in jobs:
+            said = list[str]()
             if budget is not None:
-                rows.append(fits_row(card, budget, optimiser, dtype, scalar, notes, kernels, forward=forward))
+                row = fits_row(card, budget, optimiser, dtype, scalar, said, kernels, forward=forward)
             elif forward:
-                rows.append(forward_row(card, batch, dtype, notes, kernels))
+                row = forward_row(card, batch, dtype, said, kernels)
             else:
-                rows.append(memory_row(card, batch, optimiser, dtype, scalar, notes, kernels))
+                row = memory_row(card, batch, optimiser, dtype, scalar, said, kernels)
+            rows.append(row | _told(said, kernels, output_format))
+            notes += said
             progress.step(card.name)
     if fits is None:
         table = _forward_table(rows, dtype, notes) if forward else _step_table(rows, dtype, optimiser, notes, kernels)
@@ -140,3 +143,8 @@ def _forward_table(rows: Sequence[Mapping[str, Any]], dtype: str, notes: Sequenc
         "kept between passes: a part of the peak, filters that a layer expands once in evaluation mode",
     )
     return table_of_rows(f"Memory of a forward pass, {dtype}", rows, (*known, *dict.fromkeys(notes)))
+
+
+def _told(notes: list[str], kernels: str, output_format: str) -> dict[str, str]:
+    """What a row says itself where a format has no notes below the table."""
+    return {"kernels": kernels, "notes": "; ".join(notes)} if output_format in ("json", "csv") else {}

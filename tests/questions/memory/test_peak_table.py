@@ -152,3 +152,24 @@ def test_what_does_not_fit_is_a_row_with_no_image(run):
     assert (large["batch_size"], large["step_bytes"]) == (0, None)
     _, out, _ = run("memory", "r18", "-f", "json")
     assert large["next_step_bytes"] == json.loads(out)[0]["step_bytes"]
+
+
+ATTENDS = """
+from torch import nn
+
+class Attends(nn.Module):
+    def forward(self, x):
+        return nn.functional.scaled_dot_product_attention(x, x, x)
+"""
+
+
+def test_json_says_which_kernels_were_assumed(run, tmp_path, monkeypatch):
+    (tmp_path / "attends.py").write_text(ATTENDS)
+    monkeypatch.chdir(tmp_path)
+    for device, more in (("cpu", "flash kernel"), ("cuda", "efficient kernel")):
+        _, out, _ = run(
+            "memory", "attends.py:Attends", "--pass", "forward", "--input", "2x2x4x8", "--device", device, "-f", "json"
+        )
+        (row,) = json.loads(out)
+        assert row["kernels"] == device
+        assert f"attention is assumed to run as on {device}: {more}" in row["notes"]
