@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from e4profile.witnesses.counts.measure import Measurement
 
 _Counted = tuple["Subject", "Measurement"]
+_Further = tuple[dict[str, dict[str, Any]], list[str]]
 
 
 def count(
@@ -33,6 +34,10 @@ def count(
             "--counter", help=f"{', '.join(REGISTRY)}. Repeatable; {', '.join(COUNTERS)} by default.", metavar="NAME"
         ),
     ] = None,
+    besides: Annotated[
+        str | None,
+        typer.Option("--with", help="Besides counts, in a row for each network: memory, time.", metavar="WHAT,..."),
+    ] = None,
     batch_size: options.BatchSize = None,
     convention_name: options.Convention = "macs",
     output_format: options.Format = "table",
@@ -40,27 +45,31 @@ def count(
 ) -> None:
     """Count parameters and operations per layer, with every counter's view and the reasons where they differ.
 
-    Several networks make a table of costs, one row each; --input and --arg are then those of your own models. A
-    model of your own without closed forms still has every other column. Exit code 0 when closed form and dispatch
-    agree, 1 when not or when an operator is unknown, 2 for bad input. As JSON: one object with model, arguments,
+    Several networks, or --with, make a table of costs, one row each; --input and --arg are then those of your own
+    models. A model of your own without closed forms still has every other column. Exit code 0 when closed form and
+    dispatch agree, 1 when not or when an operator is unknown, 2 for bad input. As JSON: one object with model, arguments,
     input, convention, totals by witness, layers and notes; for several networks a list of them, without layers.
     Naming a file or package of yours runs its code.
     """
     with Progress("count", 1 + 2 * len(models), quiet=True) as progress:
         from e4profile.conventions import convention
+        from e4profile.questions.count.besides import beside, chosen
         from e4profile.records.count_document import document_text
         from e4profile.subjects.card_code import NotInstalled
         from e4profile.witnesses.counts.measure import measure
 
         convention(convention_name)
+        added = chosen(options.names([besides] if besides is not None else None))
         counters = tuple(dict.fromkeys(options.names(counter))) or COUNTERS
         progress.step("PyTorch")
         counted: list[_Counted] = []
         absent: list[str] = []
+        further: list[_Further] = []
         for found in options.several_subjects(models, settings, inputs, arguments, batch_size, execution):
             progress.step(found.name)
             try:
                 counted.append((found, measure(found, counters)))
+                further.append(beside(found, added))
             except NotInstalled as missing:
                 if len(models) == 1:
                     raise
@@ -70,13 +79,17 @@ def count(
     if not counted:
         raise SettingError(f"none of {', '.join(models)} is installed: there is nothing to count")
     documents = [_document(*one, counters, convention_name) for one in counted]
+    for document, (figures, notes) in zip(documents, further, strict=True):
+        document.update(figures)
+        document["notes"] += notes
+    many = len(counted) > 1 or bool(added)
     if output_format == "json":
         costs = [{key: value for key, value in one.items() if key != "layers"} for one in documents]
-        many = json.dumps(costs, indent=2, ensure_ascii=False) + "\n"
-        sys.stdout.write(many if len(counted) > 1 else document_text(documents[0]))
+        listed = json.dumps(costs, indent=2, ensure_ascii=False) + "\n"
+        sys.stdout.write(listed if many else document_text(documents[0]))
         sys.stdout.flush()
-    elif len(counted) > 1:
-        emit(_costs(counted, documents, counters, convention_name), output_format, units)
+    elif many:
+        emit(_costs(counted, documents, counters, convention_name, further, added), output_format, units)
     else:
         total = output_format != "csv"
         emit(_layers(counted[0][0], documents[0], counters, convention_name, total=total), output_format, units)
@@ -118,15 +131,27 @@ def _layers(
 
 
 def _costs(
-    counted: list[_Counted], documents: list[dict[str, Any]], counters: tuple[str, ...], convention_name: str
+    counted: list[_Counted],
+    documents: list[dict[str, Any]],
+    counters: tuple[str, ...],
+    convention_name: str,
+    further: list[_Further],
+    besides: tuple[str, ...],
 ) -> Table:
     """Several networks: a row for each, the totals of its layers."""
     from e4profile.questions.columns import table_of_rows
+    from e4profile.questions.count.besides import MEMORY, TIME, meanings
     from e4profile.questions.count.rows import IN_IRREPS, summed_notes
     from e4profile.records.count_document import cost_row
     from e4profile.show.tables import Column
 
-    rows = [cost_row(document, found.full_name) for document, (found, _) in zip(documents, counted, strict=True)]
+    rows = [
+        {
+            **cost_row(document, found.full_name),
+            **{key: one for figure in figures.values() for key, one in figure.items()},
+        }
+        for document, (found, _), (figures, _) in zip(documents, counted, further, strict=True)
+    ]
     notes = [
         f"{found.row or found.name}: {text}"
         for document, (found, measured) in zip(documents, counted, strict=True)
@@ -142,9 +167,11 @@ def _costs(
         Column("bound", "totals are", "text", priority=92),
         Column("closed_form", f"{convention_name}, closed form", "integer", convention_name, 85),
         Column("dispatch", f"{convention_name}, measured", "integer", "measured", 80),
+        Column("iqr_s", "interquartile range", "seconds", "IQR", 60),
     )
+    notes = [*meanings(besides), *notes, *(text for _, said in further for text in said)]
     present = {key for row in rows for key in row}
-    known = ("agrees", "model", "input", "bound", "params", *(spec.key for spec in REGISTRY.values()))
+    known = ("agrees", "model", "input", "bound", "params", *(spec.key for spec in REGISTRY.values()), *MEMORY, *TIME)
     return table_of_rows(
         "Costs of " + ", ".join(str(row["model"]) for row in rows),
         rows,

@@ -1,0 +1,69 @@
+"""What a paper's table of costs has besides counts: memory, and the time of a forward pass on this machine."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from e4profile.errors import E4ProfileError, SettingError, one_of
+
+if TYPE_CHECKING:
+    from e4profile.subjects.subject import Subject
+
+BESIDES = ("memory", "time", "predicted")
+
+MEMORY = ("saved_measured_bytes", "peak_bytes", "step_bytes", "forward_peak_bytes", "forward_bytes")
+TIME = ("median_s", "iqr_s")
+
+_MEANINGS = {
+    "memory": "memory in float32, SGD: saved and peak of forward and backward, training step, peak of a forward pass "
+    "without gradients and that pass whole (e4profile memory)",
+    "time": "median and interquartile range of a forward pass in evaluation mode, cpu, float32, 1 thread",
+}
+
+
+def chosen(names: list[str]) -> tuple[str, ...]:
+    """What is asked for besides counts, each once.
+
+    Raises:
+        UnknownNameError: for what there is not.
+        SettingError: for a predicted time, which needs a calibration.
+    """
+    found = tuple(dict.fromkeys(one_of("column", name, BESIDES) for name in names))
+    if "predicted" in found:
+        raise SettingError("--with predicted: this version has no calibration to predict a time from: --with time runs")
+    return found
+
+
+def meanings(besides: tuple[str, ...]) -> list[str]:
+    """What the columns are, a sentence each."""
+    return [_MEANINGS[name] for name in besides]
+
+
+def beside(found: Subject, besides: tuple[str, ...]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """The figures of one network by what was asked for, and why one of them is missing.
+
+    Raises:
+        UserCodeError: for what a user-defined model raises in every pass.
+    """
+    figures: dict[str, dict[str, Any]] = {}
+    notes: list[str] = []
+    if "memory" in besides:
+        from e4profile.questions.memory.rows import forward_row, memory_row
+
+        known: dict[str, Any] = {}
+        try:
+            # a norm over single values refuses to train on one image
+            known |= memory_row(found, None, "sgd", "float32", "auto", notes)
+        except E4ProfileError as error:
+            notes.append(f"{found.full_name}: no figure of a training step: {error}")
+        known |= forward_row(found, None, "float32", notes)
+        figures["memory"] = {key: known.get(key) for key in MEMORY}
+    if "time" in besides:
+        from e4profile.questions.time.runs import at_own_batch, timed
+        from e4profile.witnesses.timing.passes import PassSetting
+        from e4profile.witnesses.timing.samples import StopRule, noise_notes
+
+        record = timed(found, at_own_batch(PassSetting(), found), StopRule())
+        figures["time"] = {key: getattr(record, key) for key in TIME}
+        notes += [f"{found.full_name}: {said}" for said in noise_notes([record.samples])]
+    return figures, notes
