@@ -13,7 +13,7 @@ from e4profile.witnesses.timing.samples import Samples, TimeRecord
 
 KIND = "time"
 _APART = ("name", "clock", "samples", "environment", "arguments")
-_WHERE_SAID = ("inputs", "label")
+_WHERE_SAID = ("inputs", "label", "macs", "peak_macs_per_s")
 
 
 def to_record(timing: TimeRecord) -> Record:

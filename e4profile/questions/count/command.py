@@ -47,9 +47,9 @@ def count(
 
     Several networks, or --with, make a table of costs, one row each; --input and --arg are then those of your own
     models. A model of your own without closed forms still has every other column. Exit code 0 when closed form and
-    dispatch agree, 1 when not or when an operator is unknown, 2 for bad input. As JSON: one object with model, arguments,
-    input, convention, totals by witness, layers and notes; for several networks a list of them, without layers.
-    Naming a file or package of yours runs its code.
+    dispatch agree, 1 when not or when an operator is unknown, 2 for bad input. As JSON: one object with model,
+    arguments, input, convention, totals by witness, layers and notes; for several networks a list of them, without
+    layers. Naming a file or package of yours runs its code.
     """
     with Progress("count", 1 + 2 * len(models), quiet=True) as progress:
         from e4profile.conventions import convention

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from e4profile.questions.roofline.roofline import Roofline
 
 
+_WHOLE = "whole pass"
+
+
 def roofline(
     model: Annotated[str, typer.Argument(help=options.MODEL_HELP, metavar=options.MODEL)],
     settings: options.Overrides = None,
@@ -87,6 +90,8 @@ def roofline(
         columns=(
             Column("intensity", "MACs per byte", "ratio", "MACs/B", 70),
             Column("achieved_percent", "achieved %", "percent", "ach. %", 92),
+            Column("mfu_percent", "MFU %", "percent", "MFU", 55),
+            Column("images_per_s", "images per second", "ratio", "images/s", 25),
         ),
         priorities={
             "network": 20,
@@ -122,7 +127,7 @@ def _rows(found: Roofline) -> list[dict[str, object]]:
         for one in found.layers
     ]  # fmt: skip
     macs, moved = (sum(row[place] for row in layers) for place in (3, 4))  # type: ignore[misc]
-    layers.append(("whole pass", None, None, macs + found.other_macs, moved, found.ideal_s, found.whole.median_s))  # type: ignore[arg-type]
+    layers.append((_WHOLE, None, None, macs + found.other_macs, moved, found.ideal_s, found.whole.median_s))  # type: ignore[arg-type]
     return [
         {
             "network": found.name,
@@ -135,9 +140,16 @@ def _rows(found: Roofline) -> list[dict[str, object]]:
             "ideal_s": ideal_s,
             "measured_s": measured_s,
             "achieved_percent": 100 * ideal_s / measured_s,
+            "mfu_percent": 100 * macs / measured_s / found.peaks.macs_per_s,
+            "images_per_s": _images_per_s(found) if path == _WHOLE else None,
         }
         for path, layer, bound, macs, moved, ideal_s, measured_s in layers
     ]
+
+
+def _images_per_s(found: Roofline) -> float | None:
+    """Images in a second of such passes; None for inputs that share no leading size."""
+    return found.input_shape[0] / found.whole.median_s if len(found.input_shape) > 1 else None
 
 
 def _notes(found: list[Roofline]) -> list[str]:
@@ -146,6 +158,7 @@ def _notes(found: list[Roofline]) -> list[str]:
     peaks = found[0].peaks
     notes = [
         f"Roof: {si(peaks.macs_per_s, 'MACs/s')} in a matrix product, {si(peaks.bytes_per_s, 'B/s')} in a copy.",
+        "MFU: forward MACs per second as a share of that matrix product's; of training: e4profile time --pass step.",
         "Bytes are each input, output and weight once, filters as expanded.",
         *_above_the_roof(found),
     ]

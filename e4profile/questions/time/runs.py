@@ -36,6 +36,7 @@ def time_networks(
     Raises:
         E4ProfileError: when nothing could be timed.
     """
+    from e4profile.questions.time.utilisation import with_peak
     from e4profile.subjects.guest import UserCodeError
     from e4profile.witnesses.timing.clock import MeasurementError
 
@@ -47,7 +48,9 @@ def time_networks(
                 chosen = at_own_batch(choice, card)
                 steps.begin(described(card.full_name, chosen))
                 try:
-                    records.append(kept(timed(card, chosen, rule), card, out))
+                    record, reason = with_peak(timed(card, chosen, rule), card, chosen)
+                    records.append(kept(record, card, out))
+                    note(*filter(None, [reason]))
                 except UserCodeError as error:
                     failures.append(error)
                 except MeasurementError as error:

@@ -36,6 +36,8 @@ _TIMES: tuple[Field, ...] = (
     (Column("median_s", "median", "seconds", priority=98), lambda one: one.median_s),
     (Column("iqr_s", "interquartile range", "seconds", "IQR", 80), lambda one: one.iqr_s),
     (Column("per_image_s", "per image", "seconds", priority=40), lambda one: one.median_s / one.batch_size),
+    (Column("images_per_s", "images per second", "ratio", "images/s", 42), lambda one: one.images_per_s),
+    (Column("mfu_percent", "MFU %", "percent", "MFU", 45), lambda one: None if one.mfu is None else 100 * one.mfu),
     (Column("samples", "samples", "integer", priority=50), lambda one: len(one.samples.seconds)),
     (Column("dropped", "dropped", "integer", priority=5), lambda one: one.samples.dropped),
     (Column("noisy", "noisy", "boolean", priority=70), lambda one: one.noisy),
@@ -79,7 +81,23 @@ def time_table(records: Sequence[TimeRecord], *, mixed: bool = False) -> Table:
     fields = list(_TIMES)
     if any(labels):
         fields.insert(1, (Column("environment", "environment", "text", "env.", 99), lambda one: label_of[id(one)]))
-    return table_of("Time of one pass", fields, records, _notes(records, labels))
+    return table_of("Time of one pass", fields, records, [*_notes(records, labels), *_peak_notes(records)])
+
+
+def _peak_notes(records: Sequence[TimeRecord]) -> list[str]:
+    """Of what MFU is the share, once for each peak."""
+    known = {(one.device, one.dtype, one.threads, one.peak_macs_per_s) for one in records if one.mfu is not None}
+    above = any(one.mfu is not None and one.mfu > 1 for one in records)
+    too_low = (
+        "MFU above 100%: the peak was measured too low (e4profile roofline --refresh measures it anew), or the pass "
+        "runs with fewer products than are counted."
+    )
+    return ([too_low] if above else []) + [
+        f"MFU: MACs of the pass (of a step, forward and backward) per second, as a share of {si(peak, 'MACs/s')}, the "
+        f"peak of {device} in {dtype} with {threads_text(threads)}, measured in a matrix product."
+        for device, dtype, threads, peak in sorted(known)
+        if peak is not None
+    ]
 
 
 def comparison_table(found: Sequence[Comparison]) -> Table:

@@ -198,6 +198,8 @@ class TimeRecord:
         arguments: of the network, or of the builder.
         inputs: all of them in words, where there are several; empty for one tensor.
         label: the name with the arguments that were given, for tables; the name where it is not said.
+        macs: of the pass; None where it was not said.
+        peak_macs_per_s: of the device, measured in a matrix product; None where it was not said.
     """
 
     name: str
@@ -216,6 +218,8 @@ class TimeRecord:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     inputs: str = ""
     label: str = ""
+    macs: int | None = None
+    peak_macs_per_s: float | None = None
 
     @property
     def title(self) -> str:
@@ -236,6 +240,18 @@ class TimeRecord:
     def iqr_s(self) -> float:
         """The interquartile range in seconds."""
         return self.samples.iqr_s
+
+    @property
+    def images_per_s(self) -> float | None:
+        """Images in a second of such passes; None for inputs that share no leading size."""
+        return self.batch_size / self.median_s if len(self.input_shape) > 1 and self.median_s > 0 else None
+
+    @property
+    def mfu(self) -> float | None:
+        """The share of the device's measured peak that the MACs of the pass used; None where either is unknown."""
+        if self.macs is None or not self.peak_macs_per_s or self.median_s <= 0:
+            return None
+        return self.macs / self.median_s / self.peak_macs_per_s
 
     @property
     def noisy(self) -> bool:
