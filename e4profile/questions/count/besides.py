@@ -13,11 +13,13 @@ BESIDES = ("memory", "time", "predicted")
 
 MEMORY = ("saved_measured_bytes", "peak_bytes", "step_bytes", "forward_peak_bytes", "forward_bytes")
 TIME = ("median_s", "iqr_s")
+PREDICTED = ("predicted_s", "error_percent")
 
 _MEANINGS = {
     "memory": "memory in float32, SGD: saved and peak of forward and backward, training step, peak of a forward pass "
     "without gradients and that pass whole (e4profile memory)",
     "time": "median and interquartile range of a forward pass in evaluation mode, cpu, float32, 1 thread",
+    "predicted": "predicted: time of the same pass from the calibration of this device (e4profile time --predicted)",
 }
 
 
@@ -26,11 +28,17 @@ def chosen(names: list[str]) -> tuple[str, ...]:
 
     Raises:
         UnknownNameError: for what there is not.
-        SettingError: for a predicted time, which needs a calibration.
+        SettingError: for a predicted time on a device that was not calibrated.
     """
     found = tuple(dict.fromkeys(one_of("column", name, BESIDES) for name in names))
     if "predicted" in found:
-        raise SettingError("--with predicted: this version has no calibration to predict a time from: --with time runs")
+        from e4profile.records.calibrations import calibration_for
+
+        try:
+            calibration_for("cpu", "float32", 1)
+        except SettingError as error:
+            # count names no file
+            raise SettingError(f"--with predicted: {str(error).partition(', or name a file')[0]}") from error
     return found
 
 
@@ -66,4 +74,11 @@ def beside(found: Subject, besides: tuple[str, ...]) -> tuple[dict[str, dict[str
         record = timed(found, at_own_batch(PassSetting(), found), StopRule())
         figures["time"] = {key: getattr(record, key) for key in TIME}
         notes += [f"{found.full_name}: {said}" for said in noise_notes([record.samples])]
+    if "predicted" in besides:
+        from e4profile.questions.time.predicted import predicted_table
+        from e4profile.witnesses.timing.passes import PassSetting
+
+        table = predicted_table([found], [None], PassSetting(), None)
+        figures["predicted"] = {key: table.rows[-1][key] for key in PREDICTED}
+        notes += table.notes
     return figures, notes

@@ -36,7 +36,9 @@ def count(
     ] = None,
     besides: Annotated[
         str | None,
-        typer.Option("--with", help="Besides counts, in a row for each network: memory, time.", metavar="WHAT,..."),
+        typer.Option(
+            "--with", help="Besides counts, in a row for each network: memory, time, predicted.", metavar="WHAT,..."
+        ),
     ] = None,
     batch_size: options.BatchSize = None,
     convention_name: options.Convention = "macs",
@@ -140,7 +142,7 @@ def _costs(
 ) -> Table:
     """Several networks: a row for each, the totals of its layers."""
     from e4profile.questions.columns import table_of_rows
-    from e4profile.questions.count.besides import MEMORY, TIME, meanings
+    from e4profile.questions.count.besides import MEMORY, PREDICTED, TIME, meanings
     from e4profile.questions.count.rows import IN_IRREPS, summed_notes
     from e4profile.records.count_document import cost_row
     from e4profile.show.tables import Column
@@ -169,9 +171,19 @@ def _costs(
         Column("dispatch", f"{convention_name}, measured", "integer", "measured", 80),
         Column("iqr_s", "interquartile range", "seconds", "IQR", 60),
     )
-    notes = [*meanings(besides), *notes, *(text for _, said in further for text in said)]
+    notes = [*meanings(besides), *notes, *dict.fromkeys(text for _, said in further for text in said)]
     present = {key for row in rows for key in row}
-    known = ("agrees", "model", "input", "bound", "params", *(spec.key for spec in REGISTRY.values()), *MEMORY, *TIME)
+    known = (
+        "agrees",
+        "model",
+        "input",
+        "bound",
+        "params",
+        *(spec.key for spec in REGISTRY.values()),
+        *MEMORY,
+        *TIME,
+        *PREDICTED,
+    )
     return table_of_rows(
         "Costs of " + ", ".join(str(row["model"]) for row in rows),
         rows,

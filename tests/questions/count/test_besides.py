@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from program import Run, says
@@ -56,9 +57,12 @@ def test_a_network_that_cannot_train_on_one_image_keeps_its_other_figures(run: R
 
 @pytest.mark.parametrize(
     ("given", "words"),
-    [("predicted", ("--with predicted", "no calibration")), ("energy", ("unknown column 'energy'",))],
+    [("predicted", ("--with predicted", "run e4profile calibrate")), ("energy", ("unknown column 'energy'",))],
 )
-def test_what_there_is_not_is_refused(run: Run, given: str, words: tuple[str, ...]) -> None:
+def test_what_there_is_not_is_refused(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     found = run("count", "z2cnn", "--with", given)
     assert (found.code, found.out, found.err.count("\n")) == (2, "", 1)
     assert says(found.err, *words)
