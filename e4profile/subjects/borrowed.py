@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from e4profile.errors import E4ProfileError, SettingError, positive
-from e4profile.subjects.as_found import as_found, device_of, refuse_unrun
+from e4profile.subjects.as_found import NOT_ITS_OWN, as_found, device_of, package_of, refuse_unrun
 from e4profile.subjects.batches import BatchedInputs, ModelInputs
 from e4profile.subjects.copies import is_unfinished, materialised
 from e4profile.subjects.guest import first_line, text_of
 from e4profile.subjects.inputs import Example
 from e4profile.subjects.losses import Loss, loss_of
 from e4profile.subjects.stand_ins import Kernels, StandIns
+from e4profile.subjects.told_device import Caches
 
 
 @dataclass(frozen=True)
@@ -132,8 +133,10 @@ def borrowed(
     example, target = inputs.at(batch_size, dtype, device), torch.zeros(size, device=device, dtype=torch.int64)
     if stand_ins is not None:
         example, target = example.map(stand_ins.of), stand_ins.of(target)
+    own_code = any(package_of(type(part)) not in NOT_ITS_OWN for part in model.modules())
     with (
         torch.enable_grad(),
+        Caches() if stand_ins is not None and own_code else nullcontext(),
         as_found(model, stand_in, training=train),
         nullcontext() if stand_ins is None else stand_ins.running(),
     ):

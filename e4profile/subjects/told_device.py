@@ -23,8 +23,27 @@ _META = torch.device("meta")
 _GETTER = types.GetSetDescriptorType
 
 
+class Caches:
+    """Every ``lru_cache`` of the process whose function is neither PyTorch's nor Python's, as filled as it is now."""
+
+    def __init__(self) -> None:
+        # kept alive: an identity is one cache's as long as it lives
+        self._misses = {id(cache): (cache, cache.cache_info().misses) for cache in _caches()}
+
+    def __enter__(self) -> None:
+        """Inside, they may be filled."""
+
+    def __exit__(self, *error: object) -> None:
+        self.empty_filled()
+
+    def empty_filled(self) -> None:
+        """Empty those that were filled since: what is in them may have no values. No network need hold them."""
+        for cache in _caches():
+            if cache.cache_info().misses != self._misses.get(id(cache), (cache, 0))[1]:
+                cache.cache_clear()
+
+
 def _caches() -> list[Any]:
-    """Every ``lru_cache`` of the process whose function is neither PyTorch's nor Python's."""
     found = [one for one in gc.get_objects() if type(one) is CACHED]
     return [one for one in found if str(one.__module__).partition(".")[0] not in NOT_ITS_OWN]
 
@@ -42,7 +61,7 @@ class ToldDevice:
     def __init__(self, device: torch.device | None) -> None:
         self._device = _META if device is None else device
         self.was_read = False
-        self._misses: dict[int, tuple[Any, int]] = {}
+        self._caches: Caches | None = None
 
     @contextmanager
     def seen(self) -> Iterator[None]:
@@ -57,28 +76,13 @@ class ToldDevice:
                 setattr(Tensor, name, answer)
             yield
         finally:
-            if self.was_read:
-                self._empty_caches()
+            if self._caches is not None:
+                self._caches.empty_filled()
             for name, found in before.items():
                 if found is None:
                     delattr(Tensor, name)
                 else:
                     setattr(Tensor, name, found)
-
-    def _empty_caches(self) -> None:
-        """Empty every ``lru_cache`` that was filled since the device was read: its keys may be those of real tensors.
-
-        Also those of a library, which no network holds.
-        """
-        for cache in _caches():
-            if cache.cache_info().misses != self._misses.get(id(cache), (cache, 0))[1]:
-                cache.cache_clear()
-
-    def _read(self) -> None:
-        if not self.was_read:
-            # kept alive: an identity is one cache's as long as it lives
-            self._misses = {id(cache): (cache, cache.cache_info().misses) for cache in _caches()}
-            self.was_read = True
 
     def on_meta(
         self, name: str, args: tuple[Any, ...], keywords: Mapping[str, Any]
@@ -130,7 +134,9 @@ class ToldDevice:
             package = str(sys._getframe(1).f_globals.get("__name__")).partition(".")[0]
             if package in _TOLD_THE_TRUTH:
                 return truth(tensor, *args, **keywords)
-            self._read()
+            if not self.was_read:
+                # from here on a key may be that of real tensors
+                self.was_read, self._caches = True, Caches()
             return answer(tensor, *args, **keywords)
 
         return asked

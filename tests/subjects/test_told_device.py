@@ -13,6 +13,7 @@ from e4profile.subjects.inputs import Example
 from e4profile.subjects.told_device import ToldDevice
 from e4profile.witnesses.counts import dispatch
 from e4profile.witnesses.counts.dispatch import count_dispatch, count_run
+from e4profile.witnesses.counts.training_step import count_training_step
 from e4profile.witnesses.walk import Watcher
 
 CPU = torch.device("cpu")
@@ -89,17 +90,24 @@ def test_values_and_addresses_need_a_run_for_real() -> None:
 
 def test_a_cache_by_device_holds_none_that_has_no_values() -> None:
     class Cached(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
         @staticmethod
         @functools.lru_cache
         def steps(size: int, device: torch.device) -> Tensor:
             return torch.arange(float(size), device=device)
 
         def forward(self, x: Tensor) -> Tensor:
-            return (x + self.steps(4, x.device)) @ x.T
+            return self.scale * (x + self.steps(4, x.device)) @ x.T
 
     for _ in range(2):
         assert count_run(Cached(), Example((torch.ones(2, 4),)), Watcher)[0].macs == 16
         assert Cached.steps(4, CPU).device == CPU
+        Cached.steps.cache_clear()
+        assert count_training_step(Cached(), (4,), 2).forward == 16
+        assert type(Cached.steps(4, CPU)) is Tensor
 
 
 def test_another_device_is_told_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
