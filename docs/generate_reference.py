@@ -93,23 +93,39 @@ def _record_kinds() -> Iterator[tuple[str, str]]:
 
 def conventions() -> str:
     """What counts as what, with its weights per kind of operation."""
-    from e4profile.conventions import CONVENTIONS
+    from e4profile.conventions import ELEMENT_KINDS, all_conventions
 
     text = [
         "# Conventions\n",
         "Counters report operations by kind; a convention adds them up with a weight per kind. A kind that a "
         "convention does not name weighs 0.\n",
+        "`--convention` takes a name or a file of weights:\n",
+        '```toml\nmeaning = "MACs, and 8 per element of gelu"\n\n[weights]\nconvolution = 1\nlinear = 1\n'
+        "gelu = 8\n```\n",
+        "A card names such a file from its own folder. `e4profile reconcile` tries it with `--convention`, and by "
+        "itself the rules below that charge what runs element by element, where nothing simpler gives the figures.\n",
     ]
-    for one in CONVENTIONS.values():
+    for one in all_conventions().values():
         text.append(f"## {one.name}\n\n{one.meaning[0].upper()}{one.meaning[1:]}.\n")
         if one.published_rule:
             text.append(
                 "The rule of a publication's own tool. A figure that follows from it alone is *reproduced under a "
                 "named rule*.\n"
             )
+        if one.source:
+            text.append(f"Source: {one.source}.\n")
+        if one.differences:
+            text.append("The tool's own figure differs where\n\n" + "".join(f"- {text};\n" for text in one.differences))
         text.append("| kind | weight |\n|---|---|")
         text += [f"| `{kind}` | {weight} |" for kind, weight in one.weights.items()]
         text.append("")
+    text.append(
+        "## Kinds of what runs element by element\n\nCounted from a run alone; a network's closed form has no figure "
+        "under a convention that charges one. No convention above that comes without a source charges any.\n"
+    )
+    text.append("| kind | unit |\n|---|---|")
+    text += [f"| `{kind}` | {unit} |" for kind, unit in ELEMENT_KINDS.items()]
+    text.append("")
     return "\n".join(text)
 
 

@@ -1,15 +1,18 @@
 """What is counted as what, declared once.
 
 Counters report operations by *kind*: multiply-accumulates for the arithmetic kinds, elements for the
-norms. A convention weighs the kinds. ``flops`` is the only place where a MAC becomes two FLOPs.
+norms and for what runs element by element. A convention weighs the kinds: one of the table below, one of the files in
+``rules/``, or a file of one's own. A MAC becomes two FLOPs only there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+from pathlib import Path
 
-from e4profile.errors import UnknownNameError
+from e4profile.errors import SettingError, UnknownNameError, from_table, parse_toml, read_text
 
 CONVOLUTION = "convolution"
 LINEAR = "linear"
@@ -49,18 +52,57 @@ NAIVE_KINDS = (ATTENTION_NAIVE, EXPANSION_REFERENCE)
 ``macs`` and no counter of a running network sees them."""
 
 
+_OF_OUTPUTS = """abs add clamp compare div elu erf exp gelu hardsigmoid hardswish hardtanh leaky_relu log maximum
+    minimum mish mul neg pow prelu relu relu6 rsqrt selu sigmoid silu softplus sqrt square sub tanh where
+    upsample_bicubic upsample_bilinear upsample_nearest grid_sampler"""
+_OF_INPUTS = """log_softmax softmax max mean min sum var adaptive_avg_pool adaptive_max_pool avg_pool max_pool"""
+
+ELEMENT_KINDS: Mapping[str, str] = {
+    **dict.fromkeys(sorted(_OF_OUTPUTS.split()), "elements of the result"),
+    **dict.fromkeys(sorted(_OF_INPUTS.split()), "elements of the input"),
+    "other_elementwise": "elements of the result of any other operator that maps elements one by one",
+    "attention_scaling": "elements of the queries and keys that fused attention scales",
+    "attention_softmax": "elements of the softmax inside fused attention",
+    "sum_outputs": "elements of the result of a sum",
+    "norm_affine": "elements of norms that have a weight",
+    "batch_norm_statistics": "elements of batch norms that compute mean and variance, as instance norms do",
+    "convolution_bias": "elements of the results of convolutions with a bias",
+    "linear_bias": "elements of the results of matrix products with a bias",
+    "norm_weights": "parameters of norms, once per image",
+    "embedding_weights": "parameters of embeddings, once per image",
+}
+"""Kinds of what runs element by element, and what their unit is. They are counted from a run alone, are no MACs, and
+weigh 0 in every convention of the table below."""
+
+KINDS = (*MAC_KINDS, *NORM_KINDS, *FILTER_KINDS, *ADDITION_KINDS, *NAIVE_KINDS, *CHARGE_KINDS, *ELEMENT_KINDS)
+"""Every kind that a convention may weigh."""
+
+
 @dataclass(frozen=True)
 class Convention:
     """A named rule for adding up operations: a weight per kind, 0 for a kind that is not named.
 
-    ``published_rule`` marks a publication's own tool whose figures are not what runs: a cell that follows from
-    it alone is reproduced *under a named rule*.
+    Attributes:
+        name: on the command line.
+        meaning: in words.
+        weights: whole numbers by kind.
+        published_rule: marks a publication's own tool whose figures are not what runs: a cell that follows from it
+            alone is reproduced *under a named rule*.
+        source: what the rule is that of.
+        differences: where the tool of this rule reports another figure, a phrase each.
     """
 
     name: str
     meaning: str
     weights: Mapping[str, int]
     published_rule: bool = False
+    source: str = ""
+    differences: tuple[str, ...] = ()
+
+    @property
+    def elementwise(self) -> bool:
+        """Whether it charges what runs element by element, which no closed form states."""
+        return any(weight and kind in ELEMENT_KINDS for kind, weight in self.weights.items())
 
     def total(self, operations: Mapping[str, int]) -> int:
         """The weighted sum of operations by kind."""
@@ -119,12 +161,68 @@ CONVENTIONS: dict[str, Convention] = {
 }
 
 
+RULES = Path(__file__).parent / "rules"
+"""The rules of counters and publications, a file of weights each."""
+
+
+def rule_names() -> list[str]:
+    """The names of the rules that come as files; none is read."""
+    return sorted(file.stem for file in RULES.glob("*.toml"))
+
+
 def convention(name: str) -> Convention:
-    """The convention of that name.
+    """The convention of that name, or the one in a ``.toml`` file.
 
     Raises:
         UnknownNameError: with the nearest names.
+        SettingError: for a file that cannot be used, naming key, value and remedy.
     """
-    if name not in CONVENTIONS:
-        raise UnknownNameError("convention", name, CONVENTIONS)
-    return CONVENTIONS[name]
+    if name in CONVENTIONS:
+        return CONVENTIONS[name]
+    if name.endswith(".toml"):
+        file = Path(name)
+        return _read(file, file.stat().st_mtime_ns if file.exists() else 0)
+    if name not in rule_names():
+        raise UnknownNameError("convention", name, (*CONVENTIONS, *rule_names()))
+    return _shipped(name)
+
+
+def all_conventions() -> dict[str, Convention]:
+    """Those of the table, then those that come as files."""
+    return {**CONVENTIONS, **{name: _shipped(name) for name in rule_names()}}
+
+
+@cache
+def _shipped(name: str) -> Convention:
+    return _read(RULES / f"{name}.toml", 0)
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A convention as it is written."""
+
+    meaning: str
+    weights: dict[str, object]
+    name: str = ""
+    source: str = ""
+    differences: list[str] = field(default_factory=list)
+
+
+@lru_cache(maxsize=64)
+def _read(file: Path, _changed: int) -> Convention:
+    table = parse_toml(read_text(file), file)
+    for key, example in (("meaning", 'meaning = "what it counts"'), ("weights", "[weights] with add = 1")):
+        if key not in table and set(table) <= {"name", "meaning", "weights", "source", "differences"}:
+            raise SettingError(f"{file}: {key}: missing; for example {example}")
+    written = from_table(table, _Written, f"{file}: ")
+    weights: dict[str, int] = {}
+    for kind, weight in written.weights.items():
+        if kind not in KINDS:
+            raise SettingError(f"{file}: weights.{kind}: {UnknownNameError('kind of operation', kind, KINDS)}")
+        if isinstance(weight, bool) or not isinstance(weight, int):
+            raise SettingError(f"{file}: weights.{kind}: {weight!r} must be a whole number")
+        weights[kind] = weight
+    name = written.name or file.stem
+    if name in CONVENTIONS or (name in rule_names() and file.parent != RULES):
+        raise SettingError(f"{file}: name: {name!r} is a convention of e4profile; give it another name")
+    return Convention(name, written.meaning, weights, source=written.source, differences=tuple(written.differences))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
-from e4profile.conventions import convention
+from e4profile.conventions import CHARGE_KINDS, convention
 from e4profile.errors import SettingError, UnknownNameError, from_table, parse_toml
 from e4profile.networks.cards import COMPARED, GPU_MEMORY, UNRESOLVED, VERDICTS, Card, CardError, Cell, PublishedRow
 from e4profile.networks.published import parse_printed
@@ -23,7 +24,7 @@ def parse_card(text: str, file: str) -> Card:
     data = parse_toml(text, file, CardError)
     rows = data.pop("published", [])
     if isinstance(rows, list):
-        rows = [_row(table, f"{file}: published[{index}].") for index, table in enumerate(rows)]
+        rows = [_row(table, f"{file}: published[{index}].", file) for index, table in enumerate(rows)]
     given = {"title": "", "arguments": {}, **({"network": ""} if "builder" in data else {}), **data}
     card = from_table(_with_needed(given, file), Card, f"{file}: ", CardError, published=rows, file=file, overridden=())
     _check_source(card, file)
@@ -31,6 +32,13 @@ def parse_card(text: str, file: str) -> Card:
         raise CardError(f"{file}: input: {list(card.input)} must be positive integers, the sizes without the batch")
     if not card.builder and (len(card.input) != 3 or min(card.input) < 1):
         raise CardError(f"{file}: input: {card.input} must be three positive integers, channels, height, width")
+    for index, row in enumerate(card.published):
+        for cell in row.cells:
+            if card.builder and cell.convention and set(convention(cell.convention).weights) & set(CHARGE_KINDS):
+                raise CardError(
+                    f"{file}: published[{index}].{cell.quantity}.convention: {cell.convention!r} charges what only "
+                    "layers of e4profile state: name another rule, or a file of weights"
+                )
     return card if card.title else replace(card, title=card.name)
 
 
@@ -72,7 +80,7 @@ def _check_source(card: Card, file: str) -> None:
         )
 
 
-def _row(table: Any, where: str) -> Any:
+def _row(table: Any, where: str, file: str) -> Any:
     if not isinstance(table, dict):
         return table
     cells = {key: value for key, value in table.items() if isinstance(value, dict) and key != "arguments"}
@@ -82,11 +90,11 @@ def _row(table: Any, where: str) -> Any:
             '{ value = "5.0M", verdict = "reproduced" }'
         )
     given = {"arguments": {}, **{key: value for key, value in table.items() if key not in cells}}
-    built = [_cell(key, cell, f"{where}{key}.") for key, cell in cells.items()]
+    built = [_cell(key, cell, f"{where}{key}.", file) for key, cell in cells.items()]
     return from_table(given, PublishedRow, where, CardError, cells=built)
 
 
-def _cell(quantity: str, table: dict[str, Any], where: str) -> Cell:
+def _cell(quantity: str, table: dict[str, Any], where: str, file: str) -> Cell:
     cell = from_table(table, Cell, where, CardError, quantity=quantity)
     if cell.rounding not in _ROUNDINGS:
         raise CardError(f"{where}rounding: {cell.rounding!r} must be one of {', '.join(_ROUNDINGS)}")
@@ -96,6 +104,9 @@ def _cell(quantity: str, table: dict[str, Any], where: str) -> Cell:
         raise CardError(f"{where}verdict: {cell.verdict!r} must be one of {', '.join(VERDICTS)}")
     if cell.verdict == UNRESOLVED and not cell.evidence:
         raise CardError(f"{where}evidence: missing; an unresolved cell must say why")
+    if cell.convention is not None and cell.convention.endswith(".toml"):
+        # a file of weights stands beside the card
+        cell = replace(cell, convention=str(Path(file).parent / cell.convention))
     key = "value"
     try:
         parse_printed(cell.value)

@@ -74,11 +74,11 @@ def found_cards(*, distributions: bool = True) -> dict[str, Card]:
         seen.add(file.resolve())
         try:
             card = _read(str(file), file.resolve(), file.stat().st_mtime_ns if file.exists() else 0)
-            _check_name(card, found)
+            if card is not None:
+                _check_name(card, found)
+                found[card.name.lower()] = card
         except CardError as error:
             problems.append(str(error))
-        else:
-            found[card.name.lower()] = card
     if problems:
         first, *others = problems
         refused = CardError(first)
@@ -88,10 +88,12 @@ def found_cards(*, distributions: bool = True) -> dict[str, Card]:
 
 
 @lru_cache(maxsize=1024)
-def _read(file: str, _whole: Path, _changed: int) -> Card:
+def _read(file: str, _whole: Path, _changed: int) -> Card | None:
+    """The card in a file; None for a convention, which may stand beside the cards that name it."""
     from e4profile.networks.card_reader import parse_card
 
-    return parse_card(read_text(Path(file), CardError), file)
+    text = read_text(Path(file), CardError)
+    return None if {"meaning", "weights"} <= set(parse_toml(text, file, CardError)) else parse_card(text, file)
 
 
 def _check_name(card: Card, found: dict[str, Card]) -> None:

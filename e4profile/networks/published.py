@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from decimal import Context, Decimal
 from fractions import Fraction
 
-from e4profile.conventions import CONVENTIONS
+from e4profile.conventions import convention
 from e4profile.errors import SettingError
 from e4profile.networks.cards import BY_RULE, REPRODUCED, TRUNCATED, UNRESOLVED, VERDICTS, Cell
 
@@ -133,7 +133,7 @@ def judge(built: int | Fraction, cell: Cell) -> Verdict:
     deviation = deviation_percent(built, cell.value)
     if not agrees(built, cell.value):
         return Verdict(UNRESOLVED, deviation)
-    if cell.convention is not None and CONVENTIONS[cell.convention].published_rule:
+    if cell.convention is not None and convention(cell.convention).published_rule:
         return Verdict(BY_RULE, deviation)
     return Verdict(TRUNCATED if cell.rounding == "truncated" else REPRODUCED, deviation)
 

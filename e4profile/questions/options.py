@@ -65,7 +65,12 @@ Html = Annotated[
     Path | None, typer.Option("--html", help="Write the tables, and figures if any, as one page.", metavar="FILE")
 ]
 Convention = Annotated[
-    str, typer.Option("--convention", help="What counts as what: macs, flops, printed, fvcore, ...", metavar="NAME")
+    str,
+    typer.Option(
+        "--convention",
+        help="What counts as what: macs, flops, printed, fvcore, ..., a rule such as octic-vit, or a file of weights.",
+        metavar="NAME|FILE.toml",
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,

@@ -13,7 +13,7 @@ from e4profile.conventions import convention
 from e4profile.errors import SettingError, some_of
 from e4profile.subjects.guest import UserCodeError
 from e4profile.subjects.subject import Subject
-from e4profile.witnesses.counts.base import SAY_THE_COST, WITNESSED_KINDS
+from e4profile.witnesses.counts.base import SAY_THE_COST, WITNESSED_KINDS, added
 from e4profile.witnesses.counts.closed_form import count_closed_form
 from e4profile.witnesses.counts.measure import measure
 from e4profile.witnesses.memory.peak import allocator_emulation
@@ -31,12 +31,14 @@ class Counted:
         operations: by kind (see ``e4profile.conventions``).
         notes: what a reader must know.
         unknown: operators that ran and could not be counted: with any, the operations are lower bounds.
+        elements: what runs element by element, by kind; empty where the closed form alone was asked.
     """
 
     params: int
     operations: Mapping[str, int]
     notes: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+    elements: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -44,8 +46,8 @@ class Counted:
         return (self.params, *sorted(self.operations.items()))
 
     def total(self, convention_name: str = "macs") -> int:
-        """Operations under a convention."""
-        return convention(convention_name).total(self.operations)
+        """Operations under a convention, those element by element included."""
+        return convention(convention_name).total({**self.elements, **self.operations})
 
 
 @dataclass
@@ -54,9 +56,11 @@ class VariantCounter:
 
     Attributes:
         lean: by builder, whether what it builds can lie on the meta device; unknown until one was built at all.
+        elements: whether what runs element by element is asked for, which needs a run of every network.
     """
 
     lean: dict[str, bool] = field(default_factory=dict)
+    elements: bool = False
 
     def __call__(self, subject: Subject) -> Counted:
         """The counts of one call on the network's inputs.
@@ -66,7 +70,7 @@ class VariantCounter:
             UserCodeError: for what a user-defined model raises.
         """
         shape = subject.example("meta").single_shape if subject.costed_whole else None
-        if shape is not None:
+        if shape is not None and not self.elements:
             count = count_closed_form(subject.build("meta"), shape)
             return Counted(count.params, count.operations)
         found = self.on_meta(subject, lambda fresh: measure(fresh, ()))
@@ -81,7 +85,8 @@ class VariantCounter:
         ruled = {
             kind: n for kind, n in found.closed.operations.items() if kind not in seen and kind not in WITNESSED_KINDS
         }
-        return Counted(found.dispatch.params, {kind: n for kind, n in (ruled | seen).items() if n}, notes, unknown)
+        operations = {kind: n for kind, n in (ruled | seen).items() if n}
+        return Counted(found.dispatch.params, operations, notes, unknown, added(*found.dispatch.elements.values()))
 
     def exact(self, subject: Subject, unit: str = "MACs", convention_name: str = "macs") -> Counted:
         """The same, where a decision rests on the operations.

@@ -26,21 +26,24 @@ def count_columns(counters: Sequence[str]) -> list[str]:
 def count_rows(measured: Measurement, counters: Sequence[str], convention_name: str = "macs") -> list[dict[str, Any]]:
     """One row per layer, in order of execution, with the keys of ``count_columns``.
 
-    ``closed_form`` and ``dispatch`` hold the layer's cost under the convention; a stock counter's column
-    what it reports, in its own convention. ``agrees`` compares parameters and every kind of operation; it is None
-    for a layer without a closed form, or in which an unknown operator ran.
+    ``closed_form`` and ``dispatch`` hold the layer's cost under the convention; the first has no figure where that
+    charges what runs element by element. A stock counter's column holds what it reports, in its own convention.
+    ``agrees`` compares parameters and every kind of operation; it is None for a layer without a closed form, or in
+    which an unknown operator ran.
 
     Raises:
         UnknownNameError: for an unknown convention.
     """
-    convention(convention_name)
-    counts: dict[str, Count] = {"closed-form": measured.closed, "dispatch": measured.dispatch, **measured.raw}
+    ran = measured.dispatch.charging(convention_name)
+    counts: dict[str, Count] = {"closed-form": measured.closed, "dispatch": ran, **measured.raw}
+    # no closed form states what runs element by element
+    by_form = not convention(convention_name).elementwise
     paths = [layer.path for layer in measured.closed.layers]
     rolled = {name: counts[name].rolled_up(paths) for name in counters if name in counts}
     paths += [path for layers in rolled.values() for path in layers if path not in paths]
     formed = {layer.path for layer in measured.closed.layers}
     if measured.sizes != "topology":
-        paths = _as_built(paths, measured)
+        paths = _as_built(paths, ran)
     disagreeing = {difference.path for difference in measured.differences}
     undecided = {owner(path, paths) for ran in measured.dispatch.uncounted_in.values() for path in ran}
     rows = []
@@ -58,15 +61,15 @@ def count_rows(measured: Measurement, counters: Sequence[str], convention_name: 
         for name in counters:
             layer = rolled[name].get(path) if name in rolled else None
             absent = name == "closed-form" and measured.sizes != "topology" and path not in formed
-            unknown = name not in rolled or absent
+            unknown = name not in rolled or absent or (name == "closed-form" and not by_form)
             row[REGISTRY[name].key] = None if unknown else _amount(layer, counts[name], convention_name)
         rows.append({key: row[key] for key in count_columns(counters)})
     return rows
 
 
-def _as_built(paths: Sequence[str], measured: Measurement) -> list[str]:
+def _as_built(paths: Sequence[str], ran: Count) -> list[str]:
     """Paths in the order of the modules, where the closed form names only some of them."""
-    order = [layer.path for layer in measured.dispatch.layers]
+    order = [layer.path for layer in ran.layers]
 
     def place(path: str) -> int:
         inside = f"{path}." if path else ""

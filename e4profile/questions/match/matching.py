@@ -121,7 +121,7 @@ class VariantCost:
     ) -> None:
         self.axis, self.by, self.guess = axis, by, guess
         self.convention_name, self.batch_size, self.optimiser = convention_name, batch_size, optimiser
-        self.counter = VariantCounter()
+        self.counter = VariantCounter(elements=by == "macs" and convention(convention_name).elementwise)
         self.progress = progress
         self.refused: E4ProfileError | None = None
         self.known: dict[int, int | None] = {}

@@ -56,6 +56,15 @@ def reconcile(
             metavar="ARGUMENT[=VALUES]",
         ),
     ] = None,
+    conventions: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--convention",
+            help="A rule that may have counted, by name or as a file of weights, besides those that are searched. "
+            "Repeatable.",
+            metavar="NAME|FILE.toml",
+        ),
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", help="Show at most N explanations.", metavar="N")] = 10,
     output_format: options.Format = "table",
     units: options.Units = "auto",
@@ -63,7 +72,9 @@ def reconcile(
     """Search architectures and counting rules that give all published figures at their printed precision.
 
     The simplest come first: the fewest arguments that differ from the network's own, the fewest differences from
-    plain MACs. How much was searched, and what chance alone would find, is always said. Cards are counted by their
+    plain MACs. Where none is found, the rules of counters and publications that charge what runs element by element
+    are tried, with what has the printed parameters. How much was searched, and what chance alone would find, is
+    always said. Cards are counted by their
     closed forms, a model of your own from what one call runs.
     """
     from e4profile.questions.reconcile.search import reconcile as search
@@ -81,7 +92,7 @@ def reconcile(
         progress[0].step("architectures")
 
     try:
-        found = search(rows, changes=changes, vary=_varied(vary), progress=step)
+        found = search(rows, changes=changes, vary=_varied(vary), conventions=conventions or (), progress=step)
     finally:
         for one in progress:
             one.close()

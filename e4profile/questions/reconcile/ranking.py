@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -21,11 +21,12 @@ def changes_text(changes: tuple[Change, ...]) -> str:
     return ", ".join(f"{name}={value}" for name, value in changes) or "as given"
 
 
-def values_of(built: tuple[Built, ...], rule: Rule) -> list[dict[str, Any]]:
+def values_of(built: Sequence[Built], rule: Rule) -> list[dict[str, Any]]:
     """Every figure of every row beside what is built, exactly."""
     found = []
     for row, counts in built:
-        operations = sum(rule.weights.get(kind, 0) * amount for kind, amount in counts.operations.items())
+        amounts = {**counts.elements, **counts.operations}
+        operations = sum(rule.weights.get(kind, 0) * amount for kind, amount in amounts.items())
         found += [
             {
                 "row": row.label,
@@ -197,7 +198,14 @@ def best_first(matches: Iterable[Reconciled]) -> list[Reconciled]:
     )
     kept: dict[Any, Reconciled] = {}
     for match in ordered:
-        key = (tuple(counts.key for _, counts in match.built), tuple(sorted(match.rule.weights.items())))
+        charged = [
+            tuple(sorted((kind, n) for kind, n in counts.elements.items() if match.rule.weights.get(kind)))
+            for _, counts in match.built
+        ]
+        counted = tuple(counts.key for _, counts in match.built)
+        # two tools may have one rule; each is an answer of its own
+        name = match.rule.name if any(charged) else None
+        key = (counted, *charged, name, tuple(sorted(match.rule.weights.items())))
         if key in kept:
             kept[key] = replace(kept[key], same=(*kept[key].same, match.changes))
         else:

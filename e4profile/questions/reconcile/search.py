@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from e4profile.conventions import convention, rule_names
 from e4profile.errors import E4ProfileError, SettingError, not_negative
-from e4profile.questions.reconcile.ranking import Built, Nearest, Reconciled, Reconciliation, best_first
+from e4profile.questions.reconcile.ranking import Built, Nearest, Reconciled, Reconciliation, best_first, values_of
 from e4profile.questions.reconcile.rows import Figure, Row
-from e4profile.questions.reconcile.space import Change, Rule, architectures, axes_of, rules, space_size
+from e4profile.questions.reconcile.space import Change, Rule, architectures, axes_of, named_rules, rules, space_size
 from e4profile.subjects.guest import UserCodeError
 from e4profile.subjects.subject import Subject
 from e4profile.witnesses.variants import Counted, VariantCounter
@@ -35,15 +36,16 @@ Numbers = np.ndarray[Any, np.dtype[Any]]
 class Counter:
     """Counted networks on their own inputs and remembers them; None where a network refuses its arguments.
 
-    Lower bounds of operations, where operators are unknown, are refused unless ``params_alone`` are asked for.
+    Lower bounds of operations, where operators are unknown, are refused unless ``params_alone`` are asked for. With
+    ``elements`` every network is run for what it does element by element.
 
     Attributes:
         refused: the last refusal.
     """
 
-    def __init__(self, *, params_alone: bool = False) -> None:
+    def __init__(self, *, params_alone: bool = False, elements: bool = False) -> None:
         self._known: dict[str, Counted | None] = {}
-        variants = VariantCounter()
+        variants = VariantCounter(elements=elements)
         self._count = variants if params_alone else variants.exact
         self.refused: E4ProfileError | None = None
 
@@ -63,6 +65,7 @@ def reconcile(
     *,
     changes: int = 2,
     vary: Sequence[str] | None = None,
+    conventions: Sequence[str] = (),
     progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> Reconciliation:
     """Find every architecture and counting rule in the declared space that give all figures of all rows.
@@ -76,6 +79,8 @@ def reconcile(
         rows: what was published.
         changes: how many of a network's arguments may differ.
         vary: the arguments that may (see ``space.axes_of``).
+        conventions: that may have counted besides, by name or file; where nothing else matches, the rules that charge
+            what runs element by element are tried too.
         progress: told how many architectures of how many are built.
 
     Raises:
@@ -91,6 +96,7 @@ def reconcile(
     ordered = sorted(rows, key=lambda row: math.prod(figure.selectivity for figure in row.figures))
     first, others = ordered[0], ordered[1:]
     count = Counter(params_alone=not any(row.operations for row in rows))
+    named = named_rules(conventions)
     axes = axes_of(networks, vary)
     if (size := space_size(axes, changes)) > LARGEST_SPACE:
         raise SettingError(
@@ -122,13 +128,17 @@ def reconcile(
         built = _build(changed, first, counts, others, count, matching=True)
         if built is not None:
             matches += _matches(changed, built)
+    if not matches and not named and any(row.operations for row in rows):
+        named = named_rules([name for name in rule_names() if convention(name).elementwise])
+    by_name, tried_by_name = _by_name(tried, rows, named)
+    matches += by_name
     return Reconciliation(
         rows=len(rows),
         figures=sum(len(row.figures) for row in rows),
         axes={name: len(values) for name, values in axes.items()},
         architectures=len(tried),
         refused=done - len(tried),
-        combinations=sum(len(_rules(counts)) for _, counts in tried),
+        combinations=sum(len(_rules(counts)) for _, counts in tried) + tried_by_name,
         chance=chance,
         chance_share=chance_share,
         chance_row=first.label,
@@ -136,6 +146,38 @@ def reconcile(
         nearest=() if matches else tuple(_nearest(tried, first, others, count)),
         left_out=len(space) - done,
     )
+
+
+def _by_name(
+    tried: Sequence[tuple[tuple[Change, ...], Counted]], rows: Sequence[Row], named: Sequence[Rule]
+) -> tuple[list[Reconciled], int]:
+    """What gives all figures by a rule as it is named, and how many pairs were tried.
+
+    Only architectures that have every printed number of parameters are run for it; where none is printed, only the
+    networks as they are given.
+    """
+    count = Counter(elements=any(convention(rule.name or "macs").elementwise for rule in named))
+    printed = any(row.params for row in rows)
+    found: list[Reconciled] = []
+    pairs = 0
+    for changed, counts in tried if named else ():
+        if not printed and changed:
+            continue
+        if not all(figure.rounded[0] <= counts.params <= figure.truncated[1] for figure in rows[0].params):
+            continue
+        built = [(row, one) for row in rows if (one := count(row.changed(changed))) is not None]
+        if len(built) < len(rows):
+            continue
+        for rule in named:
+            pairs += 1
+            values = [(Figure(one["quantity"], one["published"]), one["built"]) for one in values_of(built, rule)]
+            rounded = [figure.rounded[0] <= value <= figure.rounded[1] for figure, value in values]
+            truncated = [figure.truncated[0] <= value <= figure.truncated[1] for figure, value in values]
+            if all(map(max, rounded, truncated)):
+                short = 0 if all(rounded) else rounded.count(False)
+                every = all(truncated) and not all(rounded)
+                found.append(Reconciled(changed, rule, tuple(built), truncated=short, all_truncated=every))
+    return found, pairs
 
 
 def _check_as_given(networks: Sequence[Subject], axes: Mapping[str, list[Any]], count: Counter) -> None:

@@ -27,6 +27,7 @@ from e4profile.conventions import (
     LINEAR,
     NORM_WEIGHT,
     POINTWISE_AT_OUTPUT,
+    convention,
 )
 from e4profile.errors import SettingError, UnknownNameError
 from e4profile.subjects.subject import Subject
@@ -221,7 +222,8 @@ class Rule:
 
     def __str__(self) -> str:
         text = "; ".join(self.differences) or "macs"
-        return f"{text} (= {self.name})" if self.name and self.differences else text
+        said = not self.differences or self.differences == (f"the rule {self.name}",)
+        return f"{text} (= {self.name})" if self.name and not said else text
 
 
 _Option = tuple[str | None, Mapping[str, int]]
@@ -304,6 +306,11 @@ def rules(kinds: frozenset[str]) -> list[Rule]:
             found.append(Rule(weights, (*doubled, *norm_phrases, *phrases), _name(weights, kinds)))
     found.sort(key=lambda rule: len(rule.differences))
     return found
+
+
+def named_rules(names: Sequence[str]) -> list[Rule]:
+    """The rules of these conventions as they are; each is one difference from plain MACs."""
+    return [Rule(convention(name).weights, (f"the rule {name}",), name) for name in names]
 
 
 def _name(weights: Mapping[str, int], kinds: frozenset[str]) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from e4profile.conventions import CONVENTIONS
+from e4profile.conventions import convention
 from e4profile.networks.cards import VERDICTS
 from e4profile.networks.published import tally
 from e4profile.questions.columns import table_of_rows
@@ -73,7 +73,7 @@ def _details(cell: BuiltCell) -> list[tuple[str, str]]:
 def _rules(cells: Sequence[BuiltCell]) -> list[str]:
     """What the conventions of a table count, once each."""
     used = dict.fromkeys(cell.cell.convention for cell in shown_cells(cells) if cell.cell.convention is not None)
-    return [f"convention {name}: {CONVENTIONS[name].meaning}" for name in used]
+    return [f"convention {name}: {convention(name).meaning}" for name in used]
 
 
 def _network(cell: BuiltCell) -> str:

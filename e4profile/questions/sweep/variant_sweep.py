@@ -116,7 +116,7 @@ def sweep_variants(
     axes = _axes(subject, vary)
     subject = _executed(subject, execution, axes)
     total = prod(len(axis.given or ()) for axis in axes)
-    counter = VariantCounter()
+    counter = VariantCounter(elements=convention(convention_name).elementwise)
     say = progress or (lambda *_: None)
     found: list[Variant] = []
     subjects: list[Subject] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from e4profile.conventions import MAC_KINDS, NORM_KINDS, convention
@@ -90,6 +90,9 @@ class Count:
         summed_products: elements of element-by-element products that a sum consumed, by the module that formed
             them: MACs that are not charged (dispatch only).
         by_operator: the operations of each module by the operator that ran, then by kind (dispatch only).
+        elements: what ran element by element, by module and kind (dispatch only): in ``operations`` of no layer, and
+            charged only by a convention that weighs such kinds (``charging``).
+        classes: the class of each module, where elements are counted.
         notes: what a reader must know, for example that a parameter total is the counter's own.
     """
 
@@ -102,6 +105,8 @@ class Count:
     free: Mapping[str, int] = field(default_factory=dict)
     summed_products: Mapping[str, int] = field(default_factory=dict)
     by_operator: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)
+    elements: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    classes: Mapping[str, str] = field(default_factory=dict, repr=False)
     notes: tuple[str, ...] = ()
 
     @property
@@ -118,7 +123,24 @@ class Count:
         """Operations under a named convention; a raw counter's own total whatever the convention."""
         if self.raw:
             return sum(sum(layer.operations.values()) for layer in self.layers)
-        return sum(layer.total(convention_name) for layer in self.layers)
+        return sum(layer.total(convention_name) for layer in self.charging(convention_name).layers)
+
+    def charging(self, convention_name: str) -> Count:
+        """The same, with what a convention charges element by element among the operations of the layers."""
+        weights = convention(convention_name).weights
+        if not self.elements or not convention(convention_name).elementwise:
+            return self
+        charged = {
+            path: {kind: amount for kind, amount in amounts.items() if weights.get(kind)}
+            for path, amounts in self.elements.items()
+        }
+        known = {layer.path: layer for layer in self.layers}
+        found = [
+            replace(one, operations=added(one.operations, charged.get(path, {})))
+            for path, name in self.classes.items()
+            if (one := known.get(path, LayerCount(path, name, 0, {}))) and (path in known or charged.get(path))
+        ]
+        return replace(self, layers=tuple(found), elements={})
 
     @property
     def macs_by_term(self) -> dict[str, int]:

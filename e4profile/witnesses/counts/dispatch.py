@@ -24,6 +24,7 @@ from e4profile.subjects.guest import first_line
 from e4profile.subjects.inputs import Example
 from e4profile.subjects.told_device import ToldDevice
 from e4profile.witnesses.counts.base import Count, added, layer_counts
+from e4profile.witnesses.counts.elementwise import Elements, elements_of
 from e4profile.witnesses.counts.ledger import FREE, Price, price_of
 from e4profile.witnesses.counts.products import ComplexParts, Role, SummedProducts, role_of
 from e4profile.witnesses.walk import Walk, Watcher, following
@@ -42,6 +43,7 @@ class _Known:
     price: Price | None
     role: Role
     decomposes: bool
+    elements: Elements | None
     free: int = 0
     unknown: int = 0
 
@@ -59,6 +61,7 @@ class _Recorder(TorchDispatchMode):
         }
         self.known: dict[Any, _Known] = {}
         self.by_operator: dict[str, dict[str, dict[str, int]]] = {}
+        self.elements: dict[str, dict[str, int]] = {}
         self.unknown_in: dict[str, dict[str, None]] = {}
         self.bodies_unseen: Counter[str] = Counter()
         self.complex_parts = ComplexParts()
@@ -87,6 +90,12 @@ class _Recorder(TorchDispatchMode):
         if amounts and times > 1:
             amounts = {kind: amount * times for kind, amount in amounts.items()}
         self.summed.see(known.role, args, out, path, charged=bool(amounts))
+        # a product of elements that is charged as MACs is not counted twice
+        if known.elements is not None and not (amounts and known.name == "aten::mul"):
+            seen = self.elements.get(path)
+            if seen is None:
+                seen = self.elements[path] = {}
+            known.elements(seen, args, out, self.walk)
         if amounts is None:
             known.unknown += 1
             self.unknown_in.setdefault(known.name, {})[path] = None
@@ -136,8 +145,9 @@ class _Recorder(TorchDispatchMode):
     def _look_up(self, func: Any) -> _Known:
         price = price_of(func)
         known = self.known[func] = _Known(
-            func._overloadpacket._qualified_op_name, price, role_of(func), price is None and func._can_decompose()
-        )
+            func._overloadpacket._qualified_op_name, price, role_of(func), price is None and func._can_decompose(),
+            elements_of(func),
+        )  # fmt: skip
         return known
 
     def _scope(self) -> nn.Module | None:
@@ -233,6 +243,8 @@ def count_dispatch(
         "dispatch",
         torch.__version__,
         layer_counts(model, recorder.by_path),
+        elements=recorder.elements,
+        classes={path: type(module).__name__ for module, path in walk.paths.items()},
         uncounted=recorder.times("unknown"),
         uncounted_in={name: tuple(paths) for name, paths in sorted(recorder.unknown_in.items())},
         free=recorder.times("free"),

@@ -17,7 +17,7 @@ from e4profile.subjects.copies import materialised
 from e4profile.subjects.inputs import Example, as_example
 from e4profile.subjects.subject import Subject
 from e4profile.witnesses.counts import COUNTERS
-from e4profile.witnesses.counts.base import WITNESSED_KINDS, Count, LayerDifference, differences
+from e4profile.witnesses.counts.base import WITNESSED_KINDS, Count, LayerDifference, added, differences
 from e4profile.witnesses.counts.closed_form import count_forms
 from e4profile.witnesses.counts.dispatch import count_run
 from e4profile.witnesses.counts.gap import Gap, explain
@@ -141,7 +141,7 @@ class Measurement:
     @property
     def _operations(self) -> dict[str, int]:
         ruled = {kind: n for kind, n in self.closed.operations.items() if kind not in WITNESSED_KINDS}
-        return {**self.dispatch.operations, **ruled}
+        return {**self.dispatch.operations, **added(*self.dispatch.elements.values()), **ruled}
 
     @property
     def versions(self) -> dict[str, str]:

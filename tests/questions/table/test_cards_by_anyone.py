@@ -144,6 +144,29 @@ def test_sweep_reconcile_count_models_and_report_take_its_name(mine: Run) -> Non
     assert build_published("me-1").verdicts == ("reproduced", "reproduced")
 
 
+def test_a_rule_beside_a_card_counts_for_it_and_is_found_by_reconciling(mine: Run, tmp_path: Path) -> None:
+    folder, activations = tmp_path / "cards", 4 * 36
+    (folder / "rule.toml").write_text('meaning = "MACs and relu"\n[weights]\nconvolution = 1\nlinear = 1\nrelu = 8\n')
+    card(folder, "me-net", "net.py:build", macs=MACS + 8 * activations)
+    text = (folder / "me-net.toml").read_text().replace('"macs"', '"rule.toml"')
+    (folder / "me-net.toml").write_text(text)
+    assert [row["verdict"] for row in json.loads(mine("table", "me-1", "-f", "json").out)][:2] == ["reproduced"] * 2
+    assert mine("check", "me-net").code == 0
+    found = mine("reconcile", "me-net", "--published", "--convention", "cards/rule.toml", "-f", "json")
+    (match,) = json.loads(found.out)["matches"]
+    assert (match["changes"], match["rule"]) == ({}, ["the rule cards/rule.toml"])
+    shown = json.loads(mine("count", "me-net", "--convention", "cards/rule.toml", "-f", "json").out)
+    assert (shown["totals"]["closed_form"], shown["totals"]["dispatch"]) == (None, MACS + 8 * activations)
+    assert {row["layer"]: row["dispatch"] for row in shown["layers"]}["ReLU"] == 8 * activations
+
+
+def test_the_rules_of_tools_are_tried_where_nothing_simpler_gives_the_figures(mine: Run) -> None:
+    flops = 2 * MACS + 4 * 36 * 3  # biases, activations and pooling
+    found = json.loads(mine("reconcile", "me-net", "--params", PARAMS, "--flops", flops, "-f", "json").out)["matches"]
+    assert {match["convention"] for match in found} == {"calflops", "deepspeed"}
+    assert all(match["values"][1]["built"] == flops for match in found)
+
+
 def test_a_guard_takes_its_name_from_its_own_project(
     mine: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
