@@ -7,7 +7,7 @@ meta tensors stand in place of its parameters and buffers.
 from __future__ import annotations
 
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from e4profile.subjects.guest import first_line
 from e4profile.subjects.inputs import Example
 from e4profile.subjects.told_device import ToldDevice
 from e4profile.witnesses.counts.base import Count, added, layer_counts
-from e4profile.witnesses.counts.elementwise import Elements, elements_of
+from e4profile.witnesses.counts.elementwise import ElementWork, element_work
 from e4profile.witnesses.counts.ledger import FREE, Price, price_of
 from e4profile.witnesses.counts.products import ComplexParts, Role, SummedProducts, role_of
 from e4profile.witnesses.walk import Walk, Watcher, following
@@ -43,7 +43,7 @@ class _Known:
     price: Price | None
     role: Role
     decomposes: bool
-    elements: Elements | None
+    work: ElementWork | None
     free: int = 0
     unknown: int = 0
 
@@ -61,7 +61,7 @@ class _Recorder(TorchDispatchMode):
         }
         self.known: dict[Any, _Known] = {}
         self.by_operator: dict[str, dict[str, dict[str, int]]] = {}
-        self.elements: dict[str, dict[str, int]] = {}
+        self.elements: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
         self.unknown_in: dict[str, dict[str, None]] = {}
         self.bodies_unseen: Counter[str] = Counter()
         self.complex_parts = ComplexParts()
@@ -91,11 +91,13 @@ class _Recorder(TorchDispatchMode):
             amounts = {kind: amount * times for kind, amount in amounts.items()}
         self.summed.see(known.role, args, out, path, charged=bool(amounts))
         # a product of elements that is charged as MACs is not counted twice
-        if known.elements is not None and not (amounts and known.name == "aten::mul"):
-            seen = self.elements.get(path)
-            if seen is None:
-                seen = self.elements[path] = {}
-            known.elements(seen, args, out, self.walk)
+        work = known.work
+        if work is not None and not (amounts and known.name == "aten::mul"):
+            if work.add is None:
+                counted = out if not work.of_input else args[0] if args else next(iter(keywords.values()))
+                self.elements[path][work.kind] += counted.numel()
+            else:
+                work.add(self.elements[path], args, out, self.walk)
         if amounts is None:
             known.unknown += 1
             self.unknown_in.setdefault(known.name, {})[path] = None
@@ -146,7 +148,7 @@ class _Recorder(TorchDispatchMode):
         price = price_of(func)
         known = self.known[func] = _Known(
             func._overloadpacket._qualified_op_name, price, role_of(func), price is None and func._can_decompose(),
-            elements_of(func),
+            element_work(func),
         )  # fmt: skip
         return known
 
@@ -243,8 +245,8 @@ def count_dispatch(
         "dispatch",
         torch.__version__,
         layer_counts(model, recorder.by_path),
-        elements=recorder.elements,
-        classes={path: type(module).__name__ for module, path in walk.paths.items()},
+        elements={path: dict(amounts) for path, amounts in recorder.elements.items()},
+        classes={path: module.__class__.__name__ for module, path in walk.paths.items()},
         uncounted=recorder.times("unknown"),
         uncounted_in={name: tuple(paths) for name, paths in sorted(recorder.unknown_in.items())},
         free=recorder.times("free"),

@@ -7,6 +7,7 @@ these are what rules of published tools charge of norms, biases and embeddings.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -37,12 +38,27 @@ _OF_INPUTS = frozenset(kind for kind, unit in ELEMENT_KINDS.items() if unit == "
 _ADAPTIVE = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
 
 
-def elements_of(func: Any) -> Elements | None:
-    """What a call of an operator overload does element by element; None for one that does nothing of the kind."""
+@dataclass(frozen=True, slots=True)
+class ElementWork:
+    """What calls of one operator overload do element by element.
+
+    Attributes:
+        kind: counted in the elements of one tensor; empty where ``add`` counts.
+        of_input: whether that is the first argument, and not the result.
+        add: counts anything else.
+    """
+
+    kind: str = ""
+    of_input: bool = False
+    add: Elements | None = None
+
+
+def element_work(func: Any) -> ElementWork | None:
+    """What an operator overload does element by element; None for one that does nothing of the kind."""
     name: str = func._schema.name.removeprefix("aten::")
     short = name.removesuffix("_") if func._schema.is_mutable else name
     if short in _SPECIAL:
-        return _SPECIAL[short]
+        return ElementWork(add=_SPECIAL[short])
     kind = _BY_NAME.get(short, short)
     if short == "mul" and func._overloadname == "Scalar":
         # Python multiplies by a number with another overload; this one is what fused attention is made of
@@ -51,33 +67,23 @@ def elements_of(func: Any) -> Elements | None:
         if family_of(func) != "element by element":
             return None
         kind = "other_elementwise"
-    return _inputs(kind) if kind in _OF_INPUTS else _outputs(kind)
+    given, made = func._schema.arguments, func._schema.returns
+    if kind in _OF_INPUTS:
+        return ElementWork(kind, of_input=True) if given and str(given[0].type) == "Tensor" else None
+    # what returns several tensors, or writes to a list of them, is counted by the first
+    return ElementWork(kind) if len(made) == 1 and str(made[0].type) == "Tensor" else ElementWork(add=_first_of(kind))
 
 
 def _add(amounts: dict[str, int], kind: str, amount: int) -> None:
     amounts[kind] = amounts.get(kind, 0) + amount
 
 
-def _first(value: Any) -> Tensor | None:
-    if isinstance(value, (tuple, list)):
-        value = value[0] if value else None
-    return value if isinstance(value, Tensor) else None
-
-
-def _outputs(kind: str) -> Elements:
+def _first_of(kind: str) -> Elements:
     def elements(amounts: dict[str, int], _: Any, out: Any, __: Any) -> None:
-        result = out if isinstance(out, Tensor) else _first(out)
-        if result is not None:
-            amounts[kind] = amounts.get(kind, 0) + result.numel()
-
-    return elements
-
-
-def _inputs(kind: str) -> Elements:
-    def elements(amounts: dict[str, int], arguments: tuple[Any, ...], _: Any, __: Any) -> None:
-        given = _first(arguments)
-        if given is not None:
-            amounts[kind] = amounts.get(kind, 0) + given.numel()
+        tensors = out if isinstance(out, (tuple, list)) else (out,)
+        first = next((one for one in tensors if isinstance(one, Tensor)), None)
+        if first is not None:
+            _add(amounts, kind, first.numel())
 
     return elements
 
