@@ -6,13 +6,17 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from e4profile.errors import SettingError, positive
 from e4profile.questions import options
 from e4profile.questions.output import Progress, check_files, emit, note, on_interrupt, write_tables
 from e4profile.witnesses.counts.registry import COUNTERS, REGISTRY, STOCK
+
+_LIMITED = ("params", "macs", "irrep-macs", "training-macs", "activations", "saved", "state", "peak", "memory", "time")
+"""What ``questions.sweep.quantities`` knows, for the help, which imports nothing."""
 
 if TYPE_CHECKING:
     from e4profile.questions.sweep.sweeps import Sweep
@@ -22,20 +26,49 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    network: Annotated[
-        str | None,
+    networks: Annotated[
+        list[str] | None,
         typer.Argument(
-            help="A card or a model of your own whose arguments --vary names; without it the paper's grid.",
-            metavar=f"[{options.MODEL}]",
+            help="Cards or models of your own whose arguments --vary names; without any the paper's grid.",
+            metavar=f"[{options.MODEL}]...",
         ),
     ] = None,
     vary: Annotated[
         list[str] | None,
         typer.Option(
             "--vary",
-            help="An argument of that network with its values: width=8..64..8 or act=relu,gelu. Repeatable.",
+            help="An argument of the networks with its values: width=8..64..8, group=p4,p4m or act=relu,gelu. "
+            "Repeatable.",
             metavar="ARGUMENT=VALUES",
         ),
+    ] = None,
+    most: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--max",
+            help=f"The most that a setting may cost: params=1M, memory=50MB or time=30ms. Of {', '.join(_LIMITED)}. "
+            "Repeatable.",
+            metavar="QUANTITY=VALUE",
+        ),
+    ] = None,
+    least: Annotated[
+        list[str] | None, typer.Option("--min", help="The least that it may cost, likewise.", metavar="QUANTITY=VALUE")
+    ] = None,
+    front: Annotated[
+        str | None,
+        typer.Option(
+            "--front",
+            help="Show the settings that no other beats in these quantities, e.g. params,macs; error,macs sets the "
+            "published errors of the networks against their cost.",
+            metavar="QUANTITY,...",
+        ),
+    ] = None,
+    sort: Annotated[
+        str | None, typer.Option("--sort", help="The quantity that orders the settings.", metavar="QUANTITY")
+    ] = None,
+    top: Annotated[
+        int | None,
+        typer.Option("--top", help="Show so many settings; 0 for all. 20 of more than 1,000.", metavar="N", min=0),
     ] = None,
     inputs: options.Inputs = None,
     arguments: options.Arguments = None,
@@ -45,7 +78,8 @@ def sweep(
         typer.Option(
             "--counter",
             help=f"{', '.join(name for name in REGISTRY if REGISTRY[name].raw)}, beside closed form and dispatch. "
-            f"Repeatable; {', '.join(STOCK)} by default, with --vary none.",
+            f"Repeatable; {', '.join(STOCK)} by default, with --vary none. Of more than 1,000 settings, or with "
+            "closed-form, the closed form alone, and 50 settings at random are built and counted.",
             metavar="NAME",
         ),
     ] = None,
@@ -85,38 +119,47 @@ def sweep(
     time: Annotated[
         bool, typer.Option("--time", help="Also time forward pass and training step of each setting.")
     ] = False,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Images per timed pass.", metavar="N")] = 1,
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch-size", help="Images per pass [1]; of your own model as in --input.", metavar="N"),
+    ] = None,
     device: Annotated[str, typer.Option("--device", help="cpu or cuda, for --time.", metavar="DEVICE")] = "cpu",
 ) -> None:
     """Sweep E4 settings over r, s, k, width and group, with the G-CNN of the same topology as baseline.
 
     Without options: the paper's grid of the rot-MNIST network. Each finished setting is stored; the same
-    command again resumes. With a network and --vary: every combination of its arguments' values, with parameters
-    and MACs (closed form for a card, dispatch count for a model of your own), stored nowhere. Naming your own file
-    or package imports it, which runs its code.
+    command again resumes. With networks: every combination of --vary, with parameters and MACs (closed form for a
+    card, dispatch count for a model of your own), stored nowhere; -r, -s, -k, --width and --group are short for --vary.
+    Up to ten million settings are costed at once; limits and --front choose among them. Naming your own file or
+    package imports it, which runs its code.
     """
-    from e4profile.errors import SettingError, positive
-
-    positive(**{"--batch-size": batch_size})
+    if batch_size is not None:
+        positive(**{"--batch-size": batch_size})
     counters = options.names(counter)
-    if network is not None or vary or inputs or arguments or memory:
-        if network is None:
-            raise SettingError("--vary, --input, --arg and --memory need a network: sweep NAME --vary width=8")
-        grid = {
-            "--group": group, "--model": model, "-r": reduction, "-s": slices, "-k": kernel, "--width": width,
-            "--out": out, "--html": html,
-        }  # fmt: skip
-        if unwanted := [option for option, value in grid.items() if value]:
-            raise SettingError(f"sweep {network}: {', '.join(unwanted)} belongs to the grid of cards; use --vary here")
-        from e4profile.questions.sweep.varied import show_variants
-        from e4profile.witnesses.timing.in_turn import ForwardInTurn
-
-        show_variants(
-            options.one_subject(network, None, inputs, arguments), vary or [], output_format, units, counters=counters,
-            timed_batch_size=batch_size, memory_batch_size=batch_size if memory else None,
-            timer=ForwardInTurn(device) if time else None, execution=execution,
+    named = options.names(networks)
+    given = {"group": ",".join(options.names(group)), "reduction": reduction, "slices": slices, "kernel": kernel,
+             "width": width}  # fmt: skip
+    if not named and not (inputs or arguments or memory):
+        vary, given = _of_the_grid(vary or [], given)
+    asked = any(one is not None for one in (most, least, front, sort, top))
+    if named or vary or inputs or arguments or memory or asked:
+        if not named:
+            raise SettingError(
+                "--vary, --input, --arg, --memory, limits and fronts need a network: sweep NAME --vary width=8"
+            )
+        if model:
+            raise SettingError(
+                f"sweep {' '.join(named)}: --model belongs to the grid of cards; name the network itself"
+            )
+        short = [f"{name}={text}" for name, text in given.items() if text]
+        _sweep_networks(
+            named, [*(vary or []), *short], inputs, arguments, execution, counters,
+            Asked(most or [], least or [], front, sort, top), memory=memory, time=time, batch_size=batch_size,
+            device=device, shown=Shown(output_format, units, out, html),
         )  # fmt: skip
         return
+    reduction, slices, kernel, width = (given[name] for name in ("reduction", "slices", "kernel", "width"))
+    group = [given["group"]] if given["group"] else None
     from e4profile.questions.sweep.plans import DEFAULT_MODELS, make_plan
     from e4profile.questions.sweep.sweeps import Sweep
     from e4profile.questions.sweep.table import sweep_table
@@ -143,7 +186,7 @@ def sweep(
     running = Sweep(plan, store, counters or COUNTERS)
     with on_interrupt(f"what was finished is saved in {folder}; the same command goes on from there"):
         _measure(running, store)
-        table = _timed(running, folder, batch_size, device) if time else sweep_table(running)
+        table = _timed(running, folder, batch_size or 1, device) if time else sweep_table(running)
     figures = _write_reports(table, running, folder) if plots else []
     write_tables(html, [table], figures)
     emit(table, output_format, units)
@@ -152,6 +195,107 @@ def sweep(
     if not all(row["agrees"] for row in running.rows()):
         note("closed form and measured counts disagree; run: e4profile check")
         sys.exit(1)
+
+
+class Asked(NamedTuple):
+    """Limits, fronts and order as they are written."""
+
+    most: list[str]
+    least: list[str]
+    front: str | None
+    sort: str | None
+    top: int | None
+
+
+class Shown(NamedTuple):
+    """Where the answer goes, and how it is written."""
+
+    output_format: str
+    units: str
+    out: Path | None
+    html: Path | None
+
+
+def _of_the_grid(vary: list[str], given: dict[str, str | None]) -> tuple[list[str], dict[str, str | None]]:
+    """What ``--vary`` says of the paper's grid, as its own options say it; the rest needs a network."""
+    from e4profile.subjects.written import parse_varied
+
+    left, merged = [], dict(given)
+    for text in vary:
+        axis = parse_varied(text)
+        if axis.name in merged and axis.given is not None and not merged[axis.name]:
+            merged[axis.name] = ",".join(map(str, axis.given))
+        else:
+            left.append(text)
+    return left, merged
+
+
+def _sweep_networks(
+    named: list[str], vary: list[str], inputs: list[str] | None, arguments: list[str] | None, execution: str | None,
+    counters: list[str], asked: Asked, *, memory: bool, time: bool, batch_size: int | None, device: str, shown: Shown,
+) -> None:  # fmt: skip
+    """The settings of networks: every one built, or, of many or with limits, by closed form."""
+    from e4profile.questions.sweep.cloud import MOST_BUILT, check_size
+    from e4profile.questions.sweep.quantities import ERROR, How, quantity, read_limits
+    from e4profile.questions.sweep.variant_sweep import axes_of
+    from e4profile.witnesses.timing.in_turn import ForwardInTurn
+
+    wanted_front = options.names([asked.front] if asked.front is not None else None)
+    if ERROR in wanted_front:
+        _published_front(named, wanted_front, vary, inputs, arguments, shown)
+        return
+    limits = read_limits(asked.most, asked.least)
+    fronts = [quantity(name, "--front") for name in wanted_front]
+    order = None if asked.sort is None else quantity(asked.sort, "--sort")
+    axes = axes_of(vary) if vary or not (limits or fronts or order) else []
+    total = check_size(axes, len(named)) * len(named)
+    many = total > MOST_BUILT or counters == ["closed-form"] or len(named) > 1
+    timer = ForwardInTurn(device) if time else None
+    images = batch_size or 1
+    if not (many or limits or fronts or order or asked.top is not None):
+        from e4profile.questions.sweep.varied import show_variants
+
+        show_variants(
+            options.one_subject(named[0], None, inputs, arguments), vary, shown.output_format, shown.units,
+            counters=counters, timed_batch_size=images, memory_batch_size=images if memory else None, timer=timer,
+            execution=execution, out=shown.out, page=shown.html,
+        )  # fmt: skip
+        return
+    running = [name for name in counters if name != "closed-form"]
+    if running:
+        raise SettingError(
+            f"--counter {', '.join(running)} runs every setting: of one network and at most {MOST_BUILT:,} settings, "
+            "without limits and fronts"
+        )
+    from e4profile.questions.sweep.chosen import Wanted, show_chosen
+
+    subjects = options.several_subjects(named, None, inputs, arguments, execution=execution)
+    if memory:
+        order = order or quantity("memory", "--memory")
+    show_chosen(
+        subjects, axes, Wanted(limits, fronts, order, asked.top, time), How(batch_size, timer), *shown,
+    )  # fmt: skip
+
+
+def _published_front(
+    named: list[str],
+    front: list[str],
+    vary: list[str],
+    inputs: list[str] | None,
+    arguments: list[str] | None,
+    shown: Shown,
+) -> None:
+    """The published errors of networks against their cost, as ``e4profile pareto`` shows them."""
+    from e4profile.questions.pareto.command import pareto
+    from e4profile.questions.sweep.quantities import ERROR
+
+    if vary or len(front) != 2:
+        raise SettingError(
+            f"--front {','.join(front)}: errors are published for networks, not for settings: name one cost beside "
+            f"{ERROR}, and leave --vary away"
+        )
+    (cost,) = [name for name in front if name != ERROR] or [ERROR]
+    pareto(named, inputs, arguments, x=cost, out=shown.out, output_format=shown.output_format, units=shown.units)
 
 
 def _folder_name(groups: Sequence[str], chosen: Mapping[str, str | None]) -> str:
@@ -192,10 +336,9 @@ def _measure(running: Sweep, store: RecordStore) -> None:
 
 def _write_reports(table: Table, running: Sweep, folder: Path) -> list[Path]:
     from e4profile.questions.sweep.figures import draw_sweep
-    from e4profile.show.tables import render
+    from e4profile.questions.sweep.table import write_table
 
     written = draw_sweep(running.rows_for_figures(), folder)
-    for name, output_format in (("table.md", "markdown"), ("table.csv", "csv")):
-        (folder / name).write_text(render(table, output_format), encoding="utf-8")
+    write_table(table, folder)
     note(f"wrote {len(written)} plot files, table.md and table.csv to {folder}")
     return written

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from e4profile.errors import replace_file
 from e4profile.questions.sweep.sweeps import Sweep
-from e4profile.show.tables import Column, ColumnNote, Table
+from e4profile.show.tables import Column, ColumnNote, Table, render
 
 _SETTING = (
     Column("model", "model", "text", priority=90),
@@ -73,6 +75,13 @@ def _table(running: Sweep, times: tuple[Column, ...], rows: Sequence[Mapping[str
         notes=(*reported, *_notes(running), *how),
         convention="macs (convolution + linear + aggregation)",
     )
+
+
+def write_table(table: Table, folder: Path) -> None:
+    """Write a table into a folder, as Markdown and as CSV."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, output_format in (("table.md", "markdown"), ("table.csv", "csv")):
+        replace_file(folder / name, render(table, output_format).encode())
 
 
 def _notes(running: Sweep) -> list[str]:

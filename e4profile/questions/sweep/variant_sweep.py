@@ -165,7 +165,12 @@ def sweep_variants(
     return VariantSweep(subject.name, tuple(found), tuple(refused), tuple(notes), interrupted)
 
 
-def _axes(subject: Subject, vary: Sequence[str]) -> list[Varied]:
+def axes_of(vary: Sequence[str]) -> list[Varied]:
+    """The arguments that are varied, with their values.
+
+    Raises:
+        SettingError: for none, one without values, or one that is given twice.
+    """
     axes = [parse_varied(text) for text in vary]
     if not axes:
         raise SettingError("--vary: give at least one argument with its values, for example width=8..64..8")
@@ -175,6 +180,12 @@ def _axes(subject: Subject, vary: Sequence[str]) -> list[Varied]:
             raise SettingError(f"--vary {axis.name}: give its values, for example {axis.name}=8..64..8")
         if names.count(axis.name) > 1:
             raise SettingError(f"--vary: {axis.name} is given {names.count(axis.name)} times")
+    return axes
+
+
+def _axes(subject: Subject, vary: Sequence[str]) -> list[Varied]:
+    axes = axes_of(vary)
+    for axis in axes:
         subject.check_accepts(axis.name)
     total = prod(len(axis.given or ()) for axis in axes)
     if total > MOST:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from e4profile.conventions import convention
-from e4profile.questions.output import emit, note, stop_interrupted, waiting
+from e4profile.questions.output import emit, note, stop_interrupted, waiting, write_tables
 from e4profile.show.tables import Column, Table
 
 if TYPE_CHECKING:
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
     from e4profile.subjects.subject import Subject
 
 
-def show_variants(subject: Subject, vary: Sequence[str], output_format: str, units: str, **how: Any) -> None:
+def show_variants(
+    subject: Subject, vary: Sequence[str], output_format: str, units: str, *, out: Path | None = None,
+    page: Path | None = None, **how: Any,
+) -> None:  # fmt: skip
     """Count every combination (see ``sweep_variants``) and show one table; exit code 130 where Ctrl-C left some out."""
     from e4profile.questions.sweep.variant_sweep import sweep_variants
 
@@ -25,6 +29,7 @@ def show_variants(subject: Subject, vary: Sequence[str], output_format: str, uni
             subject, vary, progress=lambda done, total, what: say(f"{done} of {total} done, {what}"), **how
         )
     table = variants_table(found, "macs")
+    write_results(table, out, page)
     if output_format == "json":
         sys.stdout.write(json.dumps([one.as_object() for one in found.variants], indent=2) + "\n")
     else:
@@ -33,6 +38,16 @@ def show_variants(subject: Subject, vary: Sequence[str], output_format: str, uni
         note(*table.notes)
     if found.interrupted:
         stop_interrupted()
+
+
+def write_results(table: Table, out: Path | None, page: Path | None, figures: Sequence[Path] = ()) -> None:
+    """Write a table into a folder and as a page, where they are asked for."""
+    if out is not None:
+        from e4profile.questions.sweep.table import write_table
+
+        write_table(table, out)
+        note(f"wrote table.md and table.csv to {out}")
+    write_tables(page, [table], figures)
 
 
 def variants_table(found: VariantSweep, convention_name: str) -> Table:

@@ -62,8 +62,9 @@ def test_a_card_over_what_the_grid_has_not(run: Run, tmp_path: Path) -> None:
     [
         (("e4net",), "--vary: give at least one argument with its values"),
         (("e4net", "--vary", "width"), "--vary width: give its values"),
-        (("e4net", "--vary", "width=4", "-r", "1"), "-r belongs to the grid of cards"),
-        (("--vary", "width=4"), "need a network"),
+        (("e4net", "--vary", "reduction=2", "-r", "1"), "reduction is given 2 times"),
+        (("e4net", "--vary", "width=4", "--model", "p4-cnn"), "--model belongs to the grid of cards"),
+        (("--vary", "dropout=4"), "need a network"),
         (("e4net", "--vary", "widht=4"), "widht"),
     ],
 )

@@ -1,0 +1,202 @@
+"""What a sweep can limit, sort by and set against one another: one entry per quantity.
+
+A quantity follows from the closed form for all settings at once, or each setting's network is asked. All of them are
+costs: less is better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from e4profile.errors import E4ProfileError, SettingError, UnknownNameError
+from e4profile.subjects.subject import Subject
+from e4profile.subjects.written import parse_count, parse_duration, parse_size
+
+if TYPE_CHECKING:
+    from e4profile.questions.match.by_time import Timer
+    from e4profile.show.tables import Kind
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one setting's network was found to cost.
+
+    Attributes:
+        value: the cost; None where it has none.
+        interval: where a measured value lies with 95% confidence; None for an exact one.
+        note: why there is none, or why it should not be trusted.
+    """
+
+    value: int | float | None
+    interval: tuple[float, float] | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class How:
+    """How networks are asked.
+
+    Attributes:
+        batch_size: images; as the network's inputs say when None.
+        timer: of forward passes; None where nothing may be timed.
+        progress: told in words what is asked.
+    """
+
+    batch_size: int | None = None
+    timer: Timer | None = None
+    progress: Callable[[str], None] = lambda _: None
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A cost of a network.
+
+    Attributes:
+        name: on the command line.
+        header: of its column.
+        kind: of its column.
+        read: reads a limit as people write it; the second argument says where it stands.
+        meaning: in a few words.
+        formula: its name among the closed forms of many settings; empty where networks have to be asked.
+        ask: asks networks, one by one or in turn.
+    """
+
+    name: str
+    header: str
+    kind: Kind
+    read: Callable[[str, str], int | float]
+    meaning: str
+    formula: str = ""
+    ask: Callable[[Sequence[Subject], How], list[Reading]] | None = None
+
+    @property
+    def key(self) -> str:
+        """Of its column, with its unit."""
+        return self.name.replace("-", "_") + {"bytes": "_bytes", "seconds": "_s"}.get(self.kind, "")
+
+
+def _one_by_one(ask: Callable[[Subject, How], int]) -> Callable[[Sequence[Subject], How], list[Reading]]:
+    def asked(subjects: Sequence[Subject], how: How) -> list[Reading]:
+        found = []
+        for number, subject in enumerate(subjects, 1):
+            how.progress(f"{number} of {len(subjects)}, {subject.full_name}")
+            try:
+                found.append(Reading(ask(subject, how)))
+            except E4ProfileError as error:
+                found.append(Reading(None, note=f"{subject.full_name}: {error}"))
+        return found
+
+    return asked
+
+
+def _step_bytes(subject: Subject, how: How) -> int:
+    from e4profile.witnesses.variants import VariantCounter, step_bytes
+
+    return step_bytes(subject, how.batch_size or subject.batch_size, "sgd", VariantCounter())
+
+
+def _peak_bytes(subject: Subject, how: How) -> int:
+    from e4profile.witnesses.variants import VariantCounter, peak_bytes
+
+    return peak_bytes(subject, how.batch_size or subject.batch_size, VariantCounter())
+
+
+def _times(subjects: Sequence[Subject], how: How) -> list[Reading]:
+    from e4profile.witnesses.timing.statistics import median_interval
+
+    if how.timer is None:
+        raise SettingError("time is measured: add --time, which runs every setting that is left")
+    how.progress(f"{len(subjects)} settings timed in turn")
+    found = []
+    batched = [one if how.batch_size is None else one.at_batch(how.batch_size) for one in subjects]
+    for one, samples in zip(subjects, how.timer(batched), strict=True):
+        noise = "; ".join(samples.noise_reasons)
+        interval = median_interval(samples.seconds)
+        found.append(Reading(samples.median_s, interval, f"noisy: {one.full_name}: {noise}" if noise else ""))
+    return found
+
+
+_LISTED = (
+    Quantity("params", "params", "integer", parse_count, "parameters", "params"),
+    Quantity("macs", "MACs", "integer", parse_count, "MACs of a forward pass", "macs"),
+    Quantity("irrep-macs", "MACs in irreps", "integer", parse_count, "MACs in the irrep basis", "irrep_macs"),
+    Quantity("training-macs", "training MACs", "integer", parse_count, "MACs of a training step", "training_macs"),
+    Quantity("activations", "activations", "integer", parse_count, "elements that the layers make", "activations"),
+    Quantity("saved", "saved", "bytes", parse_size, "bytes kept for backward, float32 on a CPU", "saved_bytes"),
+    Quantity("state", "training state", "bytes", parse_size, "parameters, gradients and state of SGD", "state_bytes"),
+    Quantity("peak", "peak", "bytes", parse_size, "most bytes of forward and backward", ask=_one_by_one(_peak_bytes)),
+    Quantity("memory", "training step", "bytes", parse_size, "bytes of a training step", ask=_one_by_one(_step_bytes)),
+    Quantity("time", "forward", "seconds", parse_duration, "seconds of a forward pass, measured", ask=_times),
+)
+
+QUANTITIES: Mapping[str, Quantity] = {one.name: one for one in _LISTED}
+"""Every quantity by name."""
+
+
+ERROR = "error"
+"""The quantity that networks have from publications, and settings have not."""
+
+
+def quantity(name: str, option: str) -> Quantity:
+    """The quantity of a name.
+
+    Raises:
+        UnknownNameError: with the nearest names.
+        SettingError: for errors, which are published and not found here.
+    """
+    if name == ERROR:
+        raise SettingError(
+            f"{option} {ERROR}: errors are published for networks, not for settings; --front error,macs sets the "
+            "published errors of networks against their cost"
+        )
+    if name not in QUANTITIES:
+        raise UnknownNameError(f"quantity in {option}", name, QUANTITIES)
+    return QUANTITIES[name]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The most, or the least, that a setting may cost."""
+
+    quantity: Quantity
+    bound: int | float
+    text: str
+    most: bool
+
+    def __str__(self) -> str:
+        return f"{self.quantity.name} {'<=' if self.most else '>='} {self.text}"
+
+    def met(self, values: Any) -> Any:
+        """Whether values keep to it, as an array."""
+        return values <= self.bound if self.most else values >= self.bound
+
+
+def read_limits(most: Sequence[str], least: Sequence[str]) -> list[Limit]:
+    """Limits as they are written: ``time=30ms``, ``memory=50MB``, ``params=1M``.
+
+    Raises:
+        UnknownNameError: for a quantity that is none.
+        SettingError: for a text without a value, two limits of one kind, or two that contradict each other.
+    """
+    limits: list[Limit] = []
+    for option, texts in (("--max", most), ("--min", least)):
+        for text in (part for joined in texts for part in joined.split(",")):
+            name, assigned, value = (part.strip() for part in text.partition("="))
+            if not (name and assigned and value):
+                raise SettingError(f"{option}: {text!r} must be QUANTITY=VALUE, for example params=1M or memory=50MB")
+            known = quantity(name, option)
+            limits.append(Limit(known, known.read(value, f"{option} {name}"), value, option == "--max"))
+    for at, one in enumerate(limits):
+        for other in limits[:at]:
+            if one.quantity is not other.quantity:
+                continue
+            if one.most == other.most:
+                raise SettingError(f"{'--max' if one.most else '--min'} {one.quantity.name} is given twice")
+            lower, upper = (other, one) if one.most else (one, other)
+            if lower.bound > upper.bound:
+                raise SettingError(
+                    f"--min {one.quantity.name}={lower.text} contradicts --max {one.quantity.name}={upper.text}"
+                )
+    return limits

@@ -1,0 +1,196 @@
+"""``e4profile sweep`` with limits, fronts and many settings: what is left of a cloud of settings."""
+
+from __future__ import annotations
+
+import json
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from e4profile.questions.sweep import cloud as clouds
+from e4profile.questions.sweep.cloud import Cloud, cloud_of, front, prove
+from e4profile.questions.sweep.quantities import QUANTITIES, How, Quantity, Reading, read_limits
+from e4profile.subjects.subject import resolve
+from e4profile.subjects.written import parse_varied
+from e4profile.witnesses.variants import VariantCounter
+from tests.program import Run
+
+FORMULAS = [name for name, one in QUANTITIES.items() if one.formula]
+
+
+def cloud_over(card: str, *vary: str, names: tuple[str, ...] = ("params", "macs")) -> Cloud:
+    return cloud_of([resolve(card)], [parse_varied(text) for text in vary], [QUANTITIES[one] for one in names], How())
+
+
+@pytest.fixture(autouse=True)
+def small_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clouds, "SAMPLE", 2)
+
+
+def test_limits_keep_the_settings_whose_built_networks_meet_them(run: Run) -> None:
+    code, out, err = run(
+        "sweep", "z2cnn", "e4net-printed", "--vary", "width=4..16..4", "--max", "params=10k", "-f", "json"
+    )
+    assert code == 0
+    counts = {
+        (name, width): VariantCounter()(resolve(name, (), {"width": width}))
+        for name, width in product(("z2cnn", "e4net-printed"), (4, 8, 12, 16))
+    }
+    kept = {key: (one.params, one.total()) for key, one in counts.items() if one.params <= 10_000}
+    assert 0 < len(kept) < len(counts)
+    rows = json.loads(out)
+    assert {(row["network"], row["setting"]["width"]): (row["params"], row["macs"]) for row in rows} == kept
+    assert "2 of 8 settings, drawn at random (seed 0), were built and counted" in err
+    assert not list(Path().iterdir())
+
+
+def test_the_shorthands_are_the_same_axes_and_out_has_the_front(run: Run) -> None:
+    short = run("sweep", "e4net", "-r", "1,2", "-s", "2", "-k", "3,4", "--width", "4..8..4", "--group", "z2,p4",
+                "--front", "params,macs", "-f", "json", "--out", "there")  # fmt: skip
+    axes = ("group=z2,p4", "reduction=1,2", "slices=2", "kernel=3,4", "width=4..8..4")
+    vary = [word for axis in axes for word in ("--vary", axis)]
+    long = run("sweep", "e4net", *vary, "--front", "params,macs", "-f", "json")
+    assert (short.code, short.out) == (0, long.out)
+    assert {row["setting"]["kernel"] for row in json.loads(short.out)} == {3}
+    assert "8 of 16 settings cannot be built, for example" in short.err
+    assert "kernel (=4) must be odd" in short.err
+    written = {path.name for path in Path("there").iterdir()}
+    assert written == {"table.md", "table.csv", *(f"front-params-macs.{ending}" for ending in ("svg", "png", "csv"))}
+
+
+def test_more_settings_than_are_built_come_by_closed_form_with_a_sample(run: Run) -> None:
+    code, out, err = run("sweep", "z2cnn", "--vary", "width=1..2000", "--sort", "saved", "-f", "csv")
+    assert code == 0
+    assert [line.split(",")[0] for line in out.splitlines()[1:]] == [str(width) for width in range(1, 21)]
+    assert "2 of 2,000 settings, drawn at random (seed 0), were built and counted" in err
+    assert "2,000 of 2,000 settings can be built, 20 shown; --top 0 shows all" in err
+
+
+def test_a_closed_form_that_differs_from_the_sample_is_said(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = clouds.cloud_of
+
+    def wrong(*arguments: Any) -> Cloud:
+        found = honest(*arguments)
+        found.found[0].quantities["macs"][1] += 1
+        return found
+
+    monkeypatch.setattr(clouds, "cloud_of", wrong)
+    code, out, _ = run("sweep", "z2cnn", "--vary", "width=2,4", "--sort", "macs")
+    assert code == 1
+    assert "and 1 differ: width=4: closed form" in " ".join(out.split())
+
+
+def test_a_limit_that_nothing_meets_shows_the_nearest(run: Run) -> None:
+    code, out, err = run("sweep", "z2cnn", "--vary", "width=2..20..2", "--max", "params=10,macs=1k", "-f", "json")
+    assert code == 1
+    rows = json.loads(out)
+    assert [row["setting"]["width"] for row in rows] == [2, 4, 6, 8, 10]
+    assert [row["excess"] for row in rows] == [max(row["params"] / 10, row["macs"] / 1000) for row in rows]
+    assert "none of 10 settings has params <= 10 and macs <= 1k" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("z2cnn", "--vary", "width=2", "--max", "parms=1"), "unknown quantity in --max 'parms'; did you mean params"),
+        (("z2cnn", "--vary", "width=2", "--max", "params"), "must be QUANTITY=VALUE"),
+        (("z2cnn", "--vary", "width=2", "--max", "saved=1ms"), "is a time, not a size"),
+        (("z2cnn", "--vary", "width=2", "--max", "params=1k", "--min", "params=2k"), "contradicts --max params=1k"),
+        (("z2cnn", "--vary", "width=2", "--max", "params=1,params=2"), "--max params is given twice"),
+        (("z2cnn", "--vary", "width=1..1000000", "--vary", "classes=1..1000"), "1,000,000,000 settings"),
+        (("z2cnn", "--vary", "width=2..4", "--max", "time=1ms"), "add --time"),
+        (("z2cnn", "--vary", "width=1..1001", "--max", "memory=1MB"), "at most 1,000 are built"),
+        (("z2cnn", "--vary", "width=1..1001", "--counter", "fvcore"), "--counter fvcore runs every setting"),
+        (("z2cnn", "--vary", "width=2", "--sort", "error"), "errors are published for networks"),
+        (("z2cnn", "--front", "error,macs", "--vary", "width=2"), "leave --vary away"),
+        (("z2cnn", "--vary", "width=0,-3", "--sort", "macs"), "width (=0) must be a positive integer"),
+    ],
+)
+def test_what_cannot_be_asked_is_one_line(run: Run, arguments: tuple[str, ...], message: str) -> None:
+    code, out, err = run("sweep", *arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_published_errors_against_cost_are_those_of_pareto(run: Run) -> None:
+    arguments = ("z2cnn", "p4cnn")
+    swept = run("sweep", *arguments, "--front", "error,params", "-f", "json")
+    assert swept.code == 0
+    assert swept.out == run("pareto", *arguments, "--x", "params", "-f", "json").out
+
+
+def test_a_network_without_a_closed_form_is_built_setting_by_setting_and_says_so(run: Run) -> None:
+    Path("net.py").write_text(
+        "from torch import nn\n\n\ndef build(width=4):\n    assert width != 6, 'not six'\n"
+        "    return nn.Sequential(nn.Conv2d(3, width, 3, bias=False), nn.LayerNorm(6))\n",
+        encoding="utf-8",
+    )
+    code, out, err = run(
+        "sweep", "net.py:build", "--input", "1x3x8x8", "--vary", "width=4..7", "--sort", "macs", "-f", "csv"
+    )
+    assert code == 0
+    lines = [f"{width},{27 * width + 12},{27 * width * 36}" for width in (4, 5, 7)]
+    assert out.splitlines() == ["width,params,macs", *lines]
+    assert "so each setting is built and counted" in err
+    assert "not six" in err
+    code, _, err = run("sweep", "net.py:build", "--input", "1x3x8x8", "--vary", "width=1..2000")
+    assert code == 2
+    assert "each of 2,000 settings has to be built, and at most 1,000 are" in err
+
+
+class Points(Cloud):
+    """Settings with given costs, of which ``time`` was measured."""
+
+    def __init__(self, costs: list[tuple[int, int]], intervals: list[tuple[float, float]]) -> None:
+        self.costs = costs
+        readings = {at: Reading(sum(one) / 2, one) for at, one in enumerate(intervals)}
+        super().__init__([], [], [], asked={"time": readings})
+
+    @property
+    def size(self) -> int:
+        return len(self.costs)
+
+    def values(self, quantity: Quantity) -> Any:
+        place = {"params": 0, "macs": 1}.get(quantity.name)
+        return super().values(quantity) if place is None else np.array([one[place] for one in self.costs])
+
+    def stated(self, quantity: Quantity) -> Any:
+        return np.ones(self.size, dtype=bool)
+
+
+POINTS = st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 6), st.integers(0, 2)), max_size=12)
+
+
+@settings(deadline=None)
+@given(POINTS)
+def test_the_front_is_what_no_other_beats(points: list[tuple[int, int, int, int]]) -> None:
+    costs = [(one[0], one[1]) for one in points]
+    found = Points(costs, [(one[2], one[2] + one[3]) for one in points])
+    exact = front(found, range(len(points)), [QUANTITIES["params"], QUANTITIES["macs"]])
+    assert sorted(exact) == [
+        at for at, (a, b) in enumerate(costs)
+        if not any(x <= a and y <= b and (x, y) != (a, b) for x, y in costs)
+    ]  # fmt: skip
+    timed = front(found, range(len(points)), [QUANTITIES["time"], QUANTITIES["params"]])
+    for at, (params, _, low, more) in enumerate(points):
+        beaten = any(
+            (below + wide < low or other < params) and not (below > low + more or other > params)
+            for other, _, below, wide in points
+        )
+        assert (at in timed) != beaten
+
+
+def test_every_quantity_of_the_closed_form_is_stated_of_a_card() -> None:
+    found = cloud_over("e4net", "width=4,8", names=tuple(FORMULAS))
+    prove(found, How())
+    assert found.disagreements == []
+    for name in FORMULAS:
+        assert found.stated(QUANTITIES[name]).all()
+        assert found.value(QUANTITIES[name], 0) < found.value(QUANTITIES[name], 1)  # type: ignore[operator]
+    assert [str(limit) for limit in read_limits(["saved=2MiB"], ["params=1"])] == ["saved <= 2MiB", "params >= 1"]
