@@ -16,7 +16,7 @@ from e4profile.subjects.subject import Subject
 from e4profile.witnesses.counts.base import SAY_THE_COST, WITNESSED_KINDS, added
 from e4profile.witnesses.counts.closed_form import count_closed_form
 from e4profile.witnesses.counts.measure import measure
-from e4profile.witnesses.memory.peak import allocator_emulation
+from e4profile.witnesses.memory.peak import allocator_emulation, forward_emulation
 from e4profile.witnesses.memory.step import predict
 
 Found = TypeVar("Found")
@@ -164,6 +164,17 @@ def peak_bytes(subject: Subject, batch_size: int | None, counter: VariantCounter
         UserCodeError: for what a user-defined model raises.
     """
     emulated = partial(allocator_emulation, loss="auto", device="meta")
+    return counter.on_meta(subject, lambda fresh: _called(fresh, batch_size, emulated).peak_bytes)
+
+
+def forward_peak_bytes(subject: Subject, batch_size: int | None, counter: VariantCounter) -> int:
+    """The most bytes that a forward pass in evaluation mode without gradients holds, likewise.
+
+    Raises:
+        SettingError: for arguments that a network refuses.
+        UserCodeError: for what a user-defined model raises.
+    """
+    emulated = partial(forward_emulation, device="meta")
     return counter.on_meta(subject, lambda fresh: _called(fresh, batch_size, emulated).peak_bytes)
 
 

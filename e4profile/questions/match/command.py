@@ -50,6 +50,9 @@ def match(
         list[str] | None,
         typer.Option("--to-arg", help="An argument of --to's builder. Repeatable.", metavar="KEY=VALUE"),
     ] = None,
+    at_most: Annotated[
+        bool, typer.Option("--at-most", help="The costliest setting that does not exceed the target, not the nearest.")
+    ] = False,
     convention_name: options.Convention = "macs",
     batch_size: Annotated[
         int | None,
@@ -77,6 +80,11 @@ def match(
     from e4profile.subjects.written import size_unit
 
     by, text, option = _target(to, params, macs, by)
+    if at_most and by == "time":
+        raise SettingError(
+            "--at-most compares exactly, and times are measured: e4profile sweep --time --max time=30ms keeps the "
+            "settings below one"
+        )
     # a number that cannot be is refused before anything is imported
     number = wanted(text, by, option)
     if number is not None and to_arguments:
@@ -104,7 +112,7 @@ def match(
 
             assert not isinstance(other, float)
             found = exact_match(
-                subject, other, by=by, vary=vary, convention_name=convention_name,
+                subject, other, by=by, vary=vary, convention_name=convention_name, at_most=at_most,
                 batch_size=_step_batch(subject.batch_size), progress=say,
             )  # fmt: skip
     if output_format == "json":
@@ -182,7 +190,11 @@ def match_table(found: Match, meaning: str, unit: str = "") -> Table:
         Column("deviation", "deviation", kind, priority=85),
         Column("deviation_percent", "deviation %", "percent", "dev. %", 60),
     )
-    places = [("below", found.below), ("nearest", found.nearest), ("above", found.above)]
+    places = [
+        ("below", found.below),
+        ("at most" if found.at_most else "nearest", found.nearest),
+        ("above", found.above),
+    ]
     places[2:2] = [("alike", point) for point in found.alike]
     rows = [_row(place, point, found.target, timed=timed) for place, point in places if point is not None]
     whose = f"{found.target_name}'s " if found.target_name else ""
@@ -194,11 +206,11 @@ def match_table(found: Match, meaning: str, unit: str = "") -> Table:
             {**row, "value": value, "deviation": deviation}
             for row, value, deviation in zip(rows, shown[::2], shown[1::2], strict=True)
         ]
-    title = f"{found.model} nearest to {whose}{target}"
+    title = f"{found.model} {'of at most' if found.at_most else 'nearest to'} {whose}{target}"
     if found.alike or found.noise:
         words = [word for word, true in (("ambiguous", found.alike), ("noisy", found.noise)) if true]
         title = f"{' and '.join(words).capitalize()}: {title}"
-    notes = (*found.notes, *_ends(found), *_near_ties(found))
+    notes = (*found.notes, *_ends(found), *(() if found.at_most else _near_ties(found)))
     return Table(title, columns, tuple(rows), notes, convention=meaning)
 
 

@@ -59,6 +59,7 @@ class Match:
         alike: further settings, whose measured times cannot be told apart from the nearest one's.
         noise: why the measured times should not be trusted; empty for quiet or exact ones.
         interrupted: whether Ctrl-C ended the measurement, so that this is what was measured until then.
+        at_most: whether ``nearest`` is the costliest setting that does not exceed the target.
     """
 
     model: str
@@ -72,6 +73,7 @@ class Match:
     alike: tuple[Point, ...] = ()
     noise: tuple[str, ...] = ()
     interrupted: bool = False
+    at_most: bool = False
 
     @property
     def out_of_reach(self) -> bool:
@@ -169,6 +171,7 @@ def match(
     convention_name: str = "macs",
     batch_size: int = 1,
     optimiser: str = "sgd",
+    at_most: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Match:
     """Find the setting whose exact cost is nearest to another network's or to a number.
@@ -183,11 +186,12 @@ def match(
         convention_name: what ``macs`` counts.
         batch_size: images of the training step that ``memory`` predicts.
         optimiser: of that step: sgd, momentum or adam.
+        at_most: take the costliest setting that does not exceed the target, in place of the nearest.
         progress: told in words which setting is counted.
 
     Raises:
         SettingError: for an argument that the network does not have or that does not change the cost, a target
-            that cannot be read, or a network that no setting can build.
+            that cannot be read or that every setting exceeds, or a network that no setting can build.
         UnknownNameError: for a quantity, argument, convention or card that does not exist.
         UserCodeError: for a user-defined model that no setting builds, with the last error's traceback.
     """
@@ -203,7 +207,7 @@ def match(
     target, name = _target(to, cost)
     found, notes = candidates(axis, cost, target)
     points = [(axis.setting(index), value) for index, value in found]
-    match = closest(subject.name, points, by=by, target=target, target_name=name, notes=notes)
+    match = closest(subject.name, points, by=by, target=target, target_name=name, notes=notes, at_most=at_most)
     return replace(match, notes=(*match.notes, *_how_counted(subject, match, cost)))
 
 
@@ -221,17 +225,26 @@ def closest(
     target: int | float,
     target_name: str | None = None,
     notes: tuple[str, ...] = (),
+    at_most: bool = False,
 ) -> Match:
-    """The nearest of some settings, and the next cheaper and costlier among them.
+    """The nearest of some settings, or the costliest up to the target, and the next cheaper and costlier among them.
 
     Raises:
-        SettingError: when they all cost the same, so that the argument decides nothing.
+        SettingError: when they all cost the same, so that the argument decides nothing, or all exceed the target where
+            none may.
     """
     ordered = sorted(points, key=lambda point: point[1])
     values = [value for _, value in ordered]
     if len(ordered) > 1 and values[0] == values[-1]:
         raise SettingError(_no_change(", ".join(ordered[0][0]), by, model, values[0]))
     place = min(range(len(ordered)), key=lambda i: abs(values[i] - target))
+    if at_most:
+        if values[0] > target:
+            raise SettingError(
+                f"no setting of {model} has at most {target:,} {UNITS[by]}: the cheapest, {described(ordered[0][0])}, "
+                f"has {values[0]:,}"
+            )
+        place = max(i for i in range(len(ordered)) if values[i] <= target)
     below = next((i for i in range(place - 1, -1, -1) if values[i] < values[place]), None)
     above = next((i for i in range(place + 1, len(ordered)) if values[i] > values[place]), None)
 
@@ -242,7 +255,7 @@ def closest(
 
     nearest = point(place)
     assert nearest is not None
-    return Match(model, by, target, target_name, nearest, point(below), point(above), notes)
+    return Match(model, by, target, target_name, nearest, point(below), point(above), notes, at_most=at_most)
 
 
 def _no_change(name: str, by: str, model: str, value: object) -> str:

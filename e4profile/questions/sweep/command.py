@@ -15,7 +15,10 @@ from e4profile.questions import options
 from e4profile.questions.output import Progress, check_files, emit, note, on_interrupt, write_tables
 from e4profile.witnesses.counts.registry import COUNTERS, REGISTRY, STOCK
 
-_LIMITED = ("params", "macs", "irrep-macs", "training-macs", "activations", "saved", "state", "peak", "memory", "time")
+_LIMITED = (
+    "params", "macs", "irrep-macs", "training-macs", "activations", "saved", "state", "peak", "forward-peak", "memory",
+    "time",
+)  # fmt: skip
 """What ``questions.sweep.quantities`` knows, for the help, which imports nothing."""
 
 if TYPE_CHECKING:
@@ -136,7 +139,7 @@ def sweep(
     if batch_size is not None:
         positive(**{"--batch-size": batch_size})
     counters = options.names(counter)
-    named = options.names(networks)
+    named = options.networks(networks)
     given = {"group": ",".join(options.names(group)), "reduction": reduction, "slices": slices, "kernel": kernel,
              "width": width}  # fmt: skip
     if not named and not (inputs or arguments or memory):

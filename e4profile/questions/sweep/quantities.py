@@ -103,6 +103,12 @@ def _peak_bytes(subject: Subject, how: How) -> int:
     return peak_bytes(subject, how.batch_size or subject.batch_size, VariantCounter())
 
 
+def _forward_peak_bytes(subject: Subject, how: How) -> int:
+    from e4profile.witnesses.variants import VariantCounter, forward_peak_bytes
+
+    return forward_peak_bytes(subject, how.batch_size or subject.batch_size, VariantCounter())
+
+
 def _times(subjects: Sequence[Subject], how: How) -> list[Reading]:
     from e4profile.witnesses.timing.statistics import median_interval
 
@@ -127,6 +133,14 @@ _LISTED = (
     Quantity("saved", "saved", "bytes", parse_size, "bytes kept for backward, float32 on a CPU", "saved_bytes"),
     Quantity("state", "training state", "bytes", parse_size, "parameters, gradients and state of SGD", "state_bytes"),
     Quantity("peak", "peak", "bytes", parse_size, "most bytes of forward and backward", ask=_one_by_one(_peak_bytes)),
+    Quantity(
+        "forward-peak",
+        "forward peak",
+        "bytes",
+        parse_size,
+        "most bytes of a forward pass without gradients",
+        ask=_one_by_one(_forward_peak_bytes),
+    ),
     Quantity("memory", "training step", "bytes", parse_size, "bytes of a training step", ask=_one_by_one(_step_bytes)),
     Quantity("time", "forward", "seconds", parse_duration, "seconds of a forward pass, measured", ask=_times),
 )

@@ -514,3 +514,16 @@ def test_macs_that_are_a_lower_bound_are_not_matched(tmp_path):
     assert match(bounded, 27 * 20).nearest.setting == {"width": 20}
     found = match_time(bounded, 1e-2, timer(lambda one: 1e-3 * one.argument("width")))
     assert found.nearest.setting == {"width": 10}
+
+
+def test_at_most_is_the_costliest_setting_that_does_not_exceed_the_target() -> None:
+    card = resolve("z2cnn")
+    costs = {width: VariantCounter()(card.with_arguments({"width": width})).params for width in range(1, 30)}
+    for target in (costs[7], costs[8] - 1, 30_000):
+        found = match(card, target, at_most=True)
+        assert found.nearest.setting["width"] == max(width for width, cost in costs.items() if cost <= target)
+        assert found.nearest.deviation <= 0
+        assert found.above is not None
+        assert found.above.deviation > 0
+    with pytest.raises(SettingError, match="no setting of z2cnn has at most 5 parameters: the cheapest, width=1, has"):
+        match(card, 5, at_most=True)
