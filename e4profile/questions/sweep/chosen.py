@@ -209,7 +209,7 @@ def _objects(found: Cloud, chosen: Chosen, wanted: Wanted) -> list[dict[str, Any
 
 
 def _draw(found: Cloud, chosen: Chosen, wanted: Wanted, out: Path) -> list[Path]:
-    from e4profile.questions.sweep.figure_front import front_plot
+    from e4profile.questions.sweep.drawing import front_plot
     from e4profile.show.style import paper_style, save
 
     with paper_style():
