@@ -163,6 +163,14 @@ class Group:
         """Multiplications that convolve two regular fields over the group in the irrep basis, in place of order^2."""
         return sum(irrep.products for irrep in self.irreps)
 
+    def lifting_products(self, kernel: int) -> int:
+        """Multiplications that lift one channel's k x k taps to a regular field in the irrep basis, on the grid.
+
+        An orbit of taps has of an irrep d rows and as many columns as dimensions that a tap's stabiliser leaves. These
+        are as many multiplications as taps, and of the irrep of quarter turns half as many again, but for the middle.
+        """
+        return kernel**2 * 3 // 2 if self.rotations % 4 == 0 else kernel**2
+
     @cached_property
     def on_grid(self) -> Group:
         """The largest subgroup with the same mirrors that maps the square grid onto itself."""

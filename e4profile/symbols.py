@@ -220,6 +220,7 @@ n_groups = _size("n_groups")
 h_conv, w_conv = _size("h_conv"), _size("w_conv")
 A_V, A_K = _size("A_V"), _size("A_K")
 A_rho, n_add, n_cosets = _size("A_rho"), _size("n_add"), _size("n_c")
+A_lift, n_lift = _size("A_lift"), _size("n_lift")
 affine_pairs = _size("q")
 
 k_gate = _size("k_gate")
@@ -250,6 +251,7 @@ is_roomy = _indicator("delta_room")
 is_large = _indicator("delta_large")
 is_large_encoder, is_large_squeeze = _indicator("delta_large_V"), _indicator("delta_large_K")
 is_cropped = _indicator("delta_crop")
+is_lifting = _indicator("delta_lift")
 in_irreps = _indicator("iota")
 encoder_in_irreps, squeeze_in_irreps = _indicator("iota_V"), _indicator("iota_K")
 
@@ -275,6 +277,8 @@ MEANING: dict[Symbol, str] = {
     A_rho: "MACs of a pair of fields in the irrep basis: d^3 summed over the irreps, d^2 by complex type",
     n_cosets: "regular fields of the elements on the grid in one of the group: 1 where all are on the grid",
     n_add: "sums and differences that take one field to its irreps, or back",
+    A_lift: "MACs of an image channel and a field in the irrep basis: orbits of the k x k taps, by irreps",
+    n_lift: "sums and differences that take the k x k taps of an image channel to the irreps",
     k_gate: "kernel size of a spatial gate",
     D: "channels of one attention head",
     H: "attention heads",
@@ -305,6 +309,7 @@ MEANING: dict[Symbol, str] = {
     is_large: "1 where a filter bank is so large that its gradient is folded in the same step of autograd, else 0",
     is_large_encoder: "1 where the encoder's filter bank is large: its gradient is folded in the same step, else 0",
     is_large_squeeze: "1 where the squeeze's filter bank is large: its gradient is folded in the same step, else 0",
+    is_lifting: "1 where images become regular fields, else 0",
     in_irreps: "1 where the convolution runs in the irrep basis, else 0",
     encoder_in_irreps: "1 where the encoder runs in the irrep basis, else 0",
     squeeze_in_irreps: "1 where the squeeze runs in the irrep basis, else 0",

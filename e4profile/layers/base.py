@@ -14,7 +14,7 @@ from e4profile.groups import Group, GroupLike, as_group
 from e4profile.layers.constants import ConstantTables
 from e4profile.layers.storages import Timeline
 from e4profile.layers.terms import Terms, evaluate
-from e4profile.symbols import A, Symbol, c_in, c_out, h, h_out, has_bias, k, w, w_out
+from e4profile.symbols import A, Symbol, at, c_in, c_out, h, h_out, has_bias, k, w, w_out
 
 Shape: TypeAlias = tuple[int, ...]
 Dimensions: TypeAlias = Mapping[Symbol, int]
@@ -113,12 +113,15 @@ def layer_cost(layer: Costed, input_shape: Shape) -> Cost:
     # what does not depend on the images runs once, whatever the batch
     once: frozenset[str] = getattr(layer, "per_forward", frozenset())
     switched: frozenset[str] = getattr(layer, "switched_terms", frozenset())
+    where = {one: values[one] for one in getattr(layer, "in_irreps_where", ())}
     names = (*layer.macs, *layer.elements)
 
     def of_the_batch(terms: Terms) -> dict[str, int]:
         amounts = evaluate(terms, values)
         # of two executions, the terms of the one that does not run are not the layer's
-        run = {name: amount for name, amount in amounts.items() if amount or name not in switched}
+        run = {
+            name: amount for name, amount in amounts.items() if amount or name not in switched or at(terms[name], where)
+        }
         return {name: amount if name in once else batch * amount for name, amount in run.items()}
 
     return Cost(

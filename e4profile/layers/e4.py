@@ -21,7 +21,8 @@ from e4profile.layers.group_conv import GroupConv2d
 from e4profile.layers.norm import FieldBatchNorm2d, FieldGroupNorm
 from e4profile.layers.pointwise import PointwiseConv2d
 from e4profile.layers.storages import ACCUMULATE, STATISTICS
-from e4profile.ops import aggregate, generate_and_aggregate, irreps
+from e4profile.ops import aggregate, generate_and_aggregate
+from e4profile.ops.irrep_basis import basis_of
 from e4profile.symbols import (
     A_K,
     A_V,
@@ -307,7 +308,7 @@ class E4Conv2d(EquivariantLayer):
             is_large_encoder: +_is_large(self.encoder), is_large_squeeze: +_is_large(self.squeeze),
             encoder_in_irreps: _in_irreps(self.encoder, input_shape),
             squeeze_in_irreps: _in_irreps(self.squeeze, input_shape),
-            A_rho: self.group.irrep_products, n_add: irreps.basis_of(self.group).additions,
+            A_rho: self.group.irrep_products, n_add: basis_of(self.group).additions,
             is_reference: int(reference),
             is_roomy: +(self.kernel**2 * self._strided(rows) * self._strided(columns) < rows * columns),
         }  # fmt: skip

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from e4profile.conventions import TRANSFORM
 from e4profile.errors import one_of
 from e4profile.groups import check_kernel
-from e4profile.layers.base import Dimensions, Shape
+from e4profile.layers.base import Dimensions, EquivariantLayer, Shape
 from e4profile.layers.drawn import is_drawing
 from e4profile.layers.filter_bank import FilterBankLayer
 from e4profile.layers.terms import Term, Terms
 from e4profile.ops import irreps
 from e4profile.ops.filter_bank import stand_alone
-from e4profile.symbols import A_rho, c_in, c_out, in_irreps, k, n_add, n_cosets
+from e4profile.ops.irrep_basis import Window, basis_of
+from e4profile.symbols import A_lift, A_rho, c_in, c_out, in_irreps, k, n_add, n_cosets, n_lift
 
 Execution = Literal["bank", "irreps", "auto"]
 EXECUTIONS: tuple[Execution, ...] = get_args(Execution)
@@ -41,12 +42,38 @@ def transforms(positions: Term) -> Terms:
     }
 
 
-class IrrepLayer(FilterBankLayer):
-    """A convolution between regular fields that also runs in the irrep basis of the group's elements on the grid."""
+def lifting_products(positions: Term) -> Term:
+    """MACs of a lifting convolution in the irrep basis at some positions."""
+    return in_irreps * c_in * c_out * n_cosets * A_lift * positions
+
+
+def lifting_transforms(positions: Term) -> Terms:
+    """Sums and differences of the transforms of a lifting convolution, as in ``transforms``."""
+    return {
+        "transform of input": in_irreps * c_in * n_lift * positions,
+        "transform of output": in_irreps * c_out * n_cosets * n_add * positions,
+        "transform of weight": in_irreps * c_in * c_out * n_cosets * n_lift,
+    }
+
+
+class SwitchedLayer(EquivariantLayer):
+    """A layer of which a convolution over the group also runs in the irrep basis."""
+
+    def switch(self, execution: Execution) -> None:
+        """Run the convolution that way from now on.
+
+        Raises:
+            UnknownNameError: for an execution that does not exist.
+        """
+        raise TypeError(f"{type(self).__name__} must define switch() to run by {execution}")
+
+
+class IrrepLayer(SwitchedLayer, FilterBankLayer):
+    """A convolution to regular fields that also runs in the irrep basis of the group's elements on the grid."""
 
     in_irreps_where = (in_irreps,)
     per_forward = frozenset({"transform of weight"})
-    irrep_window: irreps.Window
+    irrep_window: Window
     """The convolution in the irrep basis, apart from its tensors."""
 
     @property
@@ -58,14 +85,19 @@ class IrrepLayer(FilterBankLayer):
     def execution(self, execution: Execution) -> None:
         one_of("execution", execution, EXECUTIONS)
         self._execution = execution
-        group, cosets = self.group.on_grid, self.group.cosets_on_grid
-        several = cosets if len(cosets) > 1 else ()
-        self.irrep_window = irreps.Window(group, self.kernel, self._conv_stride, self.padding, several)
         check_kernel(self.kernel)
+        cosets = self.group.cosets_on_grid
+        self.irrep_window = Window(
+            self.group.on_grid, self.kernel, self._conv_stride, self.padding, cosets if len(cosets) > 1 else (),
+            lifts=(self.field_in, self.field_out) == ("trivial", "regular"),
+        )  # fmt: skip
         if not is_drawing():
-            # made here, for a compiler warns of what is kept while it looks
-            self.irrep_window.taps  # noqa: B018
+            self.irrep_window.make()
         self.clear_filter_cache()
+
+    def switch(self, execution: Execution) -> None:
+        """The same as to set ``execution``."""
+        self.execution = execution
 
     @property
     def _conv_stride(self) -> int:
@@ -77,19 +109,26 @@ class IrrepLayer(FilterBankLayer):
 
     def in_irreps(self, input_shape: Shape) -> bool:
         """Whether an input (B, c_in * A, h, w) is convolved in the irrep basis; by sizes alone."""
-        if self.execution != "auto" or not self.field_in == self.field_out == "regular":
-            return self.execution == "irreps" and self.field_in == self.field_out == "regular"
-        window, cosets = self.irrep_window, len(self.group.cosets_on_grid)
+        if self.execution == "bank" or self.field_out != "regular":
+            return False
+        if self.execution == "irreps":
+            return True
+        window = self.irrep_window
         rows, columns = (window.size_out(size + 2 * self.padding) for size in input_shape[-2:])
-        fields = (self.c_in * cosets, self.c_out * cosets)
-        return irreps.pays(window.group, *fields, self.kernel, input_shape[0] * rows * columns)
+        return irreps.pays(window, *self._fields_on_grid, input_shape[0] * rows * columns)
+
+    @property
+    def _fields_on_grid(self) -> tuple[int, int]:
+        """Input and output fields of the elements on the grid."""
+        cosets = len(self.group.cosets_on_grid)
+        return self.c_in * (1 if self.irrep_window.lifts else cosets), self.c_out * cosets
 
     def _runs_in_irreps(self, features: Tensor) -> bool:
         """The same of maps in hand; a plain convolution says what is wrong with those that do not fit."""
         if self.execution == "bank" or features.dim() not in (3, 4):
             return False
-        sizes = _sizes(_batched(features))
-        return sizes[1] == self.c_in * self.group.order and self.in_irreps(sizes)
+        sizes = plain_sizes(_batched(features))
+        return sizes[1] == self.c_in * self._channels(self.field_in) and self.in_irreps(sizes)
 
     def _convolve_in_irreps(self, features: Tensor) -> Tensor:
         if features.dim() == 3:  # one image without a batch, as a plain convolution takes it
@@ -105,9 +144,9 @@ class IrrepLayer(FilterBankLayer):
         return irreps.chain(features, self._irrep_filters(), bias, window)
 
     def _irrep_filters(self) -> list[Tensor]:
-        group, cosets = self.group.on_grid, len(self.group.cosets_on_grid)
-        shapes = irreps.filter_shapes(self.c_out * cosets, self.c_in * cosets, self.kernel, group)
-        return self._kept(lambda: irreps.irrep_filters(*self._irrep_weight(), group), shapes)
+        window, (fields_in, fields_out) = self.irrep_window, self._fields_on_grid
+        shapes = irreps.filter_shapes(fields_out, fields_in, window)
+        return self._kept(lambda: irreps.irrep_filters(*self._irrep_weight(), window), shapes)
 
     def dimensions(self, input_shape: Shape) -> Dimensions:
         """The values of the symbols, from arguments and shape alone."""
@@ -115,10 +154,12 @@ class IrrepLayer(FilterBankLayer):
 
     def irrep_dimensions(self, input_shape: Shape) -> Dimensions:
         """The values of the symbols of the execution."""
-        group = self.group.on_grid
+        group, lifts = self.group.on_grid, self.irrep_window.lifts
         return {
             in_irreps: int(self.in_irreps(input_shape)), n_cosets: len(self.group.cosets_on_grid),
-            A_rho: group.irrep_products, n_add: irreps.basis_of(group).additions,
+            A_rho: group.irrep_products, n_add: basis_of(group).additions,
+            A_lift: group.lifting_products(self.kernel) if lifts else 0,
+            n_lift: self.irrep_window.additions if lifts else 0,
         }  # fmt: skip
 
     def no_peak_on(self, input_shape: Shape) -> str | None:
@@ -132,7 +173,7 @@ def _batched(features: Tensor) -> Tensor:
     return features[None] if features.dim() == 3 else features
 
 
-def _sizes(features: Tensor) -> Shape:
+def plain_sizes(features: Tensor) -> Shape:
     """The shape in plain numbers.
 
     ``torch.jit.trace`` makes them tensors and warns of an answer read from them; here the traced sizes are meant.
@@ -147,13 +188,14 @@ def _sizes(features: Tensor) -> Shape:
 def set_execution(model: nn.Module, execution: Execution) -> nn.Module:
     """The model, whose group convolutions run that way from now on; parameters and results stay.
 
-    Those of an E4 layer's branches are among them. Layers without another execution are left as they are.
+    Lifting convolutions, those of an E4 layer's branches and the pointwise factor of separable ones are among them.
+    Layers without another execution are left as they are.
 
     Raises:
         UnknownNameError: for an execution that does not exist.
     """
     one_of("execution", execution, EXECUTIONS)
     for part in model.modules():
-        if isinstance(part, IrrepLayer):
-            part.execution = execution
+        if isinstance(part, SwitchedLayer):
+            part.switch(execution)
     return model

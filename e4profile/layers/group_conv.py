@@ -17,8 +17,15 @@ from e4profile.groups import GroupLike
 from e4profile.layers import operators
 from e4profile.layers.base import Dimensions, Sample, Shape, check_maps, window_reason, window_size
 from e4profile.layers.constants import shifted
-from e4profile.layers.execution import TRANSFORMS, Execution, IrrepLayer, irrep_products, transforms
-from e4profile.layers.filter_bank import FilterBankLayer
+from e4profile.layers.execution import (
+    TRANSFORMS,
+    Execution,
+    IrrepLayer,
+    irrep_products,
+    lifting_products,
+    lifting_transforms,
+    transforms,
+)
 from e4profile.layers.storages import (
     BIAS_ROWS,
     INDEX,
@@ -91,7 +98,7 @@ def bank_timeline(order_in: Term, order_out: Term, *, pooled: Term = 0, large: T
     )
 
 
-class LiftingConv2d(FilterBankLayer):
+class LiftingConv2d(IrrepLayer):
     """Correlate an image with every transform of each filter.
 
     Shapes: (B, c_in, h, w) -> (B, c_out * A, h_out, w_out).
@@ -104,10 +111,17 @@ class LiftingConv2d(FilterBankLayer):
     what = "lifting convolution"
     field_in = "trivial"
     params = {"weight": c_in * c_out * k**2, "bias": has_bias * c_out}
-    macs = {"convolution": k**2 * c_in * c_out * A * h_out * w_out}
+    macs = {
+        "convolution": (1 - in_irreps) * k**2 * c_in * c_out * A * h_out * w_out,
+        "irrep products": lifting_products(h_out * w_out),
+    }
+    elements = lifting_transforms(h_out * w_out)
+    kinds = TRANSFORMS
+    entry_terms = frozenset(macs)
+    runs_as = {"irrep products": operators.IRREP}
     printed = {"params": ("weight",), "macs": ("convolution",)}
     saved = {"input": c_in * h * w}
-    saved_constant = {"filters": c_in * c_out * A * k**2}
+    saved_constant = {"filters": (1 - in_irreps) * c_in * c_out * A * k**2}
     peak = bank_timeline(1, A)
 
     def __init__(
@@ -120,10 +134,12 @@ class LiftingConv2d(FilterBankLayer):
         stride: int = 1,
         padding: int = 0,
         bias: bool = False,
+        execution: Execution = "bank",
     ) -> None:
         super().__init__()
         self._set_windows(c_in, c_out, kernel, group, stride, padding)
         self.group.require_exact_on_grid(type(self).__name__)
+        self.execution = execution
         order, taps = self.group.order, kernel * kernel
         self._set_filters(
             (c_out, c_in, kernel, kernel),
@@ -135,8 +151,14 @@ class LiftingConv2d(FilterBankLayer):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, c_in, h, w) -> (B, c_out * A, h_out, w_out)."""
+        if self._runs_in_irreps(images):
+            return self._convolve_in_irreps(images)
         bias = self._bias_rows
         return F.conv2d(images, self._filters(), bias, self.stride, self.padding)
+
+    def _irrep_weight(self) -> tuple[Tensor, None]:
+        """The weight as it is: the orbits of its taps are read."""
+        return self.weight, None
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
@@ -144,6 +166,7 @@ class LiftingConv2d(FilterBankLayer):
         yield Sample({"c_in": 2, "c_out": 3, "kernel": 3, "padding": 1}, (6, 6))
         yield Sample({"c_in": 1, "c_out": 2, "kernel": 5, "padding": 1, "stride": 2, "bias": True}, (7, 7))
         yield Sample({"c_in": 3, "c_out": 1, "kernel": 4}, (5, 8))
+        yield Sample({"c_in": 3, "c_out": 2, "kernel": 5, "padding": 2, "bias": True, "execution": "irreps"}, (5, 6))
 
 
 class GroupConv2d(IrrepLayer):

@@ -17,11 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from e4profile.conventions import DENSE_AS_FACTORS, EXPANSION, POINTWISE_AT_OUTPUT
-from e4profile.errors import SettingError, not_negative, positive
+from e4profile.errors import SettingError, not_negative, one_of, positive
 from e4profile.groups import GroupLike
 from e4profile.layers import operators
 from e4profile.layers.base import Dimensions, Sample, Shape, WindowedConv2d
 from e4profile.layers.constants import uniform
+from e4profile.layers.drawn import is_drawing
+from e4profile.layers.execution import EXECUTIONS, TRANSFORMS, SwitchedLayer, plain_sizes
+from e4profile.layers.execution import Execution as GroupExecution
 from e4profile.layers.storages import (
     BIAS_ROWS,
     Step,
@@ -34,7 +37,25 @@ from e4profile.layers.storages import (
 )
 from e4profile.layers.summary_tool import CountedAgain
 from e4profile.layers.terms import Terms
-from e4profile.symbols import A, B, c_in, c_out, c_spatial, h, h_out, has_bias, is_dense, k, w, w_out
+from e4profile.ops import irreps
+from e4profile.ops.irrep_basis import Window, basis_of
+from e4profile.symbols import (
+    A,
+    A_rho,
+    B,
+    c_in,
+    c_out,
+    c_spatial,
+    h,
+    h_out,
+    has_bias,
+    in_irreps,
+    is_dense,
+    k,
+    n_add,
+    w,
+    w_out,
+)
 
 Kind = Literal["g", "gc"]
 Execution = Literal["factored", "naive"]
@@ -161,7 +182,7 @@ SEPARABLE = Timeline(
 )
 
 
-class SeparableGroupConv2d(WindowedConv2d):
+class SeparableGroupConv2d(SwitchedLayer, WindowedConv2d):
     """Correlate regular fields with a product of a pointwise and a spatial factor, acted on by the group.
 
     Shapes: (B, c_in * A, h, w) -> (B, c_out * A, h_out, w_out).
@@ -171,9 +192,12 @@ class SeparableGroupConv2d(WindowedConv2d):
     ``gc`` as a dense 1x1 and a depthwise k x k. ``"naive"`` multiplies the factors into one dense filter bank
     in every forward and runs that. Both give the same output. There is one bias per output field.
 
+    ``pointwise_execution`` says how a pointwise factor that runs apart does, see ``GroupConv2d``.
+
     Raises:
         SettingError: for a group that is not exact on the grid, an unknown kind or execution, or sizes that
             are not positive.
+        UnknownNameError: for an unknown execution of the pointwise factor.
     """
 
     source = "Lengyel & van Gemert 2021, section 3.2 and released code"
@@ -184,26 +208,35 @@ class SeparableGroupConv2d(WindowedConv2d):
         "bias": has_bias * c_out,
     }
     macs: ClassVar[Terms] = {
-        "pointwise": (1 - is_dense) * c_in * c_out * A**2 * h * w,
+        "pointwise": (1 - is_dense) * (1 - in_irreps) * c_in * c_out * A**2 * h * w,
+        "pointwise in irreps": in_irreps * c_in * c_out * A_rho * h * w,
         "spatial": (1 - is_dense) * c_spatial * c_out * A * k**2 * h_out * w_out,
         "dense": is_dense * c_in * c_out * A**2 * k**2 * h_out * w_out,
     }
     elements: ClassVar[Terms] = {
+        "transform of input": in_irreps * c_in * n_add * h * w,
+        "transform of output": in_irreps * c_spatial * c_out * n_add * h * w,
+        "transform of weight": in_irreps * c_in * c_out * n_add,
         "filter pre-multiplication": is_dense * c_in * c_out * A * k**2,
-        "pointwise charged at output positions": (1 - is_dense) * (c_in * c_out * A**2) * (h_out * w_out - h * w),
+        "pointwise charged at output positions": (1 - is_dense)
+        * (c_in * c_out)
+        * (A**2 * h_out * w_out - ((1 - in_irreps) * A**2 + in_irreps * A_rho) * h * w),
         "dense filters charged as factors": is_dense
         * (c_in * c_out * A**2 + c_spatial * c_out * A * k**2 - c_in * c_out * A**2 * k**2)
         * (h_out * w_out),
     }
     kinds: ClassVar[Mapping[str, str]] = {
+        **TRANSFORMS,
         "filter pre-multiplication": EXPANSION,
         "pointwise charged at output positions": POINTWISE_AT_OUTPUT,
         "dense filters charged as factors": DENSE_AS_FACTORS,
     }
-    per_forward = frozenset({"filter pre-multiplication"})
+    per_forward = frozenset({"filter pre-multiplication", "transform of weight"})
+    in_irreps_where = (in_irreps,)
     saved = {"input": c_in * A * h * w, "mapped": (1 - is_dense) * c_spatial * c_out * A * h * w}
     saved_constant = {
-        "pointwise filters": (1 - is_dense) * c_in * c_out * A**2,
+        "pointwise filters": (1 - is_dense) * (1 - in_irreps) * c_in * c_out * A**2,
+        "pointwise weight by input field": in_irreps * _BY_INPUT * several(c_out) * c_in * c_out * A,
         "spatial filters": (1 - is_dense) * c_spatial * c_out * A * k**2,
         "dense filters": is_dense * c_in * c_out * A**2 * k**2,
     }
@@ -229,6 +262,7 @@ class SeparableGroupConv2d(WindowedConv2d):
         padding: int = 0,
         bias: bool = False,
         execution: Execution = "factored",
+        pointwise_execution: GroupExecution = "bank",
     ) -> None:
         super().__init__()
         self._set_windows(c_in, c_out, kernel, group, stride, padding)
@@ -239,7 +273,12 @@ class SeparableGroupConv2d(WindowedConv2d):
             raise SettingError(f"execution (={execution!r}) must be 'factored' or 'naive'")
         self.kind, self.execution = kind, execution
         self.runs_as = {"pointwise": operators.GROUPED if kind == "g" else operators.POINTWISE,
+                        "pointwise in irreps": operators.IRREP,
                         "spatial": operators.GROUPED if kind == "g" else operators.DEPTHWISE}  # fmt: skip
+        self._pointwise_window = Window(self.group, 1, 1, 0, sections=c_in if kind == "g" else 1)
+        if not is_drawing():
+            self._pointwise_window.make()
+        self.switch(pointwise_execution)
         order = self.group.order
         fields_summed = c_in if kind == "g" else 1
         self.pointwise_weight = uniform((c_out, c_in, order), order * (1 if kind == "g" else c_in))
@@ -260,18 +299,41 @@ class SeparableGroupConv2d(WindowedConv2d):
         bias = self._bias_rows
         if self.execution == "naive":
             return F.conv2d(features, self.dense_filters(), bias, self.stride, self.padding)
-        order = self.group.order
-        channels = self.c_out * order
-        if self.kind == "gc":
-            mapped = F.conv2d(features, self._pointwise_bank().transpose(1, 2).reshape(channels, -1, 1, 1))
-        else:
-            # input field by input field: A maps in, one map per output field and element out
-            filters = self._pointwise_bank().permute(1, 0, 2, 3).reshape(-1, order, 1, 1)
-            mapped = F.conv2d(features, filters, groups=self.c_in)
+        channels = self.c_out * self.group.order
+        mapped = self._mapped(features)
+        if self.kind == "g":
             batch, _, *sizes = mapped.shape
             by_input = mapped.view(batch, self.c_in, channels, *sizes)
             mapped = by_input.transpose(1, 2).reshape(mapped.shape)
         return F.conv2d(mapped, self._spatial_bank(), bias, self.stride, self.padding, groups=channels)
+
+    def _mapped(self, features: Tensor) -> Tensor:
+        """Maps of the pointwise factor: input field by input field for ``g``, one per output field and element."""
+        order, by_input, sizes = self.group.order, self.kind == "g", plain_sizes(features)
+        # a plain convolution says what is wrong with maps that do not fit
+        if len(sizes) == 4 and sizes[1] == self.c_in * order and self.in_irreps(sizes):
+            weight = self.pointwise_weight.transpose(0, 1).flatten(0, 1)[:, None] if by_input else self.pointwise_weight
+            return irreps.convolution(features, weight[..., None, None], self._pointwise_window)
+        if by_input:
+            filters = self._pointwise_bank().permute(1, 0, 2, 3).reshape(-1, order, 1, 1)
+            return F.conv2d(features, filters, groups=self.c_in)
+        return F.conv2d(features, self._pointwise_bank().transpose(1, 2).reshape(self.c_out * order, -1, 1, 1))
+
+    def switch(self, execution: GroupExecution) -> None:
+        """Run the pointwise factor that way from now on, where it runs apart.
+
+        Raises:
+            UnknownNameError: for an execution that does not exist.
+        """
+        self.pointwise_execution = one_of("execution", execution, EXECUTIONS)
+
+    def in_irreps(self, input_shape: Shape) -> bool:
+        """Whether the pointwise factor runs in the irrep basis on an input (B, c_in * A, h, w); by sizes alone."""
+        if self.pointwise_execution != "auto" or self.execution == "naive":
+            return self.pointwise_execution == "irreps" and self.execution != "naive"
+        batch, _, rows, columns = input_shape
+        window = self._pointwise_window
+        return irreps.pays(window, self.c_in, window.sections * self.c_out, batch * rows * columns)
 
     def _pointwise_bank(self) -> Tensor:
         """The pointwise factor at a^-1 b: (c_out, c_in, A, A)."""
@@ -299,7 +361,17 @@ class SeparableGroupConv2d(WindowedConv2d):
         """The values of the symbols, from arguments and shape alone."""
         naive = self.execution == "naive"
         spatial = self.c_in if self.kind == "g" else 1
-        return {**super().dimensions(input_shape), c_spatial: spatial, is_dense: int(naive)}
+        return {
+            **super().dimensions(input_shape), c_spatial: spatial, is_dense: int(naive),
+            in_irreps: int(self.in_irreps(input_shape)),
+            A_rho: self.group.irrep_products, n_add: basis_of(self.group).additions,
+        }  # fmt: skip
+
+    def no_peak_on(self, input_shape: Shape) -> str | None:
+        """Why the peak is not the timeline's on this input, or None."""
+        if self.in_irreps(input_shape):
+            return "the pointwise factor runs in the irrep basis, whose storages have no timeline"
+        return super().no_peak_on(input_shape)
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
@@ -309,6 +381,9 @@ class SeparableGroupConv2d(WindowedConv2d):
             yield Sample(padded, (5, 6))
             biased = {"c_in": 3, "c_out": 2, "kernel": 4, "kind": "gc", "bias": True, "execution": execution}
             yield Sample(biased, (6, 5))
+        strided = {"c_in": 3, "c_out": 2, "kernel": 3, "padding": 1, "stride": 2}
+        for kind in ("g", "gc"):
+            yield Sample({**strided, "kind": kind, "pointwise_execution": "irreps"}, (7, 5))
         yield Sample({"c_in": 2, "c_out": 2, "kernel": 3, "padding": 1, "stride": 2, "kind": "gc"}, (7, 5))
         yield Sample({"c_in": 2, "c_out": 1, "kernel": 3, "padding": 1, "stride": 2, "bias": True}, (7, 8))
 

@@ -27,7 +27,15 @@ from e4profile.groups import Group, GroupLike
 from e4profile.layers import operators
 from e4profile.layers.base import Dimensions, Sample, Shape
 from e4profile.layers.constants import shifted
-from e4profile.layers.execution import TRANSFORMS, Execution, IrrepLayer, irrep_products, transforms
+from e4profile.layers.execution import (
+    TRANSFORMS,
+    Execution,
+    IrrepLayer,
+    irrep_products,
+    lifting_products,
+    lifting_transforms,
+    transforms,
+)
 from e4profile.layers.storages import (
     BIAS_ROWS,
     CONVERTED,
@@ -51,6 +59,7 @@ from e4profile.symbols import (
     h_out,
     has_bias,
     in_irreps,
+    is_lifting,
     k,
     n_cosets,
     n_grids,
@@ -254,10 +263,13 @@ class SteerableConv2d(IrrepLayer):
     params = {"weight": c_in * c_out * A_rel * n_k, "bias": has_bias * c_out}
     macs = {
         "convolution": (1 - in_irreps) * c_in * A_in * c_out * A_out * k**2 * h_out * w_out,
-        "irrep products": irrep_products(h_out * w_out),
+        "irrep products": (1 - is_lifting) * irrep_products(h_out * w_out)
+        + is_lifting * lifting_products(h_out * w_out),
     }
     elements = {
-        **transforms(h_out * w_out),
+        name: (1 - is_lifting) * term + is_lifting * lifting_transforms(h_out * w_out)[name]
+        for name, term in transforms(h_out * w_out).items()
+    } | {
         "expansion": c_in * A_in * c_out * A_out * k**2 * n_k,
         "expansion by the reference library": c_in * A_in * c_out * A_out * k**2 * A_rel * n_k,
     }
@@ -270,7 +282,7 @@ class SteerableConv2d(IrrepLayer):
     saved_constant = {
         "filters": (1 - in_irreps) * c_in * A_in * c_out * A_out * k**2,
         "index of the gathered weight": in_irreps * c_in * A_in * n_cosets * k**2,
-        "gathered weight": in_irreps * c_in * c_out * A_out * n_cosets * k**2,
+        "gathered weight": in_irreps * c_in * A_in * c_out * n_cosets * k**2,
         "sampled basis": n_k * n_grids * k**2,
     }
     saved_as = {"sampled basis": CONVERTED, "index of the gathered weight": INDEX}
@@ -346,7 +358,10 @@ class SteerableConv2d(IrrepLayer):
         """The kernels between the regular fields of the elements on the grid, element u's taps in the order of u z."""
         group, cosets, taps = self.group.on_grid, self.group.cosets_on_grid, self.kernel**2
         rows = [coset[0] for coset in cosets]
-        bank = self.filter_index.view(self.group.order, self.c_in, self.group.order, taps)[rows]
+        bank = self.filter_index.view(self.group.order, self.c_in, -1, taps)[rows]
+        if self.irrep_window.lifts:
+            flat = self.filter_values().flatten(1).index_select(1, bank.flatten())
+            return flat.view(-1, self.c_in, self.kernel, self.kernel), None
         moved = [
             bank[:, :, [coset[u] for coset in cosets]][..., [one[u] for one in self.irrep_window.taps]]
             for u in group.elements
@@ -394,6 +409,7 @@ class SteerableConv2d(IrrepLayer):
         return {
             c_in: self.c_in, c_out: self.c_out, k: self.kernel, A_rel: self._relative_elements,
             A_in: self._channels(self.field_in), A_out: self._channels(self.field_out),
+            is_lifting: int(self.irrep_window.lifts),
             n_grids: 1 if trivial else self.group.order,
             n_k: len(kernel_functions(self.kernel, self.group if trivial else None)),
         }  # fmt: skip
@@ -419,6 +435,7 @@ class SteerableConv2d(IrrepLayer):
         yield Sample({"c_in": 2, "c_out": 1, "kernel": 5, "padding": 2, "stride": 2, "bias": True}, (7, 5))
         lifting = {"field_in": "trivial", "padding": 3, "stride": 2}
         yield Sample({"c_in": 3, "c_out": 2, "kernel": 7, **lifting}, (9, 8))
+        yield Sample({"c_in": 3, "c_out": 2, "kernel": 7, **lifting, "execution": "irreps"}, (9, 8))
         yield Sample({"c_in": 2, "c_out": 2, "kernel": 3, "field_out": "trivial", "bias": True}, (6, 5))
         yield Sample({"c_in": 2, "c_out": 3, "kernel": 3, "padding": 1, "bias": True, "execution": "irreps"}, (5, 6))
         yield Sample({"c_in": 2, "c_out": 1, "kernel": 5, "padding": 2, "stride": 2, "execution": "irreps"}, (7, 5))

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from e4profile.groups import GRID_EXACT
 from e4profile.ops.choice import irrep_kernels_for
-from e4profile.ops.irreps import Window, convolve
+from e4profile.ops.irrep_basis import Window
+from e4profile.ops.irreps import convolve
 
 TOLERANCES = {"float32": 1e-5, "tf32": 4e-3, "float16": 4e-3, "bfloat16": 3e-2}
 """Of errors relative to the largest element, by what is multiplied."""

@@ -29,8 +29,9 @@ import torch
 import triton
 import triton.language as tl
 
+from e4profile.ops.irrep_basis import Window
 from e4profile.ops.irrep_tiles import coefficients, from_irreps, multiplied, store, weighed
-from e4profile.ops.irreps import Window, irrep_filters
+from e4profile.ops.irreps import irrep_filters
 from e4profile.ops.triton_kernels import INTERPRETED, _on
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -219,7 +220,7 @@ def _of_input(weight: torch.Tensor, index: torch.Tensor | None, window: Window) 
     """The entries of the filters w~."""
     places = _inverted(window, index is None, weight.device)
     own = weight.flatten(2).index_select(2, places).view_as(weight).transpose(0, 1)
-    return _entries(irrep_filters(own, None, window.group), window)
+    return _entries(irrep_filters(own, None, window), window)
 
 
 def _precision() -> str:
@@ -259,7 +260,9 @@ def _near(maps: torch.Tensor) -> torch.Tensor:
 
 
 def takes(features: torch.Tensor, c_out: int, window: Window) -> bool:
-    """Whether the kernels serve maps (B, c_in * A, h, w) and c_out fields, by dtype and sizes."""
+    """Whether the kernels serve maps (B, c_in * A, h, w) and c_out fields, by window, dtype and sizes."""
+    if window.lifts or window.sections > 1:
+        return False
     images, channels, *sizes = features.shape
     out = [window.size_out(size + 2 * window.padding) for size in sizes]
     written, filters = images * c_out * window.group.order * math.prod(out), channels * c_out * window.kernel**2
@@ -329,7 +332,7 @@ def gradients(
     if wanted[1]:
         with torch.enable_grad():
             leaf = weight.detach().float().requires_grad_()
-            entries = _entries(irrep_filters(leaf, index, window.group), window)
+            entries = _entries(irrep_filters(leaf, index, window), window)
         (of_weight,) = torch.autograd.grad(entries, leaf, _of_entries(maps, upstream, window))
         of_weight = of_weight.to(weight.dtype)
     return of_features, of_weight

@@ -14,7 +14,7 @@ import triton.language as tl
 
 @triton.jit
 def to_irreps(v0, v1, v2, v3, v4, v5, v6, v7, BASIS: tl.constexpr):
-    """The coefficients by slot, of the elements' maps: the butterflies of ``irreps.to_irreps``."""
+    """The coefficients by slot, of the elements' maps: the butterflies of ``irrep_basis.transformed``."""
     if BASIS == "C2":
         v0, v1 = v0 + v1, v0 - v1
     elif BASIS == "D2":
@@ -33,7 +33,7 @@ def to_irreps(v0, v1, v2, v3, v4, v5, v6, v7, BASIS: tl.constexpr):
 
 @triton.jit
 def from_irreps(v0, v1, v2, v3, v4, v5, v6, v7, BASIS: tl.constexpr):
-    """The elements' maps, of products by slot: the butterflies of ``irreps.from_irreps``."""
+    """The elements' maps, of products by slot: the butterflies of ``irrep_basis.transformed``, back."""
     if BASIS == "C2":
         v0, v1 = v0 + v1, v0 - v1
     elif BASIS == "D2":

@@ -5,227 +5,86 @@ then w'(a^-1 b), a convolution over the group, which the real irreps rho turn in
 
     out(a) = sum_z sum_b w'_z(a^-1 b) v_z(b),     v^(rho) = sum_b v(b) rho(b),     out^ = sum_z v^_z w^_z
 
-On groups that are exact on the grid, irreps have the entries 0, 1 and -1: the transforms are sums and differences of
-two maps (*butterflies*). Of an irrep of complex type one row is enough: the other repeats it.
+A lifting convolution reads each orbit of taps as a field on the group, of which an irrep has fewer columns the more
+elements fix a tap (``ops.irrep_basis``).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from e4profile.groups import Group
 from e4profile.ops.choice import irrep_kernels_for
-
-Pair: TypeAlias = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Block:
-    """One irrep's coefficients: ``slots[i][j]`` is where the butterflies leave the entry (i, j)."""
-
-    slots: tuple[tuple[int, ...], ...]
-
-    @property
-    def rows(self) -> int:
-        """Rows that are computed: d, or 1 of an irrep of complex type."""
-        return len(self.slots)
-
-    @property
-    def dimension(self) -> int:
-        """The irrep's d."""
-        return len(self.slots[0])
-
-    @property
-    def products(self) -> int:
-        """Multiplications of one pair of fields at one offset and position: d**3, or d**2 of complex type."""
-        return self.rows * self.dimension**2
+from e4profile.ops.filter_bank import stand_alone
+from e4profile.ops.irrep_basis import Pair, Window, transformed
 
 
-@dataclass(frozen=True)
-class Basis:
-    """The transform of one regular field.
-
-    Attributes:
-        order: the number of elements, A.
-        stages: butterflies: the pair (i, j) replaces the maps i and j by their sum and their difference.
-        blocks: where the irreps' coefficients are then.
-    """
-
-    order: int
-    stages: tuple[tuple[Pair, ...], ...]
-    blocks: tuple[Block, ...]
-
-    @property
-    def products(self) -> int:
-        """Multiplications of one pair of fields at one offset and position, in place of A**2."""
-        return sum(block.products for block in self.blocks)
-
-    @property
-    def additions(self) -> int:
-        """Sums and differences that transform one field at one position; the way back takes as many."""
-        return 2 * sum(map(len, self.stages))
-
-
-def _basis(order: int, stages: tuple[tuple[Pair, ...], ...], *blocks: tuple[tuple[int, ...], ...]) -> Basis:
-    return Basis(order, stages, tuple(map(Block, blocks)))
-
-
-_TWO = _basis(2, (((0, 1),),), ((0,),), ((1,),))
-_BASES = {
-    "C1": _basis(1, (), ((0,),)),
-    "C2": _TWO,
-    "D1": _TWO,
-    "C4": _basis(4, (((0, 2), (3, 1)), ((0, 3),)), ((0,),), ((3,),), ((2, 1),)),
-    "D2": _basis(4, (((0, 1), (2, 3)), ((0, 2), (1, 3))), ((0,),), ((1,),), ((2,),), ((3,),)),
-    "D4": _basis(
-        8,
-        (((0, 2), (3, 1), (4, 6), (7, 5)), ((0, 3), (4, 7)), ((0, 4), (3, 7), (2, 6), (5, 1))),
-        ((0,),), ((3,),), ((4,),), ((7,),), ((6, 5), (1, 2)),
-    ),
-}  # fmt: skip
-
-
-def basis_of(group: Group) -> Basis:
-    """The transform of a group's regular fields.
-
-    Raises:
-        SettingError: for a group that is not exact on the grid.
-    """
-    group.require_exact_on_grid("an execution in the irrep basis")
-    return _BASES[group.name]
-
-
-def to_irreps(maps: Sequence[Tensor], basis: Basis) -> list[Tensor]:
-    """The coefficients by slot, of A maps of one shape; differentiable."""
-    return _run(maps, basis.stages)
-
-
-def from_irreps(slots: Sequence[Tensor], basis: Basis) -> list[Tensor]:
-    """The transpose of ``to_irreps``, which is its inverse but for a factor A / d per irrep; differentiable."""
-    return _run(slots, basis.stages[::-1])
-
-
-def _run(maps: Sequence[Tensor], stages: Sequence[Sequence[Pair]]) -> list[Tensor]:
-    found = list(maps)
-    for stage in stages:
-        for i, j in stage:
-            found[i], found[j] = found[i] + found[j], found[i] - found[j]
-    return found
-
-
-@dataclass(frozen=True)
-class Window:
-    """A group convolution apart from its tensors."""
-
-    group: Group
-    kernel: int
-    stride: int
-    padding: int
-    cosets: tuple[tuple[int, ...], ...] = ()
-    """Where fields are of a larger group: ``cosets[p][u]`` is u t_p there; a field is one of this group for each p."""
-
-    @property
-    def basis(self) -> Basis:
-        """Of the group."""
-        return basis_of(self.group)
-
-    @cached_property
-    def taps(self) -> tuple[tuple[int, ...], ...]:
-        """``[z][b]``: the tap at b z."""
-        moved = (self.group.stencil_permutation(self.group.inverse(b), self.kernel) for b in self.group.elements)
-        return tuple(zip(*moved, strict=True))
-
-    def split(self, features: Tensor) -> Tensor:
-        """(B, c * A, h, w) as regular fields of the group: (B, c, A, h, w), c counting every coset."""
-        if not self.cosets:
-            own: Tensor = features.unflatten(1, (-1, self.group.order))
-            return own
-        places = [place for coset in self.cosets for place in coset]
-        fields: Tensor = features.unflatten(1, (-1, len(places)))[:, :, places]
-        regrouped: Tensor = fields.unflatten(2, (len(self.cosets), -1)).flatten(1, 2)
-        return regrouped
-
-    def joined(self, fields: Tensor) -> Tensor:
-        """The inverse of ``split``."""
-        if self.cosets:
-            places = [place for coset in self.cosets for place in coset]
-            inverse = sorted(range(len(places)), key=places.__getitem__)
-            fields = fields.unflatten(1, (-1, len(self.cosets))).flatten(2, 3)[:, :, inverse]
-        return fields.flatten(1, 2)
-
-    def size_out(self, size: int) -> int:
-        """How many windows fit along an axis of the padded map."""
-        return (size - self.kernel) // self.stride + 1
-
-    def shifts(self, rows: int, columns: int) -> Iterator[list[tuple[slice, slice]]]:
-        """For each offset z, what element b reads of a padded map (rows, columns): every window's pixel at b z."""
-        for taps in self.taps:
-            yield [(self._along(tap // self.kernel, rows), self._along(tap % self.kernel, columns)) for tap in taps]
-
-    def _along(self, first: int, size: int) -> slice:
-        return slice(first, first + self.stride * (self.size_out(size) - 1) + 1, self.stride)
-
-
-def irrep_filters(weight: Tensor, bank_index: Tensor | None, group: Group) -> list[Tensor]:
-    """The filters of the products, block by block: (d * c_out, k * k * d * c_in, 1, 1); differentiable.
+def irrep_filters(weight: Tensor, bank_index: Tensor | None, window: Window) -> list[Tensor]:
+    """The filters of the products, block by block: (d * c_out, columns * c_in, 1, 1); differentiable.
 
     Args:
-        weight: (c_out, c_in, A, k, k).
+        weight: (c_out, c_in, A, k, k), or (c_out, c_in, k, k) of a lifting convolution; c_in of one section.
         bank_index: of ``Group.filter_bank_index`` as a tensor (A, c_in, A, k * k) of any shape; None for a weight that
-            is gathered already, the tap z of its element u being the one at u z.
-        group: exact on the grid.
+            is gathered already, the tap z of its element u being the one at u z, and for a lifting convolution.
+        window: on a group that is exact on the grid.
     """
-    basis, (c_out, c_in, order) = basis_of(group), weight.shape[:3]
-    gathered = weight.flatten(3).unbind(2)
-    if bank_index is not None:
-        # w'(u), read at u z for the offset z, is what the filter bank has from element 1 to u^-1
-        index = bank_index.view(order, c_in, order, -1)[:, 0, 0].flatten()
-        by_inverse = weight.flatten(2).index_select(2, index).view(c_out, c_in, order, -1).unbind(2)
-        gathered = tuple(by_inverse[group.inverse(u)] for u in group.elements)
-    slots = to_irreps(gathered, basis)
-    found = []
-    for block in basis.blocks:
-        d = block.dimension
-        # w^ is the transpose of the coefficients; by complex type, of the whole 2 x 2 matrix that the row belongs to
-        entries = [[slots[slot] for slot in row] for row in block.slots]
-        if block.rows < d:
-            ((p, q),) = entries
-            entries.append([-q, p])
-        stacked = torch.stack([torch.stack(row) for row in entries]).permute(0, 2, 4, 1, 3)
-        found.append((stacked * (d / basis.order)).reshape(d * c_out, -1, 1, 1))
-    return found
+    basis, group, (c_out, c_in) = window.basis, window.group, weight.shape[:2]
+    parts: list[list[Tensor]] = [[] for _ in basis.blocks]
+    for reading in window.readings:
+        if window.lifts:
+            taps = weight.flatten(2)
+            gathered = [taps[:, :, [one[place][1] for one in reading.sets]] for place in range(len(reading.sets[0]))]
+        elif bank_index is None:
+            gathered = list(weight.flatten(3).unbind(2))
+        else:
+            # w'(u), read at u z for the offset z, is what the filter bank has from element 1 to u^-1
+            index = bank_index.view(group.order, c_in, group.order, -1)[:, 0, 0].flatten()
+            by_inverse = weight.flatten(2).index_select(2, index).view(c_out, c_in, group.order, -1).unbind(2)
+            gathered = [by_inverse[group.inverse(u)] for u in group.elements]
+        slots = transformed(gathered, reading.stages)
+        for part, block, columns, scale in zip(parts, basis.blocks, reading.columns, reading.scales, strict=True):
+            if not columns:
+                continue
+            # w^ is the transpose of the coefficients; by complex type, of the whole 2 x 2 matrix of the row
+            entries = [[slots[column[row]] for column in columns] for row in range(block.rows)]
+            if block.rows < block.dimension:
+                ((p, q),) = entries
+                entries.append([-q, p])
+            stacked = torch.stack([torch.stack(row) for row in entries]).permute(0, 2, 4, 1, 3) * scale
+            by_section = stacked.reshape(block.dimension, window.sections, c_out // window.sections, -1).transpose(0, 1)
+            part.append(by_section.reshape(block.dimension * c_out, -1))
+    shapes = filter_shapes(c_out, c_in, window)
+    # an irrep that no orbit of taps has anything of has no filters
+    none = weight.new_empty(0)
+    joined = (part[0] if len(part) == 1 else torch.cat(part, 1) if part else none for part in parts)
+    return [one.view(shape) for one, shape in zip(joined, shapes, strict=True)]
 
 
-def filter_shapes(c_out: int, c_in: int, kernel: int, group: Group) -> list[tuple[int, ...]]:
+def filter_shapes(c_out: int, c_in: int, window: Window) -> list[tuple[int, ...]]:
     """The shapes of ``irrep_filters``."""
-    sizes = (block.dimension for block in basis_of(group).blocks)
-    return [(d * c_out, kernel**2 * d * c_in, 1, 1) for d in sizes]
+    blocks = zip(window.basis.blocks, window.widths, strict=True)
+    return [(block.dimension * c_out, width * c_in, 1, 1) for block, width in blocks]
 
 
-def pays(group: Group, c_in: int, c_out: int, kernel: int, positions: int) -> bool:
+def pays(window: Window, c_in: int, c_out: int, positions: int) -> bool:
     """Whether the irrep basis is faster than the filter bank, by sizes alone (``benchmarks/group_convolution.py``).
 
     What it saves are products, which grow with c_in * c_out. What it costs are the additions of the transforms, which
     grow with c_in + c_out and move more memory each, and the transform of the weight, whatever the positions.
 
     Args:
-        group: of the fields.
+        window: the convolution.
         c_in: input fields.
         c_out: output fields.
-        kernel: k.
         positions: where the convolution runs, in all images.
     """
-    basis, taps = basis_of(group), kernel**2
-    saved = (group.order**2 - basis.products) * taps * c_in * c_out
-    additions = basis.additions * (taps * c_in + c_out)
+    saved = (window.bank_products - window.products) * c_in * c_out // window.sections
+    additions = window.additions * c_in + window.basis.additions * c_out
     return positions >= _FEWEST_POSITIONS and saved >= _PRODUCTS_PER_ADDITION * additions > 0
 
 
@@ -245,25 +104,54 @@ def chain(features: Tensor, filters: Sequence[Tensor], bias: Tensor | None, wind
     Returns:
         (B, c_out * A, h_out, w_out).
     """
-    basis = window.basis
-    maps = F.pad(window.split(features), [window.padding] * 4)
-    shifts = list(window.shifts(*maps.shape[-2:]))
-    gathered = [
-        torch.stack([maps[(slice(None), slice(None), b, *shift[b])] for shift in shifts], 1)
-        for b in window.group.elements
-    ]
-    slots = to_irreps(gathered, basis)
-    products = list(slots)
-    for block, weights in zip(basis.blocks, filters, strict=True):
-        for row in block.slots:
-            read = torch.stack([slots[slot] for slot in row], 2).flatten(1, 3)
-            made = F.conv2d(read, weights).unflatten(1, (block.dimension, -1))
-            for slot, product in zip(row, made.unbind(1), strict=True):
-                products[slot] = product
+    basis, sections = window.basis, window.sections
+    maps = F.pad(window.split_input(features), [window.padding] * 4)
+    fields, _, *sizes = maps.shape[1:]
+    read: list[list[list[Tensor]]] = [[[] for _ in range(block.rows)] for block in basis.blocks]
+    for reading in window.readings:
+        gathered = [
+            torch.stack(
+                [maps[(slice(None), slice(None), element, *window.shift(tap, *sizes))] for element, tap in one], 1
+            )
+            for one in zip(*reading.sets, strict=True)
+        ]
+        slots = transformed(gathered, reading.stages)
+        for rows, columns in zip(read, reading.columns, strict=True):
+            if columns:
+                for place, found in enumerate(rows):
+                    found.append(torch.stack([slots[one[place]] for one in columns], 2).flatten(1, 2))
+    products: dict[int, Tensor] = {}
+    for block, weights, rows in zip(basis.blocks, filters, read, strict=True):
+        for row, found in zip(block.slots, rows, strict=True):
+            if found:
+                by_section = torch.cat(found, 1).unflatten(2, (sections, fields // sections)).transpose(1, 2)
+                made = F.conv2d(by_section.flatten(1, 3), weights, groups=sections)
+                by_entry = made.unflatten(1, (sections, block.dimension, -1)).unbind(2)
+                products |= {slot: one.flatten(1, 2) for slot, one in zip(row, by_entry, strict=True)}
     if bias is not None:
         # what every element has the same of is the trivial irrep's
         products[0] = products[0] + bias.to(products[0].dtype)[:, None, None]
-    return window.joined(torch.stack(from_irreps(products, basis), 2))
+    none = torch.zeros_like(products[0])
+    elements = transformed([products.get(slot, none) for slot in window.group.elements], basis.stages[::-1])
+    return window.joined(torch.stack(elements, 2))
+
+
+def convolution(features: Tensor, weight: Tensor, window: Window) -> Tensor:
+    """The group convolution with a weight that is gathered already (see ``irrep_filters``), in the way that fits.
+
+    Args:
+        features: (B, c_in * A, h, w).
+        weight: (c_out, c_in, A, k, k).
+        window: group, kernel, stride and padding.
+
+    Returns:
+        (B, c_out * A, h_out, w_out).
+    """
+    if stand_alone(features, weight):
+        if torch.is_grad_enabled() and (features.requires_grad or weight.requires_grad):
+            return convolve(features, weight, None, None, window)
+        return forward(features, irrep_filters(weight, None, window), None, window)
+    return chain(features, irrep_filters(weight, None, window), None, window)
 
 
 def convolve(
@@ -292,7 +180,7 @@ class _Convolution(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(features, weight, index)
         ctx.window = window
-        return forward(features, irrep_filters(weight, index, window.group), bias, window)
+        return forward(features, irrep_filters(weight, index, window), bias, window)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -312,7 +200,7 @@ def forward(features: Tensor, filters: Sequence[Tensor], bias: Tensor | None, wi
     if kernels is not None and kernels.takes(features, len(filters[0]), window):
         made: Tensor = kernels.forward(features, filters, bias, window)
         return made
-    basis, maps = window.basis, _padded(features, window)
+    basis, maps = window.basis, _padded(window.split_input(features), window.padding)
     batch, rows, columns = len(maps), window.size_out(maps.shape[1]), window.size_out(maps.shape[2])
     c_out = len(filters[0])
     out = features.new_empty((batch, c_out, basis.order, rows, columns))
@@ -320,11 +208,16 @@ def forward(features: Tensor, filters: Sequence[Tensor], bias: Tensor | None, wi
         products = list[Tensor](basis.order * [out])
         for place, coefficients in enumerate(_coefficients(maps[images], window)):
             block = basis.blocks[place]
-            made = F.conv2d(_as_channels(coefficients), filters[place], bias if place == 0 else None)
-            made = made.permute(0, 2, 3, 1).reshape(block.rows, -1, rows, columns, block.dimension, c_out)
+            shape = (block.rows, len(out[images]), rows, columns, window.sections, block.dimension, -1)
+            if window.widths[place]:
+                read = _as_channels(coefficients, window.sections)
+                made = F.conv2d(read, filters[place], bias if place == 0 else None, groups=window.sections)
+                made = made.permute(0, 2, 3, 1).reshape(shape)
+            else:
+                made = out.new_zeros((*shape[:-1], c_out // window.sections))
             for i, row in enumerate(block.slots):
                 for j, slot in enumerate(row):
-                    products[slot] = made[i, ..., j, :]
+                    products[slot] = made[i, ..., j, :].flatten(-2)
         elements = out.new_empty((len(products[0]), rows, columns, basis.order, c_out))
         _run_into(products, basis.stages[::-1], elements.unbind(3))
         out[images].copy_(elements.permute(0, 4, 3, 1, 2))
@@ -340,35 +233,42 @@ def _gradients(  # noqa: PLR0917
             gradient, features, weight, index, window, wanted
         )
         return found
-    maps = _padded(features, window)
-    filters = irrep_filters(weight, index, window.group)
+    maps = _padded(window.split_input(features), window.padding)
+    filters = irrep_filters(weight, index, window)
     plain = Window(window.group, 1, 1, 0, window.cosets)
-    of_output = _padded(gradient, plain)
+    of_output = _padded(plain.split(gradient), 0)
     of_maps = torch.zeros_like(maps) if wanted[0] else None
     of_filters = [torch.zeros_like(one) for one in filters]
     for images in _blocks_of_images(maps, window):
         pieces = []
         by_block = zip(_coefficients(maps[images], window), _coefficients(of_output[images], plain), strict=True)
         for place, (coefficients, of_products) in enumerate(by_block):
+            if not window.widths[place]:
+                pieces.append(coefficients)
+                continue
             of_read, of_filter, _ = torch.ops.aten.convolution_backward(
-                _as_channels(of_products), _as_channels(coefficients), filters[place], None,
-                [1, 1], [0, 0], [1, 1], False, [0, 0], 1, [*wanted, False],
+                *(_as_channels(one, window.sections) for one in (of_products, coefficients)), filters[place], None,
+                [1, 1], [0, 0], [1, 1], False, [0, 0], window.sections, [*wanted, False],
             )  # fmt: skip
             if wanted[1]:
                 of_filters[place] += of_filter
             if wanted[0]:
-                pieces.append(of_read.permute(0, 2, 3, 1).reshape(coefficients.shape))
+                *shape, width, _ = coefficients.shape
+                by_section = of_read.permute(0, 2, 3, 1).reshape(*shape, window.sections, width, -1)
+                pieces.append(by_section.transpose(-3, -2).flatten(-2))
         if of_maps is not None:
             _scatter(pieces, of_maps[images], window)
     of_features = of_weight = None
     if of_maps is not None:
         p = window.padding
         inner = of_maps[:, p : of_maps.shape[1] - p, p : of_maps.shape[2] - p]
-        of_features = window.joined(inner.permute(0, 4, 3, 1, 2)).contiguous()
+        of_features = window.joined_input(inner.permute(0, 4, 3, 1, 2)).contiguous()
     if wanted[1]:
         with torch.enable_grad():
             leaf = weight.detach().requires_grad_()
-            (of_weight,) = torch.autograd.grad(irrep_filters(leaf, index, window.group), leaf, of_filters)
+            made = zip(irrep_filters(leaf, index, window), of_filters, strict=True)
+            outputs, given = zip(*(pair for pair in made if pair[0].numel()), strict=True)
+            (of_weight,) = torch.autograd.grad(outputs, leaf, given)
     return of_features, of_weight
 
 
@@ -377,7 +277,7 @@ def _differentiable_gradients(  # noqa: PLR0917
 ) -> tuple[Tensor | None, ...]:
     # aliases end the walk: the features' own history may lead to the same weight, or the weight's to the features
     given = features.view_as(features), weight.view_as(weight)
-    output = chain(given[0], irrep_filters(given[1], index, window.group), None, window)
+    output = chain(given[0], irrep_filters(given[1], index, window), None, window)
     asked = [one for one, want in zip(given, wanted, strict=True) if want]
     found = iter(torch.autograd.grad(output, asked, gradient, create_graph=True) if asked else ())
     return tuple(next(found) if want else None for want in wanted)
@@ -390,9 +290,10 @@ _BLOCK_BYTES = 32 << 20
 
 
 def _blocks_of_images(maps: Tensor, window: Window) -> Iterator[slice]:
-    batch, rows, columns, order, fields = maps.shape
+    batch, rows, columns, _, fields = maps.shape
     positions = window.size_out(rows) * window.size_out(columns)
-    image_bytes = positions * window.kernel**2 * order * fields * maps.element_size()
+    read = sum(len(sources) for reading in window.readings for sources in reading.sets)
+    image_bytes = positions * read * fields * maps.element_size()
     # as many images in each block as in the others
     blocks = max(1, -(-batch * image_bytes // _BLOCK_BYTES))
     size = max(1, -(-batch // blocks))
@@ -400,62 +301,66 @@ def _blocks_of_images(maps: Tensor, window: Window) -> Iterator[slice]:
         yield slice(first, min(batch, first + size))
 
 
-def _padded(features: Tensor, window: Window) -> Tensor:
-    """(B, c * A, h, w) as padded maps, fields innermost: (B, h + 2 p, w + 2 p, A, c)."""
-    p, fields = window.padding, window.split(features)
+def _padded(fields: Tensor, padding: int) -> Tensor:
+    """(B, c, A, h, w) as padded maps, fields innermost: (B, h + 2 p, w + 2 p, A, c)."""
     batch, count, order, rows, columns = fields.shape
-    maps = features.new_zeros((batch, rows + 2 * p, columns + 2 * p, order, count))
-    maps[:, p : p + rows, p : p + columns] = fields.permute(0, 3, 4, 2, 1)
+    maps = fields.new_zeros((batch, rows + 2 * padding, columns + 2 * padding, order, count))
+    maps[:, padding : padding + rows, padding : padding + columns] = fields.permute(0, 3, 4, 2, 1)
     return maps
 
 
 def _coefficients(maps: Tensor, window: Window) -> list[Tensor]:
-    """Block by block, what is multiplied by the filters: (rows of the block, B, h_out, w_out, k * k, d, c)."""
+    """Block by block, what is multiplied by the filters: (rows of the block, B, h_out, w_out, columns, c)."""
     basis, (batch, *sizes, _, fields) = window.basis, maps.shape
     out = (batch, *map(window.size_out, sizes))
-    made = [maps.new_empty((block.rows, *out, window.kernel**2, block.dimension, fields)) for block in basis.blocks]
-    by_slot = _by_slot(made, basis)
-    shifts = list(enumerate(window.shifts(*sizes)))
+    blocks = zip(basis.blocks, window.widths, strict=True)
+    made = [maps.new_empty((block.rows, *out, width, fields)) for block, width in blocks]
+    sets = list(_sets(made, window))
     step = max(1, _STEP // max(1, math.prod(out[1:]) * fields))
     for first in range(0, batch, step):
         images = slice(first, min(batch, first + step))
         spare = list(maps.new_empty((basis.order + 2, images.stop - first, *out[1:], fields)))
-        for z, shift in shifts:
-            read = [maps[images, along, across, b] for b, (along, across) in enumerate(shift)]
-            _run_into(read, basis.stages, [one[images, ..., z, :] for one in by_slot], spare)
+        for sources, stages, into in sets:
+            read = [maps[(images, *window.shift(tap, *sizes), element)] for element, tap in sources]
+            _run_into(read, stages, [one[images] for one in into], spare)
     return made
 
 
 def _scatter(made: Sequence[Tensor], into: Tensor, window: Window) -> None:
     """Add the transpose of ``_coefficients`` to padded maps (B, h + 2 p, w + 2 p, A, c)."""
-    basis = window.basis
-    by_slot = _by_slot(made, basis)
-    *out, _, fields = by_slot[0].shape
-    spare = list(into.new_empty((basis.order + 2, *out, fields)))
-    elements = list(into.new_empty((basis.order, *out, fields)))
-    for z, shift in enumerate(window.shifts(*into.shape[1:3])):
-        _run_into([one[..., z, :] for one in by_slot], basis.stages[::-1], elements, spare)
-        for b, (along, across) in enumerate(shift):
-            into[:, along, across, b] += elements[b]
+    _, *out, _, fields = made[0].shape
+    sizes, order = into.shape[1:3], window.group.order
+    spare = list(into.new_empty((order + 2, *out, fields)))
+    elements = list(into.new_empty((order, *out, fields)))
+    for sources, stages, by_slot in _sets(made, window):
+        _run_into(by_slot, stages[::-1], elements[: len(by_slot)], spare)
+        for (element, tap), one in zip(sources, elements, strict=False):
+            into[(slice(None), *window.shift(tap, *sizes), element)] += one
 
 
-def _by_slot(made: Sequence[Tensor], basis: Basis) -> list[Tensor]:
-    """Views by slot (B, h_out, w_out, k * k, c) of what is kept block by block."""
-    found = list[Tensor](basis.order * [made[0]])
-    for block, one in zip(basis.blocks, made, strict=True):
-        for i, row in enumerate(block.slots):
-            for j, slot in enumerate(row):
-                found[slot] = one[i, ..., j, :]
-    return found
+def _sets(
+    made: Sequence[Tensor], window: Window
+) -> Iterator[tuple[Sequence[Pair], Sequence[Sequence[Pair]], list[Tensor]]]:
+    """What each set of maps reads, its butterflies, and views by slot (B, h_out, w_out, c) of its coefficients."""
+    column = [0 for _ in made]
+    for reading in window.readings:
+        for sources in reading.sets:
+            by_slot = [made[0] for _ in sources]
+            for place, columns in enumerate(reading.columns):
+                for slots in columns:
+                    for row, slot in enumerate(slots):
+                        by_slot[slot] = made[place][row, ..., column[place], :]
+                    column[place] += 1
+            yield sources, reading.stages, by_slot
 
 
-def _as_channels(made: Tensor) -> Tensor:
-    """(rows, B, h, w, k * k, d, c) as images with k * k * d * c channels, channels last.
+def _as_channels(made: Tensor, sections: int) -> Tensor:
+    """(rows, B, h, w, columns, c) as images with columns * c channels, section by section, channels last.
 
     The positions are shared out to 16 images where they can be: from 16 on, PyTorch gives 1x1 convolutions on one
     thread to the faster library.
     """
-    positions = made.flatten(0, 3).flatten(1)
+    positions: Tensor = made.flatten(0, 3).unflatten(-1, (sections, -1)).transpose(1, 2).flatten(1)
     count = len(positions)
     images = (
         positions.view(_IMAGES, count // _IMAGES, 1, -1) if count and count % _IMAGES == 0 else positions[None, :, None]
@@ -469,7 +374,7 @@ def _run_into(
     into: Sequence[Tensor],
     spare: Sequence[Tensor] | None = None,
 ) -> None:
-    """``_run`` into given tensors, with spare ones of the same shape in between."""
+    """``transformed`` into given tensors, with spare ones of the same shape in between."""
     last = {slot: n for n, stage in enumerate(stages) for pair in stage for slot in pair}
     found = list(sources)
     free = [torch.empty_like(into[0]) for _ in range(len(found) + 2)] if spare is None else list(spare)

@@ -24,7 +24,7 @@ _ORDER = [
         names.c_in, names.c_out, names.c_spatial, names.n_groups, names.n_in, names.n_out,
         names.D, names.H, names.P, names.n_hidden,
         names.A, names.A_rho, names.A_in, names.A_out, names.A_rel, names.A_V, names.A_K, names.affine_pairs,
-        names.n_grids, names.n_k, names.n_cosets, names.n_add,
+        names.n_grids, names.n_k, names.n_cosets, names.n_add, names.A_lift, names.n_lift,
         names.s, names.k, names.k_h, names.k_w, names.k_gate,
         names.h, names.w, names.h_conv, names.w_conv, names.h_out, names.w_out,
         names.r,

@@ -202,11 +202,11 @@ class Subject:
     @property
     def has_executions(self) -> bool:
         """Whether it has layers that ``executed`` switches; asking builds it."""
-        from e4profile.layers.execution import IrrepLayer
+        from e4profile.layers.execution import SwitchedLayer
 
         model = self.build_to_count()
         with self.guarded():
-            return any(isinstance(part, IrrepLayer) for part in model.modules())
+            return any(isinstance(part, SwitchedLayer) for part in model.modules())
 
     def without_arguments(self, names: Collection[str]) -> Subject:
         """The same network with its builder's defaults for some arguments."""

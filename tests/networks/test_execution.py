@@ -9,7 +9,7 @@ import torch
 
 from e4profile.conventions import MAC_KINDS, TRANSFORM
 from e4profile.errors import UnknownNameError
-from e4profile.layers import GroupConv2d, SteerableConv2d, set_execution
+from e4profile.layers import GroupConv2d, set_execution
 from e4profile.networks.cards import all_cards, find_card
 from e4profile.subjects.subject import of_card
 from e4profile.witnesses.counts.closed_form import count_closed_form, training_step_macs
@@ -110,22 +110,3 @@ def test_auto_is_by_sizes_alone_and_the_closed_form_follows():
     for layer, shape in ((wide, wide_shape), (wide, (1, *wide_shape[1:])), (narrow, narrow_shape)):
         on_meta = layer.to("meta")
         assert layer.cost(shape).total_macs == count_dispatch(on_meta, (torch.empty(shape, device="meta"),)).macs
-
-
-@pytest.mark.parametrize("make", [GroupConv2d, SteerableConv2d])
-def test_compiled_without_a_break_and_under_autocast(make):
-    torch._dynamo.reset()
-    layer = make(2, 3, 3, group="p4", padding=1, bias=True, execution="irreps").double()
-    features = torch.randn(2, 8, 5, 5, dtype=torch.float64, requires_grad=True)
-    wanted = layer(features)
-    found = torch.compile(layer, fullgraph=True, backend="aot_eager")(features)
-    leaves = [features, *layer.parameters()]
-    for one, other in zip(
-        [wanted, *torch.autograd.grad(wanted.square().sum(), leaves)],
-        [found, *torch.autograd.grad(found.square().sum(), leaves)],
-        strict=True,
-    ):
-        assert (one - other).abs().max() <= 1e-12 * one.abs().max()
-    single = copy.deepcopy(layer).float()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert single(features.detach().float()).dtype == torch.bfloat16

@@ -10,8 +10,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from e4profile.groups import GRID_EXACT, Group
 from e4profile.ops import irreps, triton_reason
+from e4profile.ops.irrep_basis import Window
 from e4profile.ops.irrep_errors import TOLERANCES, check, errors
-from e4profile.ops.irreps import Window, chain, convolve, irrep_filters
+from e4profile.ops.irreps import chain, convolve, irrep_filters
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cuda" if torch.cuda.is_available() and not INTERPRETED else "cpu"

@@ -14,7 +14,8 @@ from e4profile.layers import GroupConv2d
 from e4profile.layers.execution import EXECUTIONS
 from e4profile.ops import irreps
 from e4profile.ops.filter_bank import stand_alone
-from e4profile.ops.irreps import Window, basis_of, chain, convolve, forward, from_irreps, irrep_filters, to_irreps
+from e4profile.ops.irrep_basis import Window, basis_of, transformed
+from e4profile.ops.irreps import chain, convolve, forward, irrep_filters
 
 exact = pytest.mark.parametrize("group", GRID_EXACT, ids=str)
 
@@ -23,7 +24,7 @@ exact = pytest.mark.parametrize("group", GRID_EXACT, ids=str)
 def test_butterflies_give_the_coefficients_of_the_irreps(group):
     basis = basis_of(group)
     units = list(torch.eye(group.order, dtype=torch.float64))
-    found = to_irreps(units, basis)
+    found = transformed(units, basis.stages)
     # the same irreps up to their order; a block is known by its d and its entries at the elements
     stated = [
         [[torch.tensor([m[i][j] for m in irrep.matrices]) for j in range(irrep.dimension)] for i in range(rows)]
@@ -45,7 +46,7 @@ def _numbers(block):
 def test_the_way_back_is_the_transpose(group):
     basis = basis_of(group)
     units = list(torch.eye(group.order, dtype=torch.float64))
-    there, back = torch.stack(to_irreps(units, basis)), torch.stack(from_irreps(units, basis))
+    there, back = torch.stack(transformed(units, basis.stages)), torch.stack(transformed(units, basis.stages[::-1]))
     assert torch.equal(there, back.T)
     norms = there @ there.T
     assert torch.equal(norms, norms.diag().diag())
@@ -70,9 +71,9 @@ class _Sums(TorchDispatchMode):
 def test_additions_are_those_that_run(group):
     basis = basis_of(group)
     with _Sums() as there:
-        found = to_irreps([torch.ones(5) for _ in group.elements], basis)
+        found = transformed([torch.ones(5) for _ in group.elements], basis.stages)
     with _Sums() as back:
-        from_irreps(found, basis)
+        transformed(found, basis.stages[::-1])
     assert there.elements == back.elements == 5 * basis.additions
 
 
@@ -111,7 +112,7 @@ def test_equals_the_filter_bank_up_to_second_derivatives(monkeypatch, group, ker
         return [*first, *torch.autograd.grad(along, asked[:2])]
 
     wanted = [bank, *derivatives(bank, given)]
-    filters = irrep_filters(layer.weight, index, group)
+    filters = irrep_filters(layer.weight, index, window)
     plain = chain(features, filters, bias, window)
     fast = convolve(features, layer.weight, bias, index, window)
     once = convolve(features, layer.weight, bias, index, window)
@@ -166,7 +167,7 @@ def test_parts_without_gradients_are_left_alone():
         if not any(leaves):
             continue
         output = convolve(*given, layer.filter_index, window)
-        plain = chain(given[0], irrep_filters(given[1], layer.filter_index, group), given[2], window)
+        plain = chain(given[0], irrep_filters(given[1], layer.filter_index, window), given[2], window)
         asked = [one for one in given if one.requires_grad]
         gradient = torch.randn_like(output)
         for one, other in zip(

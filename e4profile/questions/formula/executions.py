@@ -8,7 +8,7 @@ from e4profile.errors import SettingError, one_of
 from e4profile.groups import GRID_EXACT, Group
 from e4profile.layers import LAYERS, EquivariantLayer
 from e4profile.layers.terms import Terms
-from e4profile.symbols import A_rho, at
+from e4profile.symbols import A_lift, A_rho, at
 
 
 def executed(layer: type[EquivariantLayer], execution: str) -> type[EquivariantLayer]:
@@ -44,8 +44,13 @@ def executed(layer: type[EquivariantLayer], execution: str) -> type[EquivariantL
 
 def comparison_lines(layer: type[EquivariantLayer]) -> list[str]:
     """What a pair of fields costs by group and execution, below terms in the irrep basis; nothing below others."""
-    if not any(A_rho in getattr(term, "free_symbols", ()) for term in layer.macs.values()) or layer.in_irreps_where:
+    used = {symbol for term in layer.macs.values() for symbol in getattr(term, "free_symbols", ())}
+    if layer.in_irreps_where:
         return []
+    return (_between_fields() if A_rho in used else []) + (_from_images() if A_lift in used else [])
+
+
+def _between_fields() -> list[str]:
     rows = [
         (group.name, group.order**2, group.irrep_products, sum(irrep.fewest_products for irrep in group.irreps))
         for group in (*GRID_EXACT, Group(8), Group(8, True))
@@ -59,4 +64,20 @@ def comparison_lines(layer: type[EquivariantLayer]) -> list[str]:
         "each: d^3 MACs, or d^2 where rotations commute with the irrep (complex type).",
         "Fewer products are known (Gauss: 3 for a complex product; Strassen: 7 for",
         "2 x 2 matrices), for more additions; they do not run here.",
+    ]
+
+
+def _from_images() -> list[str]:
+    kernels = (1, 3, 5, 7)
+    rows = [
+        (group.name, *(f"{group.order * k**2}, {group.lifting_products(k)}" for k in kernels)) for group in GRID_EXACT
+    ]
+    head = ("group", *(f"k = {k}" for k in kernels))
+    return [
+        "",
+        "MACs of an image channel and a field at one position: bank A k^2, irreps A_lift",
+        *(f"  {name:<5}" + "".join(f"{cell:>10}" for cell in cells) for name, *cells in (head, *rows)),
+        "The group moves the taps of a filter in orbits. Of an irrep with d dimensions,",
+        "m of which the elements that fix a tap leave as they are, an orbit costs d^2 m",
+        "MACs, or d m of complex type.",
     ]

@@ -75,7 +75,8 @@ def test_every_registered_layer_states_its_peak_or_says_why_not(name, group):
 
 
 def _in_irreps(layer):
-    return any(getattr(part, "execution", None) == "irreps" for part in layer.modules())
+    names = ("execution", "pointwise_execution")
+    return any(getattr(part, name, None) == "irreps" for part in layer.modules() for name in names)
 
 
 @pytest.mark.parametrize("name", ["E4Conv2d", "GroupConv2d", "LiftingConv2d", "SeparableGroupConv2d"])

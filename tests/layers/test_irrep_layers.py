@@ -1,0 +1,172 @@
+"""Every layer that runs in the irrep basis: the function of its filter bank, whatever PyTorch does with it."""
+
+from __future__ import annotations
+
+import copy
+from fractions import Fraction
+from functools import partial
+
+import pytest
+import torch
+
+from e4profile.groups import GRID_EXACT, Group
+from e4profile.layers import GroupConv2d, LiftingConv2d, SeparableGroupConv2d, SteerableConv2d, set_execution
+from e4profile.ops import irreps
+from e4profile.ops.irrep_basis import Window
+from e4profile.witnesses.counts.dispatch import count_dispatch
+
+MAKERS = {
+    "group": GroupConv2d,
+    "lifting": LiftingConv2d,
+    "steerable": SteerableConv2d,
+    "steerable lifting": partial(SteerableConv2d, field_in="trivial"),
+    "separable g": partial(SeparableGroupConv2d, kind="g"),
+    "separable gc": partial(SeparableGroupConv2d, kind="gc"),
+}
+OTHERS = (Group(8), Group(8, True), Group(3))
+PLACES = [(1, 1, (4, 3)), (1, 2, (5, 4)), (3, 2, (5, 6)), (4, 1, (4, 5)), (5, 1, (5, 4)), (7, 2, (7, 6))]
+
+
+def build(name, group, kernel=3, stride=1):
+    """A layer 3 -> 2 fields with random parameters, and the channels of its input."""
+    torch.manual_seed(kernel + stride)
+    layer = MAKERS[name](3, 2, kernel, group=group, stride=stride, padding=kernel // 2, bias=True).double()
+    torch.nn.init.normal_(layer.bias)
+    return layer, 3 * (layer.group.order if layer.field_in == "regular" else 1)
+
+
+def derivatives(output, asked, gradient, directions):
+    first = torch.autograd.grad(output, asked, gradient, create_graph=True)
+    along = sum((one * way).sum() for one, way in zip(first, directions, strict=True))
+    return [output, *first, *torch.autograd.grad(along, asked, allow_unused=True)]
+
+
+def agree(found, wanted):
+    for one, other in zip(found, wanted, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            assert one.shape == other.shape
+            assert (one - other).abs().max() <= 1e-12 * other.abs().max()
+
+
+@pytest.mark.parametrize("group", [*GRID_EXACT, *OTHERS], ids=str)
+@pytest.mark.parametrize("name", [name for name in MAKERS if name != "group"])  # see tests/ops/test_irreps.py
+def test_equals_the_filter_bank_up_to_second_derivatives(monkeypatch, name, group):
+    monkeypatch.setattr(irreps, "_BLOCK_BYTES", 10_000)  # several blocks of images
+    steerable = name.startswith("steerable")
+    if not (steerable or group.exact_on_grid):
+        return
+    for kernel, stride, size in PLACES:
+        if steerable and kernel % 2 == 0:
+            continue
+        layer, channels = build(name, group, kernel, stride)
+        features = torch.randn(2, channels, *size, dtype=torch.float64, requires_grad=True)
+        asked = (features, *layer.parameters())
+        bank = layer(features)
+        given = torch.randn_like(bank), [torch.randn_like(one) for one in asked]
+        wanted = derivatives(bank, asked, *given)
+        run = set_execution(layer, "irreps")(features)
+        once = torch.autograd.grad(layer(features), asked, given[0])
+        agree([run, *once], wanted[: 1 + len(asked)])
+        agree(derivatives(run, asked, *given), wanted)
+        ready = layer.eval()(features.detach())
+        agree([ready], [bank.detach()])
+        meta = copy.deepcopy(layer).to("meta")
+        on_meta = count_dispatch(meta, (features.detach().to("meta"),))
+        assert layer.cost(features.shape).total_macs == on_meta.macs
+
+
+@pytest.mark.parametrize("group", GRID_EXACT, ids=str)
+def test_orbits_are_read_once_and_cost_what_their_stabilisers_leave(group):
+    for kernel in (*range(1, 8), 12, 13):
+        window = Window(group, kernel, 1, 0, lifts=True)
+        read = [tap for reading in window.readings for one in reading.sets for _, tap in one]
+        assert sorted(read) == list(range(kernel**2))
+        # of each tap's orbit, d times the dimensions that a tap's stabiliser leaves, by the characters
+        moved = [group.stencil_permutation(element, kernel) for element in group.elements]
+        wanted = Fraction(0)
+        for tap in range(kernel**2):
+            fixing = [element for element in group.elements if moved[element][tap] == tap]
+            for irrep in group.irreps:
+                trace = sum(irrep.matrices[element][i][i] for element in fixing for i in range(irrep.dimension))
+                orbit = group.order // len(fixing)
+                wanted += Fraction(irrep.multiplicity * irrep.dimension * round(trace / len(fixing)), orbit)
+        assert window.products == wanted
+        blocks = zip(window.basis.blocks, window.widths, strict=True)
+        assert window.products == sum(block.rows * block.dimension * width for block, width in blocks)
+        assert window.additions == sum(reading.additions for reading in window.readings)
+    # by hand, 3 x 3: the middle 1, edges and corners 6 each
+    assert GRID_EXACT[-1].lifting_products(3) == 1 + 6 + 6
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@pytest.mark.parametrize("name", MAKERS)
+def test_every_way_in(name):
+    torch._dynamo.reset()
+    layer, channels = build(name, "p4m")
+    bank = copy.deepcopy(layer)
+    set_execution(layer, "irreps")
+    features = torch.randn(2, channels, 6, 5, dtype=torch.float64, requires_grad=True)
+    wanted = layer(features)
+    leaves = [features, *layer.parameters()]
+    gradients = torch.autograd.grad(wanted.square().sum(), leaves)
+
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")(features)
+    agree([compiled, *torch.autograd.grad(compiled.square().sum(), leaves)], [wanted, *gradients])
+    agree([torch.jit.trace(layer, features.detach())(features)], [wanted])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        halves = [copy.deepcopy(one).float()(features.float()) for one in (layer, bank)]
+    assert halves[0].dtype == halves[1].dtype
+    assert (halves[0] - wanted).abs().max() < 0.1 * wanted.abs().max()
+
+    parameters = dict(layer.named_parameters())
+
+    def of(module, values, images):
+        return torch.func.functional_call(module, values, images)
+
+    for transform in (torch.func.vmap, lambda f: torch.func.grad(lambda *given: f(*given).square().sum())):
+        ours, theirs = (
+            transform(lambda images, one=one: of(one, parameters, images))(
+                features.detach()[None] if transform is torch.func.vmap else features.detach()
+            )
+            for one in (layer, bank)
+        )
+        agree([ours], [theirs])
+    tangent = torch.randn_like(features)
+    ours, theirs = (
+        torch.func.jvp(lambda images, one=one: of(one, parameters, images), (features.detach(),), (tangent,))
+        for one in (layer, bank)
+    )
+    agree(ours, theirs)
+
+    spread = features.detach().to(memory_format=torch.channels_last).requires_grad_()
+    again = layer(spread)
+    agree([again, *torch.autograd.grad(again.square().sum(), [spread, *leaves[1:]])], [wanted, *gradients])
+
+    none = torch.randn(0, channels, 6, 5, dtype=torch.float64, requires_grad=True)
+    output = layer(none)
+    assert output.shape == (0, *wanted.shape[1:])
+    assert not any(one.any() for one in torch.autograd.grad(output.sum(), [none, *layer.parameters()]))
+
+    layer.eval()
+    with torch.no_grad():
+        agree([layer(features)], [wanted])
+        for one, other in zip(layer.parameters(), bank.parameters(), strict=True):
+            one.mul_(2)
+            other.mul_(2)
+        agree([layer(features)], [bank(features)])
+        layer.load_state_dict(build(name, "p4m", 3, 2)[0].state_dict())
+        bank.load_state_dict(layer.state_dict())
+        agree([layer(features)], [bank(features)])
+
+
+def test_auto_of_images_and_of_input_fields_apart_is_the_bank():
+    # three channels save few products for the transform of each output field
+    lifting = LiftingConv2d(3, 256, 3, group="p4m", padding=1, execution="auto")
+    assert not lifting.in_irreps((32, 3, 32, 32))
+    g, gc = (
+        SeparableGroupConv2d(256, 256, 3, group="p4m", kind=kind, pointwise_execution="auto") for kind in ("g", "gc")
+    )
+    assert [one.in_irreps((32, 2048, 16, 16)) for one in (g, gc)] == [False, True]
+    naive = SeparableGroupConv2d(4, 4, 3, group="p4", execution="naive", pointwise_execution="irreps")
+    assert not naive.in_irreps((1, 16, 8, 8))
