@@ -84,6 +84,19 @@ class CardCode:
         return found
 
 
+def _installed_commit(module: str) -> str | None:
+    """The commit from which the distribution of a module was installed; None where that is not recorded."""
+    import json
+    from importlib.metadata import distribution, packages_distributions
+
+    for name in packages_distributions().get(module.partition(".")[0], []):
+        recorded = distribution(name).read_text("direct_url.json")
+        found = json.loads(recorded).get("vcs_info", {}).get("commit_id") if recorded else None
+        if isinstance(found, str):
+            return found
+    return None
+
+
 def _absent(module: str | None) -> str | None:
     """The package of a module that is not installed; None where it is, or lies in one that is."""
     top = (module or "").partition(".")[0]
@@ -116,6 +129,17 @@ class FromBuilder:
     def guest(self) -> Guest:
         """The process as the code wants it."""
         return self.code.guest
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know of the code: that another commit of it is installed than the card's."""
+        commit, here = self.card.commit, None
+        source = self.card.builder.rpartition(":")[0]
+        if commit and not source.endswith(".py"):
+            here = _installed_commit(source)
+        if here is None or here.startswith(commit) or commit.startswith(here):
+            return ()
+        return (f"{self.card.name}: commit {here} is installed, the card's figures are of {commit}",)
 
     @property
     def title(self) -> str | None:

@@ -48,6 +48,7 @@ class FromCard:
     costed_whole: ClassVar[bool] = True
     arguments_as_in_layers: ClassVar[bool] = True
     meta_is_enough: ClassVar[bool] = True
+    notes: ClassVar[tuple[str, ...]] = ()
 
     @property
     def title(self) -> str | None:
@@ -175,6 +176,7 @@ class FromCode:
     costed_whole: ClassVar[bool] = False
     arguments_as_in_layers: ClassVar[bool] = False
     meta_is_enough: ClassVar[bool] = False
+    notes: ClassVar[tuple[str, ...]] = ()
 
     @property
     def overrides(self) -> Mapping[str, Any]:

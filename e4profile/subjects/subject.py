@@ -105,8 +105,8 @@ class Subject:
 
     @property
     def notes(self) -> list[str]:
-        """What the model's code changed in the process and what was given back, a sentence each."""
-        return [] if self._source.guest is None else self._source.guest.notes
+        """What the model's code changed in the process and what was given back, and what is to be known of the code."""
+        return [*([] if self._source.guest is None else self._source.guest.notes), *self._source.notes]
 
     # what is known of it
 

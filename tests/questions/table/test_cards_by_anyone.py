@@ -204,6 +204,22 @@ def test_code_that_builds_nothing_is_said_with_its_card(
     assert found.err.startswith(f"e4profile: {said}")
 
 
+def test_another_commit_than_the_cards_is_said(mine: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = tmp_path / "site"
+    info = site / "nets_at_commits-1.0.dist-info"
+    info.mkdir(parents=True)
+    (site / "nets_at_commits.py").write_text(NET)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: nets-at-commits\nVersion: 1.0\n")
+    (info / "top_level.txt").write_text("nets_at_commits")
+    monkeypatch.syspath_prepend(str(site))
+    card(tmp_path / "cards", "me-net", "nets_at_commits:build")
+    for commit, said in (("0123abcdef", False), ("9876fedcba", True)):
+        url = {"url": "https://git.example/me", "vcs_info": {"vcs": "git", "commit_id": commit}}
+        (info / "direct_url.json").write_text(json.dumps(url))
+        note = f"me-net: commit {commit} is installed, the card's figures are of 0123abc"
+        assert (note in mine("check", "me-net").out) is said
+
+
 def test_a_cost_that_is_a_lower_bound_reproduces_nothing(mine: Run, tmp_path: Path) -> None:
     import torch
 
