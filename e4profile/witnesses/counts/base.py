@@ -7,13 +7,16 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from e4profile.conventions import MAC_KINDS, NORM_KINDS, convention
-from e4profile.errors import some_of
+from e4profile.errors import SettingError, some_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 SAY_THE_COST = "say what it costs with e4profile.register_operator, or that it is free with e4profile.register_free"
 """What to do about an unknown operator."""
+
+CLOSED_FORM = "closed form"
+"""The counter that reads each layer's terms, and nothing of a run."""
 
 BIAS = "bias additions"
 PER_OUTPUT = "outputs of transposed convolutions"
@@ -120,9 +123,15 @@ class Count:
         return self.total("macs")
 
     def total(self, convention_name: str) -> int:
-        """Operations under a named convention; a raw counter's own total whatever the convention."""
+        """Operations under a named convention; a raw counter's own total whatever the convention.
+
+        Raises:
+            SettingError: of a closed form, for a convention that charges what runs element by element.
+        """
         if self.raw:
             return sum(sum(layer.operations.values()) for layer in self.layers)
+        if self.counter == CLOSED_FORM and convention(convention_name).elementwise:
+            raise SettingError(f"{convention_name} charges what runs element by element, which no closed form states")
         return sum(layer.total(convention_name) for layer in self.charging(convention_name).layers)
 
     def charging(self, convention_name: str) -> Count:

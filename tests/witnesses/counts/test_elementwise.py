@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from e4profile.conventions import CONVENTIONS, ELEMENT_KINDS, convention, rule_names
+from e4profile.errors import SettingError
 from e4profile.subjects.subject import resolve
 from e4profile.witnesses.counts.measure import Measurement, measure, measure_module
 from e4profile.witnesses.variants import VariantCounter
@@ -184,3 +185,5 @@ def test_a_layers_total_is_in_the_total_and_a_variant_has_it_too() -> None:
             == sum(layer.total(name) for layer in found.dispatch.charging(name).layers)
         )
         assert total == VariantCounter(elements=True)(resolve("z2cnn")).total(name)
+        with pytest.raises(SettingError, match="which no closed form states"):
+            found.closed.total(name)
