@@ -101,7 +101,7 @@ def axes_of(networks: Sequence[Subject], vary: Sequence[str] | None = None) -> d
     """The values other than the network's own for every argument that all the networks take.
 
     Args:
-        networks: several whose arguments mean what they do in layers, or one of any kind.
+        networks: several whose arguments mean what they do in layers, or of one builder.
         vary: what is searched: an argument, or one with its values (``width=8..64``, ``act=relu,gelu``). When
             None, all of ``AXES`` that the networks take, or every argument that is a whole number (4 on either side)
             or true or false.
@@ -115,9 +115,11 @@ def axes_of(networks: Sequence[Subject], vary: Sequence[str] | None = None) -> d
     if repeated:
         raise SettingError(f"--vary {min(repeated)}: given twice")
     if not all(one.arguments_as_in_layers for one in networks):
-        if len(networks) > 1:
-            raise SettingError("a model of your own is reconciled alone: give one network")
-        return _whole_number_axes(networks[0], given if vary is not None else None)
+        if len({one.topology for one in networks}) > 1:
+            raise SettingError(
+                "a model of your own is reconciled alone, or beside cards of the same builder: give one network"
+            )
+        return _whole_number_axes(networks, given if vary is not None else None)
     chosen = {one.name: one.given for one in given}
     for name, values in chosen.items():
         if values is None and name not in AXES:
@@ -145,14 +147,21 @@ def _place(name: str) -> int:
     return list(AXES).index(name) if name in AXES else len(AXES)
 
 
-def _whole_number_axes(network: Subject, given: Sequence[Varied] | None) -> dict[str, list[Any]]:
+def _whole_number_axes(networks: Sequence[Subject], given: Sequence[Varied] | None) -> dict[str, list[Any]]:
+    """The same for networks of one builder; where they differ in an argument, its values have to be said."""
+    first = networks[0]
     if given is None:
-        given = [Varied(name) for name in network.parameters if isinstance(network.argument(name), int)]
+        given = [
+            Varied(name)
+            for name in first.parameters
+            if isinstance(first.argument(name), int)
+            and all(one.argument(name) == first.argument(name) for one in networks)
+        ]
     found: dict[str, list[Any]] = {}
     for one in given:
-        network.check_accepts(one.name)
-        own = network.argument(one.name)
-        values = one.given
+        first.check_accepts(one.name)
+        every = [network.argument(one.name) for network in networks]
+        own, values = every[0], one.given
         if values is None:
             if isinstance(own, bool):
                 values = (not own,)
@@ -160,11 +169,11 @@ def _whole_number_axes(network: Subject, given: Sequence[Varied] | None) -> dict
                 values = tuple(own + step for step in _WIDTH_STEPS if own + step > 0)
             else:
                 raise SettingError(
-                    f"{network.name}: {one.name} (={own!r}) is no whole number: say which values it may take, for "
+                    f"{first.name}: {one.name} (={own!r}) is no whole number: say which values it may take, for "
                     f"example --vary {one.name}=8..64"
                 )
         # True equals 1, but is another argument
-        different = [value for value in values if (type(value), value) != (type(own), own)]
+        different = [value for value in values if any((type(value), value) != (type(own), own) for own in every)]
         if different:
             found[one.name] = different
     return found

@@ -160,6 +160,19 @@ def test_a_rule_beside_a_card_counts_for_it_and_is_found_by_reconciling(mine: Ru
     assert {row["layer"]: row["dispatch"] for row in shown["layers"]}["ReLU"] == 8 * activations
 
 
+def test_cards_of_one_builder_are_reconciled_together(mine: Run, tmp_path: Path) -> None:
+    # the figures are of networks that are not deep, as the cards say
+    for name, width in (("me-net", 4), ("wide-net", 9)):
+        params, macs = 28 * width + 2 * width + 2, (27 * 36 + 2) * width
+        arguments = f"arguments = {{ width = {width}, deep = true }}"
+        card(tmp_path / "cards", name, "net.py:build", params=params, macs=macs, more=arguments)
+    document = json.loads(mine("reconcile", "me-net", "wide-net", "--published", "-f", "json").out)
+    # one width for both would be no small difference
+    assert document["space"]["changed_arguments"] == {"deep": 1}
+    assert document["matches"][0]["changes"] == {"deep": False}
+    assert mine("reconcile", "me-net", "z2cnn", "--published").err.startswith("e4profile: a model of your own is recon")
+
+
 def test_the_rules_of_tools_are_tried_where_nothing_simpler_gives_the_figures(mine: Run) -> None:
     flops = 2 * MACS + 4 * 36 * 3  # biases, activations and pooling
     found = json.loads(mine("reconcile", "me-net", "--params", PARAMS, "--flops", flops, "-f", "json").out)["matches"]
