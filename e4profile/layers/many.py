@@ -359,6 +359,11 @@ class Many:
         """The value for every setting."""
         return self.columns.values(self.terms)
 
+    @property
+    def key(self) -> frozenset[tuple[Monomial, int | Fraction]]:
+        """Equal for equal formulas."""
+        return frozenset(self.terms.items())
+
     def at_most(self) -> int:
         """A number that it exceeds for no setting."""
         return self.columns.bound(self.terms)
@@ -392,10 +397,14 @@ class Many:
         return str(self) if not form else format(self.single(), form)
 
 
-def values_of(number: Whole, size: int) -> Array:
-    """The value for each of so many settings, as an array."""
+def values_of(number: Whole | float | Array, size: int) -> Array:
+    """The value for each of so many settings, as an array; an array is the values already."""
+    if isinstance(number, np.ndarray):
+        return number
     if isinstance(number, Many):
         return number.values()
+    if isinstance(number, float):
+        return np.full(size, number)
     return np.full(size, number, dtype=np.int64 if abs(number) < _INT64 else object)
 
 

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import isclose
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -22,7 +23,7 @@ from e4profile.layers import set_execution
 from e4profile.layers.base import Shape
 from e4profile.layers.containers import Chain, trace
 from e4profile.layers.drawn import Undrawable, drawing
-from e4profile.layers.many import Columns, TooManyAnswers, Whole, values_of
+from e4profile.layers.many import Columns, Many, TooManyAnswers, Whole, values_of
 from e4profile.subjects.guest import STOPPED, UserCodeError
 from e4profile.subjects.subject import Subject
 from e4profile.subjects.written import described
@@ -30,6 +31,8 @@ from e4profile.witnesses.counts.base import Count
 from e4profile.witnesses.counts.closed_form import formed_layers, training_step_macs
 from e4profile.witnesses.memory.closed_form import predict_saved
 from e4profile.witnesses.memory.step import training_state_bytes
+from e4profile.witnesses.timing.rates import Rate, rate_of
+from e4profile.witnesses.timing.work import Operation, forward_operations
 from e4profile.witnesses.variants import VariantCounter
 
 Integers: TypeAlias = npt.NDArray[Any]
@@ -60,11 +63,13 @@ class Drawn:
         model: without a tensor.
         shape: of its input, with the batch.
         optimiser: of the training state.
+        rates: of the kinds of operators on a device, for a predicted time.
     """
 
     model: nn.Module
     shape: Shape
     optimiser: str = "sgd"
+    rates: Mapping[str, Rate] | None = None
 
     def _counted(self) -> Count:
         _, steps = trace(self.model, self.shape)
@@ -101,6 +106,23 @@ class Drawn:
         state = training_state_bytes(self.count.params, self.optimiser, torch.float32, tensors=tensors)
         return state.parameter_bytes + state.gradient_bytes + state.optimiser_bytes
 
+    @property
+    def predicted_s(self) -> Any:
+        """Seconds of a forward pass by the rates of a device, for each setting."""
+        assert self.rates is not None
+        alike: dict[Any, tuple[Operation, int]] = {}
+        for one in forward_operations(self.model, self.shape):
+            key = one.kind, *(size.key if isinstance(size, Many) else size for size in (one.macs, one.bytes, one.calls))
+            alike[key] = one, alike.get(key, (one, 0))[1] + 1
+        total: Any = 0.0
+        for one, times in alike.values():
+            macs, moved, calls = (
+                size.values().astype(float) if isinstance(size, Many) else float(size)
+                for size in (one.macs, one.bytes, one.calls)
+            )
+            total = total + times * rate_of(self.rates, one.kind).seconds(macs, moved, calls)
+        return total
+
 
 def _elements(shape: Shape) -> int:
     elements = 1
@@ -109,17 +131,21 @@ def _elements(shape: Shape) -> int:
     return elements
 
 
-FORMULAS: Mapping[str, Callable[[Drawn], int]] = {
+FORMULAS: Mapping[str, Callable[[Drawn], Any]] = {
     "params": lambda drawn: drawn.count.params,
     "macs": lambda drawn: drawn.count.macs,
     "training_macs": lambda drawn: training_step_macs(drawn.model, drawn.shape).total,
     "activations": lambda drawn: drawn.activations,
     "saved_bytes": lambda drawn: drawn.saved_bytes,
     "state_bytes": lambda drawn: drawn.state_bytes,
+    "predicted_s": lambda drawn: drawn.predicted_s,
     # last: it changes how the network runs
     "irrep_macs": lambda drawn: drawn.irrep_macs,
 }
-"""Every quantity that follows from the topology alone."""
+"""Every quantity that follows from the topology, and from the rates of a device where it is a time."""
+
+EXACT = tuple(name for name in FORMULAS if name != "predicted_s")
+"""Those of whole numbers, which need no rates."""
 
 
 @dataclass
@@ -207,10 +233,11 @@ def column_of(values: Sequence[Any] | Integers) -> Column:
 def cost_of_many(
     subject: Subject,
     settings: Mapping[str, Sequence[Any] | Column],
-    quantities: Sequence[str] = tuple(FORMULAS),
+    quantities: Sequence[str] = EXACT,
     *,
     batch_size: int | None = None,
     optimiser: str = "sgd",
+    rates: Mapping[str, Rate] | None = None,
 ) -> ManyCosts:
     """What a network costs at every one of many settings, exactly.
 
@@ -220,6 +247,7 @@ def cost_of_many(
         quantities: of ``FORMULAS``.
         batch_size: images, of which the network's own inputs have theirs when None.
         optimiser: of the training state.
+        rates: of a calibration, for ``predicted_s``.
 
     Raises:
         UnknownNameError: for an argument that the network does not take, or a quantity that is none.
@@ -239,17 +267,17 @@ def cost_of_many(
     shape = own if batch_size is None else (batch_size, *own[1:])
     found = ManyCosts(size, np.zeros(size, dtype=bool), {}, subject, columns)
     asked = [name for name in FORMULAS if name in quantities]
-    _Walker(subject, columns, shape, asked, optimiser, found).run()
+    _Walker(subject, columns, asked, lambda model: Drawn(model, shape, optimiser, rates), found).run()
     return found
 
 
 class _Walker:
-    def __init__(  # noqa: PLR0917
-        self, subject: Subject, columns: Mapping[str, Column], shape: Shape, asked: Sequence[str], optimiser: str,
-        found: ManyCosts,
+    def __init__(
+        self, subject: Subject, columns: Mapping[str, Column], asked: Sequence[str],
+        drawn: Callable[[nn.Module], Drawn], found: ManyCosts,
     ) -> None:  # fmt: skip
-        self._subject, self._columns, self._shape = subject, columns, shape
-        self._asked, self._optimiser, self._found = asked, optimiser, found
+        self._subject, self._columns, self._asked = subject, columns, asked
+        self._drawn, self._found = drawn, found
         self._refused_alike: set[str] = set()
 
     def run(self) -> None:
@@ -299,8 +327,8 @@ class _Walker:
         with drawing():
             model = subject.build_to_count()
             with subject.guarded():
-                drawn = Drawn(model, self._shape, self._optimiser)
-                trace(model, self._shape)  # what it refuses is refused, whatever is asked
+                drawn = self._drawn(model)
+                trace(model, drawn.shape)  # what it refuses is refused, whatever is asked
                 for name in self._asked:
                     try:
                         amounts[name] = FORMULAS[name](drawn)
@@ -329,10 +357,12 @@ class _Walker:
             setting = setting_of(self._columns, int(part[index]))
             subject = self._subject.with_arguments(setting)
             with subject.guarded():
-                built = Drawn(subject.build_to_count(), self._shape, self._optimiser)
+                built = self._drawn(subject.build_to_count())
                 for name, values in arrays.items():
-                    amount = 0 if isinstance(values, str) else int(values[index])
-                    if amount and (own := FORMULAS[name](built)) != amount:
+                    if isinstance(values, str):
+                        continue
+                    own, amount = FORMULAS[name](built), values[index]
+                    if not (isclose(own, amount, rel_tol=1e-9) if name.endswith("_s") else own == amount):
                         raise NotTogether(
                             f"{self._subject.name}: {name} of many settings at once is {amount:,}, of the network "
                             f"built with {described(setting)} it is {own:,}"
@@ -341,7 +371,7 @@ class _Walker:
     def _write(self, name: str, part: Integers, values: Integers | int) -> None:
         quantities = self._found.quantities
         if name not in quantities:
-            quantities[name] = np.zeros(self._found.size, dtype=np.int64)
+            quantities[name] = np.zeros(self._found.size, dtype=np.float64 if name.endswith("_s") else np.int64)
         wide = not isinstance(values, int) and values.dtype == object and any(abs(value) >= 2**63 for value in values)
         if wide:
             quantities[name] = quantities[name].astype(object)

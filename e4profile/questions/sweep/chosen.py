@@ -13,7 +13,7 @@ from e4profile.errors import SettingError, some_of
 from e4profile.questions.output import emit, note, waiting
 from e4profile.questions.sweep import cloud as clouds
 from e4profile.questions.sweep.cloud import Chosen, Cloud
-from e4profile.questions.sweep.quantities import QUANTITIES, How, Limit, Quantity
+from e4profile.questions.sweep.quantities import PREDICTED, QUANTITIES, TIME, How, Limit, Quantity
 from e4profile.questions.sweep.varied import write_results
 from e4profile.show.tables import Column, Table
 from e4profile.subjects.subject import Subject
@@ -34,6 +34,7 @@ class Wanted:
         sort: the quantity that orders them; the front's first, or the limits' first, or as given when None.
         top: how many are shown; 0 for all, None for ``SHOWN`` of more settings than are built.
         time: whether they are timed.
+        verify: how many of those left are timed, beside their predicted times.
     """
 
     limits: Sequence[Limit] = ()
@@ -41,12 +42,13 @@ class Wanted:
     sort: Quantity | None = None
     top: int | None = None
     time: bool = False
+    verify: int = 0
 
     @property
     def quantities(self) -> list[Quantity]:
         """What is found of every setting, and shown."""
         named = [QUANTITIES["params"], QUANTITIES["macs"], *(limit.quantity for limit in self.limits), *self.front]
-        named += [*([self.sort] if self.sort else []), *([QUANTITIES["time"]] if self.time else [])]
+        named += [*([self.sort] if self.sort else []), *([TIME] if self.time or self.verify else [])]
         return list(dict.fromkeys(named))
 
     @property
@@ -97,7 +99,7 @@ def _finished(found: Cloud, chosen: Chosen, wanted: Wanted, how: How) -> Chosen:
     import numpy as np
 
     indices = chosen.indices
-    needed = [*wanted.front, *([wanted.order] if wanted.order else []), *([QUANTITIES["time"]] if wanted.time else [])]
+    needed = [*wanted.front, *([wanted.order] if wanted.order else []), *([TIME] if wanted.time else [])]
     for one in dict.fromkeys(needed):
         if one.ask is not None and one.name not in found.asked:
             found.ask(one, np.array(indices, dtype=np.int64), how)
@@ -105,6 +107,8 @@ def _finished(found: Cloud, chosen: Chosen, wanted: Wanted, how: How) -> Chosen:
         indices = clouds.front(found, indices, wanted.front)
     if wanted.order is not None:
         indices = clouds.ordered(found, indices, wanted.order)
+    if wanted.verify and not wanted.time:
+        found.ask(TIME, np.array(indices[: wanted.verify], dtype=np.int64), how)
     return Chosen(indices)
 
 
@@ -136,7 +140,11 @@ def chosen_table(found: Cloud, chosen: Chosen, wanted: Wanted, how: How) -> Tabl
         row["excess"] = chosen.excess.get(index)
         rows.append({column.key: row[column.key] for column in columns})
     return Table(
-        _title(found, wanted), tuple(columns), tuple(rows), tuple(_notes(found, chosen, wanted)), _meaning(wanted, how)
+        _title(found, wanted),
+        tuple(columns),
+        tuple(rows),
+        tuple(_notes(found, chosen, wanted, how)),
+        _meaning(wanted, how),
     )
 
 
@@ -153,7 +161,7 @@ def _meaning(wanted: Wanted, how: How) -> str:
     return "; ".join(f"{one.header}: {one.meaning}" for one in wanted.quantities) + images
 
 
-def _notes(found: Cloud, chosen: Chosen, wanted: Wanted) -> list[str]:
+def _notes(found: Cloud, chosen: Chosen, wanted: Wanted, how: How) -> list[str]:
     possible, rows = len(found.possible), len(shown(found, chosen, wanted))
     limits = " and ".join(map(str, wanted.limits))
     if chosen.nearest:
@@ -164,7 +172,7 @@ def _notes(found: Cloud, chosen: Chosen, wanted: Wanted) -> list[str]:
         lead = f"{left:,} of {found.size:,} settings {what}"
         lead += f", {rows} shown" if rows < left else ""
         lead += "; --top 0 shows all" if rows < left and wanted.top is None else ""
-    notes = [lead, *found.notes]
+    notes = [lead, *found.notes, *(how.remarks if PREDICTED in wanted.quantities else ())]
     refused = found.size - possible
     if refused:
         notes.append(

@@ -16,7 +16,7 @@ from e4profile.subjects.guest import UserCodeError
 from e4profile.subjects.subject import Subject
 from e4profile.subjects.written import Varied, described
 from e4profile.witnesses.counts.measure import measure
-from e4profile.witnesses.many_settings import Choice, Column, Integers, ManyCosts, NotTogether, cost_of_many
+from e4profile.witnesses.many_settings import FORMULAS, Choice, Column, Integers, ManyCosts, NotTogether, cost_of_many
 from e4profile.witnesses.variants import VariantCounter
 
 MOST_BUILT = 1_000
@@ -111,7 +111,8 @@ class Cloud:
         found = self.found[number]
         if not found.stated(quantity.formula)[inner] or quantity.formula not in found.quantities:
             return None
-        return int(found.quantities[quantity.formula][inner])
+        values = found.quantities[quantity.formula]
+        return float(values[inner]) if values.dtype == np.float64 else int(values[inner])
 
     def interval(self, quantity: Quantity, index: int) -> tuple[float, float] | None:
         """Where a measured quantity of a setting lies."""
@@ -197,7 +198,8 @@ def _columns(axes: Sequence[Varied], total: int) -> dict[str, Column]:
 def _together(subject: Subject, columns: Mapping[str, Column], formulas: Sequence[str], how: How) -> ManyCosts:
     if subject.input is None:
         raise NotTogether(f"{subject.name} takes other inputs than one positional tensor, which no closed form follows")
-    return cost_of_many(subject, columns, formulas, batch_size=how.batch_size if not subject.input_given else None)
+    batch_size = how.batch_size if not subject.input_given else None
+    return cost_of_many(subject, columns, formulas, batch_size=batch_size, rates=how.rates)
 
 
 def _each_built(subject: Subject, columns: Mapping[str, Column], total: int, how: How, notes: list[str]) -> ManyCosts:
@@ -218,10 +220,9 @@ def _each_built(subject: Subject, columns: Mapping[str, Column], total: int, how
             found.unstated.setdefault("macs", []).append((np.array([index]), "unknown operators"))
         notes += [note for note in counted.notes if note not in notes]
     found.quantities.update(costs)
-    found.unstated |= {
-        name: [(np.arange(total), "no closed form")] for name in ("irrep_macs", "training_macs", "activations",
-                                                                   "saved_bytes", "state_bytes")
-    }  # fmt: skip
+    for name in FORMULAS:
+        if name not in costs:
+            found.unstated[name] = [(np.arange(total), "no closed form")]
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -17,11 +18,12 @@ from e4profile.witnesses.counts.registry import COUNTERS, REGISTRY, STOCK
 
 _LIMITED = (
     "params", "macs", "irrep-macs", "training-macs", "activations", "saved", "state", "peak", "forward-peak", "memory",
-    "time",
+    "predicted", "time",
 )  # fmt: skip
 """What ``questions.sweep.quantities`` knows, for the help, which imports nothing."""
 
 if TYPE_CHECKING:
+    from e4profile.questions.sweep.quantities import How, Quantity
     from e4profile.questions.sweep.sweeps import Sweep
     from e4profile.records.store import RecordStore
     from e4profile.show.tables import Table
@@ -122,6 +124,17 @@ def sweep(
     time: Annotated[
         bool, typer.Option("--time", help="Also time forward pass and training step of each setting.")
     ] = False,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            "--calibration",
+            help="Predict times by this file of e4profile calibrate; the device's own by default.",
+            metavar="FILE",
+        ),
+    ] = None,
+    verify: Annotated[
+        int, typer.Option("--verify", help="Time so many of the settings that are left, in turn.", metavar="N", min=0)
+    ] = 0,
     batch_size: Annotated[
         int | None,
         typer.Option("--batch-size", help="Images per pass [1]; of your own model as in --input.", metavar="N"),
@@ -144,7 +157,7 @@ def sweep(
              "width": width}  # fmt: skip
     if not named and not (inputs or arguments or memory):
         vary, given = _of_the_grid(vary or [], given)
-    asked = any(one is not None for one in (most, least, front, sort, top))
+    asked = any(one is not None for one in (most, least, front, sort, top, calibration, verify or None))
     if named or vary or inputs or arguments or memory or asked:
         if not named:
             raise SettingError(
@@ -157,8 +170,8 @@ def sweep(
         short = [f"{name}={text}" for name, text in given.items() if text]
         _sweep_networks(
             named, [*(vary or []), *short], inputs, arguments, execution, counters,
-            Asked(most or [], least or [], front, sort, top), memory=memory, time=time, batch_size=batch_size,
-            device=device, shown=Shown(output_format, units, out, html),
+            Asked(most or [], least or [], front, sort, top, calibration, verify), memory=memory, time=time,
+            batch_size=batch_size, device=device, shown=Shown(output_format, units, out, html),
         )  # fmt: skip
         return
     reduction, slices, kernel, width = (given[name] for name in ("reduction", "slices", "kernel", "width"))
@@ -208,6 +221,8 @@ class Asked(NamedTuple):
     front: str | None
     sort: str | None
     top: int | None
+    calibration: Path | None
+    verify: int
 
 
 class Shown(NamedTuple):
@@ -239,7 +254,7 @@ def _sweep_networks(
 ) -> None:  # fmt: skip
     """The settings of networks: every one built, or, of many or with limits, by closed form."""
     from e4profile.questions.sweep.cloud import MOST_BUILT, check_size
-    from e4profile.questions.sweep.quantities import ERROR, How, quantity, read_limits
+    from e4profile.questions.sweep.quantities import ERROR, PREDICTED, TIME, How, quantity, read_limits
     from e4profile.questions.sweep.variant_sweep import axes_of
     from e4profile.witnesses.timing.in_turn import ForwardInTurn
 
@@ -247,15 +262,20 @@ def _sweep_networks(
     if ERROR in wanted_front:
         _published_front(named, wanted_front, vary, inputs, arguments, shown)
         return
-    limits = read_limits(asked.most, asked.least)
-    fronts = [quantity(name, "--front") for name in wanted_front]
-    order = None if asked.sort is None else quantity(asked.sort, "--sort")
+
+    def meant(one: Quantity) -> Quantity:
+        # what is not timed is predicted
+        return PREDICTED if one is TIME and not time else one
+
+    limits = [replace(one, quantity=meant(one.quantity)) for one in read_limits(asked.most, asked.least)]
+    fronts = [meant(quantity(name, "--front")) for name in wanted_front]
+    order = None if asked.sort is None else meant(quantity(asked.sort, "--sort"))
     axes = axes_of(vary) if vary or not (limits or fronts or order) else []
     total = check_size(axes, len(named)) * len(named)
     many = total > MOST_BUILT or counters == ["closed-form"] or len(named) > 1
-    timer = ForwardInTurn(device) if time else None
+    timer = ForwardInTurn(device) if time or asked.verify else None
     images = batch_size or 1
-    if not (many or limits or fronts or order or asked.top is not None):
+    if not (many or limits or fronts or order or asked.top is not None or asked.verify):
         from e4profile.questions.sweep.varied import show_variants
 
         show_variants(
@@ -275,9 +295,28 @@ def _sweep_networks(
     subjects = options.several_subjects(named, None, inputs, arguments, execution=execution)
     if memory:
         order = order or quantity("memory", "--memory")
-    show_chosen(
-        subjects, axes, Wanted(limits, fronts, order, asked.top, time), How(batch_size, timer), *shown,
-    )  # fmt: skip
+    wanted = Wanted(limits, fronts, order, asked.top, time, asked.verify)
+    how = How(batch_size, timer)
+    if PREDICTED in wanted.quantities:
+        how = _predicting(how, device, asked.calibration)
+    show_chosen(subjects, axes, wanted, how, *shown)
+
+
+def _predicting(how: How, device: str, file: Path | None) -> How:
+    """How times are predicted: by the device's calibration, or by the one that is named, and how far they are off."""
+    from e4profile.questions.calibrate.command import error_notes
+    from e4profile.records.calibrations import calibration_for
+
+    try:
+        found, whose = calibration_for(device.partition(":")[0], "float32", 1, file)
+    except SettingError as error:
+        raise SettingError(f"{error}; with --time the settings that are left are timed instead") from error
+    remarks = (
+        f"Predicted{f' {whose}' if whose else ''}; nothing was timed for it.",
+        *error_notes(found),
+        f"The largest network that was timed has {found.largest_macs:,} MACs.",
+    )
+    return replace(how, rates=found.rates, remarks=remarks)
 
 
 def _published_front(

@@ -17,6 +17,7 @@ from e4profile.subjects.written import parse_count, parse_duration, parse_size
 if TYPE_CHECKING:
     from e4profile.questions.match.by_time import Timer
     from e4profile.show.tables import Kind
+    from e4profile.witnesses.timing.rates import Rate
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,15 @@ class How:
     Attributes:
         batch_size: images; as the network's inputs say when None.
         timer: of forward passes; None where nothing may be timed.
+        rates: of the kinds of operators on the device, for predicted times.
+        remarks: what a reader must know of predicted times.
         progress: told in words what is asked.
     """
 
     batch_size: int | None = None
     timer: Timer | None = None
+    rates: Mapping[str, Rate] | None = None
+    remarks: tuple[str, ...] = ()
     progress: Callable[[str], None] = lambda _: None
 
 
@@ -113,7 +118,7 @@ def _times(subjects: Sequence[Subject], how: How) -> list[Reading]:
     from e4profile.witnesses.timing.statistics import median_interval
 
     if how.timer is None:
-        raise SettingError("time is measured: add --time, which runs every setting that is left")
+        raise SettingError("time is measured: add --time, which runs every setting that is left, or --verify N")
     how.progress(f"{len(subjects)} settings timed in turn")
     found = []
     batched = [one if how.batch_size is None else one.at_batch(how.batch_size) for one in subjects]
@@ -142,6 +147,9 @@ _LISTED = (
         ask=_one_by_one(_forward_peak_bytes),
     ),
     Quantity("memory", "training step", "bytes", parse_size, "bytes of a training step", ask=_one_by_one(_step_bytes)),
+    Quantity(
+        "predicted", "predicted", "seconds", parse_duration, "seconds of a forward pass, predicted", "predicted_s"
+    ),
     Quantity("time", "forward", "seconds", parse_duration, "seconds of a forward pass, measured", ask=_times),
 )
 
@@ -185,6 +193,9 @@ class Limit:
     def met(self, values: Any) -> Any:
         """Whether values keep to it, as an array."""
         return values <= self.bound if self.most else values >= self.bound
+
+
+TIME, PREDICTED = QUANTITIES["time"], QUANTITIES["predicted"]
 
 
 def read_limits(most: Sequence[str], least: Sequence[str]) -> list[Limit]:

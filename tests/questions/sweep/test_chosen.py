@@ -12,11 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from e4profile.layers.operators import OPERATORS
 from e4profile.questions.sweep import cloud as clouds
 from e4profile.questions.sweep.cloud import Cloud, cloud_of, front, prove
 from e4profile.questions.sweep.quantities import QUANTITIES, How, Quantity, Reading, read_limits
+from e4profile.records.calibrations import write_calibration
 from e4profile.subjects.subject import resolve
 from e4profile.subjects.written import parse_varied
+from e4profile.witnesses.environment import environment
+from e4profile.witnesses.timing.calibration import Calibration, FitError
+from e4profile.witnesses.timing.rates import Rate
 from e4profile.witnesses.variants import VariantCounter
 from tests.program import Run
 
@@ -30,6 +35,11 @@ def cloud_over(card: str, *vary: str, names: tuple[str, ...] = ("params", "macs"
 @pytest.fixture(autouse=True)
 def small_sample(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clouds, "SAMPLE", 2)
+
+
+@pytest.fixture(autouse=True)
+def no_calibration(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
 def test_limits_keep_the_settings_whose_built_networks_meet_them(run: Run) -> None:
@@ -103,7 +113,7 @@ def test_a_limit_that_nothing_meets_shows_the_nearest(run: Run) -> None:
         (("z2cnn", "--vary", "width=2", "--max", "params=1k", "--min", "params=2k"), "contradicts --max params=1k"),
         (("z2cnn", "--vary", "width=2", "--max", "params=1,params=2"), "--max params is given twice"),
         (("z2cnn", "--vary", "width=1..1000000", "--vary", "classes=1..1000"), "1,000,000,000 settings"),
-        (("z2cnn", "--vary", "width=2..4", "--max", "time=1ms"), "add --time"),
+        (("z2cnn", "--vary", "width=2..4", "--max", "time=1ms"), "is not calibrated in float32 on 1 thread"),
         (("z2cnn", "--vary", "width=1..1001", "--max", "memory=1MB"), "at most 1,000 are built"),
         (("z2cnn", "--vary", "width=1..1001", "--counter", "fvcore"), "--counter fvcore runs every setting"),
         (("z2cnn", "--vary", "width=2", "--sort", "error"), "errors are published for networks"),
@@ -194,3 +204,33 @@ def test_every_quantity_of_the_closed_form_is_stated_of_a_card() -> None:
         assert found.stated(QUANTITIES[name]).all()
         assert found.value(QUANTITIES[name], 0) < found.value(QUANTITIES[name], 1)  # type: ignore[operator]
     assert [str(limit) for limit in read_limits(["saved=2MiB"], ["params=1"])] == ["saved <= 2MiB", "params >= 1"]
+
+
+@pytest.fixture
+def calibration(run: Run) -> str:
+    """A calibration of rates made up, in the folder of the run."""
+    rates = {kind: Rate(1e-11 * (at + 1), 1e-10 / (at + 1), 1e-6) for at, kind in enumerate(OPERATORS)}
+    error = FitError(12.0, 30.0, 0.9, 9)
+    here = environment() | {"threads": 1}
+    write_calibration(
+        Path("made_up.json"), Calibration("cpu", "float32", 1, "clock", 60, 9, 10**8, rates, error, error, here)
+    )
+    return "made_up.json"
+
+
+def test_times_are_predicted_as_for_each_network_alone_and_the_best_can_be_timed(run: Run, calibration: str) -> None:
+    predicting = ("--calibration", calibration, "-f", "json")
+    code, out, err = run(
+        "sweep", "e4net", "p4m-e4r18", "--vary", "width=4,8,16", "-k", "3,5", "--max", "time=1s", "--sort", "time",
+        "--verify", "1", *predicting,
+    )  # fmt: skip
+    assert code == 0, err
+    rows = json.loads(out)
+    assert [row["predicted_s"] for row in rows] == sorted(row["predicted_s"] for row in rows)
+    assert [row["time_s"] is not None for row in rows] == [True, *[False] * 11]
+    for row in rows[::4]:
+        setting = [word for name, value in row["setting"].items() for word in ("--set", f"{name}={value}")]
+        alone = json.loads(run("time", row["network"], *setting, "--predicted", *predicting).out)
+        assert alone[-1]["predicted_s"] == pytest.approx(row["predicted_s"], rel=1e-12)
+    assert "Error for topologies that were not timed: 12% on average" in err
+    assert "The largest network that was timed has 100,000,000 MACs." in err
