@@ -173,7 +173,7 @@ class ManyCosts:
 
     def stated(self, name: str) -> npt.NDArray[np.bool_]:
         """Whether a setting has a quantity: it can be built, and its layers state it."""
-        has = self.possible.copy()
+        has = self.possible & (name in self.quantities)
         for part, _ in self.unstated.get(name, ()):
             has[part] = False
         return has
@@ -256,6 +256,8 @@ def cost_of_many(
     for name in quantities:
         if name not in FORMULAS:
             raise UnknownNameError("quantity", name, FORMULAS)
+    if "predicted_s" in quantities and rates is None:
+        raise SettingError("predicted_s needs the rates of a calibration")
     for name in settings:
         subject.check_accepts(name)
     columns = {name: one if isinstance(one, Choice) else column_of(one) for name, one in settings.items()}

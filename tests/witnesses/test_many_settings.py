@@ -25,7 +25,7 @@ from e4profile.layers.many import Columns, Many, Split
 from e4profile.networks import NETWORKS
 from e4profile.networks.cards import all_cards
 from e4profile.subjects.subject import Subject, resolve
-from e4profile.witnesses.many_settings import FORMULAS, Drawn, NotTogether, cost_of_many, refusal_of
+from e4profile.witnesses.many_settings import EXACT, FORMULAS, Drawn, NotTogether, cost_of_many, refusal_of
 
 EVERY = int(os.environ.get("E4PROFILE_SETTINGS", "0"))
 TOGETHER = 50 if EVERY else 3
@@ -159,9 +159,11 @@ def test_numbers_beyond_64_bits_stay_exact() -> None:
 def test_a_quantity_that_a_layer_does_not_state_is_missing_where_that_layer_is() -> None:
     found = cost_of_many(resolve("e4net"), {"layer": ["e4", "group"], "width": [8, 8]})
     assert found.possible.tolist() == [True, True]
-    assert all(found.stated(name).all() for name in FORMULAS)
+    assert all(found.stated(name).all() for name in EXACT)
     with pytest.raises(UnknownNameError, match="quantity 'parms'"):
         cost_of_many(resolve("e4net"), {"width": [8]}, ["parms"])
+    with pytest.raises(SettingError, match="predicted_s needs the rates"):
+        cost_of_many(resolve("e4net"), {"width": [8]}, ["predicted_s"])
     with pytest.raises(SettingError, match="one length"):
         cost_of_many(resolve("e4net"), {"width": [8], "kernel": [3, 5]})
 
