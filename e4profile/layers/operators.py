@@ -25,6 +25,9 @@ OPERATORS = (
 )  # fmt: skip
 """Every kind there is; the last is what runs between the layers, such as the sums of residual blocks."""
 
+BY_IMAGE = frozenset({SMALL, SMALL_POINTWISE})
+"""Kinds that PyTorch runs image by image: every image reads the filters and is a call of its own."""
+
 _SMALL_ELEMENTS = 20_480
 _SMALL_TAPS = 9
 

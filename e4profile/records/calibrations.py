@@ -17,7 +17,7 @@ from e4profile.errors import SettingError, from_table, read_text, replace_file
 from e4profile.records.times import difference
 from e4profile.witnesses.environment import environment, same_environment
 from e4profile.witnesses.timing.calibration import Calibration
-from e4profile.witnesses.timing.passes import dtype_name, fixed_threads
+from e4profile.witnesses.timing.passes import device_named, dtype_name, fixed_threads
 from e4profile.witnesses.timing.peaks import cache_folder
 
 SCHEMA_VERSION = 1
@@ -105,9 +105,12 @@ def calibration_for(device: str, dtype: str, threads: int, file: Path | None = N
         file: a calibration that was named; else the one of this device in this environment.
 
     Raises:
-        SettingError: where this device was not calibrated, or the file is of another device, dtype or thread count.
+        SettingError: for a device that does not exist or was not calibrated, or a file of another device, dtype or
+            thread count.
     """
     dtype = dtype_name(dtype)
+    # the device of a file that is named need not be here
+    device = device_named(device).type if file is None else device.partition(":")[0]
     if file is None:
         place = default_file(device, dtype, threads)
         if not place.exists():

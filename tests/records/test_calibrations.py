@@ -66,6 +66,8 @@ def test_a_device_that_was_not_calibrated_is_refused_with_the_remedy(calibration
 
 def test_a_named_one_of_another_machine_says_so(calibration: Calibration, tmp_path: Path) -> None:
     file = tmp_path / "theirs.json"
+    write_calibration(file, replace(calibration, device="cuda", threads=4096))
+    assert calibration_for("cuda", "float32", 4096, file)[0].device == "cuda"  # which is not here
     write_calibration(
         file, replace(calibration, environment={**calibration.environment, "device": "Abacus", "torch": "1"})
     )

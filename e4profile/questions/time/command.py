@@ -104,8 +104,8 @@ def time(
     rule = StopRule(min_run_time_s=shortest_s, max_run_time_s=max_run_time_s)
     choices = [
         PassSetting(
-            one, mode or ("eval" if one == "forward" else "train"), device, dtype, size,
-            compile, graphs, threads, scalar,
+            one, mode or ("eval" if one == "forward" else "train"), "cpu" if predicted else device, dtype, size,
+            compile, graphs, None if predicted else threads, scalar,
         )
         for size in batches
         for one in _passes(passes)
@@ -113,7 +113,7 @@ def time(
     cards = options.several_subjects(options.networks(models), settings, inputs, arguments, execution=execution)
     if predicted or calibration is not None:
         _check_predicted(predicted, {**given, "--breakdown": breakdown, "--out": out}, choices)
-        _predict(cards, batches, choices[0], calibration, output_format, units, html)
+        _predict(cards, batches, (device, choices[0].dtype, threads), calibration, output_format, units, html)
         return
     other = None if against is None else options.one_subject(against, None, inputs if names_code(against) else None)
     check_files(out, html)
@@ -182,13 +182,13 @@ def _check_predicted(predicted: bool, given: Mapping[str, object], choices: list
 
 
 def _predict(
-    cards: list[Subject], batches: Sequence[int | None], choice: PassSetting, calibration: Path | None,
+    cards: list[Subject], batches: Sequence[int | None], device: tuple[str, str, int], calibration: Path | None,
     output_format: str, units: str, html: Path | None,
 ) -> None:  # fmt: skip
     from e4profile.questions.time.predicted import predicted_table
 
     check_files(None, html)
-    table = predicted_table(cards, batches, choice, calibration)
+    table = predicted_table(cards, batches, device, calibration)
     emit(table, output_format, units)
     if output_format in ("json", "csv"):
         note(*table.notes)  # which these formats have no place for

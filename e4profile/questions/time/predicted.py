@@ -15,7 +15,6 @@ from e4profile.show.tables import Column, Table
 if TYPE_CHECKING:
     from e4profile.subjects.subject import Subject
     from e4profile.witnesses.timing.calibration import Calibration
-    from e4profile.witnesses.timing.passes import PassSetting
     from e4profile.witnesses.timing.work import Operation
 
 _FAR = 10
@@ -23,9 +22,15 @@ _FAR = 10
 
 
 def predicted_table(
-    networks: Sequence[Subject], batches: Sequence[int | None], choice: PassSetting, file: Path | None
+    networks: Sequence[Subject], batches: Sequence[int | None], where: tuple[str, str, int], file: Path | None
 ) -> Table:
     """A row per network, batch and named term, and the total with its error; None where a time is not stated.
+
+    Args:
+        networks: in order.
+        batches: of each; None is its own.
+        where: device, dtype and threads; a device that a named file is of need not be here.
+        file: a calibration that was named.
 
     Raises:
         SettingError: where the device was not calibrated, or the file is of another one.
@@ -33,7 +38,7 @@ def predicted_table(
     from e4profile.records.calibrations import calibration_for
     from e4profile.witnesses.timing.passes import dtype_named
 
-    device, dtype, threads = choice.device.partition(":")[0], choice.dtype, choice.threads or 1
+    device, dtype, threads = where
     calibration, whose = calibration_for(device, dtype, threads, file)
     rows: list[dict[str, object]] = []
     remarks: list[str] = []
@@ -52,13 +57,13 @@ def predicted_table(
                     f"{network.full_name}: an extrapolation: {macs:,} MACs, and the largest network that was timed has "
                     f"{calibration.largest_macs:,}."
                 )
-    name = calibration.environment.get("device" if device == "cuda" else "cpu", device)
-    where = f"{name}, torch {calibration.environment.get('torch')}, {dtype}, {threads_text(threads)}"
+    name = calibration.environment.get("device" if calibration.device == "cuda" else "cpu", device)
+    there = f"{name}, torch {calibration.environment.get('torch')}, {dtype}, {threads_text(threads)}"
     return table_of_rows(
         "Predicted time of a forward pass in evaluation mode",
         rows,
         [
-            f"Predicted for {where}{f', {whose}' if whose else ''}; nothing ran.",
+            f"Predicted for {there}{f', {whose}' if whose else ''}; nothing ran.",
             *error_notes(calibration),
             "The error at a total is that for topologies that were not timed.",
             *remarks,

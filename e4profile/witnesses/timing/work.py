@@ -117,7 +117,7 @@ def _operations(step: Step, bytes_per_element: int) -> Iterator[Operation]:
     form, shape = step.form, step.input_shape
     values = form.dimensions(shape)
     cost = layer_cost(form, shape)
-    moved = evaluate(getattr(form, "moved", {}), {**values, B: shape[0]})
+    moved, of_one = (evaluate(getattr(form, "moved", {}), {**values, B: images}) for images in (shape[0], 1))
     calls = evaluate(getattr(form, "calls", {}), values)
     through = math.prod(shape) + math.prod(form.output_shape(shape))
 
@@ -130,8 +130,12 @@ def _operations(step: Step, bytes_per_element: int) -> Iterator[Operation]:
         if macs:
             worked = True
             kind = _kind(step, name, cost.kinds[name])
-            elements = moved.get(name, through + _filter_elements(step, cost.total_params))
-            yield operation(kind, macs, elements, calls.get(name, 1))
+            filters = _filter_elements(step, cost.total_params)
+            if kind in operators.BY_IMAGE:
+                elements = shape[0] * of_one.get(name, filters) + (0 if name in of_one else through)
+                yield operation(kind, macs, elements, shape[0])
+            else:
+                yield operation(kind, macs, moved.get(name, through + filters), calls.get(name, 1))
     for name, elements in cost.elements.items():
         kind = _OF_ELEMENTS.get(cost.kinds[name], "")
         # the transform of a weight is kept, as its filters are

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -9,6 +10,8 @@ from torch import nn
 from e4profile.conventions import MAC_KINDS
 from e4profile.errors import SettingError
 from e4profile.layers import Chain, E4Conv2d, GroupConv2d, operators
+from e4profile.layers.drawn import drawing
+from e4profile.layers.many import Columns, values_of
 from e4profile.networks.cards import find_card
 from e4profile.witnesses.counts.closed_form import count_closed_form
 from e4profile.witnesses.timing.references import REFERENCES
@@ -43,9 +46,10 @@ def test_an_e4_layer_by_hand() -> None:
     layer = E4Conv2d(4, 6, 3, group="p4", reduction=2, slices=3, stride=2)
     *parts, between = forward_operations(layer, (5, 16, 8, 8), bytes_per_element=2)
     found = {one.kind + (" 2" if one.macs == 5 * 4 * 2 * 16 * 16 else ""): one for one in parts}
-    # (B c A) of input and output, then the filters (c A)^2
-    assert found["small 1x1 convolution"].bytes == 2 * (5 * (16 + 24) * 64 + 16 * 24)
-    assert found["small 1x1 convolution 2"].bytes == 2 * (5 * (16 + 8) * 16 + 16 * 8)
+    # small maps are convolved image by image: (c A) of input and output, then the filters (c A)^2
+    assert found["small 1x1 convolution"].bytes == 2 * 5 * ((16 + 24) * 64 + 16 * 24)
+    assert found["small 1x1 convolution"].calls == 5
+    assert found["small 1x1 convolution 2"].bytes == 2 * 5 * ((16 + 8) * 16 + 16 * 8)
     assert found["generator"].bytes == 2 * 4 * (5 * (2 + 27) * 16 + 27 * 2)
     assert found["aggregation"].bytes == 2 * 5 * 4 * (6 * 64 + (6 + 27) * 16)
     assert found["aggregation"].macs == 5 * 24 * 9 * 16
@@ -82,3 +86,17 @@ def test_kinds(layer: nn.Module, shape: tuple[int, ...], kinds: list[str]) -> No
 def test_what_has_no_closed_form_is_refused() -> None:
     with pytest.raises(SettingError, match="lstm: LSTM has no closed form"):
         forward_operations(Chain(lstm=nn.LSTM(3, 3)), (1, 3))
+
+
+def test_operations_of_many_settings_are_those_of_each() -> None:
+    widths = np.array([16, 24, 32])
+    card = find_card("e4net")
+    with drawing():
+        numbers = Columns({"width": widths})
+        drawn = forward_operations(card.with_arguments(numbers.given).build(), card.input_shape(2))
+    arrays = [[values_of(size, len(widths)) for size in (one.macs, one.bytes, one.calls)] for one in drawn]
+    for place, width in enumerate(widths):
+        built = forward_operations(card.with_arguments({"width": int(width)}).build(), card.input_shape(2))
+        assert [(one.kind, one.macs, one.bytes, one.calls) for one in built] == [
+            (one.kind, *(int(sizes[place]) for sizes in of_one)) for one, of_one in zip(drawn, arrays, strict=True)
+        ]
