@@ -93,7 +93,7 @@ class _AttentiveConv2d(WindowedConv2d):
     what = "attentive convolution"
     operation_kind: ClassVar[str] = ATTENTION
     kinds = {"channel gate": ATTENTION}
-    runs_as = {"convolution": operators.DEPTHWISE, "spatial gate": operators.GROUPED}
+    runs_as = {"convolution": operators.DEPTHWISE, "channel gate": operators.GATE, "spatial gate": operators.GROUPED}
     calls = {"channel gate": 30}
     entry_terms = frozenset({"convolution"})
 

@@ -32,6 +32,7 @@ class FieldBatchNorm2d(FieldLayer):
     params = {"weight": c_in, "bias": c_in}
     elements = {"norm": c_in * A * h * w}
     kinds = {"norm": BATCH_NORM}
+    calls = {"norm": 2}
     saved = {"input": c_in * A * h * w}
     saved_constant = {"statistics": 2 * c_in}
     saved_as = {"statistics": STATISTICS}

@@ -12,18 +12,19 @@ POINTWISE, SMALL_POINTWISE = "1x1 convolution", "small 1x1 convolution"
 GROUPED, DEPTHWISE = "grouped convolution", "depthwise convolution"
 PRODUCT = "matrix product"
 GENERATOR, AGGREGATION = "generator", "aggregation"
-ATTENTION = "attention"
+ATTENTION, GATE = "attention", "gate"
 IRREP, TRANSFORMED = "irrep products", "irrep transform"
 BATCH_NORM, GROUP_NORM = "batch norm", "group norm"
 RELU, SMOOTH = "ReLU", "smooth activation"
 MAX_POOL, REDUCTION = "max-pool", "reduction"
-VIEW, BETWEEN = "view", "between layers"
+KEPT, VIEW, BETWEEN = "kept filters", "view", "between layers"
 
 OPERATORS = (
-    DENSE, STRIDED, SMALL, POINTWISE, SMALL_POINTWISE, GROUPED, DEPTHWISE, PRODUCT, GENERATOR, AGGREGATION, ATTENTION,
-    IRREP, TRANSFORMED, BATCH_NORM, GROUP_NORM, RELU, SMOOTH, MAX_POOL, REDUCTION, VIEW, BETWEEN,
+    DENSE, STRIDED, SMALL, POINTWISE, SMALL_POINTWISE, GROUPED, DEPTHWISE, PRODUCT, GENERATOR, AGGREGATION,
+    ATTENTION, GATE, IRREP, TRANSFORMED, BATCH_NORM, GROUP_NORM, RELU, SMOOTH, MAX_POOL, REDUCTION, KEPT, VIEW, BETWEEN,
 )  # fmt: skip
-"""Every kind there is; the last is what runs between the layers, such as the sums of residual blocks."""
+"""Every kind there is. Kept filters are looked at before they are used again: whether the weights are still those that
+they were made of. What runs between the layers are the sums of residual blocks and Python."""
 
 BY_IMAGE = frozenset({SMALL, SMALL_POINTWISE})
 """Kinds that PyTorch runs image by image: every image reads the filters and is a call of its own."""
@@ -48,6 +49,6 @@ def convolution_kind(*, taps: int, groups: int, alone: bool, strided: bool, inpu
     if groups > 1:
         return DEPTHWISE if alone else GROUPED
     small = not strided and taps <= _SMALL_TAPS and input_elements <= _SMALL_ELEMENTS
-    if taps == 1 and not strided:
+    if taps == 1:
         return SMALL_POINTWISE if small else POINTWISE
     return SMALL if small else STRIDED if strided else DENSE

@@ -1,18 +1,39 @@
 """The networks that a calibration times: every topology at several widths, groups, kernels and batches.
 
 They are small, so that a minute is enough for all of them several times over. Whatever kind of operator a card can have
-is in at least two of them.
+is in at least two topologies: layers that one topology alone has are also timed by themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
+from e4profile.layers import AttentiveGroupConv2d, AttentiveLiftingConv2d, Chain
+from e4profile.layers.self_attention import GroupSelfAttention2d, LiftingSelfAttention2d
 from e4profile.networks import NETWORKS
+
+
+def _attention(width: int, heads: int, kernel: int) -> nn.Module:
+    sizes: dict[str, Any] = {"group": "p4", "heads": heads, "head_channels": 6}
+    return Chain(
+        lifting=LiftingSelfAttention2d(1, width, kernel, **sizes),
+        attention=GroupSelfAttention2d(width, width, kernel, **sizes),
+    )
+
+
+def _attentive(width: int, kernel: int) -> nn.Module:
+    return Chain(
+        lifting=AttentiveLiftingConv2d(1, width, kernel, group="p4"),
+        attentive=AttentiveGroupConv2d(width, width, kernel, group="p4", padding=1),
+    )
+
+
+ALONE: Mapping[str, Callable[..., nn.Module]] = {"attention": _attention, "attentive": _attentive}
+"""Layers by themselves that otherwise one topology alone has."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +41,7 @@ class Reference:
     """One network that is timed.
 
     Attributes:
-        topology: see ``e4profile.networks``.
+        topology: see ``e4profile.networks`` and ``ALONE``.
         image: (channels, h, w).
         batch: images per pass.
         arguments: of the topology.
@@ -39,7 +60,7 @@ class Reference:
 
     def build(self) -> nn.Module:
         """The network with values."""
-        return NETWORKS[self.topology](**self.arguments)
+        return {**NETWORKS, **ALONE}[self.topology](**self.arguments)
 
 
 def _of(topology: str, image: tuple[int, int, int], *settings: tuple[int, dict[str, Any]]) -> tuple[Reference, ...]:
@@ -109,6 +130,12 @@ REFERENCES: tuple[Reference, ...] = (
         (1, {"width": 10, "heads": 4, "crops": (1, 0, 1, 1, 1)}), (1, {"width": 20, "heads": 2, "crops": (1, 1)}),
         (2, {"width": 12, "heads": 6, "crops": (2, 1)}),
     ),
+    *_of(
+        "attention", (1, 12, 12),
+        (1, {"width": 8, "heads": 3, "kernel": 3}), (2, {"width": 12, "heads": 6, "kernel": 5}),
+        (1, {"width": 16, "heads": 9, "kernel": 5}),
+    ),
+    *_of("attentive", (1, 14, 14), (1, {"width": 6, "kernel": 3}), (2, {"width": 4, "kernel": 5})),
 )  # fmt: skip
 """The networks of a calibration."""
 

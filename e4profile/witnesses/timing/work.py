@@ -12,6 +12,7 @@ from e4profile import conventions
 from e4profile.layers import operators
 from e4profile.layers.base import Shape, layer_cost
 from e4profile.layers.containers import Step, Traced, trace
+from e4profile.layers.filter_bank import FilterBankLayer
 from e4profile.layers.terms import evaluate
 from e4profile.symbols import B
 from e4profile.witnesses.timing.operators import (
@@ -19,6 +20,7 @@ from e4profile.witnesses.timing.operators import (
     AGGREGATION_TERM,
     ATTENTION_TERM,
     CONVOLUTION_TERM,
+    EXPANSION_TERM,
     GENERATOR_TERM,
     LINEAR_TERM,
     NORM_TERM,
@@ -37,11 +39,12 @@ _TERMS = {
     operators.PRODUCT: LINEAR_TERM,
     operators.GENERATOR: GENERATOR_TERM,
     operators.AGGREGATION: AGGREGATION_TERM,
-    operators.ATTENTION: ATTENTION_TERM,
+    **dict.fromkeys((operators.ATTENTION, operators.GATE), ATTENTION_TERM),
     operators.TRANSFORMED: TRANSFORM_TERM,
     **dict.fromkeys((operators.BATCH_NORM, operators.GROUP_NORM), NORM_TERM),
     **dict.fromkeys((operators.RELU, operators.SMOOTH), ACTIVATION_TERM),
     **dict.fromkeys((operators.MAX_POOL, operators.REDUCTION), POOLING_TERM),
+    operators.KEPT: EXPANSION_TERM,
     **dict.fromkeys((operators.VIEW, operators.BETWEEN), OTHER_TERM),
 }
 _OF_MACS = {
@@ -141,7 +144,10 @@ def _operations(step: Step, bytes_per_element: int) -> Iterator[Operation]:
         # the transform of a weight is kept, as its filters are
         if kind and elements and not (kind == operators.TRANSFORMED and name in once):
             worked = True
-            yield operation(kind, 0, _TOUCHED[kind] * elements)
+            yield operation(kind, 0, _TOUCHED[kind] * elements, calls.get(name, 1))
+    banks = sum(isinstance(part, FilterBankLayer) for part in step.module.modules())
+    if banks:
+        yield operation(operators.KEPT, 0, 2 * cost.total_params, banks)
     if moved.get("pooling"):
         yield operation(operators.MAX_POOL, 0, moved["pooling"])
     if not worked:

@@ -47,7 +47,14 @@ def test_terms_add_up_and_errors_are_printed(run: Run, quick: str) -> None:
     rows = json.loads(found.out)
     for batch in (1, 4):
         *terms, total = [row for row in rows if row["batch_size"] == batch]
-        assert [row["term"] for row in terms] == ["convolution", "norm", "activation", "pooling", "other"]
+        assert [row["term"] for row in terms] == [
+            "filter expansion",
+            "convolution",
+            "norm",
+            "activation",
+            "pooling",
+            "other",
+        ]
         for key in ("macs", "predicted_s", "time_percent"):
             assert sum(row[key] for row in terms) == pytest.approx(total[key])
         assert total["term"] == "total"
