@@ -76,9 +76,8 @@ def beside(found: Subject, besides: tuple[str, ...]) -> tuple[dict[str, dict[str
         notes += [f"{found.full_name}: {said}" for said in noise_notes([record.samples])]
     if "predicted" in besides:
         from e4profile.questions.time.predicted import predicted_table
-        from e4profile.witnesses.timing.passes import PassSetting
 
-        table = predicted_table([found], [None], PassSetting(), None)
+        table = predicted_table([found], [None], ("cpu", "float32", 1), None)
         figures["predicted"] = {key: table.rows[-1][key] for key in PREDICTED}
         notes += table.notes
     return figures, notes

@@ -70,7 +70,7 @@ def rate_of(rates: Mapping[str, Rate], kind: str) -> Rate:
         SettingError: where the timed runs had no operator of this kind.
     """
     if kind not in rates:
-        raise SettingError(f"the calibration has no rate for: {kind}")
+        raise SettingError(f"the calibration has no rate for: {kind}; make one with: e4profile calibrate")
     return rates[kind]
 
 
