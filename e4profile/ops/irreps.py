@@ -11,7 +11,6 @@ elements fix a tap (``ops.irrep_basis``).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -89,7 +88,7 @@ def pays(window: Window, c_in: int, c_out: int, positions: int) -> bool:
 
 
 _FEWEST_POSITIONS = 256
-_PRODUCTS_PER_ADDITION = 160
+_PRODUCTS_PER_ADDITION = 80
 
 
 def chain(features: Tensor, filters: Sequence[Tensor], bias: Tensor | None, window: Window) -> Tensor:
@@ -201,26 +200,27 @@ def forward(features: Tensor, filters: Sequence[Tensor], bias: Tensor | None, wi
         made: Tensor = kernels.forward(features, filters, bias, window)
         return made
     basis, maps = window.basis, _padded(window.split_input(features), window.padding)
-    batch, rows, columns = len(maps), window.size_out(maps.shape[1]), window.size_out(maps.shape[2])
-    c_out = len(filters[0])
+    batch, rows, columns = maps.shape[1], *map(window.size_out, maps.shape[2:4])
+    c_out, wide = len(filters[0]), _is_wide(maps, window)
     out = features.new_empty((batch, c_out, basis.order, rows, columns))
     for images in _blocks_of_images(maps, window):
+        count = len(out[images])
         products = list[Tensor](basis.order * [out])
-        for place, coefficients in enumerate(_coefficients(maps[images], window)):
+        for place, coefficients in enumerate(_coefficients(maps[:, images], window, innermost=wide)):
             block = basis.blocks[place]
-            shape = (block.rows, len(out[images]), rows, columns, window.sections, block.dimension, -1)
+            shape = (block.rows, count, rows, columns, window.sections, block.dimension, -1)
             if window.widths[place]:
-                read = _as_channels(coefficients, window.sections)
-                made = F.conv2d(read, filters[place], bias if place == 0 else None, groups=window.sections)
+                operands = _operands(coefficients, filters[place], wide)
+                made = F.conv2d(*operands, bias if place == 0 else None, groups=window.sections)
                 made = made.permute(0, 2, 3, 1).reshape(shape)
             else:
                 made = out.new_zeros((*shape[:-1], c_out // window.sections))
             for i, row in enumerate(block.slots):
                 for j, slot in enumerate(row):
                     products[slot] = made[i, ..., j, :].flatten(-2)
-        elements = out.new_empty((len(products[0]), rows, columns, basis.order, c_out))
-        _run_into(products, basis.stages[::-1], elements.unbind(3))
-        out[images].copy_(elements.permute(0, 4, 3, 1, 2))
+        elements = out.new_empty((basis.order, count, rows, columns, c_out))
+        _run_into(products, basis.stages[::-1], elements.unbind())
+        out[images].copy_(elements.permute(1, 4, 0, 2, 3))
     return window.joined(out)
 
 
@@ -237,37 +237,39 @@ def _gradients(  # noqa: PLR0917
     filters = irrep_filters(weight, index, window)
     plain = Window(window.group, 1, 1, 0, window.cosets)
     of_output = _padded(plain.split(gradient), 0)
-    of_maps = torch.zeros_like(maps) if wanted[0] else None
+    of_maps, wide = torch.zeros_like(maps) if wanted[0] else None, _is_wide(maps, window)
     of_filters = [torch.zeros_like(one) for one in filters]
     for images in _blocks_of_images(maps, window):
         pieces = []
-        by_block = zip(_coefficients(maps[images], window), _coefficients(of_output[images], plain), strict=True)
+        made = _coefficients(maps[:, images], window, innermost=wide)
+        by_block = zip(made, _coefficients(of_output[:, images], plain, innermost=True), strict=True)
         for place, (coefficients, of_products) in enumerate(by_block):
             if not window.widths[place]:
                 pieces.append(coefficients)
                 continue
             of_read, of_filter, _ = torch.ops.aten.convolution_backward(
-                *(_as_channels(one, window.sections) for one in (of_products, coefficients)), filters[place], None,
+                _by_position(of_products) if wide else _as_outputs(of_products, window.sections),
+                *_operands(coefficients, filters[place], wide), None,
                 [1, 1], [0, 0], [1, 1], False, [0, 0], window.sections, [*wanted, False],
             )  # fmt: skip
             if wanted[1]:
-                of_filters[place] += of_filter
+                of_filters[place] += of_filter.transpose(1, 2).reshape(filters[place].shape)
             if wanted[0]:
-                *shape, width, _ = coefficients.shape
-                by_section = of_read.permute(0, 2, 3, 1).reshape(*shape, window.sections, width, -1)
-                pieces.append(by_section.transpose(-3, -2).flatten(-2))
+                read = of_read.permute(0, 2, 3, 1)
+                by_column = read.reshape(coefficients.movedim(2, 4).shape).movedim(4, 2) if wide else read
+                pieces.append(by_column.reshape(coefficients.shape))
         if of_maps is not None:
-            _scatter(pieces, of_maps[images], window)
+            _scatter(pieces, of_maps[:, images], window)
     of_features = of_weight = None
     if of_maps is not None:
         p = window.padding
-        inner = of_maps[:, p : of_maps.shape[1] - p, p : of_maps.shape[2] - p]
-        of_features = window.joined_input(inner.permute(0, 4, 3, 1, 2)).contiguous()
+        inner = of_maps[:, :, p : of_maps.shape[2] - p, p : of_maps.shape[3] - p]
+        of_features = window.joined_input(inner.permute(1, 4, 0, 2, 3)).contiguous()
     if wanted[1]:
         with torch.enable_grad():
             leaf = weight.detach().requires_grad_()
-            made = zip(irrep_filters(leaf, index, window), of_filters, strict=True)
-            outputs, given = zip(*(pair for pair in made if pair[0].numel()), strict=True)
+            pairs = zip(irrep_filters(leaf, index, window), of_filters, strict=True)
+            outputs, given = zip(*(pair for pair in pairs if pair[0].numel()), strict=True)
             (of_weight,) = torch.autograd.grad(outputs, leaf, given)
     return of_features, of_weight
 
@@ -284,13 +286,14 @@ def _differentiable_gradients(  # noqa: PLR0917
 
 
 _IMAGES = 16
+_WIDE = 128
 _STEP = 1 << 17
 _BLOCK_BYTES = 32 << 20
 """Of coefficients that are made and multiplied before the next images are."""
 
 
 def _blocks_of_images(maps: Tensor, window: Window) -> Iterator[slice]:
-    batch, rows, columns, _, fields = maps.shape
+    _, batch, rows, columns, fields = maps.shape
     positions = window.size_out(rows) * window.size_out(columns)
     read = sum(len(sources) for reading in window.readings for sources in reading.sets)
     image_bytes = positions * read * fields * maps.element_size()
@@ -302,40 +305,52 @@ def _blocks_of_images(maps: Tensor, window: Window) -> Iterator[slice]:
 
 
 def _padded(fields: Tensor, padding: int) -> Tensor:
-    """(B, c, A, h, w) as padded maps, fields innermost: (B, h + 2 p, w + 2 p, A, c)."""
+    """(B, c, A, h, w) as padded maps, fields innermost: (A, B, h + 2 p, w + 2 p, c)."""
     batch, count, order, rows, columns = fields.shape
-    maps = fields.new_zeros((batch, rows + 2 * padding, columns + 2 * padding, order, count))
-    maps[:, padding : padding + rows, padding : padding + columns] = fields.permute(0, 3, 4, 2, 1)
+    maps = fields.new_zeros((order, batch, rows + 2 * padding, columns + 2 * padding, count))
+    maps[:, :, padding : padding + rows, padding : padding + columns] = fields.permute(2, 0, 3, 4, 1)
     return maps
 
 
-def _coefficients(maps: Tensor, window: Window) -> list[Tensor]:
-    """Block by block, what is multiplied by the filters: (rows of the block, B, h_out, w_out, columns, c)."""
-    basis, (batch, *sizes, _, fields) = window.basis, maps.shape
-    out = (batch, *map(window.size_out, sizes))
-    blocks = zip(basis.blocks, window.widths, strict=True)
-    made = [maps.new_empty((block.rows, *out, width, fields)) for block, width in blocks]
+def _coefficients(maps: Tensor, window: Window, *, innermost: bool = False) -> list[Tensor]:
+    """Block by block, what is multiplied by the filters: (rows of the block, B, columns, h_out, w_out, c).
+
+    In memory a column's positions lie together, so that sums and differences run over long rows; ``innermost``, the
+    columns of a position do, as a convolution gives them.
+    """
+    basis, (_, batch, *sizes, fields) = window.basis, maps.shape
+    rows, columns = map(window.size_out, sizes)
+    made = []
+    for block, width in zip(basis.blocks, window.widths, strict=True):
+        if innermost:
+            made.append(maps.new_empty((block.rows, batch, rows, columns, width, fields)).movedim(4, 2))
+        else:
+            made.append(maps.new_empty((block.rows, batch, width, rows, columns, fields)))
     sets = list(_sets(made, window))
-    step = max(1, _STEP // max(1, math.prod(out[1:]) * fields))
+    step = max(1, _STEP // max(1, rows * columns * fields))
     for first in range(0, batch, step):
         images = slice(first, min(batch, first + step))
-        spare = list(maps.new_empty((basis.order + 2, images.stop - first, *out[1:], fields)))
+        spare = list(maps.new_empty((basis.order + 2, images.stop - first, rows, columns, fields)))
         for sources, stages, into in sets:
-            read = [maps[(images, *window.shift(tap, *sizes), element)] for element, tap in sources]
+            read = [maps[(element, images, *window.shift(tap, *sizes))] for element, tap in sources]
             _run_into(read, stages, [one[images] for one in into], spare)
     return made
 
 
 def _scatter(made: Sequence[Tensor], into: Tensor, window: Window) -> None:
-    """Add the transpose of ``_coefficients`` to padded maps (B, h + 2 p, w + 2 p, A, c)."""
-    _, *out, _, fields = made[0].shape
-    sizes, order = into.shape[1:3], window.group.order
-    spare = list(into.new_empty((order + 2, *out, fields)))
-    elements = list(into.new_empty((order, *out, fields)))
-    for sources, stages, by_slot in _sets(made, window):
-        _run_into(by_slot, stages[::-1], elements[: len(by_slot)], spare)
-        for (element, tap), one in zip(sources, elements, strict=False):
-            into[(slice(None), *window.shift(tap, *sizes), element)] += one
+    """Add the transpose of ``_coefficients`` to padded maps (A, B, h + 2 p, w + 2 p, c)."""
+    _, batch, _, rows, columns, fields = made[0].shape
+    sizes, order = into.shape[2:4], window.group.order
+    sets = list(_sets(made, window))
+    step = max(1, _STEP // max(1, rows * columns * fields))
+    for first in range(0, batch, step):
+        images = slice(first, min(batch, first + step))
+        shape = (images.stop - first, rows, columns, fields)
+        spare, elements = (list(into.new_empty((count, *shape))) for count in (order + 2, order))
+        for sources, stages, by_slot in sets:
+            _run_into([one[images] for one in by_slot], stages[::-1], elements[: len(by_slot)], spare)
+            for (element, tap), one in zip(sources, elements, strict=False):
+                into[(element, images, *window.shift(tap, *sizes))] += one
 
 
 def _sets(
@@ -349,23 +364,49 @@ def _sets(
             for place, columns in enumerate(reading.columns):
                 for slots in columns:
                     for row, slot in enumerate(slots):
-                        by_slot[slot] = made[place][row, ..., column[place], :]
+                        by_slot[slot] = made[place][row, :, column[place]]
                     column[place] += 1
             yield sources, reading.stages, by_slot
 
 
-def _as_channels(made: Tensor, sections: int) -> Tensor:
-    """(rows, B, h, w, columns, c) as images with columns * c channels, section by section, channels last.
+def _is_wide(maps: Tensor, window: Window) -> bool:
+    """Whether a position's fields are a row that is long enough to add, so that the cheaper 1x1 convolution pays."""
+    return window.sections == 1 and maps.shape[-1] >= _WIDE
+
+
+def _operands(made: Tensor, filters: Tensor, wide: bool) -> tuple[Tensor, Tensor]:
+    """Coefficients (rows, B, columns, h, w, c) as images, channels last, and filters as kernels.
+
+    Images have c channels and columns x positions, which a kernel (channels out, c, columns, 1) reads at once; of wide
+    ones the columns are channels, too, and the kernels 1x1.
+    """
+    if wide:
+        return _by_position(made), filters
+    kernels = filters.view(len(filters), made.shape[2], -1, 1).transpose(1, 2)
+    # the convolutions of float64 make the gradient of a kernel only in PyTorch's own layout
+    kernels = kernels.contiguous() if kernels.dtype == torch.float64 else kernels
+    return made.flatten(0, 1).flatten(2, 3).permute(0, 3, 1, 2), kernels
+
+
+def _by_position(made: Tensor) -> Tensor:
+    """(rows, B, columns, h, w, c) as images of columns * c channels, channels last.
 
     The positions are shared out to 16 images where they can be: from 16 on, PyTorch gives 1x1 convolutions on one
     thread to the faster library.
     """
-    positions: Tensor = made.flatten(0, 3).unflatten(-1, (sections, -1)).transpose(1, 2).flatten(1)
+    positions = made.movedim(2, 4).flatten(0, 3).flatten(1)
     count = len(positions)
     images = (
         positions.view(_IMAGES, count // _IMAGES, 1, -1) if count and count % _IMAGES == 0 else positions[None, :, None]
     )
     return images.permute(0, 3, 1, 2)
+
+
+def _as_outputs(made: Tensor, sections: int) -> Tensor:
+    """(rows, B, columns, h, w, c) as images of columns * c channels, section by section, 1 x positions."""
+    by_section = made.flatten(0, 1).flatten(2, 3).unflatten(-1, (sections, -1)).permute(0, 3, 1, 4, 2)
+    outputs: Tensor = by_section.flatten(1, 3)[:, :, None]
+    return outputs
 
 
 def _run_into(
