@@ -129,6 +129,11 @@ class Progress:
         if not self._live:
             note(text)
 
+    def say(self, text: str) -> None:
+        """Write a line of its own, above the bar where there is one."""
+        self._line.clear()
+        note(f"{self.what}: {text}")
+
     def step(self, text: str) -> None:
         """One more is done; ``text`` says which."""
         self.done += 1

@@ -1,5 +1,12 @@
 """The store of finished settings: one self-describing JSON line each, only ever appended.
 
+Processes on several machines may write one file on a shared file system. A line is one write, at the end of the file,
+under a lock; the lock of one machine keeps out the others on NFS 4 and wherever else locks are shared, and appending
+is atomic on a local disk, Lustre and GPFS without it. Nothing is ever cut off or moved, also not what a killed run left
+of a line, since it may be another machine's line in the making: such a line is ended, stays, and is named by whoever
+reads it. Should two machines of an NFS without locks write over each other, the checksum tells, and the setting is
+counted again. Which process counts which setting is agreed on in ``e4profile.records.claims``.
+
 Schema history:
     1: ``schema, kind, card, arguments, counts, counters, environment``, and ``checksum`` since it protects them: a line
         whose values are not those that were written is kept and not used. Older lines have none; the counts of a
@@ -15,7 +22,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -29,7 +36,6 @@ except ImportError:  # pragma: no cover - no such module on Windows
 
 SCHEMA_VERSION = 1
 
-_CUT_SHORT = "the last line was cut short by a killed run and is dropped"
 _BEGINNING = b'{"schema": 1, "kind": "'
 _CHECKSUM = "checksum"
 _SCALARS = (str, int, float, bool, type(None))
@@ -141,47 +147,69 @@ class RecordStore:
 
     Attributes:
         path: the file; its folder is made when the first record is written.
-        notes: what `load` had to leave out, one sentence each, with line number and reason.
+        notes: what was read and not used, one sentence each, with line number and reason.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.notes: list[str] = []
         self._is_ours = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self._offset = self._lines = 0
+        self._found: dict[str, tuple[int, dict[str, Any]]] = {}
 
     def load(self) -> list[Record]:
         """Every readable record in the order written; a missing file has none.
 
-        A last line that a killed run cut short is dropped. A line that is corrupt, of another schema or not as it
-        was written is skipped and stays in the file. `notes` then says which and why.
+        A line that is corrupt, cut short by a killed run, of another schema or not as it was written is skipped, as
+        is one whose work and counts are those of an earlier line. It stays in the file, and `notes` says which and why.
 
         Raises:
             SettingError: when the file is there but cannot be read.
         """
         self.notes = []
+        self._begin()
+        return self._read_on(to_the_end=True)
+
+    def follow(self) -> list[Record]:
+        """The readable records that were appended since this store last read, by this process or another.
+
+        A last line without its end is left for the next call: it may be in the making.
+
+        Raises:
+            SettingError: when the file is there but cannot be read.
+        """
+        return self._read_on(to_the_end=False)
+
+    def _read_on(self, *, to_the_end: bool) -> list[Record]:
         try:
-            with self._opened(os.O_RDONLY, exclusive=False) as (descriptor, _):
-                content = _read_all(descriptor)
+            with self._opened(os.O_RDONLY, exclusive=False) as descriptor:
+                content = _read_all(descriptor, self._offset)
         except FileNotFoundError:
             return []
         except OSError as error:
             raise SettingError(f"cannot read records from {self.path}: {error.strerror}") from error
-        records = []
-        # some editors put a mark before the first line
-        *lines, last = content.removeprefix(codecs.BOM_UTF8).split(b"\n")
-        for number, line in enumerate(lines, start=1):
-            try:
-                records.append(_parse(line))
-            except SettingError as error:
-                self._note(f"line {number} is skipped: {error}")
-        if last and (_is_whole(last) or not _is_torn(last)):
-            try:
-                records.append(_parse(last))
-            except SettingError as error:
-                self._note(f"line {len(lines) + 1} is skipped: {error}")
-        elif last:
-            self._note(_CUT_SHORT)
+        *lines, last = content.split(b"\n")
+        records = [record for number, line in enumerate(lines, self._lines + 1) if (record := self._read(number, line))]
+        self._lines += len(lines)
+        self._offset += len(content) - len(last)
+        if last and to_the_end and (record := self._read(self._lines + 1, last)):
+            records.append(record)
         return records
+
+    def _read(self, number: int, line: bytes) -> Record | None:
+        try:
+            # some editors put a mark before the first line
+            record = _parse(line.removeprefix(codecs.BOM_UTF8) if number == 1 else line)
+            earlier, counts = self._found.setdefault(record.key, (number, record.counts))
+            if earlier != number and counts == record.counts:
+                raise SettingError(f"it doubles line {earlier}, with the same counts of the same work")
+        except SettingError as error:
+            self.note(f"line {number} is skipped: {error}")
+            return None
+        return record
 
     def append(self, record: Record) -> None:
         """Add one line, whole or not at all.
@@ -193,18 +221,20 @@ class RecordStore:
         line = record.to_line().encode() + b"\n"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self._opened(os.O_RDWR | os.O_CREAT | os.O_APPEND, exclusive=True) as (descriptor, locked):
+            with self._opened(os.O_RDWR | os.O_CREAT | os.O_APPEND, exclusive=True) as descriptor:
                 self._refuse_foreign(descriptor)
                 if _end_is_ragged(descriptor):
-                    line = self._mend(descriptor, locked) + line
-                size = os.fstat(descriptor).st_size
-                written = os.write(descriptor, line)
-                if written != len(line):
-                    if locked:
-                        os.ftruncate(descriptor, size)
+                    line = b"\n" + line
+                if os.write(descriptor, line) != len(line):
                     raise SettingError(f"cannot write records to {self.path}: the disk is full; free some space")
         except OSError as error:
             raise self._unwritable(error) from error
+
+    def note(self, note: str) -> None:
+        """Add to ``notes`` what is said once."""
+        sentence = f"{self.path.name}: {note}"
+        if sentence not in self.notes:
+            self.notes.append(sentence)
 
     def check_writable(self) -> None:
         """Find out before the work begins, rather than after, that records cannot be written here.
@@ -216,14 +246,14 @@ class RecordStore:
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self._opened(os.O_RDWR | os.O_CREAT | os.O_APPEND, exclusive=True) as (descriptor, _):
+            with self._opened(os.O_RDWR | os.O_CREAT | os.O_APPEND, exclusive=True) as descriptor:
                 self._refuse_foreign(descriptor)
         except OSError as error:
             raise self._unwritable(error) from error
 
     @contextmanager
-    def _opened(self, flags: int, *, exclusive: bool) -> Iterator[tuple[int, bool]]:
-        """The open file, and whether a lock keeps other writers out."""
+    def _opened(self, flags: int, *, exclusive: bool) -> Iterator[int]:
+        """The open file, under a lock that keeps other writers out where there are locks."""
         # without O_NONBLOCK a pipe is opened when the other end is, perhaps never
         more = (getattr(os, name, 0) for name in ("O_BINARY", "O_CLOEXEC", "O_NONBLOCK"))
         descriptor = os.open(self.path, flags | sum(more), 0o666)
@@ -231,7 +261,8 @@ class RecordStore:
             kind = os.fstat(descriptor).st_mode
             if not stat.S_ISREG(kind) and not (exclusive and stat.S_ISCHR(kind)):
                 raise OSError(errno.EINVAL, "it is no ordinary file")
-            yield descriptor, _lock(descriptor, exclusive)
+            _lock(descriptor, exclusive)
+            yield descriptor
         finally:
             os.close(descriptor)
 
@@ -245,40 +276,19 @@ class RecordStore:
             raise SettingError(f"{self.path} holds no records and is left as it is: choose another file with --out")
         self._is_ours = True
 
-    def _mend(self, descriptor: int, locked: bool) -> bytes:
-        """Cut off a last line that a killed run left; gives what must precede the next line."""
-        content = _read_all(descriptor)
-        start = content.rfind(b"\n") + 1
-        # Without a lock the ragged end may be another writer's line in the making: it is left alone.
-        # And what is no beginning of a record is somebody else's.
-        if not _is_torn(content[start:]) or _is_whole(content[start:]) or not locked:
-            return b"\n"
-        os.ftruncate(descriptor, start)
-        self._note(_CUT_SHORT)
-        return b""
-
-    def _note(self, note: str) -> None:
-        sentence = f"{self.path.name}: {note}"
-        if sentence not in self.notes:
-            self.notes.append(sentence)
-
     def _unwritable(self, error: OSError) -> SettingError:
         return SettingError(f"cannot write records to {self.path}: {error.strerror}; choose another folder with --out")
 
 
-def _lock(descriptor: int, exclusive: bool) -> bool:
-    if fcntl is None:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
-    except OSError:
-        # Some network file systems have no locks; O_APPEND still keeps whole lines apart.
-        return False
-    return True
+def _lock(descriptor: int, exclusive: bool) -> None:
+    # some network file systems have no locks; O_APPEND still keeps whole lines apart
+    if fcntl is not None:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
 
 
-def _read_all(descriptor: int) -> bytes:
-    os.lseek(descriptor, 0, os.SEEK_SET)
+def _read_all(descriptor: int, start: int = 0) -> bytes:
+    os.lseek(descriptor, start, os.SEEK_SET)
     chunks = []
     while chunk := os.read(descriptor, 1 << 20):
         chunks.append(chunk)
@@ -290,14 +300,6 @@ def _end_is_ragged(descriptor: int) -> bool:
         return False
     os.lseek(descriptor, -1, os.SEEK_END)
     return os.read(descriptor, 1) != b"\n"
-
-
-def _is_whole(line: bytes) -> bool:
-    """Whether a line without an end is complete: no beginning of a JSON object is itself one."""
-    try:
-        return isinstance(json.loads(line), dict)
-    except (ValueError, RecursionError):
-        return False
 
 
 def _is_torn(line: bytes) -> bool:
@@ -323,6 +325,8 @@ def _parse(line: bytes) -> Record:
     except UnicodeDecodeError:
         raise SettingError("it is not UTF-8") from None
     except (ValueError, RecursionError) as error:
+        if _is_torn(line) and not line.rstrip().endswith(b"}"):
+            raise SettingError("it was cut short, as by a killed run") from error
         raise SettingError(f"it is not JSON ({error})") from error
     if not isinstance(values, dict):
         raise SettingError("it is not a JSON object")

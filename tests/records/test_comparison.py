@@ -253,7 +253,7 @@ def test_counts_of_different_environments_are_comparable(tmp_path: Path) -> None
     [
         ("", "is empty: nothing to compare"),
         ("hello", r"line 1 is skipped: it is not JSON \(Expecting"),
-        ('{"schema": 1, "ki', "the last line was cut short"),
+        ('{"schema": 1, "ki', "line 1 is skipped: it was cut short"),
         ('{\n  "schema": 1,\n  "layers": [\n', "1 is skipped.* 2 more lines .*; as one JSON object it is cut short"),
         ("3", "it is not a JSON object"),
         ('[{"params": 1}]', "row 0 names neither a model nor a layer"),

@@ -86,27 +86,42 @@ def test_the_key_is_the_same_on_every_machine() -> None:
 
 
 @pytest.mark.parametrize("keep", [1, 40, -2, -1])
-def test_a_line_cut_short_is_dropped_with_a_note_and_then_repaired(tmp_path: Path, keep: int) -> None:
+def test_a_line_cut_short_is_named_kept_and_does_not_spoil_the_next(tmp_path: Path, keep: int) -> None:
     store = RecordStore(tmp_path / "records.jsonl")
     store.append(record(1))
-    whole = store.path.read_bytes()
-    store.path.write_bytes(whole + whole[:-1][:keep])
-    assert store.load() == [record(1)]
-    assert len(store.notes) == 1
-    assert says(store.notes[0], "records.jsonl", "cut short", "dropped")
+    cut = store.path.read_bytes() + record(3).to_line().encode()[:keep]
+    store.path.write_bytes(cut)
     store.append(record(2))
-    assert store.path.read_bytes() == whole + record(2).to_line().encode() + b"\n"
+    assert store.path.read_bytes() == cut + b"\n" + record(2).to_line().encode() + b"\n"
     assert store.load() == [record(1), record(2)]
-    assert store.notes == []
+    (note,) = store.notes
+    assert says(note, "records.jsonl", "line 2", "cut short")
 
 
-def test_appending_without_loading_notes_the_repair(tmp_path: Path) -> None:
+def test_what_others_append_is_followed_line_by_line(tmp_path: Path) -> None:
+    store, other = (RecordStore(tmp_path / "records.jsonl") for _ in range(2))
+    assert store.follow() == []
+    other.append(record(1))
+    assert store.load() == [record(1)]
+    other.append(record(2))
+    store.append(record(3))
+    assert store.follow() == [record(2), record(3)]
+    line = record(4).to_line().encode()
+    for part, found in ((line[:-9], []), (line[-9:], []), (b"\n{oops\n", [record(4)])):
+        with store.path.open("ab") as file:
+            file.write(part)
+        assert store.follow() == found
+    (note,) = store.notes
+    assert note.startswith("records.jsonl: line 5 is skipped: it is not JSON")
+
+
+def test_a_line_of_the_same_work_and_counts_is_named_and_not_used(tmp_path: Path) -> None:
     store = RecordStore(tmp_path / "records.jsonl")
-    store.path.write_bytes(b'{"schema": 1, "ki')
-    store.append(record())
-    assert len(store.notes) == 1
-    assert says(store.notes[0], "records.jsonl", "cut short", "dropped")
-    assert store.load() == [record()]
+    elsewhere, other = record(1, environment={"torch": "2.4.0"}), record(1, counts={"macs": 3})
+    for each in (record(1), record(2), elsewhere, other):
+        store.append(each)
+    assert store.load() == [record(1), record(2), other]
+    assert store.notes == ["records.jsonl: line 3 is skipped: it doubles line 1, with the same counts of the same work"]
 
 
 def test_a_whole_last_line_without_its_line_end_is_kept(tmp_path: Path) -> None:
@@ -317,16 +332,17 @@ def test_check_writable_changes_no_record(tmp_path: Path) -> None:
     assert store.path.read_bytes() == before
 
 
-def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_half_line_on_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = RecordStore(tmp_path / "records.jsonl")
     store.append(record(1))
-    before = store.path.read_bytes()
     write = os.write
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:10]))
         with pytest.raises(SettingError, match="disk is full"):
             store.append(record(2))
-    assert store.path.read_bytes() == before
+    store.append(record(3))
+    assert store.load() == [record(1), record(3)]
+    assert says(store.notes[0], "line 2", "cut short")
 
 
 def test_one_line_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -340,16 +356,6 @@ def test_one_line_is_one_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(os, "write", recording_write)
     RecordStore(tmp_path / "records.jsonl").append(record())
     assert writes == [record().to_line().encode() + b"\n"]
-
-
-def test_without_locks_another_writers_line_is_never_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(records_module, "fcntl", None)
-    store = RecordStore(tmp_path / "records.jsonl")
-    store.path.write_bytes(b'{"schema"')
-    store.append(record())
-    assert store.path.read_bytes().startswith(b'{"schema"\n')
-    assert store.load() == [record()]
-    assert "line 1 is skipped" in store.notes[0]
 
 
 WRITER = """
@@ -386,7 +392,7 @@ def finish(process: subprocess.Popen[str]) -> int:
 
 def test_several_processes_append_at_once_without_losing_a_line(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
-    path.write_bytes(b'{"schema": 1, "ki')  # whoever comes first repairs it, once
+    path.write_bytes(b'{"schema": 1, "ki')  # whoever comes first ends it, once
     writers = [start_writer(path, writer, 60, 30_000) for writer in range(4)]
     for process in writers:
         go(process)
@@ -397,7 +403,8 @@ def test_several_processes_append_at_once_without_losing_a_line(tmp_path: Path) 
     assert [finish(process) for process in writers] == [0] * 4
     store = RecordStore(path)
     loaded = store.load()
-    assert store.notes == []
+    (note,) = store.notes
+    assert says(note, "line 1", "cut short")
     for writer in range(4):
         assert [r.arguments["n"] for r in loaded if r.arguments["writer"] == writer] == list(range(60))
     assert {len(r.counts["x"]) for r in loaded} == {30_000}

@@ -144,10 +144,10 @@ def sweep(
     """Sweep E4 settings over r, s, k, width and group, with the G-CNN of the same topology as baseline.
 
     Without options: the paper's grid of the rot-MNIST network. Each finished setting is stored; the same
-    command again resumes. With networks: every combination of --vary, with parameters and MACs (closed form for a
-    card, dispatch count for a model of your own), stored nowhere; -r, -s, -k, --width and --group are short for --vary.
-    Up to ten million settings are costed at once; limits and --front choose among them. Naming your own file or
-    package imports it, which runs its code.
+    command again resumes, and several at once share the settings. With networks: every combination of --vary, with
+    parameters and MACs (closed form for a card, dispatch count for a model of your own), stored nowhere; -r, -s, -k,
+    --width and --group are short for --vary. Up to ten million settings are costed at once; limits and --front choose
+    among them. Naming your own file or package imports it, which runs its code.
     """
     if batch_size is not None:
         positive(**{"--batch-size": batch_size})
@@ -365,7 +365,7 @@ def _timed(running: Sweep, folder: Path, batch_size: int, device: str) -> Table:
 def _measure(running: Sweep, store: RecordStore) -> None:
     try:
         with Progress("sweep", len(running.plan)) as progress:
-            for outcome in running.run():
+            for outcome in running.run(progress.say):
                 progress.step(outcome.setting.describe())
     finally:
         note(*(f"{store.path}: {text}" for text in store.notes))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
 from e4profile.errors import SettingError
 from e4profile.questions.sweep.plans import Setting
+from e4profile.records.sharing import share
 from e4profile.records.store import Record, RecordStore
 from e4profile.witnesses.counts import COUNTERS, NOT_RUN
 from e4profile.witnesses.counts.registry import REGISTRY, STOCK, find_counters
 
 _SETTING = ("model", "group", "width", "kernel", "reduction", "slices")
+_KIND = "sweep"
 _EXACT = ("params_formula", "params_measured", "macs_formula", "macs_measured", "macs_printed_form")
 
 
@@ -78,6 +80,7 @@ def measure_setting(setting: Setting, counters: Sequence[str] = COUNTERS) -> Rec
         for name, gap in measured.gaps.items()
     }
     return Record(
+        kind=_KIND,
         card=setting.model,
         arguments=setting.arguments,
         counts=counts,
@@ -111,46 +114,88 @@ class Sweep:
     def __post_init__(self) -> None:
         self.counters = tuple(dict.fromkeys(("closed-form", "dispatch", *self.counters)))
         self.stock = _stock(self.counters)
+        self._known: dict[str, Record] = {}
+        self._recent: set[str] = set()
 
-    def run(self) -> Iterator[Outcome]:
+    def run(self, waiting: Callable[[str], None] = lambda _: None) -> Iterator[Outcome]:
         """Measure what the store does not hold yet; every finished setting is stored before it is yielded.
+
+        Any number of processes, also of several machines, may run sweeps into one store: each setting is measured by
+        the one that claims it (see ``e4profile.records.sharing``), and read back by the others.
 
         A setting in which a third-party counter failed, or whose recorded terms are not its MACs, is measured again;
         its later record replaces the earlier one.
+
+        Args:
+            waiting: told in words when nothing is left but what other processes have claimed.
 
         Raises:
             SettingError: when no setting can exist but baselines.
             UnknownNameError: for a counter that does not exist.
         """
-        known: dict[str, Record] = {}
         if self.store is not None:
             self.store.check_writable()
-            known = {record.key: record for record in self.store.load()}
+            self._learn(self.store.load())
         versions = counter_versions(self.counters)
-        pending: list[Setting] = []
+        pending: list[tuple[str, Setting]] = []
         for setting in self.plan:
-            key = Record(card=setting.model, arguments=setting.arguments, counts={}, counters=versions).key
-            if key in known and _terms_are_its_macs(known[key]) and not _may_succeed_now(known[key]):
-                outcome = Outcome(setting, known[key], resumed=True)
-                self.outcomes.append(outcome)
-                yield outcome
+            key = Record(kind=_KIND, card=setting.model, arguments=setting.arguments, counts={}, counters=versions).key
+            if (record := self._settled(key)) is not None:
+                yield self._ended(setting, record, resumed=True)
             else:
-                pending.append(setting)
-        # baselines last: alone they are no sweep
-        for setting in sorted(pending, key=lambda one: one.baseline):
-            if setting.baseline:
-                self._check_some_exist()
-            try:
-                record = measure_setting(setting, self.counters)
-            except SettingError as error:
-                self.skipped.append(Skipped(setting, str(error)))
-                continue
-            if self.store is not None:
-                self.store.append(record)
-            outcome = Outcome(setting, record, resumed=False)
-            self.outcomes.append(outcome)
-            yield outcome
+                pending.append((key, setting))
+        yield from self._shared([one for one in pending if not one[1].baseline], waiting)
+        # alone they are no sweep
         self._check_some_exist()
+        yield from self._shared([one for one in pending if one[1].baseline], waiting)
+        # in the order in which one process tries them, whoever measured what
+        order = {id(setting): (setting.baseline, index) for index, setting in enumerate(self.plan)}
+        self.outcomes.sort(key=lambda one: order[id(one.setting)])
+        self.skipped.sort(key=lambda one: order[id(one.setting)])
+
+    def _shared(self, pending: Sequence[tuple[str, Setting]], waiting: Callable[[str], None]) -> Iterator[Outcome]:
+        found: Iterator[tuple[Setting, Record, bool]]
+        if self.store is None:
+            found = ((setting, record, False) for _, setting in pending if (record := self._measured(setting)))
+        else:
+            found = share(pending, self.store, self._settled, self._measured, waiting)
+        for setting, record, resumed in found:
+            yield self._ended(setting, record, resumed=resumed)
+
+    def _measured(self, setting: Setting) -> Record | None:
+        try:
+            return measure_setting(setting, self.counters)
+        except SettingError as error:
+            self.skipped.append(Skipped(setting, str(error)))
+            return None
+
+    def _ended(self, setting: Setting, record: Record, *, resumed: bool) -> Outcome:
+        self.outcomes.append(Outcome(setting, record, resumed))
+        return self.outcomes[-1]
+
+    def _learn(self, records: Sequence[Record]) -> None:
+        """Of two records of the same work the later counts, unless the earlier one was whole: then they disagree."""
+        for record in records:
+            if record.kind != _KIND:
+                continue
+            earlier = self._known.get(record.key)
+            if earlier is None or not _is_whole(earlier):
+                self._known[record.key] = record
+            elif self.store is not None:
+                names = sorted(name for name, value in record.counts.items() if earlier.counts.get(name) != value)
+                self.store.note(
+                    f"{record.card} {record.arguments} is recorded twice with different {', '.join(names)}: the "
+                    "earlier line is used, and the later stays in the file"
+                )
+
+    def _settled(self, key: str, stored_meanwhile: Sequence[Record] = ()) -> Record | None:
+        """The record of a setting that is not to be measured (again)."""
+        self._recent.update(record.key for record in stored_meanwhile)
+        self._learn(stored_meanwhile)
+        record = self._known.get(key)
+        # what another process has just tried again would fail here too
+        done = record is not None and (_is_whole(record) or (key in self._recent and _terms_are_its_macs(record)))
+        return record if done else None
 
     def _check_some_exist(self) -> None:
         if all(outcome.setting.baseline for outcome in self.outcomes):
@@ -208,6 +253,10 @@ class Sweep:
     def _finished(self) -> list[Outcome]:
         order = {id(setting): index for index, setting in enumerate(self.plan)}
         return sorted(self.outcomes, key=lambda outcome: order[id(outcome.setting)])
+
+
+def _is_whole(record: Record) -> bool:
+    return _terms_are_its_macs(record) and not _may_succeed_now(record)
 
 
 def _terms_are_its_macs(record: Record) -> bool:

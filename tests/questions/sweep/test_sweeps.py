@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from program import says
 
 import e4profile.questions.sweep.sweeps as sweeps
 from e4profile import layers
@@ -20,7 +21,10 @@ from e4profile.networks.cards import all_cards
 from e4profile.questions.sweep.figures import counter_rows, studies
 from e4profile.questions.sweep.plans import Setting, make_plan
 from e4profile.questions.sweep.sweeps import COLUMNS, Sweep, columns_of
+from e4profile.questions.sweep.table import sweep_table
+from e4profile.records.claims import Claims
 from e4profile.records.store import Record, RecordStore
+from e4profile.show.tables import render
 from e4profile.witnesses.counts import closed_form
 from e4profile.witnesses.counts.registry import REGISTRY
 
@@ -274,6 +278,45 @@ def test_two_sweeps_at_once_into_one_folder(tmp_path: Path, measured: list[str])
     again = finish(plan, RecordStore(path))
     assert all(outcome.resumed for outcome in again.outcomes)
     assert again.rows() == runs[0].rows()
+
+
+def test_what_another_process_has_claimed_comes_later_and_the_table_is_the_same(
+    tmp_path: Path, measured: list[str]
+) -> None:
+    plan = make_plan(**{**SMALL, "slices": [3, 1, 2], "reductions": [1, 3]})
+    alone = finish(plan, RecordStore(tmp_path / "alone" / "records.jsonl"))
+    store, others = RecordStore(tmp_path / "records.jsonl"), Claims(tmp_path / "claims")
+    versions = sweeps.counter_versions()
+    keys = [
+        Record(card=one.model, arguments=one.arguments, counts={}, counters=versions).key
+        for one in plan
+        if not one.baseline
+    ]
+    # the first cannot exist, the second can
+    assert all(others.take(key) for key in keys[:2])
+    said: list[str] = []
+
+    def waiting(text: str) -> None:
+        said.append(text)
+        others.__exit__(None, None, None)
+
+    running = Sweep(plan, store)
+    assert len(list(running.run(waiting))) == len(alone.outcomes)
+    assert said == [f"waiting for 2 settings that other processes have claimed in {tmp_path / 'claims'}"]
+    text, expected = (render(sweep_table(one), "json") for one in (running, alone))
+    assert text == expected
+    assert [skip.reason for skip in running.skipped] == [skip.reason for skip in alone.skipped]
+    assert not others.folder.exists()
+
+
+def test_two_records_of_one_setting_that_disagree_are_named(tmp_path: Path, measured: list[str]) -> None:
+    plan, store = make_plan(**{**SMALL, "reductions": [1], "slices": [1]}), RecordStore(tmp_path / "records.jsonl")
+    rows = finish(plan, store).rows()
+    first = store.load()[0]
+    store.append(replace(first, counts={**first.counts, "fvcore": 7}))
+    assert finish(plan, store).rows() == rows
+    (note,) = store.notes
+    assert says(note, "recorded twice with different fvcore", "the earlier line is used")
 
 
 @pytest.mark.parametrize("name", all_cards())
