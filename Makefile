@@ -4,7 +4,7 @@ ESCNN := .venv-escnn
 STRANGERS := .venv-strangers
 BIN := $(VENV)/bin
 
-.PHONY: sweep test types suite test-escnn strangers gpu gpu-wheels golden docs bench clean
+.PHONY: sweep test types suite settings test-escnn strangers gpu gpu-wheels golden docs bench clean
 
 sweep: $(VENV)/.installed
 	$(BIN)/e4profile sweep --group p4
@@ -21,6 +21,11 @@ types: $(VENV)/.installed-dev
 # two workers on one thread each: their small tensors gain nothing from more threads, which only wait for each other
 suite: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q
+
+# The closed form of many settings at once against networks that are built: 1,000 settings of every card take hours.
+settings: $(VENV)/.installed-dev
+	E4PROFILE_SETTINGS=$(or $(SETTINGS),1000) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q \
+		tests/witnesses/test_many_settings.py
 
 # escnn, the reference library for steerable convolutions, and e2cnn need an older numpy: an environment of its own.
 test-escnn: $(ESCNN)/.installed
@@ -57,6 +62,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python benchmarks/counting.py $(if $(OUT),--out $(OUT))
 	$(BIN)/python benchmarks/aggregation.py $(if $(OUT),--out $(OUT))
 	$(BIN)/python benchmarks/group_convolution.py $(if $(OUT),--out $(OUT))
+	$(BIN)/python benchmarks/many_settings.py $(if $(OUT),--out $(OUT))
 
 # A fresh Debian may ship Python without ensurepip; the error of venv then names the package to install.
 $(VENV)/bin/python:
