@@ -156,6 +156,12 @@ def test_numbers_beyond_64_bits_stay_exact() -> None:
     assert cost_of_many(resolve("e4net"), columns, ["macs"]).quantities["macs"].dtype == object
 
 
+@pytest.mark.parametrize(("name", "width"), [("e4net", 2), ("p4m-r18", 1)])
+def test_what_only_a_table_refuses_is_refused_without_it(name: str, width: int) -> None:
+    # of kernels beyond 255 no group's action is tabled, and tables are made for built networks alone
+    assert check_every_setting(resolve(name), {"kernel": [257, 3], "width": [width, width]}) == 1
+
+
 def test_a_quantity_that_a_layer_does_not_state_is_missing_where_that_layer_is() -> None:
     found = cost_of_many(resolve("e4net"), {"layer": ["e4", "group"], "width": [8, 8]})
     assert found.possible.tolist() == [True, True]

@@ -349,10 +349,14 @@ def _unbeaten(low: Sequence[Integers], high: Sequence[Integers]) -> list[int]:
     return found
 
 
+def _sortable(values: Integers) -> Integers:
+    """The values, or for numbers beyond 64 bits their places in order."""
+    return np.unique(values, return_inverse=True)[1] if values.dtype == object else values
+
+
 def _exact_front(costs: Sequence[Integers]) -> list[int]:
     """By the first cost, then the others: whoever is left when its turn comes is beaten by none before it."""
-    # places in order stand for numbers beyond 64 bits
-    costs = [np.unique(one, return_inverse=True)[1] if one.dtype == object else one for one in costs]
+    costs = [_sortable(one) for one in costs]
     left = np.lexsort(tuple(reversed(costs)))
     found: list[int] = []
     while len(left):
@@ -366,8 +370,9 @@ def _exact_front(costs: Sequence[Integers]) -> list[int]:
 
 def ordered(cloud: Cloud, indices: Sequence[int], by: Quantity) -> list[int]:
     """The settings, the cheapest first; those without the quantity last."""
-    values, stated = cloud.values(by), cloud.stated(by)
-    return sorted(indices, key=lambda index: (not stated[index], values[index]))
+    kept = np.array(indices, dtype=np.int64)
+    order = np.lexsort((_sortable(cloud.values(by)[kept]), ~cloud.stated(by)[kept]))
+    return [int(index) for index in kept[order]]
 
 
 def alike(cloud: Cloud, indices: Sequence[int], quantity: Quantity) -> list[tuple[int, int]]:
