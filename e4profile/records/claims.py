@@ -117,7 +117,7 @@ class Claims:
             else:
                 break
         try:
-            os.write(descriptor, json.dumps([_place(), os.getpid(), _begun(os.getpid())]).encode())
+            os.write(descriptor, json.dumps([place(), os.getpid(), _begun(os.getpid())]).encode())
         finally:
             os.close(descriptor)
         return True
@@ -135,7 +135,7 @@ class Claims:
         if seen != before:
             self._watched[path], since = (seen, now), now
         holder = _holder(seen[0])
-        gone = holder is not None and holder[0] == _place() and not _runs(*holder[1:])
+        gone = holder is not None and holder[0] == place() and not _runs(*holder[1:])
         return gone or now - since >= (EMPTY_S if holder is None else self._expires_s)
 
     def _beat(self) -> None:
@@ -156,7 +156,7 @@ def _holder(content: bytes) -> tuple[str, int, str] | None:
 
 
 @cache
-def _place() -> str:
+def place() -> str:
     """Where a process number means the same process: the machine, its boot, and the container."""
     parts = [platform.node()]
     with suppress(OSError):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
-from e4profile.records.claims import Claims
+from e4profile.records.claims import Claims, place
 from e4profile.records.store import Record, RecordStore
 
 _POLL_S = 0.2
@@ -56,7 +58,19 @@ def share(
             if len(claimed) == len(pending):
                 if len(claimed) < told:
                     told = len(claimed)
-                    waiting(f"waiting for {told} settings that other processes have claimed in {claims.folder}")
+                    left = f"{told} setting{'s' if told > 1 else ''}"
+                    waiting(f"waiting for {left} that other processes have claimed in {claims.folder}")
                 time.sleep(_POLL_S)
             pending = claimed
         claims.clear({key for key, _ in work})
+
+
+@contextmanager
+def alone(store: RecordStore, what: str) -> Iterator[None]:
+    """Run while no other process of this machine that writes the same store runs the same: they take turns."""
+    turn = hashlib.sha256(f"{place()} {what}".encode()).hexdigest()
+    with Claims(store.path.parent / "claims") as claims:
+        while not claims.take(turn):
+            time.sleep(_POLL_S)
+        yield
+        claims.finish(turn)

@@ -5,14 +5,16 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from e4profile.errors import SettingError
 from e4profile.records import claims as claims_module
+from e4profile.records import sharing
 from e4profile.records.claims import Claims
-from e4profile.records.sharing import share
+from e4profile.records.sharing import alone, share
 from e4profile.records.store import Record, RecordStore
 
 
@@ -55,7 +57,7 @@ def test_one_process_holds_a_setting_and_leaves_nothing_behind(tmp_path: Path) -
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux says when a process began")
 def test_a_claim_of_this_machine_is_dead_as_soon_as_its_process_is(tmp_path: Path) -> None:
-    place, me = claims_module._place(), os.getpid()
+    place, me = claims_module.place(), os.getpid()
     gone = subprocess.Popen([sys.executable, "-c", ""])
     with Claims(tmp_path) as ours:
         claimed_by(tmp_path, "alive", place, me, claims_module._begun(me))
@@ -101,7 +103,7 @@ def test_the_heart_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_of_two_that_find_a_claim_dead_one_gets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place, real, seen = claims_module._place(), claims_module._runs, list[bool]()
+    place, real, seen = claims_module.place(), claims_module._runs, list[bool]()
     with Claims(tmp_path) as ours, Claims(tmp_path) as others:
 
         def beaten_to_it(process: int, begun: str) -> bool:
@@ -141,6 +143,23 @@ def test_a_process_that_was_taken_for_dead_stores_no_second_line(tmp_path: Path)
     work = [(record(number).key, number) for number in range(3)]
     assert list(share(work, store, settled, measure)) == [(1, record(1), True), (2, record(2), True)]
     assert len(store.path.read_text().splitlines()) == 3
+    assert not (tmp_path / "claims").exists()
+
+
+def test_what_would_disturb_each_other_takes_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, first = RecordStore(tmp_path / "times.jsonl"), ExitStack()
+    first.enter_context(alone(store, "cpu"))
+    waited: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+        first.close()
+
+    monkeypatch.setattr(sharing.time, "sleep", wait)
+    with alone(store, "cuda"):
+        assert waited == []
+    with alone(store, "cpu"):
+        assert len(waited) == 1
     assert not (tmp_path / "claims").exists()
 
 

@@ -356,7 +356,7 @@ def _timed(running: Sweep, folder: Path, batch_size: int, device: str) -> Table:
     store = RecordStore(folder / "times.jsonl")
     times: list[Mapping[str, TimeRecord]] = []
     with Progress("time", len(settings)) as progress:
-        for records in time_settings(settings, store, batch_size, device):
+        for records in time_settings(settings, store, batch_size, device, waiting=progress.say):
             progress.step(settings[len(times)].describe())
             times.append(records)
     return timed_sweep_table(running, time_rows(running.rows(), settings, times), batch_size, device)

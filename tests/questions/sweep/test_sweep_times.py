@@ -52,6 +52,16 @@ def test_times_of_another_environment_or_batch_are_not(timed, tmp_path):
     assert len(store.load()) == 6
 
 
+def test_what_another_process_has_timed_meanwhile_is_read_back(timed, tmp_path):
+    plan, _, _ = timed
+    path = tmp_path / "times.jsonl"
+    first, second = (time_settings(plan, RecordStore(path), rule=BRIEF) for _ in range(2))
+    found = [next(first), next(second), next(second), next(first)]
+    assert found[0] == found[1]
+    assert found[2] == found[3]
+    assert len(RecordStore(path).load()) == 4
+
+
 def test_ratios_are_to_the_baseline_of_the_same_kernel(timed):
     plan, _, times = timed
     running = Sweep(plan)
