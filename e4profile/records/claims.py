@@ -85,9 +85,12 @@ class Claims:
 
     def clear(self, finished: Container[str]) -> None:
         """Remove the dead claims to settings whose holders were killed just after they had stored them."""
-        for path in self.folder.glob("*.*"):
-            if path.stem in finished and self._is_dead(path):
-                path.unlink(missing_ok=True)
+        # another process that ends removes the empty folder
+        with suppress(FileNotFoundError):
+            for name in os.listdir(self.folder):
+                path = self.folder / name
+                if path.stem in finished and self._is_dead(path):
+                    path.unlink(missing_ok=True)
 
     def __enter__(self) -> Claims:
         return self
@@ -112,8 +115,13 @@ class Claims:
             except FileExistsError:
                 return False
             except FileNotFoundError:
-                # also when another process has just ended, and removed the empty folder
-                self.folder.mkdir(parents=True, exist_ok=True)
+                # also when a process that ends removes the empty folder, even while it is made here
+                try:
+                    self.folder.mkdir(parents=True)
+                except FileExistsError:
+                    if self.folder.is_symlink():
+                        # it leads nowhere
+                        raise
             else:
                 break
         try:

@@ -90,6 +90,23 @@ def test_a_claim_of_another_machine_is_dead_without_a_heartbeat(tmp_path: Path, 
     assert [one.name for one in tmp_path.iterdir()] == ["b.0"]
 
 
+def test_a_folder_may_go_at_any_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, make = tmp_path / "claims", Path.mkdir
+    going = [True]
+
+    def made_by_another(self: Path, *more: object, **how: object) -> None:
+        if going:
+            going.clear()
+            raise FileExistsError(17, "File exists", str(self))
+        make(self, *more, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Path, "mkdir", made_by_another)
+    with Claims(folder) as ours:
+        ours.clear({"a"})
+        assert ours.take("a")
+    assert going == []
+
+
 def test_the_heart_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims_module, "_BEAT_S", 0.001)
     with Claims(tmp_path / "claims") as ours:
@@ -122,9 +139,11 @@ def test_of_two_that_find_a_claim_dead_one_gets_it(tmp_path: Path, monkeypatch: 
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    (tmp_path / "claims").write_text("")
-    with Claims(tmp_path / "claims") as ours, pytest.raises(SettingError, match="claims: Not a directory; choose"):
-        ours.take("a")
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    for name, reason in (("file", "Not a directory"), ("link", "File exists")):
+        with Claims(tmp_path / name) as ours, pytest.raises(SettingError, match=f"{name}: {reason}; choose"):
+            ours.take("a")
 
 
 def test_a_process_that_was_taken_for_dead_stores_no_second_line(tmp_path: Path) -> None:

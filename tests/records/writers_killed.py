@@ -11,6 +11,7 @@ import random
 import signal
 import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -66,6 +67,8 @@ def start(folder: Path) -> int:
     if not process:
         try:
             write(folder)
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(2)
     return process
@@ -76,22 +79,26 @@ def round_of_kills(folder: Path, writers: int, kills: int, chance: random.Random
     folder.mkdir()
     alive = {start(folder) for _ in range(writers)}
     begun, killed, next_kill = folder / "begun", set[int](), 0
-    while alive:
-        for process in sorted(alive):
-            ended, status = os.waitpid(process, os.WNOHANG)
-            if ended:
-                alive.remove(process)
-                assert status == 0, f"a writer ended with {os.waitstatus_to_exitcode(status)}"
-        time.sleep(0.001 * chance.random())
-        if alive and len(killed) < kills and begun.exists() and begun.stat().st_size >= next_kill:
-            victim = chance.choice(sorted(alive))
-            os.kill(victim, signal.SIGKILL)
-            os.waitpid(victim, 0)
-            alive.remove(victim)
-            alive.add(start(folder))
-            killed.add(victim)
-            # up to three settings later: also before the next one is begun
-            next_kill = begun.stat().st_size + chance.choice((0, 1, 10, 25))
+    try:
+        while alive:
+            for process in sorted(alive):
+                ended, status = os.waitpid(process, os.WNOHANG)
+                if ended:
+                    alive.remove(process)
+                    assert status == 0, f"a writer ended with {os.waitstatus_to_exitcode(status)}"
+            time.sleep(0.001 * chance.random())
+            if alive and len(killed) < kills and begun.exists() and begun.stat().st_size >= next_kill:
+                victim = chance.choice(sorted(alive))
+                os.kill(victim, signal.SIGKILL)
+                os.waitpid(victim, 0)
+                alive.remove(victim)
+                alive.add(start(folder))
+                killed.add(victim)
+                # up to three settings later: also before the next one is begun
+                next_kill = begun.stat().st_size + chance.choice((0, 1, 10, 25))
+    finally:
+        for process in alive:
+            os.kill(process, signal.SIGKILL)
     store = RecordStore(folder / "records.jsonl")
     kept = Counter(record.arguments["n"] for record in store.load())
     text = store.path.read_bytes()
