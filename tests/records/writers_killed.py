@@ -23,8 +23,8 @@ from e4profile.records import claims
 from e4profile.records.sharing import share
 from e4profile.records.store import Record, RecordStore
 
-SETTINGS = 60
-LINE = "x" * 5_000
+SETTINGS = 30
+LINE = "x" * 3_000
 
 
 def setting(number: int) -> Record:
@@ -34,7 +34,7 @@ def setting(number: int) -> Record:
 def in_pieces(descriptor: int, data: bytes, write: Callable[[int, bytes], int] = os.write) -> int:
     """As a disk that is slow, so that a kill leaves half of a line."""
     written = 0
-    for piece in (data[:-2_000], data[-2_000:]):
+    for piece in (data[:-1_000], data[-1_000:]):
         written += write(descriptor, piece)
         time.sleep(0.0003)
     return written
