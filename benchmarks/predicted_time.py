@@ -3,7 +3,8 @@
 python benchmarks/predicted_time.py [--seconds 60] [--out reports/benchmarks]
 
 Run it on a quiet machine; it takes about two minutes. Two errors are stated: of settings that the fit did not see, of
-topologies that it did; and of topologies that it did not see, each predicted by a fit of all others. The goals are 10% and 20% on average, and a rank correlation of 0.95.
+topologies that it did; and of topologies that it did not see, each predicted by a fit of all others. The goals are 10%
+and 20% on average, and a rank correlation of 0.95.
 """
 
 from __future__ import annotations
