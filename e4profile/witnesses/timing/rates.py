@@ -175,8 +175,11 @@ def non_negative(matrix: Array, target: Array) -> Array:
             if not negative.any():
                 x = tried
                 break
-            step = float(np.min(x[negative] / np.maximum(x[negative] - tried[negative], 1e-300)))
-            x = x + step * (tried - x)
+            steps = np.full(size, np.inf)
+            steps[negative] = x[negative] / np.maximum(x[negative] - tried[negative], 1e-300)
+            x = x + steps.min() * (tried - x)
+            # rounding may leave the one that ends the step just above zero: it would be met again for ever
+            x[steps.argmin()] = 0
             free &= x > 0
             x[~free] = 0
             if not free.any():

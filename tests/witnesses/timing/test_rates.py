@@ -56,6 +56,40 @@ def test_least_squares_are_optimal_within_what_is_allowed() -> None:
         assert gradient[found > 0] == pytest.approx(0, abs=1e-9)  # nor a step down
 
 
+def test_columns_that_say_the_same_end_the_search() -> None:
+    # a step that ends on a coefficient of nearly zero was taken for ever
+    counts = "0011200 0011200 2011220 2211210 0102210 2110212 0111202 0111202 1202120 0121120 0121120 0111122".split()
+    scales = [
+        3e-05,
+        3e-06,
+        1e-05,
+        9.999999999999999e-06,
+        9.999999999999999e-06,
+        9.999999999999999e-06,
+        1e-05,
+        1e-05,
+        3e-05,
+        3e-05,
+        9e-05,
+        9.999999999999999e-06,
+    ]
+    target = np.array(
+        [
+            0.9300618736358149,
+            0.9984230614962147,
+            0.9726469426326707,
+            1.0351146268079208,
+            0.8854079952760366,
+            0.9870707109769404,
+            0.9697435087866846,
+        ]
+    )
+    matrix = np.array([[int(count) for count in column] for column in counts]).T * scales
+    found = non_negative(matrix, target)
+    assert (found >= 0).all()
+    assert (matrix.T @ (target - matrix @ found)).max() < 1e-15
+
+
 def test_arrays_of_settings_give_what_numbers_give() -> None:
     macs, moved = np.array([10_000, 10_000_000]), np.array([1_000_000, 1_000])
     together = predicted_s(RATES, [("both", macs, moved, 2), ("calls", 0, 0, np.array([1, 3]))])
