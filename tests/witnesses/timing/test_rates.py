@@ -58,21 +58,11 @@ def test_least_squares_are_optimal_within_what_is_allowed() -> None:
 
 def test_columns_that_say_the_same_end_the_search() -> None:
     # a step that ends on a coefficient of nearly zero was taken for ever
-    counts = "0011200 0011200 2011220 2211210 0102210 2110212 0111202 0111202 1202120 0121120 0121120 0111122".split()
-    scales = [
-        3e-05,
-        3e-06,
-        1e-05,
-        9.999999999999999e-06,
-        9.999999999999999e-06,
-        9.999999999999999e-06,
-        1e-05,
-        1e-05,
-        3e-05,
-        3e-05,
-        9e-05,
-        9.999999999999999e-06,
-    ]
+    counts = [
+        "0011200", "0011200", "2011220", "2211210", "0102210", "2110212", "0111202", "0111202", "1202120", "0121120",
+        "0121120", "0111122",
+    ]  # fmt: skip
+    scales = [3e-5, 3e-6, 1e-5, *[9.999999999999999e-6] * 3, 1e-5, 1e-5, 3e-5, 3e-5, 9e-5, 9.999999999999999e-6]
     target = np.array(
         [
             0.9300618736358149,
