@@ -243,7 +243,8 @@ def cost_of_many(
 
     Args:
         subject: the network.
-        settings: by argument the value of each setting, all of one length: an integer array, or anything else.
+        settings: by argument the value of each setting, all of one length: an integer array, or anything else;
+            without any the network as it is.
         quantities: of ``FORMULAS``.
         batch_size: images, of which the network's own inputs have theirs when None.
         optimiser: of the training state.
@@ -262,9 +263,9 @@ def cost_of_many(
         subject.check_accepts(name)
     columns = {name: one if isinstance(one, Choice) else column_of(one) for name, one in settings.items()}
     sizes = {name: len(one.codes if isinstance(one, Choice) else one) for name, one in columns.items()}
-    if len(set(sizes.values())) != 1:
+    if len(set(sizes.values())) > 1:
         raise SettingError(f"the settings' columns must be of one length, not {sizes}")
-    size = next(iter(sizes.values()))
+    size = next(iter(sizes.values()), 1)
     own = subject.shape
     shape = own if batch_size is None else (batch_size, *own[1:])
     found = ManyCosts(size, np.zeros(size, dtype=bool), {}, subject, columns)

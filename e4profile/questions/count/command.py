@@ -170,6 +170,7 @@ def _costs(
         Column("closed_form", f"{convention_name}, closed form", "integer", convention_name, 85),
         Column("dispatch", f"{convention_name}, measured", "integer", "measured", 80),
         Column("iqr_s", "interquartile range", "seconds", "IQR", 60),
+        Column("predicted_s", "predicted", "seconds", priority=90),
     )
     notes = [*meanings(besides), *notes, *dict.fromkeys(text for _, said in further for text in said)]
     present = {key for row in rows for key in row}

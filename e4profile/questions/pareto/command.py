@@ -116,7 +116,9 @@ def _candidates(
         elif has_published_error(subject) or (table is not None and subject.published):
             cards.append(subject)
         else:
-            raise SettingError(f"{name} has no published error: say its error in percent with --error {name}=VALUE")
+            raise SettingError(
+                f"{name} has no published error: say its error in percent: e4profile pareto --error {name}=VALUE"
+            )
     if sweep is not None and not cards:
         cards = _cards_in(sweep)
     if cards or table is not None or not found:

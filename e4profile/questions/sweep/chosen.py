@@ -32,6 +32,7 @@ class Wanted:
         limits: that they keep to.
         front: quantities in which no other beats them; empty for all settings.
         sort: the quantity that orders them; the front's first, or the limits' first, or as given when None.
+        descending: whether the costliest comes first.
         top: how many are shown; 0 for all, None for ``SHOWN`` of more settings than are built.
         time: whether they are timed.
         verify: how many of those left are timed, beside their predicted times.
@@ -43,6 +44,7 @@ class Wanted:
     top: int | None = None
     time: bool = False
     verify: int = 0
+    descending: bool = False
 
     @property
     def quantities(self) -> list[Quantity]:
@@ -106,7 +108,7 @@ def _finished(found: Cloud, chosen: Chosen, wanted: Wanted, how: How) -> Chosen:
     if wanted.front:
         indices = clouds.front(found, indices, wanted.front)
     if wanted.order is not None:
-        indices = clouds.ordered(found, indices, wanted.order)
+        indices = clouds.ordered(found, indices, wanted.order, descending=wanted.descending)
     if wanted.verify and not wanted.time:
         found.ask(TIME, np.array(indices[: wanted.verify], dtype=np.int64), how)
     return Chosen(indices)
@@ -173,6 +175,7 @@ def _notes(found: Cloud, chosen: Chosen, wanted: Wanted, how: How) -> list[str]:
         lead += f", {rows} shown" if rows < left else ""
         lead += "; --top 0 shows all" if rows < left and wanted.top is None else ""
     notes = [lead, *found.notes, *(how.remarks if PREDICTED in wanted.quantities else ())]
+    notes += _against_measured(found, wanted)
     refused = found.size - possible
     if refused:
         notes.append(
@@ -186,6 +189,27 @@ def _notes(found: Cloud, chosen: Chosen, wanted: Wanted, how: How) -> list[str]:
         unstated = [f"{subject.name}: {parts[0][1]}" for subject, costs in zip(found.subjects, found.found, strict=True)
                     if one.formula and (parts := costs.unstated.get(one.formula))]  # fmt: skip
         notes += [f"{one.name} is not stated of {text}" for text in unstated]
+    return notes
+
+
+def _against_measured(found: Cloud, wanted: Wanted) -> list[str]:
+    """How far the settings that were timed are from their predictions, and which of them miss a limit."""
+    timed = {
+        index: (reading.value, predicted)
+        for index, reading in found.asked.get(TIME.name, {}).items()
+        if reading.value is not None and (predicted := found.value(PREDICTED, index))
+    }
+    if PREDICTED not in wanted.quantities or not timed:
+        return []
+    ratios = [measured / predicted for measured, predicted in timed.values()]
+    span = " to ".join(dict.fromkeys((f"{min(ratios):.2f}", f"{max(ratios):.2f}")))
+    notes = [f"settings that were timed took {span} times as long as predicted ({len(timed)} timed)"]
+    for limit in wanted.limits:
+        if limit.quantity is PREDICTED:
+            missed = [found.named(index) for index, (measured, _) in timed.items() if not limit.met(measured)]
+            if missed:
+                said = some_of(missed, "; ", 3)
+                notes.append(f"as timed, {len(missed)} of {len(timed)} settings miss the limit {limit}: {said}")
     return notes
 
 

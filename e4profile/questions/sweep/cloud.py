@@ -368,10 +368,11 @@ def _exact_front(costs: Sequence[Integers]) -> list[int]:
     return found
 
 
-def ordered(cloud: Cloud, indices: Sequence[int], by: Quantity) -> list[int]:
-    """The settings, the cheapest first; those without the quantity last."""
+def ordered(cloud: Cloud, indices: Sequence[int], by: Quantity, *, descending: bool = False) -> list[int]:
+    """The settings, the cheapest (or the costliest) first; those without the quantity last."""
     kept = np.array(indices, dtype=np.int64)
-    order = np.lexsort((_sortable(cloud.values(by)[kept]), ~cloud.stated(by)[kept]))
+    values = _sortable(cloud.values(by)[kept])
+    order = np.lexsort((-values if descending else values, ~cloud.stated(by)[kept]))
     return [int(index) for index in kept[order]]
 
 

@@ -69,7 +69,13 @@ def sweep(
         ),
     ] = None,
     sort: Annotated[
-        str | None, typer.Option("--sort", help="The quantity that orders the settings.", metavar="QUANTITY")
+        str | None,
+        typer.Option(
+            "--sort",
+            help="The quantity that orders the settings; -QUANTITY puts the costliest first, which is the largest that "
+            "keeps to the limits.",
+            metavar="[-]QUANTITY",
+        ),
     ] = None,
     top: Annotated[
         int | None,
@@ -269,7 +275,8 @@ def _sweep_networks(
 
     limits = [replace(one, quantity=meant(one.quantity)) for one in read_limits(asked.most, asked.least)]
     fronts = [meant(quantity(name, "--front")) for name in wanted_front]
-    order = None if asked.sort is None else meant(quantity(asked.sort, "--sort"))
+    descending = asked.sort is not None and asked.sort.startswith("-")
+    order = None if asked.sort is None else meant(quantity(asked.sort.removeprefix("-"), "--sort"))
     axes = axes_of(vary) if vary or not (limits or fronts or order) else []
     total = check_size(axes, len(named)) * len(named)
     many = total > MOST_BUILT or counters == ["closed-form"] or len(named) > 1
@@ -295,7 +302,7 @@ def _sweep_networks(
     subjects = options.several_subjects(named, None, inputs, arguments, execution=execution)
     if memory:
         order = order or quantity("memory", "--memory")
-    wanted = Wanted(limits, fronts, order, asked.top, time, asked.verify)
+    wanted = Wanted(limits, fronts, order, asked.top, time, asked.verify, descending)
     how = How(batch_size, timer)
     if PREDICTED in wanted.quantities:
         how = _predicting(how, device, asked.calibration)
@@ -312,7 +319,7 @@ def _predicting(how: How, device: str, file: Path | None) -> How:
     except SettingError as error:
         raise SettingError(f"{error}; with --time the settings that are left are timed instead") from error
     remarks = (
-        f"Predicted{f' {whose}' if whose else ''}; nothing was timed for it.",
+        f"Predicted times{f' {whose}' if whose else ''}: no run of the networks is in them.",
         *error_notes(found),
         f"The largest network that was timed has {found.largest_macs:,} MACs.",
     )

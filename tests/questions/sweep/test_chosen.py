@@ -235,3 +235,26 @@ def test_times_are_predicted_as_for_each_network_alone_and_the_best_can_be_timed
         assert alone[-1]["predicted_s"] == pytest.approx(row["predicted_s"], rel=1e-12)
     assert "Error for topologies that were not timed: 12% on average" in err
     assert "The largest network that was timed has 100,000,000 MACs." in err
+    assert "nothing was timed" not in err
+    assert f"{rows[0]['time_s'] / rows[0]['predicted_s']:.2f} times as long as predicted (1 timed)" in err
+
+
+def test_a_limit_that_the_timed_setting_misses_is_said_and_the_largest_can_come_first(
+    run: Run, calibration: str
+) -> None:
+    grid = ("sweep", "e4net", "--vary", "width=4,8", "--calibration", calibration, "-f", "json")
+    known = json.loads(run(*grid, "--front", "time,macs", "--sort", "-predicted").out)
+    largest = json.loads(run(*grid, "--sort", "-macs").out)
+    assert [row["setting"]["width"] for row in largest] == [8, 4]
+    bound = known[0]["predicted_s"] * 1.001e3
+    code, out, err = run(*grid, "--max", f"time={bound:.9f}ms", "--sort", "-macs", "--top", "1", "--verify", "1")
+    (row,) = json.loads(out)
+    assert code == 0
+    assert row["time_s"] > row["predicted_s"], "rates made up are faster than any CPU"
+    assert "as timed, 1 of 1 settings miss the limit predicted <=" in err
+
+
+def test_networks_as_they_are_are_set_against_limits_and_each_other(run: Run) -> None:
+    code, out, err = run("sweep", "e4net", "p4-cnn", "--max", "params=50k", "-f", "json")
+    assert code == 0, err
+    assert [(row["network"], row["params"]) for row in json.loads(out)] == [("e4net", 18_694)]
