@@ -94,7 +94,7 @@ def trace(module: nn.Module, input_shape: Shape, path: str = "") -> tuple[Shape,
         return _with_origins(features, *module.trace(features, path))
     form = as_costed(module)
     if form is None:
-        raise SettingError(f"{path or 'the network'}: {type(module).__name__} has no closed form")
+        raise SettingError(f"{path or 'the network'}: {type(module).__name__} has no closed form of its own")
     step = Step(path, module, form, features)
     try:
         form.dimensions(features)  # refuses a shape that does not fit, here where the path is known

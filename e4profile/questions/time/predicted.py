@@ -63,7 +63,7 @@ def predicted_table(
         "Predicted time of a forward pass in evaluation mode",
         rows,
         [
-            f"Predicted for {there}{f', {whose}' if whose else ''}; nothing ran.",
+            f"Predicted for {there}{f', {whose}' if whose else ''}, without a run.",
             *error_notes(calibration),
             "The error at a total is that for topologies that were not timed.",
             *remarks,
