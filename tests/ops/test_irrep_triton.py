@@ -88,7 +88,7 @@ def test_other_strides_and_fields_of_a_larger_group(cosets, launched):
     places = torch.tensor(C4.filter_bank_index(3), device=DEVICE)[:, None]
     index = None if cosets else (places + 36 * torch.arange(4, device=DEVICE)[:, None, None]).flatten()
     made = convolve(features, weight, None, index, window)
-    wanted = chain(features, irrep_filters(weight, index, C4), None, window)
+    wanted = chain(features, irrep_filters(weight, index, window), None, window)
     upstream = torch.randn(1, device=DEVICE, generator=generator).expand(made.shape)
     gradients = (torch.autograd.grad(one, features, upstream)[0] for one in (made, wanted))
     for one, other in ((made, wanted), tuple(gradients)):
