@@ -17,6 +17,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from e4profile.ops.choice import irrep_kernels_for
 from e4profile.ops.filter_bank import stand_alone
@@ -326,7 +327,7 @@ def _coefficients(maps: Tensor, window: Window, *, innermost: bool = False) -> l
             made.append(maps.new_empty((block.rows, batch, rows, columns, width, fields)).movedim(4, 2))
         else:
             made.append(maps.new_empty((block.rows, batch, width, rows, columns, fields)))
-    sets = list(_sets(made, window))
+    sets = _shown(_sets(made, window), maps)
     step = max(1, _STEP // max(1, rows * columns * fields))
     for first in range(0, batch, step):
         images = slice(first, min(batch, first + step))
@@ -341,7 +342,7 @@ def _scatter(made: Sequence[Tensor], into: Tensor, window: Window) -> None:
     """Add the transpose of ``_coefficients`` to padded maps (A, B, h + 2 p, w + 2 p, c)."""
     _, batch, _, rows, columns, fields = made[0].shape
     sizes, order = into.shape[2:4], window.group.order
-    sets = list(_sets(made, window))
+    sets = _shown(_sets(made, window), into)
     step = max(1, _STEP // max(1, rows * columns * fields))
     for first in range(0, batch, step):
         images = slice(first, min(batch, first + step))
@@ -353,9 +354,18 @@ def _scatter(made: Sequence[Tensor], into: Tensor, window: Window) -> None:
                 into[(element, images, *window.shift(tap, *sizes))] += one
 
 
-def _sets(
-    made: Sequence[Tensor], window: Window
-) -> Iterator[tuple[Sequence[Pair], Sequence[Sequence[Pair]], list[Tensor]]]:
+_Set = tuple[Sequence[Pair], Sequence[Sequence[Pair]], list[Tensor]]
+
+
+def _shown(sets: Iterator[_Set], maps: Tensor) -> list[_Set]:
+    """The sets whose sums show: none of fake tensors, whose memory is what is asked of them.
+
+    The sums go into tensors that are there, and there are thousands in a network.
+    """
+    return [] if isinstance(maps, FakeTensor) else list(sets)
+
+
+def _sets(made: Sequence[Tensor], window: Window) -> Iterator[_Set]:
     """What each set of maps reads, its butterflies, and views by slot (B, h_out, w_out, c) of its coefficients."""
     column = [0 for _ in made]
     for reading in window.readings:
@@ -419,6 +429,8 @@ def _run_into(
     last = {slot: n for n, stage in enumerate(stages) for pair in stage for slot in pair}
     found = list(sources)
     free = [torch.empty_like(into[0]) for _ in range(len(found) + 2)] if spare is None else list(spare)
+    if isinstance(into[0], FakeTensor):  # sums into what is there do not show
+        return
     for n, stage in enumerate(stages):
         for i, j in stage:
             plus, minus = (into[slot] if last[slot] == n else free.pop() for slot in (i, j))
