@@ -8,17 +8,16 @@ Rows say whether Triton's kernels ran (``kernels``). Exit code 1 where a result 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from device_rows import save_rows
 
 from e4profile.layers import GroupConv2d
 from e4profile.ops.irrep_errors import TOLERANCES, check
-from e4profile.witnesses.environment import environment
 from e4profile.witnesses.timing.clock import Work
 from e4profile.witnesses.timing.measure import clock_for
 
@@ -72,19 +71,8 @@ def main() -> None:
     ]
     # a time of what is wrong is none, so errors come first
     jobs = [lambda one=one: errors_of(one, asked.device) for one in reversed(list(products))] + jobs
-    rows: list[dict[str, Any]] = []
-    for job in jobs:
-        try:
-            rows.append(job())
-        except Exception as error:  # one size that fails on a device must not cost the others
-            rows.append({"kind": "failed", "error": f"{type(error).__name__}: {error}"[:300]})
-        print(json.dumps(rows[-1]), flush=True)
-        document = {"environment": dict(environment()), "rows": rows}
-        asked.out.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
-    wrong = [
-        row for row in rows if row["kind"] == "failed" or (row["kind"] == "exactness" and row["error"] > row["within"])
-    ]
-    raise SystemExit(f"{len(wrong)} of {len(rows)} results are wrong or failed" if wrong else 0)
+    wrong = save_rows(jobs, asked.out)
+    raise SystemExit(f"{wrong} results are wrong or failed" if wrong else 0)
 
 
 if __name__ == "__main__":

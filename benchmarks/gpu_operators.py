@@ -10,17 +10,16 @@ of as many bytes, measured beside it, is what the device's memory allows. Exit c
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from device_rows import save_rows
 
 from e4profile.layers import E4Conv2d
 from e4profile.ops import aggregate
-from e4profile.witnesses.environment import environment
 from e4profile.witnesses.timing.clock import Work
 from e4profile.witnesses.timing.measure import clock_for
 
@@ -97,7 +96,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     sizes, batches, samples = (EXACT[1:2], (), 1) if asked.quick else (EXACT, (32, 512), 30)
-    rows: list[dict[str, Any]] = []
     jobs: list[Callable[[], dict[str, Any]]] = [
         lambda size=size, dtype=dtype: error_of(size, dtype, asked.device) for size in sizes for dtype in TOLERANCE
     ]
@@ -107,18 +105,8 @@ def main() -> None:
         for batch in batches
         for dtype in (torch.float32, torch.bfloat16)
     ]
-    for job in jobs:
-        try:
-            rows.append(job())
-        except Exception as error:  # one size that fails on a device must not cost the others
-            rows.append({"kind": "failed", "error": f"{type(error).__name__}: {error}"[:300]})
-        print(json.dumps(rows[-1]), flush=True)
-        document = {"environment": dict(environment()), "rows": rows}
-        asked.out.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
-    wrong = [
-        row for row in rows if row["kind"] == "failed" or (row["kind"] == "exactness" and row["error"] > row["within"])
-    ]
-    raise SystemExit(f"{len(wrong)} of {len(rows)} results are wrong or failed" if wrong else 0)
+    wrong = save_rows(jobs, asked.out)
+    raise SystemExit(f"{wrong} results are wrong or failed" if wrong else 0)
 
 
 if __name__ == "__main__":

@@ -140,6 +140,28 @@ def read_text(file: Path, error: type[E4ProfileError] = SettingError) -> str:
         raise error(f"{file}: cannot be read: it is no text: {problem}") from problem
 
 
+def read_document(file: Path, what: str, schema: int, remedy: str) -> dict[str, Any]:
+    """The object in a JSON file that says its schema.
+
+    Raises:
+        SettingError: naming the file, for one that cannot be read, is no JSON or of another schema.
+    """
+    import json
+
+    text = read_text(file)
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SettingError(f"the {what} {file} is not JSON ({error}); {remedy}") from error
+    found = data.get("schema") if isinstance(data, dict) else None
+    if type(found) is not int or found != schema:
+        raise SettingError(
+            f"the {what} {file} is of schema {found!r}, this version of e4profile reads {schema}; {remedy}"
+        )
+    document: dict[str, Any] = data
+    return document
+
+
 def is_special(path: Path) -> bool:
     """Whether there is something at a path that bytes can only be sent to: a pipe, a terminal, a device."""
     return path.exists() and not (path.is_file() or path.is_dir())

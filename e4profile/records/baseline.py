@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from e4profile.errors import SettingError, read_text, replace_file
+from e4profile.errors import SettingError, read_document, replace_file
 
 SCHEMA_VERSION = 1
 CONVENTION = "macs"
@@ -131,17 +131,8 @@ def read_baseline(file: Path) -> Baseline | None:
     """
     if not os.path.lexists(file):
         return None
-    text = read_text(file)
     anew = "look at what changed, then write it anew with: e4profile guard --update"
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise SettingError(f"the baseline {file} is not JSON ({error}); {anew}") from error
-    schema = data.get("schema") if isinstance(data, dict) else None
-    if type(schema) is not int or schema != SCHEMA_VERSION:
-        raise SettingError(
-            f"the baseline {file} is of schema {schema!r}, this version of e4profile reads {SCHEMA_VERSION}; {anew}"
-        )
+    data = read_document(file, "baseline", SCHEMA_VERSION, anew)
     if data.get("convention") != CONVENTION:
         raise SettingError(
             f"the baseline {file} counts by convention {data.get('convention')!r}, not {CONVENTION!r}; {anew}"

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from e4profile.errors import SettingError, from_table, read_text, replace_file
+from e4profile.errors import SettingError, from_table, read_document, replace_file
 from e4profile.records.times import difference
 from e4profile.witnesses.environment import environment, same_environment
 from e4profile.witnesses.timing.calibration import Calibration
@@ -79,16 +79,7 @@ def read_calibration(file: Path) -> Calibration:
     Raises:
         SettingError: for a file that cannot be read, is of another schema, or is damaged.
     """
-    text = read_text(file)
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise SettingError(f"the calibration {file} is not JSON ({error}); {_ANEW}") from error
-    schema = data.get("schema") if isinstance(data, dict) else None
-    if type(schema) is not int or schema != SCHEMA_VERSION:
-        raise SettingError(
-            f"the calibration {file} is of schema {schema!r}, this version of e4profile reads {SCHEMA_VERSION}; {_ANEW}"
-        )
+    data = read_document(file, "calibration", SCHEMA_VERSION, _ANEW)
     held = data.get("calibration")
     if data.get("checksum") != _checksum(held):
         raise SettingError(f"the calibration {file} is damaged: its checksum is not that of its content; {_ANEW}")

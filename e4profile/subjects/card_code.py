@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from e4profile.errors import E4ProfileError, SettingError, UnknownNameError
 from e4profile.networks.cards import Card, CardError
-from e4profile.subjects.sources import FromCode, parameters_of
+from e4profile.subjects.sources import FromCode, OfCard, parameters_of
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from e4profile.networks.cards import PublishedRow
     from e4profile.subjects.guest import Guest
     from e4profile.subjects.subject import Subject
 
@@ -109,7 +108,7 @@ def _absent(module: str | None) -> str | None:
 
 
 @dataclass(frozen=True)
-class FromBuilder:
+class FromBuilder(OfCard):
     """A card that names a builder, with its arguments and what was published of it.
 
     Attributes:
@@ -118,7 +117,6 @@ class FromBuilder:
         execution: of the group convolutions, on a copy of what is built; None leaves them as they are.
     """
 
-    card: Card
     code: CardCode = field(repr=False, compare=False)
     execution: str | None = None
     costed_whole: ClassVar[bool] = False
@@ -142,11 +140,6 @@ class FromBuilder:
         return (f"{self.card.name}: commit {here} is installed, the card's figures are of {commit}",)
 
     @property
-    def title(self) -> str | None:
-        """The card's."""
-        return self.card.title
-
-    @property
     def topology(self) -> str:
         """The builder, as it is found from the working directory."""
         return self.card.reference
@@ -157,25 +150,9 @@ class FromBuilder:
         return self.code.builder
 
     @property
-    def arguments(self) -> Mapping[str, Any]:
-        """Of the card, and those that override them."""
-        return self.card.arguments
-
-    @property
     def overrides(self) -> Mapping[str, Any]:
         """What the card's file does not hold."""
-        given = {name: value for name, value in self.card.arguments.items() if name in self.card.overridden}
-        return {**given, **({} if self.execution is None else {"execution": self.execution})}
-
-    @property
-    def published(self) -> tuple[PublishedRow, ...]:
-        """The printed rows."""
-        return self.card.published
-
-    @property
-    def training(self) -> Mapping[str, Any]:
-        """The published recipe."""
-        return self.card.training
+        return {**super().overrides, **({} if self.execution is None else {"execution": self.execution})}
 
     def executed(self, execution: str) -> FromBuilder:
         """The same network with another execution, not built yet."""

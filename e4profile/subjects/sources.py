@@ -40,30 +40,15 @@ def parameters_of(builder: Any) -> tuple[dict[str, Parameter], bool]:
 
 
 @dataclass(frozen=True)
-class FromCard:
-    """A card: a topology of the package with its arguments, and what was published of it."""
+class OfCard:
+    """What a card says of a network, whatever builds it."""
 
     card: Card
-    guest: ClassVar[Guest | None] = None
-    costed_whole: ClassVar[bool] = True
-    arguments_as_in_layers: ClassVar[bool] = True
-    meta_is_enough: ClassVar[bool] = True
-    notes: ClassVar[tuple[str, ...]] = ()
 
     @property
     def title(self) -> str | None:
         """The card's."""
         return self.card.title
-
-    @property
-    def topology(self) -> str:
-        """The topology's name."""
-        return self.card.network
-
-    @property
-    def builder(self) -> Any:
-        """The topology's builder."""
-        return self.card.topology
 
     @property
     def arguments(self) -> Mapping[str, Any]:
@@ -74,6 +59,37 @@ class FromCard:
     def overrides(self) -> Mapping[str, Any]:
         """The arguments that the card's file does not hold."""
         return {name: value for name, value in self.card.arguments.items() if name in self.card.overridden}
+
+    @property
+    def published(self) -> tuple[PublishedRow, ...]:
+        """The printed rows."""
+        return self.card.published
+
+    @property
+    def training(self) -> Mapping[str, Any]:
+        """The published recipe."""
+        return self.card.training
+
+
+@dataclass(frozen=True)
+class FromCard(OfCard):
+    """A card: a topology of the package with its arguments, and what was published of it."""
+
+    guest: ClassVar[Guest | None] = None
+    costed_whole: ClassVar[bool] = True
+    arguments_as_in_layers: ClassVar[bool] = True
+    meta_is_enough: ClassVar[bool] = True
+    notes: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def topology(self) -> str:
+        """The topology's name."""
+        return self.card.network
+
+    @property
+    def builder(self) -> Any:
+        """The topology's builder."""
+        return self.card.topology
 
     @property
     def execution(self) -> str | None:
@@ -91,16 +107,6 @@ class FromCard:
                 f"execution (={now!r}) is of {self.card.name}'s own layers: leave it out, or --execution"
             )
         return self if now == execution else self.with_arguments({"execution": execution})
-
-    @property
-    def published(self) -> tuple[PublishedRow, ...]:
-        """The printed rows."""
-        return self.card.published
-
-    @property
-    def training(self) -> Mapping[str, Any]:
-        """The published recipe."""
-        return self.card.training
 
     def with_arguments(self, arguments: Mapping[str, Any]) -> FromCard:
         """The same card with some arguments replaced."""
