@@ -118,9 +118,18 @@ and weight.
 Milliseconds are medians of wall time with the interquartile range in brackets; ratios are medians of paired ratios,
 by wall time and by processor time, which a busy machine disturbs less: the filter bank's time over the plain
 convolution's, and how many times faster than the plain convolution the irrep basis is. ``auto`` is what a layer chooses
-by its sizes.
+by its sizes, and its last column that choice's time over the other's, as a paired ratio by processor time: above 1, the
+choice costs that much.
 """
-COLUMNS = "fields|group|map|k|batch|mode|bank ms|irreps ms|plain ms|bank, wall|processor|irreps, wall|processor|auto"
+COLUMNS = "fields|group|map|k|batch|mode|bank ms|irreps ms|plain ms|bank, wall|processor|irreps, wall|processor|auto|over"
+
+
+def over_the_other(row: dict) -> float:
+    """The time of what ``auto`` chooses over that of the other execution: the median of the paired ratios."""
+    times = {name: row["samples"][key]["processor_s"] for name, key in (("bank", "group"), ("irreps", "irreps"))}
+    chosen = times.pop(row["auto"])
+    (other,) = times.values()
+    return statistics.median(a / b for a, b in zip(chosen, other, strict=True))
 
 
 def table(rows: list[dict]) -> list[str]:
@@ -132,7 +141,7 @@ def table(rows: list[dict]) -> list[str]:
             low, middle, high = statistics.quantiles(one["wall_s"], n=4)
             cells.append(f"{middle * 1e3:.1f} ({(high - low) * 1e3:.1f})")
         clocks = ("wall_ratio", "processor_ratio", "irreps_wall_ratio", "irreps_processor_ratio")
-        cells += [*(f"{row[key]:.2f}×" for key in clocks), row["auto"]]
+        cells += [*(f"{row[key]:.2f}×" for key in clocks), row["auto"], f"{over_the_other(row):.2f}×"]
         lines.append(f"|{'|'.join(cells)}|")
     return lines
 

@@ -88,7 +88,7 @@ def pays(window: Window, c_in: int, c_out: int, positions: int) -> bool:
     return positions >= _FEWEST_POSITIONS and saved >= _PRODUCTS_PER_ADDITION * additions > 0
 
 
-_FEWEST_POSITIONS = 256
+_FEWEST_POSITIONS = 512
 _PRODUCTS_PER_ADDITION = 80
 
 
