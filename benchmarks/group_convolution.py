@@ -121,7 +121,9 @@ convolution's, and how many times faster than the plain convolution the irrep ba
 by its sizes, and its last column that choice's time over the other's, as a paired ratio by processor time: above 1, the
 choice costs that much.
 """
-COLUMNS = "fields|group|map|k|batch|mode|bank ms|irreps ms|plain ms|bank, wall|processor|irreps, wall|processor|auto|over"
+COLUMNS = (
+    "fields|group|map|k|batch|mode|bank ms|irreps ms|plain ms|bank, wall|processor|irreps, wall|processor|auto|auto/other"
+)
 
 
 def over_the_other(row: dict) -> float:
