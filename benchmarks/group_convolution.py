@@ -122,7 +122,8 @@ by its sizes, and its last column that choice's time over the other's, as a pair
 choice costs that much.
 """
 COLUMNS = (
-    "fields|group|map|k|batch|mode|bank ms|irreps ms|plain ms|bank, wall|processor|irreps, wall|processor|auto|auto/other"
+    "fields|group|map|k|batch|mode|bank ms|irreps ms|plain ms|"
+    "bank, wall|processor|irreps, wall|processor|auto|auto / other"
 )
 
 
