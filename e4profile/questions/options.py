@@ -36,7 +36,12 @@ def _known_execution(execution: str | None) -> str | None:
     return one_of("execution", execution, EXECUTIONS)
 
 
-def _positive(option: typer.CallbackParam, value: int | None) -> int | None:
+def positive_whole(option: typer.CallbackParam, value: int | None) -> int | None:
+    """The value itself.
+
+    Raises:
+        SettingError: for one that is not positive.
+    """
     if value is not None:
         positive(**{option.opts[0]: value})
     return value
@@ -140,12 +145,14 @@ BatchSize = Annotated[
         "--batch-size",
         help="Images per pass: the leading size of every input tensor; 1, or what --input says.",
         metavar="N",
-        callback=_positive,
+        callback=positive_whole,
     ),
 ]
 Device = Annotated[str, typer.Option("--device", help="cpu or cuda.", metavar="DEVICE")]
 Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, ...", metavar="DTYPE")]
-Threads = Annotated[int, typer.Option("--threads", help="Intra-operator threads.", metavar="N", callback=_positive)]
+Threads = Annotated[
+    int, typer.Option("--threads", help="Intra-operator threads.", metavar="N", callback=positive_whole)
+]
 MaxRunTime = Annotated[float, typer.Option("--max-run-time-s", help="Sample at most this long.", metavar="SECONDS")]
 Records = Annotated[
     Path | None, typer.Option("--out", help="Append the records, raw samples included.", metavar="FILE")

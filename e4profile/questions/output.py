@@ -18,6 +18,9 @@ _ERASE = "\r\x1b[2K"
 _INTERRUPTED = 130
 _QUIET_S = 2.0
 _EVERY_S = 10.0
+_SCREEN = 45
+_AROUND_ROWS = 5
+"""Lines of a title, a header and a total."""
 
 
 def terminal_width() -> int | None:
@@ -26,6 +29,13 @@ def terminal_width() -> int | None:
     if columns.isdecimal() and int(columns) >= 20:
         return int(columns)
     return max(20, shutil.get_terminal_size().columns) if sys.stdout.isatty() else None
+
+
+def screen_rows() -> int:
+    """The rows of a table that fit the screen: of the terminal, or ``LINES``; of a usual one when piped."""
+    lines = os.environ.get("LINES", "")
+    high = int(lines) if lines.isdecimal() else shutil.get_terminal_size((80, _SCREEN)).lines
+    return max(_SCREEN if not sys.stdout.isatty() and not lines else high, 12) - _AROUND_ROWS
 
 
 def emit(table: Table, output_format: str, units: str = "auto") -> None:

@@ -13,7 +13,7 @@ notes``; the earliest documents lack ``at_least`` and ``closed_form_coverage``. 
 there where group convolutions have another cost so, ``name`` where the network was given one.
 """
 
-_NOT_ADDED = ("agrees", "path", "layer")
+_NOT_ADDED = ("agrees", "path", "layer", "output", "layers")
 
 
 def totals(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> dict[str, int | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any, Literal, TypeAlias, cast, get_args
@@ -194,6 +194,15 @@ def constant(table: Table, shown: Sequence[Column]) -> list[Column]:
         and all(row[column.key] == table.rows[0][column.key] for row in table.rows)
     ]
     return constant if len(constant) < len(shown) else constant[1:]
+
+
+def without_empty(table: Table) -> Table:
+    """The table without columns that have no value in any row; whole where no column has any."""
+    kept = [column for column in table.columns if any(row[column.key] is not None for row in table.rows)]
+    if not kept or len(kept) == len(table.columns):
+        return table
+    rows = tuple({column.key: row[column.key] for column in kept} for row in table.rows)
+    return replace(table, columns=tuple(kept), rows=rows)
 
 
 def telling(lifted: Sequence[Column], hidden: Sequence[Column]) -> list[Column]:

@@ -1,8 +1,9 @@
 """A table for a terminal: it fits the width it is given, and says what it had to leave out.
 
-What is shown, in order: everything with every digit; constant columns lifted into a line above; headers broken at
-spaces; short headers; SI numbers; long text folded into several lines; and only then columns hidden, the least
-important first. No text is ever cut.
+What is shown, in order: everything; constant columns lifted into a line above; headers broken at spaces; short
+headers; long text folded into several lines; and only then columns hidden, the least important first. No text is ever
+cut. Numbers have every digit wherever the columns that matter most fit with them, so that a wider terminal never shows
+fewer digits.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from e4profile.show.tables import Column, Table, constant, hiding_order, standin
 
 GAP = 2
 MIN_WIDTH = 20
+ESSENTIAL = 70
+"""The priority from which on a column is worth every digit of the others."""
 _BREAKS = "/._-:,"
 _STYLES = {"good": "green", "bad": "bold red", "open": "yellow", "": ""}
 
@@ -142,8 +145,7 @@ def fit(table: Table, width: int | None, units: str) -> Layout:
     """
     deciding = table.deciding
     shown = [*deciding, *(column for column in table.columns if column not in deciding)]
-    number_forms = {"exact": (False,), "si": (True,), "auto": (False, True)}[units]
-    plain = _Style(number_forms[0], short=False, stacked=False, text_limit=None)
+    plain = _Style(units == "si", short=False, stacked=False, text_limit=None)
     full = _layout(table, shown, (), (), plain)
     if width is None:
         return full
@@ -154,15 +156,13 @@ def fit(table: Table, width: int | None, units: str) -> Layout:
     lifted = constant(table, shown)
     kept = [column for column in shown if column not in lifted]
     expendable = hiding_order(table, kept)
-    styles = [
-        _Style(si_units, short, stacked, text_limit)
-        for text_limit, si_units, (short, stacked) in product(
-            (None, max(MIN_WIDTH // 2, width // 3)),
-            number_forms,
-            ((False, False), (False, True), (True, False), (True, True)),
-        )
-    ]
-    for count in range(len(kept)):
+    exact, rounded = ([style for style in _styles(width) if style.si_units == one] for one in (False, True))
+    essential = [column for column in kept if column in deciding or column.priority >= ESSENTIAL] or kept
+    every_digit = any(_layout(table, essential, lifted, (), style).width <= width for style in exact)
+    styles = {"exact": exact, "si": rounded, "auto": exact if every_digit else rounded}[units]
+    # with columns that a wider terminal has no room for beside every digit, a narrower one would show more than it
+    fewest = 0 if units != "auto" or every_digit else len(kept) - len(essential)
+    for count in range(fewest, len(kept)):
         gone = expendable[:count]
         visible = [column for column in kept if column not in gone]
         hidden = [column for column in table.columns if column in gone]
@@ -171,6 +171,18 @@ def fit(table: Table, width: int | None, units: str) -> Layout:
             if layout.width <= width:
                 return _told(_with_widest_text(layout, table, style, width), table)
     raise SettingError(f"width (={width}) is too narrow for column {visible[0].key!r}")
+
+
+def _styles(width: int) -> list[_Style]:
+    """Every way to set the cells, the fullest first."""
+    return [
+        _Style(si_units, short, stacked, text_limit)
+        for text_limit, si_units, (short, stacked) in product(
+            (None, max(MIN_WIDTH // 2, width // 3)),
+            (False, True),
+            ((False, False), (False, True), (True, False), (True, True)),
+        )
+    ]
 
 
 def _told(layout: Layout, table: Table) -> Layout:

@@ -10,7 +10,7 @@ import typer
 
 from e4profile.errors import SettingError
 from e4profile.questions import options
-from e4profile.questions.output import Progress, emit, note
+from e4profile.questions.output import Progress, emit, note, screen_rows
 from e4profile.witnesses.counts.registry import COUNTERS, REGISTRY, find_counters
 
 if TYPE_CHECKING:
@@ -42,6 +42,25 @@ def count(
     ] = None,
     batch_size: options.BatchSize = None,
     convention_name: options.Convention = "macs",
+    depth: Annotated[
+        int | None,
+        typer.Option(
+            "--depth",
+            help="Sum layers into blocks whose paths have this many names. By default as many as fit a screen; "
+            "json and csv keep every layer.",
+            metavar="N",
+            callback=options.positive_whole,
+        ),
+    ] = None,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            "--top",
+            help="Only the N costliest rows, the costliest first.",
+            metavar="N",
+            callback=options.positive_whole,
+        ),
+    ] = None,
     output_format: options.Format = "table",
     units: options.Units = "auto",
 ) -> None:
@@ -56,10 +75,11 @@ def count(
     with Progress("count", 1 + 2 * len(models), quiet=True) as progress:
         from e4profile.conventions import convention
         from e4profile.questions.count.besides import beside, chosen
-        from e4profile.records.count_document import document_text
         from e4profile.subjects.card_code import NotInstalled
         from e4profile.witnesses.counts.measure import measure
 
+        if (depth or top) and (len(models) > 1 or besides):
+            raise SettingError("--depth and --top are of the layers of one network; a table of costs has none")
         convention(convention_name)
         added = chosen(options.names([besides] if besides is not None else None))
         counters = tuple(dict.fromkeys(options.names(counter))) or COUNTERS
@@ -84,20 +104,55 @@ def count(
     for document, (figures, notes) in zip(documents, further, strict=True):
         document.update(figures)
         document["notes"] += notes
-    many = len(counted) > 1 or bool(added)
-    if output_format == "json":
-        costs = [{key: value for key, value in one.items() if key != "layers"} for one in documents]
-        listed = json.dumps(costs, indent=2, ensure_ascii=False) + "\n"
-        sys.stdout.write(listed if many else document_text(documents[0]))
-        sys.stdout.flush()
-    elif many:
-        emit(_costs(counted, documents, counters, convention_name, further, added), output_format, units)
+    if len(counted) > 1 or added:
+        if output_format == "json":
+            costs = [{key: value for key, value in one.items() if key != "layers"} for one in documents]
+            _write(json.dumps(costs, indent=2, ensure_ascii=False) + "\n")
+        else:
+            emit(_costs(counted, documents, counters, convention_name, further, added), output_format, units)
     else:
-        total = output_format != "csv"
-        emit(_layers(counted[0][0], documents[0], counters, convention_name, total=total), output_format, units)
-    if not {"closed-form", "dispatch"} <= set(counters):
+        _layers(*counted[0], documents[0], counters, depth, top, output_format, units)
+    wrong = _disagreements(counted) if {"closed-form", "dispatch"} <= set(counters) else []
+    note(*wrong)
+    if wrong:
+        sys.exit(1)
+
+
+def _layers(
+    found: Subject,
+    measured: Measurement,
+    document: dict[str, Any],
+    counters: tuple[str, ...],
+    depth: int | None,
+    top: int | None,
+    output_format: str,
+    units: str,
+) -> None:
+    """Write one network's layers."""
+    from e4profile.questions.count.layers import layers_table, shown_layers
+    from e4profile.questions.count.rows import count_columns
+    from e4profile.records.count_document import document_text
+
+    room = None if output_format in ("json", "csv") else screen_rows()
+    shown = shown_layers(document["layers"], measured.dispatch, depth, top, room)
+    if output_format == "json":
+        _write(document_text({**document, "layers": shown.rows}))
         return
-    wrong = [
+    words, readers = _convention_words(document["convention"], counters), output_format != "csv"
+    emit(
+        layers_table(found.label, shown, document, words, count_columns(counters), for_readers=readers),
+        output_format,
+        units,
+    )
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _disagreements(counted: list[_Counted]) -> list[str]:
+    return [
         text if len(counted) == 1 else f"{found.row or found.name}: {text}"
         for found, measured in counted
         for text in (
@@ -107,29 +162,6 @@ def count(
             *([measured.failures["closed-form"]] if found.costed_whole and "closed-form" in measured.failures else []),
         )
     ]
-    for text in wrong:
-        note(text)
-    if wrong:
-        sys.exit(1)
-
-
-def _layers(
-    found: Subject, document: dict[str, Any], counters: tuple[str, ...], convention_name: str, *, total: bool
-) -> Table:
-    """One network: a row per layer, and their sum."""
-    from e4profile.questions.columns import table_of_rows
-    from e4profile.questions.count.rows import count_columns
-
-    added = {"agrees": document["agrees"], "path": "total", **document["totals"]}
-    if document["at_least"]:
-        added["path"] = "total, at least"
-    return table_of_rows(
-        found.label,
-        [*document["layers"], *([added] if total else [])],
-        document["notes"],
-        _convention_words(convention_name, counters),
-        keys=count_columns(counters),
-    )
 
 
 def _costs(

@@ -20,16 +20,23 @@ IN_IRREPS = "in the irrep basis:"
 def count_columns(counters: Sequence[str]) -> list[str]:
     """The columns of ``count_rows``: agreement first when both exact counters are there."""
     both = {"closed-form", "dispatch"} <= set(counters)
-    return [*(["agrees"] if both else []), "path", "layer", "params", *(REGISTRY[name].key for name in counters)]
+    return [
+        *(["agrees"] if both else []),
+        "path",
+        "layer",
+        "params",
+        *(REGISTRY[name].key for name in counters),
+        "output",
+    ]
 
 
 def count_rows(measured: Measurement, counters: Sequence[str], convention_name: str = "macs") -> list[dict[str, Any]]:
     """One row per layer, in order of execution, with the keys of ``count_columns``.
 
-    ``closed_form`` and ``dispatch`` hold the layer's cost under the convention; the first has no figure where that
-    charges what runs element by element. A stock counter's column holds what it reports, in its own convention.
-    ``agrees`` compares parameters and every kind of operation; it is None for a layer without a closed form, or in
-    which an unknown operator ran.
+    ``output`` is the shape that the layer returned. ``closed_form`` and ``dispatch`` hold the layer's cost under the
+    convention; the first has no figure where that charges what runs element by element. A stock counter's column holds
+    what it reports, in its own convention. ``agrees`` compares parameters and every kind of operation; it is None for a
+    layer without a closed form, or in which an unknown operator ran.
 
     Raises:
         UnknownNameError: for an unknown convention.
@@ -63,6 +70,7 @@ def count_rows(measured: Measurement, counters: Sequence[str], convention_name: 
             absent = name == "closed-form" and measured.sizes != "topology" and path not in formed
             unknown = name not in rolled or absent or (name == "closed-form" and not by_form)
             row[REGISTRY[name].key] = None if unknown else _amount(layer, counts[name], convention_name)
+        row["output"] = measured.dispatch.outputs.get(path)
         rows.append({key: row[key] for key in count_columns(counters)})
     return rows
 

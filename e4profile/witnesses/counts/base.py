@@ -96,6 +96,7 @@ class Count:
         elements: what ran element by element, by module and kind (dispatch only): in ``operations`` of no layer, and
             charged only by a convention that weighs such kinds (``charging``).
         classes: the class of each module, where elements are counted.
+        outputs: the shapes that each module returned, as text (dispatch only).
         notes: what a reader must know, for example that a parameter total is the counter's own.
     """
 
@@ -110,6 +111,7 @@ class Count:
     by_operator: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)
     elements: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     classes: Mapping[str, str] = field(default_factory=dict, repr=False)
+    outputs: Mapping[str, str] = field(default_factory=dict, repr=False)
     notes: tuple[str, ...] = ()
 
     @property

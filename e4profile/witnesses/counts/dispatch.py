@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch._ops import HigherOrderOperator
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from e4profile.errors import SettingError
+from e4profile.errors import SettingError, some_of
 from e4profile.subjects.as_found import as_found, copied_tensor, device_of, meta_like, refuse_unrun
 from e4profile.subjects.guest import first_line
 from e4profile.subjects.inputs import Example
@@ -27,7 +27,7 @@ from e4profile.witnesses.counts.base import Count, added, layer_counts
 from e4profile.witnesses.counts.elementwise import ElementWork, element_work
 from e4profile.witnesses.counts.ledger import FREE, Price, price_of
 from e4profile.witnesses.counts.products import ComplexParts, Role, SummedProducts, role_of
-from e4profile.witnesses.walk import Walk, Watcher, following
+from e4profile.witnesses.walk import Call, Walk, Watcher, following
 
 _NOTHING_OF_ITS_OWN = torch._C._disabled_torch_dispatch_impl
 
@@ -158,6 +158,25 @@ class _Recorder(TorchDispatchMode):
         return next((call.module for call in self.walk.running if call.module in self.saying), None)
 
 
+class _Outputs(Watcher):
+    """The shapes that each module returned, in the order of its calls."""
+
+    def __init__(self) -> None:
+        self.shapes: dict[str, dict[str, None]] = {}
+
+    def leave(self, call: Call) -> None:
+        """Keep the shapes, not the tensors."""
+        returned = Example((call.output,), {}).tensors
+        text = ", ".join("x".join(map(str, one.shape)) or "scalar" for one in returned if not one.is_nested)
+        if text:
+            self.shapes.setdefault(call.path, {})[text] = None
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """By module; what differs from call to call stands behind a semicolon."""
+        return {path: some_of(list(shapes), "; ", most=3) for path, shapes in self.shapes.items()}
+
+
 @contextmanager
 def _unfused_attention() -> Iterator[None]:
     """Let PyTorch's transformer layers run as they are written: their fused operator hides its products."""
@@ -227,7 +246,7 @@ def count_dispatch(
     arguments, named = tuple(inputs), dict(keywords or {})
     if on_meta:
         _refuse_on_meta((*model.parameters(), *model.buffers(), *Example(arguments, named).tensors))
-    told = ToldDevice(device_of(model) if on_meta else None)
+    told, outputs = ToldDevice(device_of(model) if on_meta else None), _Outputs()
     with (
         # inference mode would hide an operator that is made of others
         torch.inference_mode(False),
@@ -235,7 +254,7 @@ def count_dispatch(
         as_found(model, meta_like if on_meta else copied_tensor, training=training),
         _unfused_attention(),
         _uncompiled(),
-        following(model, *watchers) as walk,
+        following(model, *watchers, outputs) as walk,
     ):
         if on_meta:
             arguments, named = _on_meta(arguments), _on_meta(named)
@@ -252,6 +271,7 @@ def count_dispatch(
         free=recorder.times("free"),
         by_operator=recorder.by_operator,
         summed_products=dict(recorder.summed.macs),
+        outputs=outputs.texts,
     )
 
 
