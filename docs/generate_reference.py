@@ -24,10 +24,9 @@ def commands() -> str:
     """Every command with its help, at a width that does not depend on the terminal."""
     from typer.main import get_command
 
-    from e4profile.cli.main import app
+    from e4profile.cli.main import app, listed
 
     root = get_command(app)
-    found: dict[str, Any] = root.commands  # type: ignore[attr-defined]
     text = [
         "# Commands\n",
         "Data goes to stdout, progress and notes to stderr. Exit codes: 0 done, 1 a check failed, 2 bad input, 130 "
@@ -35,9 +34,11 @@ def commands() -> str:
     ]
     width = {"max_content_width": 88, "terminal_width": 88, "resilient_parsing": True}
     program = root.make_context("e4profile", [], **width)
-    contexts = [(root, program)]
-    contexts += [(one, one.make_context(name, [], parent=program, **width)) for name, one in sorted(found.items())]
-    for command, context in contexts:
+    contexts = {"": (root, program)}
+    for name, one in listed().items():
+        above, _, last = name.rpartition(" ")
+        contexts[name] = (one, one.make_context(last, [], parent=contexts[above][1], **width))
+    for command, context in contexts.values():
         text.append(f"## {context.command_path}\n\n```text\n{command.get_help(context).rstrip()}\n```\n")
     return "\n".join(text)
 

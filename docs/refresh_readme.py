@@ -19,12 +19,10 @@ _BLOCK = re.compile(r"(<!-- begin: (.*?) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 def commands() -> str:
     """The command table, from the program itself."""
-    from typer.main import get_command
-
-    from e4profile.cli.main import app
+    from e4profile.cli.main import listed
 
     lines = ["| command | what it does |", "|---|---|"]
-    for name, command in sorted(get_command(app).commands.items()):  # type: ignore[attr-defined]
+    for name, command in listed().items():
         summary = " ".join((command.help or "").split("\n\n")[0].split()).replace("|", "\\|")
         lines.append(f"| `e4profile {name}` | {summary} |")
     return "\n".join(lines)

@@ -79,12 +79,13 @@ def steps(device: str, *, quick: bool) -> list[Step]:
         *(
             Step(
                 f"roofline of {network}", 30,
-                f"-m e4profile roofline {network} --device {device} --batch-size {batch} --out {{to}}/roof.jsonl",
+                f"-m e4profile time {network} --roofline --device {device} --batch-size {batch} "
+                "--out {to}/roof.jsonl",
             )
             for network in last
         ),
         Step("breakdown", 30, f"-m e4profile time {last[-1]} --device {device} --batch-size {batch} --breakdown"),
-        Step("energy", 40, f"-m e4profile budget {last[-1]} --device {device} {one_epoch} -f json", "energy.json"),
+        Step("energy", 40, f"-m e4profile training {last[-1]} --device {device} {one_epoch} -f json", "energy.json"),
     ]  # fmt: skip
     return [step for step in found if device == "cuda" or "--cuda-graphs" not in step.arguments]
 

@@ -30,13 +30,13 @@ MAIN_JOB = (
     ("count", "e4net", "--format", "csv"),
     ("check", "e4net", "z2cnn", "p4cnn"),
     ("sweep", "--group", "p4", "-r", "1", "-s", "2", "-k", "5", "--no-plots"),
-    ("table", "1"),
+    ("published", "1"),
     ("equivariance", "e4net", "--set", "squeeze_affine=field"),
 )
 """What a user does first; each command exits with an error where a figure is wrong."""
 
 
-WITHOUT_TORCH = (("--help",), ("count", "--help"), ("models",), ("models", "e4net"), ("guard", "--help"))
+WITHOUT_TORCH = (("--help",), ("count", "--help"), ("cards",), ("cards", "e4net"), ("guard", "--help"))
 """What runs where torch is not installed."""
 
 _NEED_TORCH = ("torch", "fvcore", "thop")

@@ -19,15 +19,13 @@ def test_the_reference_is_fresh():
 
 
 def test_it_is_complete():
-    from typer.main import get_command
-
-    from e4profile.cli.main import app
+    from e4profile.cli.main import listed
     from e4profile.conventions import CONVENTIONS
     from e4profile.networks.cards import all_cards
     from e4profile.questions.formula.formulas import layer_names
 
     pages = {file.stem: file.read_text(encoding="utf-8") for file in (ROOT / "docs" / "reference").glob("*.md")}
-    for name in get_command(app).commands:
+    for name in listed():
         assert f"## e4profile {name}\n" in pages["commands"]
     assert all(f"| `{name}` |" in pages["cards"] for name in all_cards())
     assert all(f"## {name}\n" in pages["conventions"] for name in CONVENTIONS)

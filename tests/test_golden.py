@@ -12,7 +12,7 @@ from e4profile.cli.main import main
 GOLDEN = Path(__file__).parent / "golden"
 
 COMMANDS: dict[str, tuple[str, ...]] = {
-    **{f"table-{n}.json": ("table", n, "--format", "json") for n in ("1", "2", "3", "4")},
+    **{f"table-{n}.json": ("published", n, "--format", "json") for n in ("1", "2", "3", "4")},
     "count-e4net.json": ("count", "e4net", "--format", "json"),
     "formula-e4.txt": ("formula", "e4"),
     "sweep.json": (

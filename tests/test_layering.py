@@ -50,7 +50,7 @@ def may_import(room: str, other: str) -> bool:
 
 def test_the_finder_finds() -> None:
     assert rooms_in("def f():\n    from e4profile import cli") == {"cli"}
-    assert rooms_in("import e4profile.questions.table.command as t") == {"questions"}
+    assert rooms_in("import e4profile.questions.published.command as t") == {"questions"}
     assert rooms_in("from e4profile.questions.output import note") == {"questions"}
     assert not rooms_in("from e4profile.client import x")
     assert may_import("questions", "show")

@@ -28,12 +28,10 @@ def test_python_blocks_run(block):
 
 
 def test_shell_lines_name_commands_and_cards_that_exist():
-    from typer.main import get_command
-
-    from e4profile.cli.main import app
+    from e4profile.cli.main import listed
     from e4profile.networks.cards import all_cards
 
-    commands = get_command(app).commands
+    commands = listed()
     lines = [line for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
     ours = [shlex.split(line, comments=True) for line in lines if line.startswith("e4profile ")]
     assert len(ours) >= 5

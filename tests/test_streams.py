@@ -113,7 +113,7 @@ def test_an_interrupt_amid_the_imports_is_one_line(module: str) -> None:
     code = dedent(INTERRUPTED).replace("{ignore}", "pass")
     # a shell's background jobs ignore interrupts, and so would what they start
     code = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n{code}"
-    arguments = [sys.executable, "-c", code, module, "models"]
+    arguments = [sys.executable, "-c", code, module, "cards"]
     found = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert (found.returncode, found.stdout, found.stderr) == (130, "", "\ne4profile: interrupted\n")
 

@@ -9,7 +9,6 @@ import io
 import os
 import re
 import sys
-from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
 from inspect import Parameter, Signature, signature
@@ -21,11 +20,14 @@ import typer
 
 import e4profile.questions
 from e4profile.cli.deferred import defer_what_torch_may_not_need
-from e4profile.errors import E4ProfileError
+from e4profile.cli.help import Group, OneCommand
+from e4profile.errors import E4ProfileError, SettingError
+from e4profile.questions.entry import PANELS, Command, Entry
 from e4profile.questions.options import Cards
 
 app = typer.Typer(
     name="e4profile",
+    cls=Group,
     help="What a group-equivariant network costs, and the proof: closed forms, counters and published figures.",
     no_args_is_help=False,
     pretty_exceptions_enable=False,
@@ -59,66 +61,94 @@ def _program(
         sys.stdout.write(context.get_help() + "\n")
 
 
-_NO_CARDS = ("compare",)
-"""Commands that read no card."""
-
-
-def _with_cards(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with an option for folders in which it finds cards too."""
+def _shown_as(command: Command, *added: Parameter, call: Command) -> Command:
+    """A function that takes what the command takes, and more; it gets all of it by name."""
 
     @wraps(command)
-    def called(cards: list[Path] | None = None, **given: Any) -> None:
+    def called(**given: Any) -> None:
+        call(**given)
+
+    hints = get_type_hints(command, include_extras=True)
+    own = [one.replace(annotation=hints[one.name]) for one in signature(command).parameters.values()]
+    called.__signature__ = Signature([*own, *added])  # type: ignore[attr-defined]
+    called.__annotations__ = {**hints, **{one.name: one.annotation for one in added}}
+    return called
+
+
+def _with_cards(command: Command) -> Command:
+    """The command with an option for folders in which it finds cards too."""
+
+    def call(cards: list[Path] | None = None, **given: Any) -> None:
         from e4profile.networks.found_cards import looking_in
 
         with looking_in(cards or ()):
             command(**given)
 
-    hints = get_type_hints(command, include_extras=True)
-    own = [one.replace(annotation=hints[one.name]) for one in signature(command).parameters.values()]
     added = Parameter("cards", Parameter.KEYWORD_ONLY, default=None, annotation=Cards)
-    called.__signature__ = Signature([*own, added])  # type: ignore[attr-defined]
-    called.__annotations__ = {**hints, "cards": Cards}
-    return called
+    return _shown_as(command, added, call=call)
+
+
+def _unless_below(command: Command, name: str) -> Command:
+    """The command, which leaves the work to one of its own commands where one is named."""
+
+    def call(context: typer.Context, **given: Any) -> None:
+        if context.invoked_subcommand is None:
+            command(**given)
+            return
+        defaults = {one.name: one.default for one in signature(command).parameters.values()}
+        if any(value != defaults[key] for key, value in given.items()):
+            below = f"{name} {context.invoked_subcommand}"
+            raise SettingError(f"{below} takes no option of {name}: write every option behind {below}")
+
+    added = Parameter("context", Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    return _shown_as(command, added, call=call)
+
+
+def _under_an_old_name(command: Command, old: str, today: str) -> Command:
+    """The command as before, and a line on stderr that says how to ask today."""
+
+    def call(**given: Any) -> None:
+        sys.stderr.write(f"e4profile {old}: today this is {today}\n")
+        command(**given)
+
+    return _shown_as(command, call=call)
+
+
+def _add(name: str, entry: Entry) -> None:
+    """Add a command, the commands below it, and its old names."""
+    shown = {"epilog": entry.example, "short_help": entry.summary, "rich_help_panel": entry.panel}
+    if entry.below:
+        group = typer.Typer(cls=Group, rich_markup_mode=None)
+        group.callback(invoke_without_command=True)(_unless_below(_with_cards(entry.run), name))
+        for below, command in entry.below.items():
+            group.command(below, cls=OneCommand)(command)
+        app.add_typer(group, name=name, help=entry.run.__doc__, **shown)  # type: ignore[arg-type]
+    else:
+        app.command(name, cls=OneCommand, **shown)(_with_cards(entry.run))  # type: ignore[arg-type]
+    for old, (command, today) in entry.before.items():
+        asked = command if command in entry.below.values() else _with_cards(command)
+        app.command(old, cls=OneCommand, hidden=True)(_under_an_old_name(asked, old, today))
 
 
 # a question is one folder: finding the folders means that no list needs an entry for a new one
-for _room in iter_modules(e4profile.questions.__path__, "e4profile.questions."):
-    if _room.ispkg:
-        _command = import_module(f"{_room.name}.command")
-        _name = _room.name.rpartition(".")[2]
-        _asked = getattr(_command, _name)
-        app.command(_name, epilog=getattr(_command, "EXAMPLE", None))(
-            _asked if _name in _NO_CARDS else _with_cards(_asked)
-        )
-
-SUMMARY_COLUMNS = 60
-"""What the list of commands has room for beside a name, at 80 columns."""
-
-_SUMMARIES = {
-    "budget": "MACs, steps and memory of whole trainings",
-    "calibrate": "Measure the rates that times are predicted from",
-    "compare": "Compare two files of results, and name what differs",
-    "guard": "Check the networks of [tool.e4profile] against their budgets",
-    "match": "Find the width whose cost is nearest to another network's",
-    "memory": "Predict the bytes of a training step, part by part",
-    "pareto": "Set test errors against measured cost and name the front",
-    "reconcile": "Search for what gives all published figures as printed",
-    "report": "Regenerate every published table, every figure, the page",
-    "roofline": "Arithmetic intensity, bound and time of every layer",
-    "sweep": "Sweep E4 over r, s, k, width, group; the G-CNN as baseline",
-    "table": "Rebuild a published table, with a verdict for every cell",
-    "time": "Time forward, backward or the whole training step",
-}
-"""The summary of a command whose docstring's first clause does not say it."""
+_ROOMS = [one.name for one in iter_modules(e4profile.questions.__path__) if one.ispkg]
+_ENTRIES: dict[str, Entry] = {room: import_module(f"e4profile.questions.{room}.command").ENTRY for room in _ROOMS}
+for _name, _entry in sorted(_ENTRIES.items(), key=lambda item: (list(PANELS).index(item[1].panel), item[1].place)):
+    _add(_name, _entry)
 
 
-def short_summary(name: str, docstring: str) -> str:
-    """What the list of commands says of one: the first clause of its docstring."""
-    return _SUMMARIES.get(name) or re.split(r"[:;,]\s|\.(?:\s|$)", docstring, maxsplit=1)[0].strip()
+def listed() -> dict[str, Any]:
+    """The commands that the program lists, by name, those below another behind its name: ``guard diff``."""
+    from typer.main import get_command
 
-
-for _info in app.registered_commands:
-    _info.short_help = short_summary(_info.name or "", (_info.callback.__doc__ or "") if _info.callback else "")
+    found: dict[str, Any] = {}
+    for name, one in get_command(app).commands.items():  # type: ignore[attr-defined]
+        if not one.hidden:
+            found |= {
+                name: one,
+                **{f"{name} {below}": command for below, command in getattr(one, "commands", {}).items()},
+            }
+    return found
 
 
 _INTERRUPTED = 130

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from program import Run, says
 
+from e4profile.questions.entry import SUMMARY_COLUMNS
 from e4profile.questions.sweep.sweeps import COLUMNS
 
 TINY = ("-r", "1", "-s", "1,2", "-k", "3", "--width", "2", "--no-plots")
@@ -52,18 +53,61 @@ def test_the_main_job_writes_what_is_committed(run: Run, tmp_path: Path) -> None
 
 
 def test_the_list_of_commands_cuts_no_summary_short(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
-    from e4profile.cli.main import SUMMARY_COLUMNS, app, short_summary
+    from e4profile.cli.main import listed
 
     monkeypatch.setenv("COLUMNS", "80")
-    listed = run("--help").out
-    for info in app.registered_commands:
-        assert info.name is not None
-        assert info.callback is not None
-        summary = short_summary(info.name, info.callback.__doc__ or "")
-        assert 15 <= len(summary) <= SUMMARY_COLUMNS
-        assert any(line.split() == [info.name, *summary.split()] for line in listed.splitlines())
-    assert "..." not in listed.partition("Commands:")[2]
-    assert short_summary("new", "Do a thing: this and that. More.") == "Do a thing"
+    lines = [line.split() for line in run("--help").out.splitlines()]
+    for name, command in listed().items():
+        if " " not in name:
+            assert 15 <= len(command.short_help) <= SUMMARY_COLUMNS
+            assert [name, *command.short_help.split()] in lines
+    assert [" ".join(line) for line in lines if line[-1:] and line[-1].endswith(":")][1:] == [
+        "Count:", "Measure:", "Choose:", "Published:", "Keep:",
+    ]  # fmt: skip
+
+
+OLD_NAMES: dict[str, tuple[list[str], list[str], str]] = {
+    "table": (["table", "2", "-f", "csv"], ["published", "2", "-f", "csv"], "e4profile published"),
+    "models": (["models", "nothing-such"], ["cards", "nothing-such"], "e4profile cards"),
+    "budget": (["budget", "e4net", "-f", "json"], ["training", "e4net", "-f", "json"], "e4profile training"),
+    "compare": (["compare", "none", "such"], ["guard", "diff", "none", "such"], "e4profile guard diff"),
+    "roofline": (
+        ["roofline", "e4net", "--device", "tpu"], ["time", "e4net", "--roofline", "--device", "tpu"],
+        "e4profile time --roofline",
+    ),
+    "pareto": (
+        ["pareto", "e4net", "r18", "-f", "csv"], ["sweep", "e4net", "r18", "--front", "error,macs", "-f", "csv"],
+        "e4profile sweep --front error,macs",
+    ),
+    "plot": (["plot", "nothing-such"], [], "--plot"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OLD_NAMES)
+def test_an_old_name_goes_on_and_says_the_new_one(run: Run, name: str) -> None:
+    old, new, today = OLD_NAMES[name]
+    code, out, err = run(*old)
+    said, _, rest = err.partition("\n")
+    assert f"e4profile {name}:" in said
+    assert today in said
+    if new:
+        assert (code, out, rest) == run(*new)
+    assert f"  {name} " not in run("--help").out
+
+
+def test_every_old_name_is_tried() -> None:
+    from typer.main import get_command
+
+    from e4profile.cli.main import app
+
+    hidden = {name for name, one in get_command(app).commands.items() if one.hidden}  # type: ignore[attr-defined]
+    assert hidden == set(OLD_NAMES)
+
+
+def test_an_option_before_the_command_below_is_refused(run: Run) -> None:
+    code, out, err = run("guard", "--update", "diff", "a.json", "b.json")
+    assert (code, out) == (2, "")
+    assert "guard diff" in err
 
 
 def test_sweep_lists_what_it_skips_and_notes_a_line_cut_short(run: Run, tmp_path: Path) -> None:
@@ -135,7 +179,7 @@ def test_count_table_totals_causes_and_ledger(run: Run) -> None:
 
 @pytest.mark.parametrize("name", ["1", "2", "3", "4"])
 def test_table_json(run: Run, name: str) -> None:
-    code, out, _ = run("table", name, "--format", "json")
+    code, out, _ = run("published", name, "--format", "json")
     rows = json.loads(out)
     assert code == 0
     for row in rows:
@@ -153,9 +197,9 @@ def test_formula_and_models(run: Run, tmp_path: Path) -> None:
     assert "\\begin{align*}" in run("formula", "E4Conv2d", "--format", "latex").out
     assert json.loads(run("formula", "group-conv", "--format", "json").out)
     assert "GroupConv2d  " in run("formula").out
-    listed = json.loads(run("models", "--format", "json").out)
+    listed = json.loads(run("cards", "--format", "json").out)
     assert "e4net" in [row["model"] for row in listed]
-    assert "encoder_norm" in run("models", "e4net-printed").out
+    assert "encoder_norm" in run("cards", "e4net-printed").out
     (tmp_path / "x.toml").write_text(CARD)
     assert run("count", "x.toml", "--counter", "dispatch").code == 0
 
@@ -207,11 +251,11 @@ def test_check_holds_and_fails(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
         (("count", "key.toml"), ("key.toml: input: missing",)),
         (("count", "network.toml"), ("network.toml: network:", "rot_mnist")),
         (("count", "small.toml", "--counter", "dispatch"), ("cannot run on an input (1, 1, 2, 2)", "layer4.pool")),
-        (("models", "nope"), ("unknown model 'nope'",)),
+        (("cards", "nope"), ("unknown model 'nope'",)),
         (("formula", "e5conv2d"), ("unknown layer", "E4Conv2d")),
         (("formula", "e4", "--format", "xml"), ("unknown format 'xml'",)),
-        (("table",), ("give a name",)),
-        (("table", "9"), ("unknown table '9'",)),
+        (("published",), ("give a name",)),
+        (("published", "9"), ("unknown table '9'",)),
         (("check", "nope"), ("unknown model 'nope'",)),
         (("check", "e4net", "--random", "-1"), ("--random (=-1)",)),
         (("conut", "e4net"), ("conut",)),
@@ -230,7 +274,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert code == 2
     assert out == ""
     assert message.startswith("e4profile: ")
-    assert all(line.startswith("sweep: ") for line in progress)
+    assert all(line.startswith(("sweep: ", "e4profile plot: ")) for line in progress)
     for part in parts:
         assert part in message
 

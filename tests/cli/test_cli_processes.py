@@ -45,7 +45,7 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, text=True, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    for name in ("sweep", "table", "check", "count", "models", "formula"):
+    for name in ("sweep", "published", "check", "count", "cards", "formula"):
         assert name in done.stdout
 
 
@@ -111,7 +111,7 @@ STARTS = {
 @pytest.mark.parametrize("start", STARTS)
 def test_ctrl_c_at_any_import_is_one_line(start: str, place: str, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", f"{INTERRUPTED_AT}sys.argv = ['e4profile', 'models']\n{STARTS[start]}"],
+        [sys.executable, "-c", f"{INTERRUPTED_AT}sys.argv = ['e4profile', 'cards']\n{STARTS[start]}"],
         cwd=tmp_path, env={**ENVIRONMENT, "PLACE": place}, text=True, capture_output=True, check=False, timeout=300,
     )  # fmt: skip
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "\ne4profile: interrupted\n")
@@ -135,7 +135,7 @@ def test_ctrl_c_in_a_text_that_is_run_ends_with_its_code(tmp_path: Path) -> None
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes as POSIX has them")
 def test_a_reader_that_closes_the_pipe_sees_no_traceback(tmp_path: Path) -> None:
-    running = process("models", cwd=tmp_path)
+    running = process("cards", cwd=tmp_path)
     assert running.stdout is not None
     assert running.stderr is not None
     running.stdout.close()

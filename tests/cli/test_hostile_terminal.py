@@ -20,7 +20,7 @@ def shell(command: str, cwd: Path, **environment: str) -> subprocess.CompletedPr
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_or_closed_stdout_is_one_line(tmp_path):
-    for command in ("e4profile models > /dev/full", "e4profile models >&-"):
+    for command in ("e4profile cards > /dev/full", "e4profile cards >&-"):
         done = shell(command, tmp_path)
         assert done.returncode == 2, command
         assert len(done.stderr.splitlines()) == 1
@@ -28,7 +28,7 @@ def test_a_full_or_closed_stdout_is_one_line(tmp_path):
 
 
 def test_an_encoding_without_our_signs_shows_escapes(tmp_path):
-    done = shell("e4profile models", tmp_path, PYTHONIOENCODING="ascii", COLUMNS="\u00b2\u00b2")
+    done = shell("e4profile cards", tmp_path, PYTHONIOENCODING="ascii", COLUMNS="\u00b2\u00b2")
     assert (done.returncode, done.stderr) == (0, "")
     assert "\\u" in done.stdout
 
@@ -36,7 +36,7 @@ def test_an_encoding_without_our_signs_shows_escapes(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("models", "deep.toml"), "nested too deeply"),
+        (("cards", "deep.toml"), "nested too deeply"),
         (("count", "e4net", "--set", "encoder_norm=no"), "encoder_norm (='no') must be true or false"),
         (("count", "e4net", "--units", "x"), "unknown units 'x'"),
         (("count", "e4net", "--counter", ","), "names nothing"),

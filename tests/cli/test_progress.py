@@ -58,7 +58,7 @@ def test_a_pipe_sees_the_lines_of_a_log_unless_it_asked_for_quiet(capsys: pytest
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("formula", "e4"), ("models",), ("table", "2"), ("check", "e4net"), ("count", "z2cnn"),
+        ("formula", "e4"), ("cards",), ("published", "2"), ("check", "e4net"), ("count", "z2cnn"),
         ("equivariance", "p4cnn", "--train-steps", "0"),
     ],
     ids=lambda words: words[0],
@@ -70,7 +70,7 @@ def test_on_a_terminal_each_slow_command_shows_a_bar_and_nothing_remains(
     code, out, err = run(*arguments)
     assert (code, err) == (0, "")
     assert out
-    if arguments[0] == "models":
+    if arguments[0] == "cards":
         assert terminal.getvalue() == ""  # it reads the cards alone
         return
     first, *_, last = screens(terminal)

@@ -165,6 +165,6 @@ def test_triton_is_imported_by_who_uses_it(stand_ins: dict[str, list[Any]]) -> N
     assert stand_ins["kernels"] == [
         "_Kernels", False, True, False, True, True,
     ]  # fmt: skip
-    code = "import runpy, sys, triton; sys.argv[1:] = ['models']; runpy.run_module('e4profile', run_name='__main__')"
+    code = "import runpy, sys, triton; sys.argv[1:] = ['cards']; runpy.run_module('e4profile', run_name='__main__')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
     assert (done.returncode, done.stderr) == (0, "")

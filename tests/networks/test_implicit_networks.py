@@ -14,7 +14,7 @@ from e4profile.layers.channel_pool import ChannelMaxPool, channel_max_pool, chan
 from e4profile.networks import NETWORKS
 from e4profile.networks.cards import Card, all_cards
 from e4profile.networks.implicit import basic_cnn, implicit_resnet18, implicit_vgg
-from e4profile.questions.table.implicit import NETWORKS as IMPLICIT
+from e4profile.questions.published.implicit import NETWORKS as IMPLICIT
 from e4profile.witnesses.counts.base import differences
 from e4profile.witnesses.counts.closed_form import count_closed_form
 from e4profile.witnesses.counts.dispatch import count_dispatch

@@ -15,7 +15,7 @@ from torch import nn
 from e4profile.errors import SettingError, UnknownNameError
 from e4profile.layers import GroupConv2d
 from e4profile.networks.cards import all_cards
-from e4profile.questions.table import rows
+from e4profile.questions.published import rows
 from e4profile.subjects.subject import resolve
 from e4profile.witnesses.counts.measure import measure
 from e4profile.witnesses.timing import peaks
@@ -146,7 +146,7 @@ def test_memory_time_and_roofline_take_it(run: Run, monkeypatch: pytest.MonkeyPa
     assert code == 0
     (row,) = json.loads(out)
     assert ("execution=irreps" in row["network"], "execution" in row["against"]) == (True, False)
-    code, out, _ = run("roofline", "p4m-r18", *SMALL, "--execution", "irreps", *quick, "-f", "json")
+    code, out, _ = run("time", "p4m-r18", "--roofline", *SMALL, "--execution", "irreps", *quick, "-f", "json")
     assert code == 0
     macs = {row["path"]: row["macs"] for row in json.loads(out)}
     assert macs["stage1.block1.residual.body.conv1"] == 4 * 4 * 9 * 12 * 32 * 32
@@ -179,7 +179,7 @@ def test_a_published_cell_has_no_verdict_in_another_execution(run: Run, monkeypa
     asked = ("table", "4", "--execution", "irreps")
     code, out, _ = run(*asked, "-f", "json")
     cells = {(one["row"], one["quantity"]): one for one in json.loads(out)}
-    published = {(one["row"], one["quantity"]): one for one in json.loads(run("table", "4", "-f", "json").out)}
+    published = {(one["row"], one["quantity"]): one for one in json.loads(run("published", "4", "-f", "json").out)}
     assert code == 0
     assert cells["p4m-R18", "flops"]["verdict"] == "another execution"
     assert cells["p4m-R18", "flops"]["executed_macs"] * 5 < 5_619_205_856

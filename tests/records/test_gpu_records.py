@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from e4profile.questions.table import rows as published_tables
+from e4profile.questions.published import rows as published_tables
 from e4profile.records import gpu_records
 from e4profile.records.store import Record, RecordStore
 from e4profile.subjects.subject import resolve

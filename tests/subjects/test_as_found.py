@@ -22,7 +22,7 @@ from torch.nn.utils import parametrizations
 import e4profile
 from e4profile.errors import SettingError
 from e4profile.questions.guard.run import check_directly
-from e4profile.questions.roofline.roofline import measure_roofline
+from e4profile.questions.time.roofline import measure_roofline
 from e4profile.subjects.as_found import NotGivenBackError, as_found
 from e4profile.subjects.copies import copied, materialised
 from e4profile.subjects.guest import UserCodeError

@@ -9,6 +9,7 @@ import typer
 
 from e4profile.questions import options
 from e4profile.questions.columns import table_of_rows
+from e4profile.questions.entry import Entry
 from e4profile.questions.output import emit, note, waiting
 from e4profile.show.tables import Column
 
@@ -107,3 +108,6 @@ def error_notes(found: Calibration) -> list[str]:
         sentence("other settings of the topologies that were timed", found.setting_error),
         sentence("topologies that were not timed", found.topology_error),
     ]
+
+
+ENTRY = Entry("measure", 4, calibrate, "Measure the rates that times are predicted from")

@@ -11,7 +11,7 @@ from e4profile.errors import SettingError, not_negative, some_of
 from e4profile.networks.cards import Card, all_cards
 from e4profile.questions.columns import table_of_rows
 from e4profile.questions.options import executed, resolve_together
-from e4profile.questions.table.rows import NOT_INSTALLED
+from e4profile.questions.published.rows import NOT_INSTALLED
 from e4profile.show.tables import Column, Table
 from e4profile.subjects.card_code import NotInstalled
 
@@ -151,7 +151,7 @@ def _published_cells(subject: Subject) -> tuple[int, list[str]]:
     """
     if subject.execution is not None:
         return 0, []
-    from e4profile.questions.table.rows import build_row
+    from e4profile.questions.published.rows import build_row
 
     judged = [(row, one) for row in subject.published for one in build_row(subject, row) if one.judged]
     return len(judged), [

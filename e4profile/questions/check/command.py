@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from e4profile.questions.entry import Entry
 from e4profile.questions.options import MODEL, MODEL_HELP, Arguments, Execution, Format, Inputs, Units, overrides
 from e4profile.questions.output import Progress, emit, note
 
@@ -52,3 +53,6 @@ def check(
         if output_format in ("json", "csv"):
             note(*problems)
         sys.exit(1)
+
+
+ENTRY = Entry("count", 2, check, "Prove that closed form and measured counts agree")

@@ -10,6 +10,7 @@ import typer
 
 from e4profile.errors import SettingError
 from e4profile.questions import options
+from e4profile.questions.entry import Entry
 from e4profile.questions.output import Progress, emit, note, screen_rows
 from e4profile.witnesses.counts.registry import COUNTERS, REGISTRY, find_counters
 
@@ -262,3 +263,6 @@ def _document(found: Subject, measured: Measurement, counters: tuple[str, ...], 
         in_irrep_basis=basis,
         name=found.row,
     )
+
+
+ENTRY = Entry("count", 1, count, "Count parameters and operations per layer")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from e4profile.questions import options
+from e4profile.questions.entry import Entry
 from e4profile.questions.output import Progress, emit, note
 
 
@@ -92,3 +93,6 @@ def equivariance(
         note(report.findings[0])
     if report.verdict != EQUIVARIANT:
         sys.exit(1)
+
+
+ENTRY = Entry("measure", 3, equivariance, "Measure |f(g x) - g f(x)| / |f(x)| for every group element")

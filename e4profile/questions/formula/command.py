@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from e4profile.questions.entry import Entry
 from e4profile.questions.options import overrides
 from e4profile.questions.output import Progress
 
@@ -117,3 +118,6 @@ def _listed(output_format: str) -> str:
         for line in textwrap.wrap(f"{name:<{width}}{summary(find_layer(name))}", 80, subsequent_indent=" " * width)
     ]
     return "\n".join([*lines, "", "one of them: e4profile formula LAYER, for example e4profile formula e4"]) + "\n"
+
+
+ENTRY = Entry("count", 3, formula, "Show a layer's named cost terms")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import SettingError
-from e4profile.questions.plot.registry import Figure
+from e4profile.questions.figures import Figure
 from e4profile.show.style import BLUE, VERMILION, Plot, finish, new_figure
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from e4profile.conventions import MAC_KINDS
 from e4profile.errors import SettingError
-from e4profile.questions.plot.registry import Figure
+from e4profile.questions.figures import Figure
 from e4profile.show.numbers import si
 from e4profile.show.style import (
     SPARE_COLOURS,

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from e4profile.questions.entry import Entry, OldName
+from e4profile.questions.guard.diff import diff
 from e4profile.questions.options import Format, Units
 from e4profile.questions.output import Progress, emit, note
 
@@ -98,3 +100,14 @@ args = { width = 16 }
 params_max = 25_000        # also macs_max, peak_bytes_max = "50MB", ...
 """
 """A configuration, line by line as it is written (the mark keeps the lines apart)."""
+
+
+ENTRY = Entry(
+    "keep",
+    2,
+    guard,
+    "Check the networks of [tool.e4profile] against their budgets",
+    example=EXAMPLE,
+    below={"diff": diff},
+    before={"compare": OldName(diff, "e4profile guard diff")},
+)

@@ -11,6 +11,7 @@ import typer
 
 from e4profile.errors import SettingError, positive
 from e4profile.questions import options
+from e4profile.questions.entry import Entry
 from e4profile.questions.output import emit, note, stop_interrupted, waiting
 
 if TYPE_CHECKING:
@@ -259,3 +260,6 @@ def _near_ties(found: Match) -> list[str]:
         and other.deviation * nearest.deviation < 0
         and abs(other.deviation) <= _NEAR_TIE * abs(nearest.deviation)
     ]
+
+
+ENTRY = Entry("choose", 2, match, "Find the width whose cost is nearest to another network's")

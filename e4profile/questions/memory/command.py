@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from e4profile.questions import options
+from e4profile.questions.entry import Entry
 from e4profile.questions.output import Progress, emit, note
 
 if TYPE_CHECKING:
@@ -148,3 +149,6 @@ def _forward_table(rows: Sequence[Mapping[str, Any]], dtype: str, notes: Sequenc
 def _told(notes: list[str], kernels: str, output_format: str) -> dict[str, str]:
     """What a row says itself where a format has no notes below the table."""
     return {"kernels": kernels, "notes": "; ".join(notes)} if output_format in ("json", "csv") else {}
+
+
+ENTRY = Entry("measure", 2, memory, "Predict the bytes of a training step, part by part")

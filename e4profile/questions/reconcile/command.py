@@ -10,6 +10,7 @@ import typer
 
 from e4profile.errors import SettingError, positive
 from e4profile.questions import options
+from e4profile.questions.entry import Entry
 from e4profile.questions.output import Progress, emit, note, stop_interrupted
 
 if TYPE_CHECKING:
@@ -242,3 +243,6 @@ def _space_notes(found: Reconciliation) -> list[str]:
         f"chance: of 1,000 made-up versions of one row ({found.chance_row}) within 10%, {share:.1f}% find a match, "
         f"{found.chance:.3g} on average" + ("; all rows together less" if found.rows > 1 else ""),
     ]
+
+
+ENTRY = Entry("published", 3, reconcile, "Search for what gives all published figures as printed")

@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
+from e4profile.questions.entry import Entry, OldName
 from e4profile.questions.output import Progress, note
+from e4profile.questions.report.plot import plot
 
 
 def report(
@@ -48,3 +50,12 @@ def report(
         note(f"{out}: {files} not as made now; run: e4profile report")
         sys.exit(1)
     note(f"{out} is current")
+
+
+ENTRY = Entry(
+    "keep",
+    1,
+    report,
+    "Regenerate every published table, every figure, the page",
+    before={"plot": OldName(plot, "the --plot of the command whose numbers it draws")},
+)

@@ -8,14 +8,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 from e4profile.networks.published import tally
-from e4profile.questions.plot.registry import Figure, draw_all, figures
+from e4profile.questions.figures import Figure, draw_all, figures
+from e4profile.questions.published.rows import table_names
 from e4profile.questions.report.closed_forms import closed_forms
 from e4profile.questions.report.measured import measured_tables
 from e4profile.questions.report.published import Published, build_published, verdict_table
 from e4profile.questions.sweep.plans import make_plan
 from e4profile.questions.sweep.sweeps import Sweep
 from e4profile.questions.sweep.table import sweep_table
-from e4profile.questions.table.rows import table_names
 from e4profile.show.html.model import Page, PageTable, Section
 from e4profile.show.html.page import render_page
 from e4profile.show.tables import Table, render

@@ -10,8 +10,8 @@ from e4profile.conventions import convention
 from e4profile.networks.cards import VERDICTS
 from e4profile.networks.published import tally
 from e4profile.questions.columns import table_of_rows
-from e4profile.questions.table.published import as_table, build, rule_note, shown_cells
-from e4profile.questions.table.rows import IMPLICIT, TITLES, BuiltCell
+from e4profile.questions.published.rows import IMPLICIT, TITLES, BuiltCell
+from e4profile.questions.published.tables import as_table, build, rule_note, shown_cells
 from e4profile.show.html.model import PageTable
 from e4profile.show.tables import Column, Table
 

@@ -13,7 +13,9 @@ import typer
 
 from e4profile.errors import SettingError, positive
 from e4profile.questions import options
+from e4profile.questions.entry import Entry, OldName
 from e4profile.questions.output import Progress, check_files, emit, note, on_interrupt, write_tables
+from e4profile.questions.sweep.pareto_view import pareto
 from e4profile.witnesses.counts.registry import COUNTERS, REGISTRY, STOCK
 
 _LIMITED = (
@@ -335,7 +337,7 @@ def _published_front(
     shown: Shown,
 ) -> None:
     """The published errors of networks against their cost, as ``e4profile pareto`` shows them."""
-    from e4profile.questions.pareto.command import pareto
+    from e4profile.questions.sweep.pareto_view import pareto
     from e4profile.questions.sweep.quantities import ERROR
 
     if vary or len(front) != 2:
@@ -391,3 +393,12 @@ def _write_reports(table: Table, running: Sweep, folder: Path) -> list[Path]:
     write_table(table, folder)
     note(f"wrote {len(written)} plot files, table.md and table.csv to {folder}")
     return written
+
+
+ENTRY = Entry(
+    "choose",
+    1,
+    sweep,
+    "Sweep settings, keep to limits, name the front",
+    before={"pareto": OldName(pareto, "e4profile sweep --front error,macs")},
+)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import SettingError
 from e4profile.groups import as_group
-from e4profile.questions.plot.registry import Figure
+from e4profile.questions.figures import Figure
 from e4profile.show.style import E4_COLOUR, GCNN_COLOUR, ORANGE, Plot, around, finish, log_axis, new_figure, value_ticks
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""``e4profile time``: how long a pass takes, against another network, or term by term."""
+"""``e4profile time``: how long a pass takes, against another network, term by term, or under the device's roof."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from e4profile.questions import options
+from e4profile.questions.entry import Entry, OldName
 from e4profile.questions.output import check_files, emit, note, on_interrupt, write_tables
+from e4profile.questions.time.roofline_table import roofline
 from e4profile.questions.time.runs import break_down_networks, compare_networks, stored, time_networks
 
 if TYPE_CHECKING:
@@ -60,6 +62,23 @@ def time(
         typer.Option("--fits", help="The largest batch whose pass takes at most this long, e.g. 30ms.", metavar="TIME"),
     ] = None,
     breakdown: Annotated[bool, typer.Option("--breakdown", help="Share of time per named term.")] = False,
+    by_roofline: Annotated[
+        bool,
+        typer.Option(
+            "--roofline", help="Arithmetic intensity, bound, ideal and measured time of every layer of a forward pass."
+        ),
+    ] = False,
+    reference: Annotated[
+        bool,
+        typer.Option("--reference", help="With --roofline: also with the aggregation as unfold, multiply and sum."),
+    ] = False,
+    refresh: Annotated[bool, typer.Option("--refresh", help="With --roofline: measure the peaks anew.")] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            "--plot", help="With --roofline: write the figure (SVG, PNG, CSV) into a folder.", metavar="FOLDER"
+        ),
+    ] = None,
     predicted: Annotated[
         bool, typer.Option("--predicted", help="Predict the forward pass by named term, without a run.")
     ] = False,
@@ -97,6 +116,19 @@ def time(
     given = {"--against": against, "--compile": compile, "--cuda-graphs": graphs, "--join": join, "--fits": fits}
     limit_s = None if fits is None else parse_duration(fits, "--fits")
     _check_together(breakdown, limit_s, {**given, "--batch-size": batch_size})
+    if by_roofline or reference or refresh or plot:
+        only = {"--reference": reference, "--refresh": refresh, "--plot": plot}
+        of_a_pass = {
+            **given, "--breakdown": breakdown, "--predicted": predicted, "--calibration": calibration, "--html": html,
+            "--mixed": mixed, "--mode": mode, "--min-run-time-s": min_run_time_s,
+            f"--pass {passes}": passes != "forward", f"--loss {loss}": loss != "auto",
+        }  # fmt: skip
+        roofline(
+            _for_roofline(by_roofline, options.networks(models), only, of_a_pass), settings, inputs, arguments,
+            execution, device, dtype, _one_batch(batch_size), threads, reference, max_run_time_s, refresh, plot, out,
+            output_format, units,
+        )  # fmt: skip
+        return
     batches = options.batch_sizes(batch_size)
     scalar = options.loss_named(loss)
     # while a batch is searched, a clear answer needs few samples
@@ -139,15 +171,20 @@ def time(
     if failed:
         note("not every network could be timed")
         sys.exit(1)
-    if html is not None:
-        from e4profile.witnesses.environment import described, environment
-        from e4profile.witnesses.timing.passes import fixed_threads
+    _write_page(html, tables, threads)
+    if unfit:
+        sys.exit(1)
 
+
+def _write_page(html: Path | None, tables: Sequence[Table], threads: int) -> None:
+    """Write the tables as a page, where one is asked for, with the environment that they were measured in."""
+    from e4profile.witnesses.environment import described, environment
+    from e4profile.witnesses.timing.passes import fixed_threads
+
+    if html is not None:
         with fixed_threads(threads):  # as while it was measured
             where = described(environment())
         write_tables(html, tables, notes=[where])
-    if unfit:
-        sys.exit(1)
 
 
 def _check_together(breakdown: bool, limit_s: float | None, given: dict[str, object]) -> None:
@@ -160,6 +197,33 @@ def _check_together(breakdown: bool, limit_s: float | None, given: dict[str, obj
     for option in ("--against", "--join", "--batch-size"):
         if limit_s is not None and given[option] is not None:
             raise SettingError(f"--fits looks for the batch of each network: leave {option} {given[option]} away")
+
+
+def _for_roofline(asked: bool, named: list[str], only: Mapping[str, object], other: Mapping[str, object]) -> str:
+    """The network whose layers are held against the roof.
+
+    Raises:
+        SettingError: naming the option that does not go with it, or without which it does not go.
+    """
+    from e4profile.errors import SettingError
+
+    if not asked:
+        raise SettingError(f"{next(option for option, value in only.items() if value)} is for --roofline: give it too")
+    for option, value in other.items():
+        if value:
+            raise SettingError(f"--roofline is of a forward pass as it is: leave {option} away")
+    if len(named) != 1:
+        raise SettingError(f"--roofline takes one network, not {len(named)}: {', '.join(named)}")
+    return named[0]
+
+
+def _one_batch(batch_size: str | None) -> int | None:
+    from e4profile.errors import SettingError
+
+    found = options.batch_sizes(batch_size)
+    if len(found) != 1:
+        raise SettingError(f"--roofline takes one batch size, not {batch_size}")
+    return found[0]
 
 
 def _check_predicted(predicted: bool, given: Mapping[str, object], choices: list[PassSetting]) -> None:
@@ -237,3 +301,12 @@ def _time(
             environment_labels([*(record.environment for record in earlier), environment()], mixed=mixed)
     records, failures = time_networks(cards, choices, rule, out)
     return [time_table([*earlier, *records], mixed=mixed)], bool(failures)
+
+
+ENTRY = Entry(
+    "measure",
+    1,
+    time,
+    "Time forward, backward or the whole training step",
+    before={"roofline": OldName(roofline, "e4profile time --roofline")},
+)

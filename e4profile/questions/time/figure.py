@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import SettingError
-from e4profile.questions.plot.registry import Figure, rows_of_records
+from e4profile.questions.figures import Figure, rows_of_records
 from e4profile.records.store import Record
 from e4profile.show import style
 

@@ -89,8 +89,8 @@ def _peak_notes(records: Sequence[TimeRecord]) -> list[str]:
     known = {(one.device, one.dtype, one.threads, one.peak_macs_per_s) for one in records if one.mfu is not None}
     above = any(one.mfu is not None and one.mfu > 1 for one in records)
     too_low = (
-        "MFU above 100%: the peak was measured too low (e4profile roofline --refresh measures it anew), or the pass "
-        "runs with fewer products than are counted."
+        "MFU above 100%: the peak was measured too low (e4profile time --roofline --refresh measures it anew), or the "
+        "pass runs with fewer products than are counted."
     )
     return ([too_low] if above else []) + [
         f"MFU: MACs of the pass (of a step, forward and backward) per second, as a share of {si(peak, 'MACs/s')}, the "

@@ -53,11 +53,11 @@ def test_a_comparison_becomes_a_page(
         files[-1].write_text(capsys.readouterr().out)
         assert json.loads(files[-1].read_text())
     page = str(tmp_path / "page.html")
-    assert _run(monkeypatch, "compare", *map(str, files), "--html", page) == 1
+    assert _run(monkeypatch, "guard", "diff", *map(str, files), "--html", page) == 1
     _, text = _page(tmp_path / "page.html")
     assert "e4net.json against p4-cnn.json" in text
     capsys.readouterr()
-    assert _run(monkeypatch, "compare", *map(str, files), "--html", str(files[0] / "page.html")) == 2
+    assert _run(monkeypatch, "guard", "diff", *map(str, files), "--html", str(files[0] / "page.html")) == 2
     _one_error(capsys)
 
 

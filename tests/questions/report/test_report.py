@@ -14,19 +14,19 @@ import pytest
 from html_document import Document
 from page_sample import figure
 
+import e4profile.questions.published.rows as rows
 import e4profile.questions.report.content as content
 import e4profile.questions.report.files as files
-import e4profile.questions.table.rows as rows
 from e4profile.cli.main import main
 from e4profile.conventions import CONVENTIONS
 from e4profile.errors import SettingError
 from e4profile.layers import GroupConv2d
 from e4profile.networks.cards import VERDICTS, PublishedRow, all_cards
+from e4profile.questions.published.rows import TITLES, BuiltCell, build_row, build_table, table_names
 from e4profile.questions.report.closed_forms import closed_form
 from e4profile.questions.report.files import check_report, write_report
 from e4profile.questions.report.published import build_published, verdict_table
 from e4profile.questions.sweep.plans import make_plan
-from e4profile.questions.table.rows import TITLES, BuiltCell, build_row, build_table, table_names
 from e4profile.subjects.subject import Subject
 
 ENDINGS = (".csv", ".md", ".tex", ".svg", ".png")

@@ -11,9 +11,9 @@ import torch
 from program import says
 
 from e4profile.errors import SettingError
-from e4profile.questions.roofline.command import _notes
-from e4profile.questions.roofline.roofline import LayerRoofline, LayerTraffic, Roofline
 from e4profile.questions.time import runs as time_runs
+from e4profile.questions.time.roofline import LayerRoofline, LayerTraffic, Roofline
+from e4profile.questions.time.roofline_table import _notes
 from e4profile.records.store import RecordStore
 from e4profile.records.times import from_record
 from e4profile.witnesses.timing.passes import device_named
@@ -80,7 +80,7 @@ def test_rows_of_one_builder_say_the_arguments_they_were_given(run, tmp_path):
     _, out, _ = run("memory", *own, "--arg", "width=4", "-f", "json")
     assert json.loads(out)[0]["model"] == "net.py:build width=4"
     recipe = ("--recipe", "epochs=1,batch_size=1,training_images=1")
-    _, out, _ = run("budget", *own, "--arg", "width=4", *recipe, "-f", "json")
+    _, out, _ = run("training", *own, "--arg", "width=4", *recipe, "-f", "json")
     assert json.loads(out)[0]["network"] == "net.py:build width=4"
     _, out, _ = run("time", *own, *QUICK, "-f", "json")
     assert json.loads(out)[0]["network"] == "net.py:build"
@@ -149,7 +149,7 @@ def test_a_breakdown_adds_up_in_its_table(run, tmp_path, two_threads):
 
 def test_the_roofline_lists_layers_and_draws_them(run, tmp_path):
     code, out, err = run(
-        "roofline", *SMALL, "--reference", "--max-run-time-s", "0.02", "--plot", tmp_path, "-f", "csv",
+        "time", *SMALL, "--roofline", "--reference", "--max-run-time-s", "0.02", "--plot", tmp_path, "-f", "csv",
         "--out", tmp_path / "roofline.jsonl",
     )  # fmt: skip
     assert code == 0
@@ -170,17 +170,17 @@ def test_the_roofline_lists_layers_and_draws_them(run, tmp_path):
 
 
 def test_budgets_stand_side_by_side(run):
-    code, out, err = run("budget", "e4net", "r18", "-f", "json")
+    code, out, err = run("training", "e4net", "r18", "-f", "json")
     assert code == 0
     assert [(row["network"], row["steps"]) for row in json.loads(out)] == [("e4net", 15800), ("r18", 78200)]
     assert "a step of" not in err
-    code, out, _ = run("budget", "e4net", "--recipe", "r18", "--recipe", "epochs=1", "-f", "json")
+    code, out, _ = run("training", "e4net", "--recipe", "r18", "--recipe", "epochs=1", "-f", "json")
     assert json.loads(out)[0]["steps"] == 391
 
 
 def test_a_measured_budget_has_hours(run):
     values = ["--recipe", "batch_size=2", "--recipe", "epochs=1", "--recipe", "training_images=5"]
-    code, out, err = run("budget", *SMALL, *values, "--device", "cpu", "--max-run-time-s", "0.02", "-f", "json")
+    code, out, err = run("training", *SMALL, *values, "--device", "cpu", "--max-run-time-s", "0.02", "-f", "json")
     assert code == 0
     (row,) = json.loads(out)
     assert row["hours"] == pytest.approx(3 * row["step_s"] / 3600)
@@ -206,12 +206,12 @@ def test_a_measured_budget_has_hours(run):
             ["time", "e4net", "--min-run-time-s", "5", "--max-run-time-s", "1"],
             "min_run_time_s (=5) must not be negative or exceed max_run_time_s (=1)",
         ),
-        (["roofline", "e4net", "--batch-size", "0"], "--batch-size (=0)"),
-        (["roofline", "r18", "--reference"], "no aggregation"),
-        (["roofline", "e4net", "--device", "tpu"], "tpu"),
-        (["budget", "e4net", "--recipe", "epoch=3"], "did you mean epochs"),
-        (["budget", "z2cnn"], "lacks"),
-        (["budget", "e4net", "--device", "tpu"], "tpu"),
+        (["time", "e4net", "--roofline", "--batch-size", "0"], "--batch-size (=0)"),
+        (["time", "r18", "--roofline", "--reference"], "no aggregation"),
+        (["time", "e4net", "--roofline", "--device", "tpu"], "tpu"),
+        (["training", "e4net", "--recipe", "epoch=3"], "did you mean epochs"),
+        (["training", "z2cnn"], "lacks"),
+        (["training", "e4net", "--device", "tpu"], "tpu"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_two(run, arguments, message):

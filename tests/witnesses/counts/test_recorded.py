@@ -11,7 +11,7 @@ from torch import nn
 
 from e4profile.errors import SettingError
 from e4profile.layers import Chain, E4Conv2d, GroupConv2d
-from e4profile.questions.roofline.roofline import measure_roofline, network_traffic, network_work
+from e4profile.questions.time.roofline import measure_roofline, network_traffic, network_work
 from e4profile.subjects.inputs import Example, as_example
 from e4profile.witnesses.counts.measure import measure_module
 from e4profile.witnesses.counts.recorded import recorded_work

@@ -13,7 +13,7 @@ from e4profile.errors import SettingError, UnknownNameError
 from e4profile.layers import LiftingConv2d
 from e4profile.networks import NETWORKS
 from e4profile.networks.cards import all_cards
-from e4profile.questions.table.implicit import NETWORKS as IMPLICIT
+from e4profile.questions.published.implicit import NETWORKS as IMPLICIT
 from e4profile.witnesses.equivariance.implicit import (
     act_on_each,
     implicit_equivariance_loss,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from e4profile.groups import Group
 from e4profile.networks.cards import all_cards
-from e4profile.questions.table.implicit import NETWORKS as IMPLICIT
+from e4profile.questions.published.implicit import NETWORKS as IMPLICIT
 from e4profile.witnesses.equivariance.implicit import act_on_each, act_on_plane, draw_elements, sampling_group
 
 CARDS = [card for card in all_cards().values() if card.network in IMPLICIT]

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from e4profile.networks.cards import find_card
-from e4profile.questions.budget.budget import Recipe, measure_budget
-from e4profile.questions.roofline.roofline import measure_roofline
+from e4profile.questions.time.roofline import measure_roofline
+from e4profile.questions.training.training import Recipe, measure_budget
 from e4profile.witnesses.timing.breakdown import measure_breakdown
 from e4profile.witnesses.timing.clock import EventClock, MeasurementError, Work
 from e4profile.witnesses.timing.cuda import CudaEvents, graphed

@@ -1,1 +1,0 @@
-"""How do two files of results differ?"""

@@ -1,1 +1,0 @@
-"""Which networks are on the front of error against cost?"""

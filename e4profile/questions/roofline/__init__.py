@@ -1,1 +1,0 @@
-"""What bounds the time of every layer?"""

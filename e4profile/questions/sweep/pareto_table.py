@@ -1,0 +1,90 @@
+"""The table of a front: networks with their errors and costs, the cheapest first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from e4profile.errors import some_of
+from e4profile.questions.published.rows import TITLES
+from e4profile.questions.sweep.pareto import GIVEN, PUBLISHED, Point
+from e4profile.show.tables import Column, Table
+from e4profile.witnesses.counts.base import SAY_THE_COST
+
+_HEADERS = {"macs": "MACs"}
+
+
+def pareto_table(points: Sequence[Point], x: str, error: str, how: str, notes: Sequence[str] = ()) -> Table:
+    """One row per network, the cheapest first; published and given errors in columns of their own."""
+    kind: Any = {"time": "seconds", "memory": "bytes"}.get(x, "integer")
+    origins = {point.candidate.origin for point in points}
+    columns = [
+        Column("on_front", "on front", "boolean", "front", 100),
+        Column("network", "network", "text", priority=95),
+        Column("card", "card", "text", priority=30),
+        *([Column("bound", "cost is", "text", priority=92)] if any(p.candidate.unknown for p in points) else []),
+        Column(x, _HEADERS.get(x, x), kind, priority=90),
+    ]
+    if PUBLISHED in origins:
+        columns += [
+            Column("published_error", error, "percent", "publ. error", 90),
+            Column("published_spread", "published spread", "percent", "spread", 40),
+            Column("unresolved", "published cost not reproduced", "text", "not reproduced", 70),
+        ]
+    if GIVEN in origins:
+        columns.append(Column("given_error", "given error", "percent", priority=90))
+    columns.append(Column("dominated_by", "dominated by", "text", priority=50))
+    rows = []
+    for point in points:
+        one = point.candidate
+        published = one.origin == PUBLISHED
+        row = {
+            "on_front": point.on_front,
+            "network": one.label,
+            "card": one.subject.name,
+            "bound": "at least" if one.unknown else None,
+            x: point.cost,
+            "published_error": one.error if published else None,
+            "published_spread": one.spread,
+            "unresolved": ", ".join(one.unresolved) or None,
+            "given_error": None if published else one.error,
+            "dominated_by": ", ".join(point.dominated_by) or None,
+        }
+        rows.append({column.key: row[column.key] for column in columns})
+    members = [point.candidate.label for point in points if point.on_front]
+    return Table(
+        _title(points, x, error),
+        tuple(columns),
+        tuple(rows),
+        (f"the front, cheapest first: {'; '.join(members) or 'none'}", *_error_notes(points), *notes),
+        convention=how,
+    )
+
+
+def _title(points: Sequence[Point], x: str, error: str) -> str:
+    table = next((point.candidate.table for point in points if point.candidate.table), "")
+    subject = f"{TITLES.get(table, table)}: " if table else ""
+    given = " and given error" if table and any(not point.candidate.table for point in points) else ""
+    text = f"{subject}{error}{given} against {_HEADERS.get(x, x)}"
+    return text if table else text[0].upper() + text[1:]
+
+
+def _error_notes(points: Sequence[Point]) -> list[str]:
+    origins = {point.candidate.origin for point in points}
+    notes = []
+    if PUBLISHED in origins:
+        notes.append("errors are published, not measured here")
+    if GIVEN in origins:
+        given = ", ".join(dict.fromkeys(p.candidate.label for p in points if p.candidate.origin == GIVEN))
+        notes.append(f"errors given with --error, neither published nor measured: {given}")
+    bounds = [point.candidate for point in points if point.candidate.unknown]
+    if bounds:
+        listed = "; ".join(f"{one.label} ({some_of(one.unknown)})" for one in bounds)
+        notes.append(f"lower bounds, which are on no front: unknown operators in {listed}; {SAY_THE_COST}")
+    doubtful = [point.candidate for point in points if point.candidate.unresolved]
+    if doubtful:
+        listed = "; ".join(f"{one.label} ({', '.join(one.unresolved)})" for one in doubtful)
+        notes.append(
+            f"published cost not reproduced: {listed}. What is built may not be the network that had this error"
+        )
+    return notes

@@ -1,0 +1,260 @@
+"""``e4profile pareto``: published or given errors against measured cost, and the networks that no other beats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from e4profile.questions import options
+from e4profile.questions.output import Progress, emit, note, stop_interrupted
+
+if TYPE_CHECKING:
+    from e4profile.questions.sweep.pareto import Candidate, Point
+    from e4profile.subjects.subject import Subject
+
+
+def pareto(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(help=f"With --table every card of it. {options.MODEL_HELP}", metavar=f"[{options.MODEL}]..."),
+    ] = None,
+    inputs: options.Inputs = None,
+    arguments: options.Arguments = None,
+    errors: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--error",
+            help="The test error of a network in percent, as you know it: NAME=VALUE with the name as given. It is "
+            "shown as given, beside published ones. Repeatable.",
+            metavar="NAME=VALUE",
+        ),
+    ] = None,
+    sweep: Annotated[
+        Path | None, typer.Option("--sweep", help="Costs from a file of records instead.", metavar="RECORDS.jsonl")
+    ] = None,
+    table: Annotated[
+        str | None, typer.Option("--table", help="The published table whose errors are compared.", metavar="NAME")
+    ] = None,
+    x: Annotated[str, typer.Option("--x", help="macs, params, time or memory.", metavar="COST")] = "macs",
+    y: Annotated[
+        str, typer.Option("--y", help="error, or one of several: cifar10, cifar100, acc5, ...", metavar="ERROR")
+    ] = "error",
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            "--batch-size", help="Images, for time [1] and memory [2]; of your own model as in --input.", metavar="N"
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="For time: cpu or cuda.", metavar="DEVICE")] = "cpu",
+    max_run_time_s: Annotated[
+        float,
+        typer.Option("--max-run-time-s", help="For time: sample each network at most this long.", metavar="SECONDS"),
+    ] = 2.0,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Draw the front (SVG, PNG, CSV) into a folder.", metavar="DIR")
+    ] = None,
+    output_format: options.Format = "table",
+    units: options.Units = "auto",
+) -> None:
+    """Set test errors against measured cost and name the front.
+
+    Errors are as published, or as you give them; they are never measured. Only errors of one table, and so of one
+    data set, are compared; that a given error is of the same data is yours to say. Naming a file or package of yours
+    runs its code.
+    """
+    from e4profile.errors import SettingError, one_of, positive
+    from e4profile.questions.sweep import pareto as found_by
+    from e4profile.questions.sweep.pareto_table import pareto_table
+    from e4profile.show.style import check_folder
+
+    if batch_size is not None:
+        positive(**{"--batch-size": batch_size})
+    one_of("cost", x, found_by.COSTS)
+    if out is not None:
+        check_folder(out)
+    if sweep is not None and errors:
+        raise SettingError("--sweep takes costs from records of cards: leave --error away")
+    named = options.networks(models)
+    percents = _percents(errors or [], named)
+    subjects = options.several_subjects(named, None, inputs, arguments, batch_size)
+    candidates = _candidates(dict(zip(named, subjects, strict=True)), percents, sweep, table, y)
+    batch = batch_size or options.given_batch(subjects) or 1
+    interrupted = False
+    if sweep is not None:
+        costed, notes = found_by.sweep_costs(sweep, x, candidates)
+    elif x == "time":
+        costed, notes = _timed_in_turn(candidates, device, batch, max_run_time_s)
+    else:
+        costed, notes = _counted(candidates, x, batch)
+        interrupted = len(costed) < len(candidates)
+    points = found_by.front(costed)
+    published = [point.candidate for point in points if point.candidate.origin == found_by.PUBLISHED]
+    error = found_by.error_name(published[0].quantity) if published else "given error"
+    how = _how(x, device, batch, recorded=sweep is not None)
+    emit(pareto_table(points, x, error, how, notes), output_format, units)
+    if interrupted:
+        stop_interrupted()
+    if out is not None:
+        _draw(points, x, error, how, out)
+
+
+def _candidates(
+    subjects: Mapping[str, Subject], percents: Mapping[str, str], sweep: Path | None, table: str | None, y: str
+) -> list[Candidate]:
+    """Networks with errors that were given, then those with published ones."""
+    from e4profile.errors import SettingError
+    from e4profile.questions.sweep.pareto import candidates, given_error, has_published_error
+
+    found, cards = [], []
+    for name, subject in subjects.items():
+        if name in percents:
+            found.append(given_error(subject, percents[name]))
+        elif has_published_error(subject) or (table is not None and subject.published):
+            cards.append(subject)
+        else:
+            raise SettingError(
+                f"{name} has no published error: say its error in percent: e4profile pareto --error {name}=VALUE"
+            )
+    if sweep is not None and not cards:
+        cards = _cards_in(sweep)
+    if cards or table is not None or not found:
+        found += candidates(cards, table, y)
+    return found
+
+
+def _percents(errors: list[str], given_names: list[str]) -> dict[str, str]:
+    from e4profile.errors import SettingError, UnknownNameError
+
+    found: dict[str, str] = {}
+    for text in errors:
+        name, separator, value = text.rpartition("=")
+        if not separator or not name or not value:
+            example = (given_names or ["p4-cnn"])[0]
+            raise SettingError(f"--error: {text!r} must be NAME=PERCENT, for example {example}=0.9")
+        if name not in given_names:
+            if not given_names:
+                raise SettingError(f"--error {text}: name the network too: e4profile pareto {name} --error {text}")
+            raise UnknownNameError("network in --error", name, given_names)
+        if name in found:
+            raise SettingError(f"--error: {name} has two errors, {found[name]} and {value}")
+        found[name] = value
+    return found
+
+
+def _cards_in(path: Path) -> list[Any]:
+    from e4profile.errors import SettingError
+    from e4profile.networks.cards import all_cards
+    from e4profile.records.store import RecordStore
+    from e4profile.subjects.subject import of_card
+
+    if not path.exists():
+        raise SettingError(f"--sweep: {path} does not exist")
+    known = all_cards()
+    recorded = dict.fromkeys(record.card for record in RecordStore(path).load())
+    found = [of_card(known[name]) for name in recorded if name in known and known[name].published]
+    if not found:
+        listed = ", ".join(recorded) or "no records"
+        raise SettingError(f"--sweep: no network in {path} ({listed}) has a published error")
+    return found
+
+
+def _counted(
+    found: Sequence[Candidate], x: str, batch: int
+) -> tuple[list[tuple[Candidate, int | float]], list[str]]:  # fmt: skip
+    """The candidates with their costs, and notes; fewer where Ctrl-C ended it, none at all raises it."""
+    from e4profile.questions.sweep.pareto import cost_of
+    from e4profile.subjects.card_code import NotInstalled
+
+    cost = cost_of(x, batch_size=max(2, batch))
+    costed: list[tuple[Candidate, int | float]] = []
+    absent: list[NotInstalled] = []
+    with Progress(f"pareto, {x}", len(found)) as progress:
+        try:
+            for one in found:
+                try:
+                    amount, unknown = cost(one.subject.at_batch(batch))
+                    costed.append((replace(one, unknown=unknown), amount))
+                except NotInstalled as missing:
+                    absent.append(missing)
+                progress.step(one.label)
+        except KeyboardInterrupt:
+            if not costed:
+                raise
+            return costed, [f"interrupted: {len(costed)} of {len(found)} networks; the front is of these alone"]
+    if absent and not costed:
+        raise absent[0]
+    return costed, [f"left out: {missing}" for missing in dict.fromkeys(map(str, absent))]
+
+
+def _timed_in_turn(
+    found: Sequence[Candidate], device: str, batch: int, max_run_time_s: float
+) -> tuple[list[tuple[Candidate, int | float]], list[str]]:
+    """Median seconds of forward passes, round by round over all networks, so that a drift meets all of them."""
+    from e4profile.witnesses.timing.in_turn import ForwardInTurn
+
+    timer = ForwardInTurn(device, max_run_time_s)
+    note(f"pareto, time: {len(found)} networks in turn, {len(found) * max_run_time_s:g} s of samples at most")
+    taken = timer([one.subject.at_batch(batch) for one in found])
+    notes = [
+        f"noisy: {one.subject.name}: {reason}"
+        for one, samples in zip(found, taken, strict=True)
+        for reason in samples.noise_reasons
+    ]
+    return [(one, samples.median_s) for one, samples in zip(found, taken, strict=True)], notes
+
+
+def _how(x: str, device: str, batch: int, *, recorded: bool) -> str:
+    source = "as recorded" if recorded else "measured"
+    images = "one image" if recorded or batch == 1 else f"a batch of {batch}"
+    return {
+        "macs": f"MACs of {images}, {source} by counting what runs",
+        "params": f"parameters, {source} by counting",
+        "memory": f"peak bytes of forward and backward at batch {max(2, batch)}, by allocator emulation",
+        "time": f"median seconds of a pass, {source}"
+        + ("" if recorded else f" in turn on {device}, forward at batch {batch}"),
+    }[x]
+
+
+def _draw(points: Sequence[Point], x: str, error: str, how: str, out: Path) -> None:
+    from e4profile.questions.published.rows import TITLES
+    from e4profile.questions.sweep.pareto_drawing import plot_pareto
+    from e4profile.show.style import paper_style, save
+
+    first = next((p.candidate for p in points if p.candidate.table), points[0].candidate)
+    mixed = len({point.candidate.origin for point in points}) > 1
+    rows = [
+        {
+            "network": _drawn(point.candidate),
+            "card": point.candidate.subject.name,
+            "cost": point.cost,
+            f"{point.candidate.origin}_error": point.candidate.error,
+            "spread": point.candidate.spread,
+            "on_front": point.on_front,
+        }
+        for point in points
+    ]
+    subject, _, source = TITLES.get(first.table, first.table).partition(" (")
+    subject = subject or "Networks"
+    remarks = [f"{how[0].upper()}{how[1:]}.", *([f"{source.rstrip(')')}."] if source else [])]
+    if any(point.candidate.unresolved for point in points):
+        remarks.append("\u2020: its published cost is not reproduced by what is built.")
+    label = f"{error} or given error" if mixed else error
+    with paper_style():
+        plot = plot_pareto(
+            rows, name="-".join(filter(None, ("pareto", first.table, first.quantity.replace("_", "-"), x))),
+            subject=subject, x=x, error=label, remarks=remarks,
+        )  # fmt: skip
+        paths = save(plot, out)
+    note(f"wrote {', '.join(path.name for path in paths)} to {out}")
+
+
+def _drawn(one: Candidate) -> str:
+    """The label of a point: marked where the error is given, or the published cost is not what is built."""
+    marks = (" (given)" if not one.table else "") + ("\u2020" if one.unresolved else "")
+    marks += " (at least)" if one.unknown else ""
+    # the end of a path says most
+    return (one.label if one.table else one.label.rpartition("/")[2]) + marks

@@ -1,0 +1,62 @@
+"""The published tables on the command line: costs as lines, test errors beside them, every cell for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+from program import Run
+
+from e4profile.questions.published.rows import CARRIED, COST, TABLE_COLUMNS, build_row
+from e4profile.questions.published.tables import exact_table, readable_table, shown_cells
+from e4profile.subjects.subject import resolve
+
+
+def test_programs_get_every_cell_with_its_kind(run: Run) -> None:
+    rows = json.loads(run("published", "4", "-f", "json").out)
+    assert all(list(row) == list(TABLE_COLUMNS) for row in rows)
+    kinds = {row["quantity"]: row["kind"] for row in rows}
+    assert kinds == {"params": COST, "flops": COST, "test_error_cifar10": CARRIED, "test_error_cifar100": CARRIED}
+    read = list(csv.DictReader(io.StringIO(run("published", "4", "-f", "csv").out)))
+    assert [row["kind"] for row in read] == [row["kind"] for row in rows]
+
+
+def test_readers_get_a_line_per_cost_with_the_test_error_beside_it(run: Run) -> None:
+    out = run("published", "2").out
+    header, _, *lines = out.split("\n\n")[1].splitlines()
+    assert "test error" in header
+    for line in lines:
+        assert line.startswith(("reproduced", "unresolved"))
+        assert "±" in line
+    assert len(lines) == 8
+
+
+def test_a_quantity_carried_without_a_cost_keeps_its_line() -> None:
+    card = resolve("r18")
+    cells = [cell for row in card.published for cell in build_row(card, row)]
+    assert {cell.kind for cell in shown_cells(cells)} == {COST}
+    alone = [cell for cell in cells if cell.kind == CARRIED]
+    assert shown_cells(alone) == alone
+    table = readable_table("4", alone)
+    assert [row["verdict"] for row in table.rows] == ["published"] * len(alone)
+    assert [row["quantity"] for row in exact_table("4", cells).rows] == [cell.cell.quantity for cell in cells]
+
+
+@pytest.mark.parametrize("name", ["1", "3"])
+def test_no_error_is_set_beside_the_cost_of_another_row(run: Run, name: str) -> None:
+    exact = json.loads(run("published", name, "-f", "json").out)
+    errors = {row["row"]: row["published"] for row in exact if row["kind"] == CARRIED}
+    assert len(set(errors.values())) > 3
+    lines = [line for line in run("published", name).out.splitlines() if line.startswith("reproduced")]
+    costs = [row for row in exact if row["kind"] == COST]
+    assert len(lines) == len(costs)
+    for line, row in zip(lines, costs, strict=True):
+        assert row["row"] in line
+        assert errors[row["row"]] in line
+
+
+def test_a_caption_does_not_begin_with_another_number(run: Run) -> None:
+    out = run("published", "4", "-f", "latex").out
+    assert r"\caption{Costs of Table 4 of He et al. 2021, rebuilt: CIFAR." in out
