@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from typing import Any, ClassVar
 
 from typer.core import TyperCommand, TyperGroup
 
@@ -14,7 +15,17 @@ class OneCommand(TyperCommand):
 
 
 class Group(TyperGroup):
-    """Commands under the headings of ``PANELS``; names that are not listed go on working."""
+    """Commands under the headings of ``PANELS``; an old name goes on working, and a line says how to ask today."""
+
+    today: ClassVar[dict[str, str]] = {}
+    """What is asked today, by old name."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """The command of the first word, as ever."""
+        found = super().resolve_command(ctx, args)
+        if found[0] in self.today:
+            sys.stderr.write(f"e4profile {found[0]}: today this is {self.today[found[0]]}\n")
+        return found
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the commands, each under its heading."""

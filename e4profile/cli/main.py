@@ -104,16 +104,6 @@ def _unless_below(command: Command, name: str) -> Command:
     return _shown_as(command, added, call=call)
 
 
-def _under_an_old_name(command: Command, old: str, today: str) -> Command:
-    """The command as before, and a line on stderr that says how to ask today."""
-
-    def call(**given: Any) -> None:
-        sys.stderr.write(f"e4profile {old}: today this is {today}\n")
-        command(**given)
-
-    return _shown_as(command, call=call)
-
-
 def _add(name: str, entry: Entry) -> None:
     """Add a command, the commands below it, and its old names."""
     shown = {"epilog": entry.example, "short_help": entry.summary, "rich_help_panel": entry.panel}
@@ -127,7 +117,8 @@ def _add(name: str, entry: Entry) -> None:
         app.command(name, cls=OneCommand, **shown)(_with_cards(entry.run))  # type: ignore[arg-type]
     for old, (command, today) in entry.before.items():
         asked = command if command in entry.below.values() else _with_cards(command)
-        app.command(old, cls=OneCommand, hidden=True)(_under_an_old_name(asked, old, today))
+        app.command(old, cls=OneCommand, hidden=True)(asked)
+        Group.today[old] = today
 
 
 # a question is one folder: finding the folders means that no list needs an entry for a new one

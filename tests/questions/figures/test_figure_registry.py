@@ -170,7 +170,8 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         with pytest.raises(SystemExit) as ended:
             main()
         captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
+        # the first line says the new name
+        return int(ended.value.code or 0), captured.out, captured.err.partition("\n")[2]
 
     return run
 

@@ -107,7 +107,7 @@ def test_bad_input_is_one_line_and_exit_code_2(run, arguments, message):
     code, out, err = run("pareto", *arguments)
     assert code == 2
     assert out == ""
-    assert err.count("\n") == 1
+    assert err.count("\n") == 2  # the first says the new name
     assert says(err, *message.split(" … "))
 
 
