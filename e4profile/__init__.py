@@ -8,7 +8,7 @@ between them has a name.
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from e4profile.api import check, check_equivariance, count, register_free, register_operator, sweep
+    from e4profile.api import check, check_equivariance, count, register_free, register_group, register_operator, sweep
     from e4profile.errors import E4ProfileError, SettingError, UnknownNameError
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "check_equivariance",
     "count",
     "register_free",
+    "register_group",
     "register_operator",
     "sweep",
 ]

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor, nn
 
+    from e4profile.groups import FiniteGroup
     from e4profile.subjects.subject import Subject
+    from e4profile.witnesses.equivariance.fields import Declared
 
     Model = str | nn.Module
     Inputs = Sequence[Any] | Mapping[str, Any] | Tensor
@@ -168,6 +170,23 @@ def register_free(name: str, family: str = "registered") -> None:
     ledger.register_free(name, family)
 
 
+def register_group(group: FiniteGroup, *names: str) -> FiniteGroup:
+    """The group, which from now on ``--group`` and ``group=`` know by its name, and by others.
+
+    A distribution does without a call: ``c6 = "package.module:C6"`` in its entry points ``e4profile.groups``.
+
+    Args:
+        group: derived from ``e4profile.groups.FiniteGroup``.
+        names: others.
+
+    Raises:
+        SettingError: for a group that is none, or a name that another group has.
+    """
+    from e4profile import groups
+
+    return groups.register_group(group, *names)
+
+
 def sweep(
     models: Sequence[str] | str = ("e4net",),
     *,
@@ -262,11 +281,11 @@ def check_equivariance(
     model: Model,
     input_shape: Inputs | None = None,
     *,
-    group: str | None = None,
+    group: FiniteGroup | str | None = None,
     dtype: str = "float64",
     train_steps: int = 1,
-    field_in: str | None = None,
-    field_out: str | None = None,
+    field_in: Declared = None,
+    field_out: Declared = None,
     **arguments: Any,
 ) -> pd.DataFrame:
     """Relative equivariance errors at initialisation, with randomised parameters, and after some training steps.
@@ -278,9 +297,11 @@ def check_equivariance(
         group: the group that acts; by default the network's own, as far as it is exact on the grid.
         dtype: float64 or float32.
         train_steps: optimiser steps on random data.
-        field_in: the type of the inputs that are moved, trivial or regular; by default regular for (B, c, A, h, w)
-            and trivial for other maps.
-        field_out: the type of the output; by default what the network says, or can be shown.
+        field_in: the type of the inputs that are moved, trivial or regular, or their axes, such as ``"B h w (c A)"``:
+            of all, of each in order, or of some by name in a dict; by default what the network's attribute
+            ``field_in`` declares, or regular for (B, c, A, h, w) and trivial for other maps.
+        field_out: that of the outputs; by default what the network's attribute ``field_out`` or its layer declares,
+            or can be shown.
         arguments: overrides of the card's arguments, or of the builder's.
 
     Returns:

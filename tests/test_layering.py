@@ -11,10 +11,10 @@ import pytest
 import e4profile
 
 PACKAGE = Path(e4profile.__file__).parent
-ROOMS = ("ops", "layers", "networks", "subjects", "witnesses", "records", "questions", "cli")
+ROOMS = ("groups", "ops", "layers", "networks", "subjects", "witnesses", "records", "questions", "cli")
 """From the bottom to the top: a room imports those before it."""
 
-ROOT = {"__init__", "__main__", "api", "conventions", "errors", "groups", "symbols"}
+ROOT = {"__init__", "__main__", "api", "conventions", "errors", "symbols"}
 TOP = {"__init__", "__main__", "api"}
 """The modules at the root that import rooms; the others may be imported by all of them."""
 

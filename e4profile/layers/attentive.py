@@ -15,7 +15,7 @@ from torch import Tensor
 
 from e4profile.conventions import ATTENTION
 from e4profile.errors import SettingError, positive
-from e4profile.groups import GroupLike
+from e4profile.groups import Group, GroupLike, square_group
 from e4profile.layers import operators
 from e4profile.layers.base import Dimensions, Sample, Shape, WindowedConv2d
 from e4profile.layers.constants import uniform
@@ -97,6 +97,7 @@ class _AttentiveConv2d(WindowedConv2d):
     calls = {"channel gate": 30}
     entry_terms = frozenset({"convolution"})
 
+    group: Group
     stencil_index: Tensor
     element_index: Tensor
     gate_stencil_index: Tensor
@@ -113,7 +114,7 @@ class _AttentiveConv2d(WindowedConv2d):
         gate_kernel: int = 7,
     ) -> None:
         super().__init__()
-        self._set_windows(c_in, c_out, kernel, group, padding=padding)
+        self._set_windows(c_in, c_out, kernel, square_group(group, type(self).__name__), padding=padding)
         self.group.require_exact_on_grid(type(self).__name__)
         positive(reduction=reduction, gate_kernel=gate_kernel)
         if c_in % reduction:

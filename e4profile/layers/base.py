@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from e4profile.conventions import CONVOLUTION, convention
 from e4profile.errors import SettingError, not_negative, positive
-from e4profile.groups import Group, GroupLike, as_group
+from e4profile.groups import FiniteGroup, Group, GroupLike, as_group
+from e4profile.groups.protocol import NoSuchMap
 from e4profile.layers.constants import ConstantTables
 from e4profile.layers.storages import Timeline
 from e4profile.layers.terms import Terms, evaluate
@@ -157,7 +158,7 @@ class EquivariantLayer(ConstantTables):
     """
 
     source: ClassVar[str] = ""
-    params: ClassVar[Terms] = {}
+    params: Terms = {}
     macs: ClassVar[Terms] = {}
     elements: ClassVar[Terms] = {}
     kinds: ClassVar[Mapping[str, str]] = {}
@@ -193,7 +194,7 @@ class EquivariantLayer(ConstantTables):
     """Whether the output is a view of the input."""
     field_in: str = "regular"
     field_out: str = "regular"
-    group: Group
+    group: FiniteGroup
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -335,7 +336,7 @@ def window_size(size: int, kernel: int, stride: int, padding: int, what: str) ->
 
 
 def window_reason(
-    group: Group, sizes: Sequence[int], kernel: int, stride: int, padding: int, *, what: str = "windows"
+    group: FiniteGroup, sizes: Sequence[int], kernel: int, stride: int, padding: int, *, what: str = "windows"
 ) -> str | None:
     """Why strided windows break exact equivariance on (h, w) maps, or None.
 
@@ -348,4 +349,9 @@ def window_reason(
                 f"stride (={stride}) does not divide {axis} (={size}) + 2*padding (={padding}) - kernel (={kernel}): "
                 f"the {what} do not sit symmetrically, and {group.name} is not exact here"
             )
+    if stride > 1 and type(group) is not Group:
+        try:
+            group.positions(*((size + 2 * padding - kernel) // stride + 1 for size in sizes))
+        except NoSuchMap as error:
+            return f"stride (={stride}): {error}"
     return None

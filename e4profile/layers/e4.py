@@ -11,18 +11,17 @@ from torch import Tensor, nn
 
 from e4profile.conventions import AGGREGATION, BATCH_NORM, GROUP_NORM, TRANSFORM
 from e4profile.errors import SettingError, divisors, positive
-from e4profile.groups import GroupLike, as_group
+from e4profile.groups import GroupLike, as_group, square_group
 from e4profile.layers import operators
 from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps, window_reason, window_size
 from e4profile.layers.constants import shifted
 from e4profile.layers.e4_peak import E4
-from e4profile.layers.execution import Execution
+from e4profile.layers.execution import Execution, irrep_sizes
 from e4profile.layers.group_conv import GroupConv2d
 from e4profile.layers.norm import FieldBatchNorm2d, FieldGroupNorm
 from e4profile.layers.pointwise import PointwiseConv2d
 from e4profile.layers.storages import ACCUMULATE, STATISTICS
 from e4profile.ops import aggregate, generate_and_aggregate
-from e4profile.ops.irrep_basis import basis_of
 from e4profile.symbols import (
     A_K,
     A_V,
@@ -216,6 +215,8 @@ class E4Conv2d(EquivariantLayer):
             raise SettingError(f"concatenate (={concatenate!r}) must be 'both', 'kernel', 'encoder' or 'none'")
         self.group = as_group(group)
         self.group.require_exact_on_grid(type(self).__name__)
+        if not self.group.keeps_windows(kernel):
+            square_group(self.group, f"{type(self).__name__}, whose stencils use every tap,")
         self.c_in, self.c_out, self.kernel, self.stride = c_in, c_out, kernel, stride
         self.reduction, self.slices = reduction, _slices(c_out, slices, channels_per_slice)
         self.concatenate, self.squeeze_affine = concatenate, squeeze_affine
@@ -308,7 +309,7 @@ class E4Conv2d(EquivariantLayer):
             is_large_encoder: +_is_large(self.encoder), is_large_squeeze: +_is_large(self.squeeze),
             encoder_in_irreps: _in_irreps(self.encoder, input_shape),
             squeeze_in_irreps: _in_irreps(self.squeeze, input_shape),
-            A_rho: self.group.irrep_products, n_add: basis_of(self.group).additions,
+            **irrep_sizes(self.group),
             is_reference: int(reference),
             is_roomy: +(self.kernel**2 * self._strided(rows) * self._strided(columns) < rows * columns),
         }  # fmt: skip

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from typing import Literal, get_args
+from typing import Literal, TypeGuard, get_args
 
 import torch
 from torch import Tensor, nn
 
 from e4profile.conventions import TRANSFORM
 from e4profile.errors import one_of
-from e4profile.groups import check_kernel
+from e4profile.groups import FiniteGroup, Group, check_kernel, square_group
 from e4profile.layers.base import Dimensions, EquivariantLayer, Shape
 from e4profile.layers.drawn import is_drawing
 from e4profile.layers.filter_bank import FilterBankLayer
@@ -18,7 +18,7 @@ from e4profile.layers.terms import Term, Terms
 from e4profile.ops import irreps
 from e4profile.ops.filter_bank import stand_alone
 from e4profile.ops.irrep_basis import Window, basis_of
-from e4profile.symbols import A_lift, A_rho, c_in, c_out, in_irreps, k, n_add, n_cosets, n_lift
+from e4profile.symbols import A_lift, A_rho, Symbol, c_in, c_out, in_irreps, k, n_add, n_cosets, n_lift
 
 Execution = Literal["bank", "irreps", "auto"]
 EXECUTIONS: tuple[Execution, ...] = get_args(Execution)
@@ -56,6 +56,18 @@ def lifting_transforms(positions: Term) -> Terms:
     }
 
 
+def has_irrep_basis(group: FiniteGroup) -> TypeGuard[Group]:
+    """Whether a convolution over the group also runs in the irrep basis: C_n and D_n on the square grid."""
+    return type(group) is Group
+
+
+def irrep_sizes(group: FiniteGroup) -> dict[Symbol, int]:
+    """Products and sums of one regular field in the irrep basis; 0 of a group that has none here."""
+    if not has_irrep_basis(group):
+        return {A_rho: 0, n_add: 0}
+    return {A_rho: group.irrep_products, n_add: basis_of(group).additions}
+
+
 class SwitchedLayer(EquivariantLayer):
     """A layer of which a convolution over the group also runs in the irrep basis."""
 
@@ -84,20 +96,24 @@ class IrrepLayer(SwitchedLayer, FilterBankLayer):
     @execution.setter
     def execution(self, execution: Execution) -> None:
         one_of("execution", execution, EXECUTIONS)
-        self._execution = execution
         check_kernel(self.kernel)
-        cosets = self.group.cosets_on_grid
+        self.clear_filter_cache()
+        self._execution = execution
+        if execution != "irreps" and not has_irrep_basis(self.group):
+            return
+        group = square_group(self.group, f"{type(self).__name__} in the irrep basis")
+        cosets = group.cosets_on_grid
         self.irrep_window = Window(
-            self.group.on_grid, self.kernel, self._conv_stride, self.padding, cosets if len(cosets) > 1 else (),
+            group.on_grid, self.kernel, self._conv_stride, self.padding, cosets if len(cosets) > 1 else (),
             lifts=(self.field_in, self.field_out) == ("trivial", "regular"),
         )  # fmt: skip
         if not is_drawing():
             self.irrep_window.make()
-        self.clear_filter_cache()
 
     def switch(self, execution: Execution) -> None:
-        """The same as to set ``execution``."""
-        self.execution = execution
+        """The same as to set ``execution``; a layer whose group has no irrep basis here stays as it is."""
+        if has_irrep_basis(self.group):
+            self.execution = execution
 
     @property
     def _conv_stride(self) -> int:
@@ -109,7 +125,7 @@ class IrrepLayer(SwitchedLayer, FilterBankLayer):
 
     def in_irreps(self, input_shape: Shape) -> bool:
         """Whether an input (B, c_in * A, h, w) is convolved in the irrep basis; by sizes alone."""
-        if self.execution == "bank" or self.field_out != "regular":
+        if self.execution == "bank" or self.field_out != "regular" or not has_irrep_basis(self.group):
             return False
         if self.execution == "irreps":
             return True
@@ -120,7 +136,7 @@ class IrrepLayer(SwitchedLayer, FilterBankLayer):
     @property
     def _fields_on_grid(self) -> tuple[int, int]:
         """Input and output fields of the elements on the grid."""
-        cosets = len(self.group.cosets_on_grid)
+        cosets = max(len(self.irrep_window.cosets), 1)
         return self.c_in * (1 if self.irrep_window.lifts else cosets), self.c_out * cosets
 
     def _runs_in_irreps(self, features: Tensor) -> bool:
@@ -133,7 +149,7 @@ class IrrepLayer(SwitchedLayer, FilterBankLayer):
     def _convolve_in_irreps(self, features: Tensor) -> Tensor:
         if features.dim() == 3:  # one image without a batch, as a plain convolution takes it
             return self._convolve_in_irreps(features[None])[0]
-        window, cosets = self.irrep_window, len(self.group.cosets_on_grid)
+        window, cosets = self.irrep_window, max(len(self.irrep_window.cosets), 1)
         bias = None if self.bias is None else self.bias.repeat_interleave(cosets)
         if stand_alone(features, self.weight, bias):
             trained = (features, self.weight) if bias is None else (features, self.weight, bias)
@@ -154,18 +170,22 @@ class IrrepLayer(SwitchedLayer, FilterBankLayer):
 
     def irrep_dimensions(self, input_shape: Shape) -> Dimensions:
         """The values of the symbols of the execution."""
-        group, lifts = self.group.on_grid, self.irrep_window.lifts
+        if not has_irrep_basis(self.group):
+            return {in_irreps: 0, n_cosets: 1, A_lift: 0, n_lift: 0, **irrep_sizes(self.group)}
+        window = self.irrep_window
         return {
-            in_irreps: int(self.in_irreps(input_shape)), n_cosets: len(self.group.cosets_on_grid),
-            A_rho: group.irrep_products, n_add: basis_of(group).additions,
-            A_lift: group.lifting_products(self.kernel) if lifts else 0,
-            n_lift: self.irrep_window.additions if lifts else 0,
+            in_irreps: int(self.in_irreps(input_shape)), n_cosets: max(len(window.cosets), 1),
+            **irrep_sizes(window.group),
+            A_lift: window.group.lifting_products(self.kernel) if window.lifts else 0,
+            n_lift: window.additions if window.lifts else 0,
         }  # fmt: skip
 
     def no_peak_on(self, input_shape: Shape) -> str | None:
         """Why ``peak`` does not hold for this layer on inputs of this shape, or None where it does."""
         if self.in_irreps(input_shape):
             return "the convolution runs in the irrep basis, whose storages have no timeline"
+        if "masked_taps" in self._buffers:
+            return f"{self.group.name} moves taps out of the kernel: to mask them takes storages that no timeline has"
         return super().no_peak_on(input_shape)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from e4profile.layers.base import WindowedConv2d
 from e4profile.layers.constants import uniform
+from e4profile.layers.terms import Term
 from e4profile.ops.aggregation import autocast_dtype
 from e4profile.ops.choice import is_transformed
 
@@ -42,6 +43,22 @@ class FilterBankLayer(WindowedConv2d):
         self.add_table("filter_index", index, *kernels)
         self.clear_filter_cache()
 
+    def _tap_axes(self, filters: Term) -> tuple[int, ...]:
+        """The axes of the weight's taps: k x k, or one of those that the group does not move out of the kernel.
+
+        The others are 0 in the dense filters, which stay k x k, and no parameters.
+
+        Args:
+            filters: of so many filters.
+        """
+        taps, kernel = self.group.taps(self.kernel), self.kernel
+        if len(taps) == kernel**2:
+            return kernel, kernel
+        self.params = {**self.params, "weight": filters * len(taps)}
+        outside = [tap not in set(taps) for tap in range(kernel**2)]
+        self.add_table("masked_taps", lambda: torch.tensor(outside).view(kernel, kernel))
+        return (len(taps),)
+
     def clear_filter_cache(self) -> None:
         """Forget the cached filters."""
         self._cached_filters: list[Tensor] | None = None
@@ -67,7 +84,9 @@ class FilterBankLayer(WindowedConv2d):
     def expand_filters(self) -> Tensor:
         """The dense filters (c_out * A, c_in or c_in * A, k, k), differentiable in the weight."""
         flat = self.filter_values().flatten(1)
-        return flat.index_select(1, self.filter_index).view(self.filter_shape)
+        filters = flat.index_select(1, self.filter_index).view(self.filter_shape)
+        masked_taps = self._buffers.get("masked_taps")
+        return filters if masked_taps is None else filters.masked_fill_(masked_taps, 0)
 
     def filters(self) -> Tensor:
         """The dense filters; the caller's own, which may be written to."""

@@ -5,6 +5,7 @@ He et al. 2021, eq. 5 and sections 3.2 and 4.2 (Cohen & Welling 2016).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Literal
 
@@ -57,6 +58,8 @@ from e4profile.symbols import (
     w_conv,
     w_out,
 )
+
+_FILTERS = c_in * c_out
 
 
 def bank_timeline(order_in: Term, order_out: Term, *, pooled: Term = 0, large: Term = 0) -> Timeline:
@@ -140,10 +143,10 @@ class LiftingConv2d(IrrepLayer):
         self._set_windows(c_in, c_out, kernel, group, stride, padding)
         self.group.require_exact_on_grid(type(self).__name__)
         self.execution = execution
-        order, taps = self.group.order, kernel * kernel
+        order, tap_axes = self.group.order, self._tap_axes(_FILTERS)
         self._set_filters(
-            (c_out, c_in, kernel, kernel),
-            lambda: shifted(self.group.lifting_index(kernel), c_in, taps),
+            (c_out, c_in, *tap_axes),
+            lambda: shifted(self.group.lifting_index(kernel), c_in, math.prod(tap_axes)),
             (c_out * order, c_in, kernel, kernel),
             kernel,
         )
@@ -226,10 +229,10 @@ class GroupConv2d(IrrepLayer):
             raise SettingError(f"stride_by (={stride_by!r}) must be 'conv' or 'max_pool'")
         self.stride_by = stride_by
         self.execution = execution
-        order, taps = self.group.order, kernel * kernel
+        order, tap_axes = self.group.order, self._tap_axes(_FILTERS * A)
         self._set_filters(
-            (c_out, c_in, order, kernel, kernel),
-            lambda: shifted(self.group.filter_bank_index(kernel), c_in, order * taps),
+            (c_out, c_in, order, *tap_axes),
+            lambda: shifted(self.group.filter_bank_index(kernel), c_in, order * math.prod(tap_axes)),
             (c_out * order, c_in * order, kernel, kernel),
             kernel,
         )
@@ -304,6 +307,8 @@ class GroupConv2d(IrrepLayer):
         """Why the windows do not sit symmetrically on this input, or None."""
         if self.stride_by == "conv":
             return super().inexact_on(input_shape)
+        if self.stride > 1 and not self.group.keeps_windows(self.stride):
+            return f"{self.group.name} moves no max-pool window of {self.stride}x{self.stride} to itself"
         pooled = [size + 2 * self.padding - self.kernel + 1 for size in input_shape[-2:]]
         return window_reason(self.group, pooled, self.stride, self.stride, 0, what="pooling windows")
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from e4profile.conventions import ATTENTION, ATTENTION_NAIVE, GROUP_NORM, LINEAR
 from e4profile.errors import SettingError, positive
-from e4profile.groups import GroupLike, as_group
+from e4profile.groups import Group, GroupLike, square_group
 from e4profile.layers import operators
 from e4profile.layers.base import Dimensions, EquivariantLayer, Sample, Shape, check_maps
 from e4profile.layers.positions import PositionEmbedding
@@ -91,6 +91,7 @@ class _SelfAttention2d(EquivariantLayer):
     runs_as = dict.fromkeys(("query, key, value", "output"), operators.POINTWISE)
     calls = {"content": 12, "positions": 10 * A, "values": 2 * A}
 
+    group: Group
     group_table: nn.Parameter | None
     table_index: Tensor
 
@@ -100,7 +101,7 @@ class _SelfAttention2d(EquivariantLayer):
     ) -> None:  # fmt: skip
         super().__init__()
         positive(c_in=c_in, c_out=c_out, heads=heads, head_channels=head_channels)
-        self.group = as_group(group)
+        self.group = square_group(group, type(self).__name__)
         self.c_in, self.c_out, self.kernel = c_in, c_out, kernel
         self.heads, self.head_channels = heads, head_channels
         self.position_features, self.position_hidden = position_features, position_hidden

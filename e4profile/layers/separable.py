@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from e4profile.conventions import DENSE_AS_FACTORS, EXPANSION, POINTWISE_AT_OUTPUT
 from e4profile.errors import SettingError, not_negative, one_of, positive
-from e4profile.groups import GroupLike
+from e4profile.groups import Group, GroupLike, square_group
 from e4profile.layers import operators
 from e4profile.layers.base import Dimensions, Sample, Shape, WindowedConv2d
 from e4profile.layers.constants import uniform
 from e4profile.layers.drawn import is_drawing
-from e4profile.layers.execution import EXECUTIONS, TRANSFORMS, SwitchedLayer, plain_sizes
+from e4profile.layers.execution import EXECUTIONS, TRANSFORMS, SwitchedLayer, irrep_sizes, plain_sizes
 from e4profile.layers.execution import Execution as GroupExecution
 from e4profile.layers.storages import (
     BIAS_ROWS,
@@ -38,7 +38,7 @@ from e4profile.layers.storages import (
 from e4profile.layers.summary_tool import CountedAgain
 from e4profile.layers.terms import Terms
 from e4profile.ops import irreps
-from e4profile.ops.irrep_basis import Window, basis_of
+from e4profile.ops.irrep_basis import Window
 from e4profile.symbols import (
     A,
     A_rho,
@@ -202,7 +202,7 @@ class SeparableGroupConv2d(SwitchedLayer, WindowedConv2d):
 
     source = "Lengyel & van Gemert 2021, section 3.2 and released code"
     what = "separable group convolution"
-    params: ClassVar[Terms] = {
+    params: Terms = {
         "pointwise weight": c_in * c_out * A,
         "spatial weight": c_spatial * c_out * k**2,
         "bias": has_bias * c_out,
@@ -265,7 +265,7 @@ class SeparableGroupConv2d(SwitchedLayer, WindowedConv2d):
         pointwise_execution: GroupExecution = "bank",
     ) -> None:
         super().__init__()
-        self._set_windows(c_in, c_out, kernel, group, stride, padding)
+        self._set_windows(c_in, c_out, kernel, square_group(group, type(self).__name__), stride, padding)
         self.group.require_exact_on_grid(type(self).__name__)
         if kind not in ("g", "gc"):
             raise SettingError(f"kind (={kind!r}) must be 'g' or 'gc'")
@@ -290,6 +290,7 @@ class SeparableGroupConv2d(SwitchedLayer, WindowedConv2d):
         self.add_table("stencil_index", lambda: _flat(self.group.lifting_index(kernel)), kernel)
         self.add_table("bank_index", lambda: _flat(bank_of(kernel)))
 
+    group: Group
     relative_index: Tensor
     stencil_index: Tensor
     bank_index: Tensor
@@ -364,7 +365,7 @@ class SeparableGroupConv2d(SwitchedLayer, WindowedConv2d):
         return {
             **super().dimensions(input_shape), c_spatial: spatial, is_dense: int(naive),
             in_irreps: int(self.in_irreps(input_shape)),
-            A_rho: self.group.irrep_products, n_add: basis_of(self.group).additions,
+            **irrep_sizes(self.group),
         }  # fmt: skip
 
     def no_peak_on(self, input_shape: Shape) -> str | None:

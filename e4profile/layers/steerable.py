@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from e4profile.conventions import EXPANSION, EXPANSION_REFERENCE, MAC_KINDS
 from e4profile.errors import SettingError, UnknownNameError, positive
-from e4profile.groups import Group, GroupLike
+from e4profile.groups import Group, GroupLike, square_group
 from e4profile.layers import operators
 from e4profile.layers.base import Dimensions, Sample, Shape
 from e4profile.layers.constants import shifted
@@ -290,6 +290,7 @@ class SteerableConv2d(IrrepLayer):
     kept = {"dense filters": c_in * A_in * c_out * A_out * k**2}
     """Elements that evaluation mode keeps between forwards."""
 
+    group: Group
     basis_bits: Tensor
 
     def __init__(
@@ -307,7 +308,7 @@ class SteerableConv2d(IrrepLayer):
         execution: Execution = "bank",
     ) -> None:
         super().__init__()
-        self._set_windows(c_in, c_out, kernel, group, stride, padding)
+        self._set_windows(c_in, c_out, kernel, square_group(group, type(self).__name__), stride, padding)
         for field in (field_in, field_out):
             if field not in ("trivial", "regular"):
                 raise UnknownNameError("field type", field, ("trivial", "regular"))

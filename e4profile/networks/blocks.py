@@ -11,7 +11,7 @@ from typing import Any, Literal
 from torch import nn
 
 from e4profile.errors import SettingError
-from e4profile.groups import Group
+from e4profile.groups import FiniteGroup
 from e4profile.layers import Chain, E4Conv2d, FieldBatchNorm2d, GroupConv2d, GroupMaxPool, LiftingConv2d, set_execution
 from e4profile.layers.execution import EXECUTIONS
 
@@ -27,7 +27,7 @@ class Parts:
     counters see what they would see there.
     """
 
-    group: Group
+    group: FiniteGroup
 
     def convolution(
         self, c_in: int, c_out: int, kernel: int, *, stride: int = 1, padding: int = 0, bias: bool = False,

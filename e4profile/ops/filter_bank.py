@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
-from e4profile.groups import Group
+from e4profile.groups import FiniteGroup, Group
 from e4profile.ops import huge_pages, turned_maps
 from e4profile.ops.aggregation import autocast_dtype
 from e4profile.ops.choice import is_transformed
@@ -30,7 +30,7 @@ _LARGE_BANK = 1 << 19
 class Bank:
     """What a group convolution by a filter bank is, apart from its tensors."""
 
-    group: Group
+    group: FiniteGroup
     filter_shape: tuple[int, int, int, int]
     stride: int
     padding: int
@@ -42,8 +42,8 @@ class Bank:
 
     @property
     def is_large(self) -> bool:
-        """Whether the bank's memory is worth care."""
-        return self.elements >= _LARGE_BANK
+        """Whether the bank's memory is worth care; it is taken of groups of the square grid, which turn maps."""
+        return type(self.group) is Group and self.elements >= _LARGE_BANK
 
     def takes(self, features: Tensor) -> bool:
         """Whether an input is a batch of maps with the channels of the filters, on the CPU or as its stand-ins."""

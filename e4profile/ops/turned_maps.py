@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
-from e4profile.groups import Group
+from e4profile.groups import FiniteGroup
 
 FORWARD_ADVANTAGE = 16
 GRADIENT_ADVANTAGE = 4
@@ -24,7 +24,7 @@ In evaluation the bank is cached and only read; in the backward pass its gradien
 """
 
 
-def convolve(features: Tensor, weight: Tensor, group: Group, *, stride: int, padding: int) -> Tensor:
+def convolve(features: Tensor, weight: Tensor, group: FiniteGroup, *, stride: int, padding: int) -> Tensor:
     """The group convolution without a filter bank.
 
     Args:
@@ -46,7 +46,7 @@ def convolve(features: Tensor, weight: Tensor, group: Group, *, stride: int, pad
 
 
 def weight_gradient(
-    gradient: Tensor, features: Tensor, weight: Tensor, group: Group, *, stride: int, padding: int
+    gradient: Tensor, features: Tensor, weight: Tensor, group: FiniteGroup, *, stride: int, padding: int
 ) -> Tensor:
     """The gradient of the weight (c_out, c_in, A, k, k), summed over the group by the batch of one convolution.
 
@@ -71,7 +71,7 @@ def weight_gradient(
     return of_weight.view(weight.shape)
 
 
-def _acted_inputs(features: Tensor, group: Group) -> Tensor:
+def _acted_inputs(features: Tensor, group: FiniteGroup) -> Tensor:
     """(B, c * A, h, h) -> (B * A, c * A, h, h): a^-1 acting on the regular fields, for every a."""
     batch, channels, _, size = features.shape
     positions = group.order * size * size
@@ -80,11 +80,11 @@ def _acted_inputs(features: Tensor, group: Group) -> Tensor:
     return acted.view(batch, -1, group.order, positions).transpose(1, 2).reshape(-1, channels, size, size)
 
 
-_kept: dict[tuple[Group, int, bool, bool], Tensor] = {}
+_kept: dict[tuple[FiniteGroup, int, bool, bool], Tensor] = {}
 _MOST_KEPT = 64
 
 
-def _positions(acted: Tensor, group: Group, size: int, *, fields: bool, inverse: bool) -> Tensor:
+def _positions(acted: Tensor, group: FiniteGroup, size: int, *, fields: bool, inverse: bool) -> Tensor:
     """The positions for a map; the process makes them once, unseen by what follows the storages of a network."""
     key = (group, size, fields, inverse)
     tracer = getattr(acted, "fake_mode", None)
@@ -102,7 +102,7 @@ def _positions(acted: Tensor, group: Group, size: int, *, fields: bool, inverse:
     return found
 
 
-def _made_positions(group: Group, size: int, fields: bool, inverse: bool) -> Tensor:
+def _made_positions(group: FiniteGroup, size: int, fields: bool, inverse: bool) -> Tensor:
     """Where each place of the acted maps comes from, for every element of the group one after another.
 
     With ``fields``, element a acts on the whole regular field, A * h * h places; without, map a of a stack of A maps

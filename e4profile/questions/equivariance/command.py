@@ -21,7 +21,8 @@ def equivariance(
         str | None,
         typer.Option(
             "--group",
-            help="The group that acts, e.g. p4m; the network's own, as far as it is exact on the grid, by default.",
+            help="The group that acts, e.g. p4m, or a registered one; by default the network's own, as far as it is "
+            "exact on the grid.",
             metavar="GROUP",
         ),
     ] = None,
@@ -30,18 +31,20 @@ def equivariance(
         int, typer.Option("--train-steps", help="Adam steps on random data; 0 leaves them out.", metavar="N")
     ] = 1,
     field_in: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--field-in",
-            help="Type of the inputs: trivial (images) or regular; by default regular for BxCxAxHxW only.",
+            help="Type of the inputs: trivial (images) or regular, or their axes, e.g. 'B h w (c A)'; NAME=FIELD for "
+            "one. By default what the network declares, or regular for BxCxAxHxW only.",
             metavar="FIELD",
         ),
     ] = None,
     field_out: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--field-out",
-            help="Type of the output: regular, trivial, invariant; by default what its layer says, or can be shown.",
+            help="Type of the output: regular, trivial, invariant, or its axes; NAME=FIELD for one of several. By "
+            "default what the network or its layer declares, or can be shown.",
             metavar="FIELD",
         ),
     ] = None,
@@ -56,22 +59,24 @@ def equivariance(
     In three states: as built, with trained parameters and norms' statistics randomised, and after some optimiser
     steps. A network that is equivariant at initialisation only is flagged, with the layers where it breaks. A layer
     is compared on what it receives in the network, so its error is its own. A regular field is (B, c*A, h, w) or
-    (B, c, A, h, w). Exit code 0 when all is shown to hold, 1 when not, 2 for bad input. Naming a file or package of
-    yours runs its code.
+    (B, c, A, h, w); of another layout the axes are written: 'B (c A) h w', A for the group's elements, h and w for
+    the grid. Exit code 0 when all is shown to hold, 1 when not, 2 for bad input. Naming a file or package of yours
+    runs its code.
     """
     with Progress("equivariance", 1, quiet=True) as progress:
         from e4profile.questions.columns import table_of_rows
         from e4profile.questions.equivariance.rows import report_rows
         from e4profile.show.tables import Column
+        from e4profile.witnesses.equivariance.fields import declared_from
         from e4profile.witnesses.equivariance.report import EQUIVARIANT, states_of
         from e4profile.witnesses.equivariance.witness import witness_of
 
         progress.total += len(states_of(train_steps))
+        declared = {"field_in": declared_from(field_in), "field_out": declared_from(field_out)}
         found = options.one_subject(model, settings, inputs, arguments)
         progress.step("PyTorch and the network")
         report = witness_of(
-            found, group=group, dtype=dtype, train_steps=train_steps, field_in=field_in, field_out=field_out,
-            progress=progress.step,
+            found, group=group, dtype=dtype, train_steps=train_steps, progress=progress.step, **declared
         )  # fmt: skip
     exact = output_format in ("json", "csv")
     rows = report_rows(report, every_element=elements or exact)

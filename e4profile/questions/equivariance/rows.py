@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from e4profile.witnesses.equivariance.report import STATES, EquivarianceReport, element_name
+from e4profile.witnesses.equivariance.report import STATES, EquivarianceReport
 
 WORST = "worst"
 
@@ -19,7 +19,7 @@ def report_rows(report: EquivarianceReport, *, every_element: bool = False) -> l
     Parts of a layer are listed where they break. An error is None where the state or the element was not
     compared, and where it is not finite (``holds`` is False then). ``holds`` is None where that is not known.
     """
-    names = [element_name(report.group, element) for element in report.group.elements]
+    names = [report.group.element_name(element) for element in report.group.elements]
     rows = [
         _row(report, (OUTPUT, None, name), {state: errors[i] for state, errors in report.output.items()})
         for i, name in enumerate(names)

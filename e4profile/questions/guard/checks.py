@@ -284,7 +284,7 @@ def _closed_form(name: str, least: float | None, loaded: Loaded) -> Check:
 
 def _equivariance(name: str, budgets: Budgets, limit: float, loaded: Loaded) -> Check:
     """Of a copy in evaluation mode, with random numbers for what is trained; in float64, or the one that it runs in."""
-    from e4profile.witnesses.equivariance.report import RANDOMISED, element_name
+    from e4profile.witnesses.equivariance.report import RANDOMISED
     from e4profile.witnesses.equivariance.witness import NotInFloat64, witness
 
     def measured(dtype: str) -> EquivarianceReport:
@@ -311,7 +311,7 @@ def _equivariance(name: str, budgets: Budgets, limit: float, loaded: Loaded) -> 
     # a map of another field type than supposed moves otherwise
     asked = f"; not comparable: {found.undecided.replace('--field-', 'field_')}" if found.undecided else ""
     message = (
-        f"equivariance error{dtype} under {element_name(found.group, worst)} of {found.group.alias}: expected at most "
+        f"equivariance error{dtype} under {found.group.element_name(worst)} of {found.group.alias}: expected at most "
         f"{limit:g} (budget), actual {errors[worst]:.3g}; layers that break it on their own: "
         f"{layers or 'none of those that know a group'}{asked}"
     )

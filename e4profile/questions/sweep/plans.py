@@ -9,7 +9,7 @@ from itertools import product
 from typing import Any
 
 from e4profile.errors import SettingError, positive
-from e4profile.groups import Group, GroupLike, as_group
+from e4profile.groups import FiniteGroup, GroupLike, as_group
 from e4profile.networks.cards import OF_E4_LAYERS
 from e4profile.questions.options import executed
 from e4profile.subjects.subject import Subject, resolve
@@ -36,7 +36,7 @@ class Setting:
 
     model: str
     subject: Subject
-    group: Group
+    group: FiniteGroup
     baseline: bool = False
 
     @property
@@ -66,7 +66,7 @@ def recorded_arguments(subject: Subject) -> dict[str, Any]:
 
 
 def _recorded(value: Any) -> str | int | float:
-    if isinstance(value, Group):
+    if isinstance(value, FiniteGroup):
         return value.alias
     return value if isinstance(value, (str, int, float)) else json.dumps(value)
 
@@ -118,7 +118,7 @@ def make_plan(
 
 def _grid(
     subject: Subject,
-    group: Group | None,
+    group: FiniteGroup | None,
     *,
     reductions: Sequence[int] | None,
     slices: Sequence[int] | None,

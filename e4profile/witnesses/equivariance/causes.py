@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from e4profile.groups import Group
+from e4profile.groups import FiniteGroup
 from e4profile.witnesses.walk import Walk, following
 
 
@@ -21,7 +21,7 @@ class Causes(TorchDispatchMode):
         lower: the dtype of least precision below the one that was asked for; None where there is none.
     """
 
-    def __init__(self, network: nn.Module, acting: Group, dtype: torch.dtype) -> None:
+    def __init__(self, network: nn.Module, acting: FiniteGroup, dtype: torch.dtype) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.windows: dict[str, str] = {}
         self.lower: torch.dtype | None = None

@@ -10,10 +10,24 @@ import torch
 from torch import Tensor, nn
 
 from e4profile.errors import SettingError, UnknownNameError
-from e4profile.groups import Group, as_group
+from e4profile.groups import FiniteGroup, Group, as_group
+from e4profile.groups.protocol import NoSuchMap
 from e4profile.subjects.as_found import random_state_kept, refuse_unrun
 from e4profile.subjects.inputs import Example
-from e4profile.witnesses.equivariance.layers import FIELDS, act, group_axis, same_motion
+from e4profile.witnesses.equivariance.fields import (
+    FIELDS,
+    Declared,
+    Reading,
+    act,
+    fields_by_index,
+    group_axis,
+    is_field,
+    moved_maps,
+    of_the_map,
+    paths_of,
+    readings_as,
+    same_motion,
+)
 from e4profile.witnesses.walk import Call, Watcher, following
 
 Errors: TypeAlias = "tuple[float | None, ...]"
@@ -29,23 +43,7 @@ class Fields(NamedTuple):
 
     into: str
     out: str
-    group: Group | None
-
-
-class Reading(NamedTuple):
-    """What a tensor is taken for: a field type, and the group of a regular field."""
-
-    field: str
-    own: Group
-
-    def moved(self, features: Tensor, acting: Group, element: int) -> Tensor | None:
-        """The features, acted on; None where the field's group lacks the element."""
-        if self.field == "regular" and same_motion(self.own, acting, element) is None:
-            return None
-        return act(features, acting, element, self.field, self.own)
-
-    def __str__(self) -> str:
-        return f"a regular field of {self.own.name}" if self.field == "regular" else f"{self.field} fields"
+    group: FiniteGroup | None
 
 
 class Output(NamedTuple):
@@ -66,13 +64,13 @@ class Output(NamedTuple):
     empty: str | None
 
 
-def group_of(module: nn.Module) -> Group | None:
+def group_of(module: nn.Module) -> FiniteGroup | None:
     """The group that a layer says is its own."""
     group = getattr(module, "group", None)
-    return group if isinstance(group, Group) else None
+    return as_group(group) if isinstance(group, FiniteGroup) else None
 
 
-def readings_of(shape: Sequence[int], owns: Sequence[Group]) -> list[Reading]:
+def readings_of(shape: Sequence[int], owns: Sequence[FiniteGroup]) -> list[Reading]:
     """What a tensor of this shape may be, the likeliest first.
 
     Args:
@@ -94,23 +92,25 @@ class Probe(Watcher):
         network: in evaluation mode.
         acting: the group that acts.
         inputs: what each tensor of the inputs is taken for, by position; one that is not named does not move.
-        field_out: the type of the maps among the outputs, or of all outputs where there is no map; None takes what the
-            layer says that made an output, and else every type that its shape allows.
+        field_out: the type of the maps among the outputs, or of all outputs where there is no map; the fields of some
+            by name, or of each in order; None takes what the layer says that made an output, and else every type that
+            its shape allows.
         tolerance: the largest error that is rounding.
     """
 
     def __init__(
-        self, network: nn.Module, acting: Group, inputs: dict[int, Reading], field_out: str | None, tolerance: float
+        self, network: nn.Module, acting: FiniteGroup, inputs: dict[int, Reading], field_out: Declared, tolerance: float
     ) -> None:
         self.network, self.acting = network, acting
         self.inputs, self.field_out, self.tolerance = inputs, field_out, tolerance
+        self._unmapped: NoSuchMap | None
         self.owns = field_groups(network, acting)
         self.errors: dict[str, list[float | None]] = {}
         self.reasons: dict[str, str | None] = {}
         self.kinds: dict[str, str] = {}
-        self.groups: set[Group] = set()
+        self.groups: set[FiniteGroup] = set()
         self._made: dict[int, tuple[Tensor, Reading]] = {}
-        self._busy = False
+        self._busy, self._unmapped = False, None
         modules = dict(network.named_modules())
         self._compared = {module: fields for module in modules.values() if (fields := _fields(module)) is not None}
         compared = [path for path, module in modules.items() if module in self._compared]
@@ -125,15 +125,16 @@ class Probe(Watcher):
         """What the network returned; the layers' errors are in ``errors`` afterwards."""
         with torch.no_grad(), random_state_kept():
             with following(self.network, self, only=self._compared):
-                found = outputs_of(self._call(inputs))
+                returned = self._call(inputs)
+            found = outputs_of(returned)
             moved = [outputs_of(self._call(self._moved(inputs, element))) for element in self.acting.elements]
             other = outputs_of(self._call(self._another(inputs)))
         if len({len(found), len(other), *map(len, moved)}) > 1:
             raise SettingError("forward returns a number of tensors that depends on its input: nothing to compare")
         still = [self._unmoved(inputs, element) for element in self.acting.elements]
-        maps = any(one.dim() > 2 for one in found)
+        stated = self._stated(list(paths_of(returned)), found)
         made = [
-            self._output(one, [by_element[i] for by_element in moved], other[i], still, maps)
+            self._output(one, [by_element[i] for by_element in moved], other[i], still, stated.get(i))
             for i, one in enumerate(found)
         ]
         self._made.clear()
@@ -172,50 +173,74 @@ class Probe(Watcher):
 
         return _by_index(inputs, another)
 
+    def _stated(self, paths: Sequence[str], outputs: Sequence[Tensor]) -> dict[int, str]:
+        """What is said of outputs; a type that is said of all is that of the maps, where there are maps."""
+        maps, field = any(one.dim() > 2 for one in outputs), self.field_out
+        stated = fields_by_index(field, paths, "--field-out")
+        if field not in FIELDS:
+            return stated
+        return {
+            i: field if one.dim() > 2 or field == "regular" else "invariant"
+            for i, one in enumerate(outputs)
+            if one.dim() > 2 or not maps
+        }
+
     def _output(
-        self, output: Tensor, moved: Sequence[Tensor], other: Tensor, still: Sequence[bool], maps: bool
+        self, output: Tensor, moved: Sequence[Tensor], other: Tensor, still: Sequence[bool], stated: str | None
     ) -> Output:
         made = self._made.get(id(output))
-        shape, owns = tuple(output.shape), self.owns
-        if self.field_out is not None and (len(shape) > 2 or not maps):
-            field = self.field_out if len(shape) > 2 or self.field_out == "regular" else "invariant"
-            fitting = [own for own in owns if field == "regular" and group_axis(shape, own.order) is not None]
-            readings = [Reading(field, own) for own in fitting or owns[-1:]]
+        shape = tuple(output.shape)
+        if stated is not None:
+            readings = readings_as(stated, shape, self.owns)
         elif made is not None:
             readings = [made[1]]
         else:
-            readings = readings_of(shape, owns)
+            readings = readings_of(shape, self.owns)
         errors: dict[Reading, Errors] = {}
+        unmapped: NoSuchMap | None = None
         for reading in readings:
-            expected = [reading.moved(output, self.acting, element) for element in self.acting.elements]
+            try:
+                expected = [reading.moved(output, self.acting, element) for element in self.acting.elements]
+            except NoSuchMap as error:
+                unmapped = error
+                continue
             errors[reading] = tuple(
-                None if one is None or unmoved else _relative(found, one)
+                None if one is None or unmoved else self._relative(found, one, reading)
                 for one, found, unmoved in zip(expected, moved, still, strict=True)
             )
+        if unmapped is not None and not errors:
+            raise unmapped
         holds = any((worst_of(found) or 0.0) < self.tolerance for found in errors.values())
         return Output(
-            shape, errors, self.field_out is not None or made is not None,
-            None if holds or made is not None else self._open(output, moved),
-            self._empty(output, other),
+            shape, errors, stated is not None or made is not None,
+            None if holds or made is not None else self._open(output, moved, stated),
+            self._empty(output, min(self._relative(other, output, reading) for reading in errors)),
         )  # fmt: skip
 
-    def _open(self, output: Tensor, moved: Sequence[Tensor]) -> str | None:
-        if self.field_out is None:
+    def _relative(self, found: Tensor, expected: Tensor, reading: Reading) -> float:
+        """The error on the map of the group that acts; infinite where the arrays differ in shape."""
+        if found.shape != expected.shape:
+            return math.inf
+        on_map = [of_the_map(one, self.acting, reading.field, reading.own) for one in (found, expected)]
+        return _relative(on_map[0], on_map[1])
+
+    def _open(self, output: Tensor, moved: Sequence[Tensor], stated: str | None) -> str | None:
+        if stated is None:
             if all(map(self._mixed, [output] * len(moved), moved, self.acting.elements)):
                 return (
                     f"say --field-out (each motion permutes or mixes the channels of the output {tuple(output.shape)})"
                 )
             return None
-        for own in _LARGER if self.field_out == "regular" else ():
+        for own in _LARGER if stated == "regular" else ():
             if group_axis(output.shape, own.order) is not None and _contains(own, self.acting):
                 expected = [act(output, self.acting, one, "regular", own) for one in self.acting.elements]
                 if all(_relative(found, one) < self.tolerance for found, one in zip(moved, expected, strict=True)):
                     return f"set group = {own!r} on the network, if the output is a field of {own.name}"
         return None
 
-    def _empty(self, output: Tensor, other: Tensor) -> str | None:
+    def _empty(self, output: Tensor, change: float) -> str | None:
         # an error below the tolerance could then be a hundredth of all that the input changes
-        if _relative(other, output) <= 100 * self.tolerance:
+        if change <= 100 * self.tolerance:
             return "the output does not depend on the input"
         if not (output.is_floating_point() or output.is_complex()) and output.numel() < _FEW:
             return f"{output.numel()} whole number{'s' * (output.numel() > 1)} may be equal by chance"
@@ -226,7 +251,10 @@ class Probe(Watcher):
 
         In maps (B, channels, h, w), such as a vector field, it may also be a sum of all of them.
         """
-        turned = self.acting.act_on_grid(output, element) if output.dim() > 3 else output
+        try:
+            turned = moved_maps(output, self.acting, element) if output.dim() > 3 else output
+        except NoSuchMap:
+            return False
         if turned.shape != moved.shape or output.dim() < 2 or not output.is_floating_point():
             return False
         last = output.dim() - (2 if output.dim() > 3 else 0)
@@ -251,7 +279,7 @@ class Probe(Watcher):
             self._made[id(output)] = (output, Reading(fields.out, fields.group or self.acting))
         if fields.group is not None:
             self.groups.add(fields.group)
-        self._busy = True
+        self._busy, self._unmapped = True, None
         try:
             found = [
                 self._layer_error(lambda moved: module(moved, *inputs[1:]), features, output, element, fields)
@@ -263,7 +291,8 @@ class Probe(Watcher):
         self.errors[call.path] = [worst_of(pair) for pair in zip(before, found, strict=True)]
         self.kinds[call.path] = type(module).__name__
         inexact_on = getattr(module, "inexact_on", None)
-        self.reasons[call.path] = inexact_on(tuple(features.shape)) if callable(inexact_on) else None
+        reason = inexact_on(tuple(features.shape)) if callable(inexact_on) else None
+        self.reasons[call.path] = reason or (str(self._unmapped) if self._unmapped else None)
 
     def _layer_error(
         self, layer: Callable[[Tensor], Any], features: Tensor, output: Tensor, element: int, fields: Fields
@@ -271,19 +300,28 @@ class Probe(Watcher):
         own = fields.group or self.acting
         if fields.group is not None and same_motion(own, self.acting, element) is None:
             return None
-        moved = Reading(fields.into, own).moved(features, self.acting, element)
-        expected = Reading(fields.out, own).moved(output, self.acting, element)
+        reading = Reading(fields.out, own)
+        try:
+            moved = Reading(fields.into, own).moved(features, self.acting, element)
+            expected = reading.moved(output, self.acting, element)
+        except NoSuchMap as error:
+            # such as a torus with a margin, which moves as a whole only
+            self._unmapped = error
+            return None
+        if moved is None or expected is None:
+            return None
         # a copy: a layer may write to its input
-        return None if moved is None or expected is None else _relative(layer(moved.clone()), expected)
+        found = layer(moved.clone())
+        return self._relative(found, expected, reading) if isinstance(found, Tensor) else math.inf
 
 
-def field_groups(network: nn.Module, acting: Group) -> list[Group]:
+def field_groups(network: nn.Module, acting: FiniteGroup) -> list[FiniteGroup]:
     """Groups of a tensor that may be a regular field: the network's that have every element, then the acting one."""
     named = dict.fromkeys(own for module in network.modules() for own in (group_of(module), _fibres(module)) if own)
     return [*(own for own in named if own != acting and _contains(own, acting)), acting]
 
 
-def _fibres(module: nn.Module) -> Group | None:
+def _fibres(module: nn.Module) -> FiniteGroup | None:
     """The group of the fields that a module of escnn or e2cnn returns."""
     space = getattr(getattr(module, "out_type", None), "gspace", None)
     name = getattr(getattr(space, "fibergroup", None), "name", None)
@@ -293,12 +331,12 @@ def _fibres(module: nn.Module) -> Group | None:
         return None
 
 
-def _contains(own: Group, acting: Group) -> bool:
+def _contains(own: FiniteGroup, acting: FiniteGroup) -> bool:
     return all(same_motion(own, acting, element) is not None for element in acting.elements)
 
 
 def inputs_read(
-    inputs: Example, owns: Sequence[Group], field: str | None
+    inputs: Example, owns: Sequence[FiniteGroup], declared: Declared
 ) -> tuple[dict[int, Reading], str | None]:  # fmt: skip
     """What the tensors of the inputs are taken for, by position, and why that is not known, or None.
 
@@ -307,12 +345,18 @@ def inputs_read(
     Args:
         inputs: of one call.
         owns: groups of which an input may be a regular field; the one that acts last.
-        field: as stated; None takes (B, A, c, h, w) and (B, c, A, h, w) for regular fields, others for trivial ones.
+        declared: as stated; a type for all maps, or fields by name or in order, of which the others stay as they are;
+            None takes (B, A, c, h, w) and (B, c, A, h, w) for regular fields, others for trivial ones.
 
     Raises:
         SettingError: where nothing can be moved.
     """
     shapes = [tuple(tensor.shape) for tensor in inputs.tensors]
+    if declared is not None and declared not in FIELDS:
+        paths = [*paths_of(inputs.positional), *paths_of(dict(inputs.keywords))]
+        stated = fields_by_index(declared, paths, "--field-in")
+        return {i: readings_as(one, shapes[i], owns)[0] for i, one in stated.items() if one != "invariant"}, None
+    field = None if declared is None else str(declared)
     grids = {shape[-2:] for shape in shapes if len(shape) > 3}
     maps = {
         i: one for i, one in enumerate(shapes) if len(one) > 3 or (len(one) == 3 and (one[-2:] in grids or not grids))
@@ -342,7 +386,7 @@ def _fields(module: nn.Module) -> Fields | None:
         # one map at a time: whatever the field, the group axis only rearranges equal maps
         return Fields("trivial", "trivial", None)
     into, out = getattr(module, "field_in", None), getattr(module, "field_out", None)
-    return Fields(str(into), str(out), group_of(module)) if into in FIELDS and out in FIELDS else None
+    return Fields(str(into), str(out), group_of(module)) if is_field(into) and is_field(out) else None
 
 
 def _by_index(inputs: Example, change: Callable[[int, Tensor], Tensor]) -> Example:

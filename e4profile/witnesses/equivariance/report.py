@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from e4profile.groups import Group
+from e4profile.groups import FiniteGroup
 from e4profile.witnesses.equivariance.probe import Errors, worst_of
 
 AT_INIT, RANDOMISED, TRAINED = "at_init", "randomised", "trained"
@@ -68,7 +68,7 @@ class EquivarianceReport:
         causes: what in the network's code breaks equivariance, a sentence each.
     """
 
-    group: Group
+    group: FiniteGroup
     dtype: str
     tolerance: float
     train_steps: int
@@ -149,12 +149,3 @@ def _number(error: float | None) -> str:
     if error is None:
         return "–"
     return "not finite or another shape" if math.isinf(error) else f"{error:.1e}"
-
-
-def element_name(group: Group, element: int) -> str:
-    """An element for people: ``90°``, ``mirror``, ``mirror, 90°``."""
-    rotation, mirror = group.split(element)
-    turned = f"{360 * rotation / group.rotations:g}°"
-    if not mirror:
-        return turned
-    return f"mirror, {turned}" if rotation else "mirror"

@@ -13,20 +13,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from e4profile.errors import SettingError, UnknownNameError, not_negative, one_of
-from e4profile.groups import Group, GroupLike, as_group
+from e4profile.errors import SettingError, not_negative, one_of
+from e4profile.groups import FiniteGroup, Group, GroupLike, as_group
 from e4profile.subjects.as_found import as_found, random_state_kept, refuse_unrun
 from e4profile.subjects.copies import copied, materialised
 from e4profile.subjects.guest import first_line
 from e4profile.subjects.inputs import Example
 from e4profile.subjects.subject import Subject
 from e4profile.witnesses.equivariance.causes import Causes
-from e4profile.witnesses.equivariance.layers import FIELDS, randomise, same_motion, varied
+from e4profile.witnesses.equivariance.fields import Declared, Reading, acts_on_elements, check_field, same_motion
+from e4profile.witnesses.equivariance.layers import randomise, varied
 from e4profile.witnesses.equivariance.probe import (
     Errors,
     Output,
     Probe,
-    Reading,
     field_groups,
     group_of,
     inputs_read,
@@ -59,8 +59,8 @@ def witness(
     dtype: str = "float64",
     train_steps: int = 1,
     seed: int = 0,
-    field_in: str | None = None,
-    field_out: str | None = None,
+    field_in: Declared = None,
+    field_out: Declared = None,
     progress: Callable[[str], object] | None = None,
 ) -> EquivarianceReport:
     """Measure a network's equivariance; the network itself is not touched.
@@ -73,10 +73,12 @@ def witness(
         dtype: float64 or float32.
         train_steps: Adam steps (learning rate 0.01) on random data in training mode; 0 leaves the state out.
         seed: of the random parameters and data.
-        field_in: the type of the inputs that are moved; None takes those with an axis of A elements for regular
-            fields and others for trivial ones.
-        field_out: the type of the maps among the outputs, or of all where there are none; None takes what the layer
-            says that made an output, and else the type under which it is equivariant, if there is one.
+        field_in: the type or layout (see ``fields``) of the inputs that are moved, of all, of each in order or of some
+            by name; None takes what the network's attribute ``field_in`` declares, and else those with an axis of A
+            elements for regular fields and others for trivial ones.
+        field_out: the type of the maps among the outputs, or of all where there are none, or fields as above; None
+            takes what the network's attribute ``field_out`` declares or the layer that made an output, and else the
+            type under which it is equivariant, if there is one.
         progress: is told of each state that has been measured.
 
     Raises:
@@ -87,9 +89,13 @@ def witness(
     one_of("dtype", dtype, TOLERANCES)
     floating: torch.dtype = getattr(torch, dtype)
     not_negative(train_steps=train_steps)
+    field_in, field_out = (
+        getattr(model, name, None) if given is None else given
+        for name, given in (("field_in", field_in), ("field_out", field_out))
+    )
     for field in (field_in, field_out):
-        if field is not None and field not in FIELDS:
-            raise UnknownNameError("field type", field, FIELDS)
+        if isinstance(field, str):
+            check_field(field)
     acting = _acting_group(model, group)
     acting.require_exact_on_grid("the equivariance witness")
     model = materialised(model, example)
@@ -198,7 +204,7 @@ def _shows_nothing(outputs: Sequence[Output]) -> bool:
 
 
 def _unshown(
-    acting: Group, made: Mapping[str, Sequence[Output]], chosen: Sequence[Reading], constant: Sequence[str]
+    acting: FiniteGroup, made: Mapping[str, Sequence[Output]], chosen: Sequence[Reading], constant: Sequence[str]
 ) -> str | None:  # fmt: skip
     """Why errors that are small everywhere are no proof."""
     if acting.order == 1:
@@ -208,7 +214,7 @@ def _unshown(
     for one, reading in zip(made[AT_INIT], chosen, strict=True):
         if None in one.readings[reading]:
             lacks = any(same_motion(reading.own, acting, element) is None for element in acting.elements)
-            if lacks and reading.field == "regular":
+            if lacks and acts_on_elements(reading.field):
                 return (
                     f"the output is {reading}, which lacks elements of {acting.name}: say --group {reading.own.alias}"
                 )
@@ -223,7 +229,7 @@ def _undecided(made: Mapping[str, Sequence[Output]], chosen: Sequence[Reading], 
         one = states[0]
         if any((worst_of(state.readings[reading]) or 0.0) < tolerance for state in states):
             continue
-        regular = any(other.field == "regular" for other in one.readings)
+        regular = any(acts_on_elements(other.field) for other in one.readings)
         reason = next((state.open for state in states if state.open), None)
         if reason is not None or one.given:
             return reason
@@ -268,7 +274,7 @@ def _evaluated(network: nn.Module) -> nn.Module:
     return network
 
 
-def _causes(network: nn.Module, inputs: Example, acting: Group, dtype: torch.dtype) -> Causes:
+def _causes(network: nn.Module, inputs: Example, acting: FiniteGroup, dtype: torch.dtype) -> Causes:
     """What is seen in one run; where it raises in a precision that it does not compute in, the remedy."""
     copied = inputs.map(torch.clone)
     causes = Causes(network, acting, dtype)
@@ -286,7 +292,7 @@ def _causes(network: nn.Module, inputs: Example, acting: Group, dtype: torch.dty
     return causes
 
 
-def _look_the_same(inputs: Example, read: Mapping[int, Reading], acting: Group) -> bool:
+def _look_the_same(inputs: Example, read: Mapping[int, Reading], acting: FiniteGroup) -> bool:
     moving = [(inputs.tensors[index], reading) for index, reading in read.items()]
     return any(
         all(torch.equal(tensor, moved) for tensor, moved in pairs if moved is not None)
@@ -308,13 +314,13 @@ def _randomised(network: nn.Module, seed: int, notes: list[str]) -> nn.Module:
     return randomise(network, seed)
 
 
-def _acting_group(model: nn.Module, group: GroupLike | None) -> Group:
+def _acting_group(model: nn.Module, group: GroupLike | None) -> FiniteGroup:
     if group is not None:
         return as_group(group)
     own = next((one for one in map(group_of, model.modules()) if one is not None and one.order > 1), None)
     if own is None:
         raise SettingError("no layer of this network names a group: give the group that acts, --group p4 for example")
-    return Group(math.gcd(4, own.rotations), own.mirrors)
+    return Group(math.gcd(4, own.rotations), own.mirrors) if isinstance(own, Group) else own
 
 
 def _trained(network: nn.Module, inputs: Example, steps: int, seed: int, notes: list[str]) -> nn.Module | None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from e4profile.errors import SettingError
 from e4profile.subjects.inputs import as_example
-from e4profile.witnesses.equivariance.layers import FIELDS
+from e4profile.witnesses.equivariance.fields import FIELDS
 from e4profile.witnesses.equivariance.report import (
     AT_INIT_ONLY,
     EQUIVARIANT,

@@ -1,4 +1,4 @@
-"""Point groups C_n and D_n: elements, products, and their actions on grids, stencils and regular fields.
+"""Point groups C_n and D_n on the square grid: two kinds of ``FiniteGroup``.
 
 The only place that knows a rotation. Conventions:
 
@@ -12,58 +12,21 @@ The only place that knows a rotation. Conventions:
 from __future__ import annotations
 
 import math
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
-from e4profile.errors import SettingError, UnknownNameError, positive
+from e4profile.errors import SettingError, positive
+from e4profile.groups.irreps import Irrep
+from e4profile.groups.protocol import LARGEST_ORDER, FiniteGroup, Offset, check_kernel
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_ALIASES = {"z2": "C1", "p1": "C1", "p2": "C2", "p4": "C4", "p8": "C8", "pm": "D1", "p2mm": "D2", "p4m": "D4"}
-_LARGEST_ORDER = 256
-_LARGEST_KERNEL = 255
-
 
 @dataclass(frozen=True)
-class Irrep:
-    """A real irreducible representation.
-
-    Attributes:
-        name: ``A`` and ``B`` for one dimension, ``E`` for two, as chemists write them.
-        matrices: d x d and orthogonal, by element; of rotations by right angles exact integers.
-        is_complex: whether rotations commute with it (complex type), so that one row says the whole matrix.
-    """
-
-    name: str
-    matrices: tuple[tuple[tuple[float, ...], ...], ...]
-    is_complex: bool = False
-
-    @property
-    def dimension(self) -> int:
-        """The d of its d x d matrices."""
-        return len(self.matrices[0])
-
-    @property
-    def multiplicity(self) -> int:
-        """How often it is in the regular representation: d, or 1 by complex type."""
-        return 1 if self.is_complex else self.dimension
-
-    @property
-    def products(self) -> int:
-        """Multiplications of one coefficient matrix by another: d^3, or d^2 by complex type."""
-        return self.multiplicity * self.dimension**2
-
-    @property
-    def fewest_products(self) -> int:
-        """The same at the price of additions: 3 of a complex product (Gauss), 7 of 2 x 2 matrices (Strassen 1969)."""
-        return {1: 1, 4: 3, 8: 7}[self.products]
-
-
-@dataclass(frozen=True)
-class Group:
+class Group(FiniteGroup):
     """The cyclic group C_n (``mirrors=False``) or the dihedral group D_n (``mirrors=True``)."""
 
     rotations: int
@@ -71,8 +34,8 @@ class Group:
 
     def __post_init__(self) -> None:
         positive(rotations=self.rotations)
-        if self.order > _LARGEST_ORDER:
-            raise SettingError(f"group order (={self.order}) must be at most {_LARGEST_ORDER}")
+        if self.order > LARGEST_ORDER:
+            raise SettingError(f"group order (={self.order}) must be at most {LARGEST_ORDER}")
 
     @property
     def order(self) -> int:
@@ -88,11 +51,6 @@ class Group:
     def alias(self) -> str:
         """The wallpaper-group name where the literature uses one (``p4`` for C4), else the name."""
         return {"C1": "z2", "C4": "p4", "D4": "p4m"}.get(self.name, self.name)
-
-    @property
-    def elements(self) -> range:
-        """Element indices, identity first."""
-        return range(self.order)
 
     @property
     def exact_on_grid(self) -> bool:
@@ -123,11 +81,6 @@ class Group:
         rotation, mirror = self.split(element)
         return element if mirror else self._join(-rotation, False)
 
-    @cached_property
-    def product_table(self) -> tuple[tuple[int, ...], ...]:
-        """``product_table[g][h]`` is ``g * h``."""
-        return tuple(tuple(self.product(g, h) for h in self.elements) for g in self.elements)
-
     def matrix(self, element: int) -> tuple[tuple[float, float], tuple[float, float]]:
         """The 2x2 orthogonal matrix of an element; quarter turns are exact integers."""
         rotation, mirror = self.split(element)
@@ -155,7 +108,7 @@ class Group:
             name = "E" if n <= 4 else f"E{frequency}"
             # rotation i turns by frequency * i; the mirror stays
             matrices = (self.matrix(self._join(frequency * rotation, mirror)) for rotation, mirror in elements)
-            found.append(Irrep(name, tuple(matrices), is_complex=not self.mirrors))
+            found.append(Irrep(name, tuple(matrices), 1 if self.mirrors else 2))
         return tuple(found)
 
     @property
@@ -208,13 +161,24 @@ class Group:
                 f"{self.name} rotates by {360 / self.rotations:g} degrees"
             )
 
-    @property
-    def reversed_axes(self) -> tuple[bool, bool]:
-        """Whether some element reverses or exchanges the (rows, columns) of the grid."""
-        matrices = [self._grid_matrix(element) for element in self.elements]
-        rows = any(d != 1 for _, _, _, d in matrices)
-        columns = any(a != 1 for a, _, _, _ in matrices)
-        return rows, columns
+    def act_on_offset(self, element: int, offset: Offset) -> Offset:
+        """Where an element moves an offset (row, column); a row is -y."""
+        a, b, c, d = self._grid_matrix(element)
+        row, column = offset
+        return d * row - c * column, a * column - b * row
+
+    def element_name(self, element: int) -> str:
+        """An element for people: ``90°``, ``mirror``, ``mirror, 90°``."""
+        rotation, mirror = self.split(element)
+        turned = f"{360 * rotation / self.rotations:g}°"
+        if not mirror:
+            return turned
+        return f"mirror, {turned}" if rotation else "mirror"
+
+    @cached_property
+    def _is_a_group(self) -> bool:
+        # what is derived from it may have defined something anew
+        return type(self) is Group or super()._is_a_group
 
     @lru_cache(maxsize=1024)  # noqa: B019  (groups are small, immutable and compared by value)
     def stencil_permutation(self, element: int, kernel: int) -> tuple[int, ...]:
@@ -238,6 +202,11 @@ class Group:
                 permutation.append(source_row * kernel + source_column)
         return tuple(permutation)
 
+    def taps(self, kernel: int) -> Sequence[int]:
+        """All taps of a k x k kernel, as flat indices."""
+        check_kernel(kernel)
+        return range(kernel**2)
+
     @lru_cache(maxsize=256)  # noqa: B019
     def lifting_index(self, kernel: int) -> tuple[tuple[int, ...], ...]:
         """``[a][j]``: where tap j of the filter for element a stands in one k x k filter."""
@@ -245,23 +214,8 @@ class Group:
 
     @lru_cache(maxsize=256)  # noqa: B019
     def filter_bank_index(self, kernel: int) -> tuple[tuple[tuple[int, ...], ...], ...]:
-        """``[a][b][j]``: where tap j from input element b to output element a stands in an (A, k, k) filter.
-
-        The group convolution's filter is W(a^-1 b) acted on by a (He et al. 2021, eq. 5).
-        """
-        taps = kernel * kernel
-        return tuple(
-            tuple(
-                tuple(self.product(self.inverse(a), b) * taps + j for j in self.stencil_permutation(a, kernel))
-                for b in self.elements
-            )
-            for a in self.elements
-        )
-
-    def regular_permutation(self, element: int) -> tuple[int, ...]:
-        """The action on the group axis of a regular field: ``acted[h] = field[permutation[h]]``."""
-        inverse = self.inverse(element)
-        return tuple(self.product(inverse, h) for h in self.elements)
+        """``[a][b][j]``: where tap j from input element b to output element a stands in an (A, k, k) filter."""
+        return super().filter_bank_index(kernel)
 
     def act_on_grid(self, images: Tensor, element: int) -> Tensor:
         """Move the pixels of ``images`` (..., h, w); quarter turns swap h and w.
@@ -280,51 +234,6 @@ class Group:
         axes = ([-1] if a == -1 else []) + ([-2] if d == -1 else [])
         return images.flip(axes) if axes else images
 
-    def act_on_field(self, features: Tensor, element: int) -> Tensor:
-        """Act on regular fields (B, c * A, h, w), channel index = field * A + element.
-
-        Raises:
-            SettingError: when the group is not exact on the grid or A does not divide the channels.
-        """
-        channels = features.shape[1]
-        if channels % self.order:
-            raise SettingError(f"group order (={self.order}) must divide the channels (={channels})")
-        fields = features.unflatten(1, (channels // self.order, self.order))
-        moved = fields[:, :, list(self.regular_permutation(element))]
-        return self.act_on_grid(moved, element).flatten(1, 2)
-
-    def __str__(self) -> str:
-        return self.name
-
-
-def check_kernel(kernel: int) -> None:
-    """Refuse a kernel on which no group acts: one without taps, or beyond any use.
-
-    Raises:
-        SettingError: naming it.
-    """
-    positive(kernel=kernel)
-    if kernel > _LARGEST_KERNEL:
-        raise SettingError(f"kernel (={kernel}) must be at most {_LARGEST_KERNEL}")
-
-
-GroupLike: TypeAlias = "Group | str"
 
 GRID_EXACT = tuple(Group(n, m) for m in (False, True) for n in (1, 2, 4))
 """Every group that the grid-exact layers accept."""
-
-
-def as_group(group: GroupLike) -> Group:
-    """A group object from an object or a name: ``p4``, ``p4m``, ``z2``, ``C8``, ``D2``, ...
-
-    Raises:
-        UnknownNameError: for a name that is neither an alias nor ``C<n>`` or ``D<n>``.
-    """
-    if isinstance(group, Group):
-        return group
-    name = _ALIASES.get(str(group).lower(), str(group))
-    match = re.fullmatch(r"([CcDd])([0-9]{1,4})", name)
-    if not match or int(match[2]) == 0:
-        known = [*_ALIASES, *(g.name for g in GRID_EXACT), "C8", "D8"]
-        raise UnknownNameError("group", str(group), known)
-    return Group(int(match[2]), match[1] in "Dd")

@@ -1,0 +1,93 @@
+"""How a name becomes a group: the literature's, ``C<n>`` and ``D<n>``, and those that somebody registered."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TypeAlias
+
+from e4profile.errors import SettingError, UnknownNameError
+from e4profile.groups.point import GRID_EXACT, Group
+from e4profile.groups.protocol import FiniteGroup, checked
+
+GroupLike: TypeAlias = "FiniteGroup | str"
+
+ENTRY_POINTS = "e4profile.groups"
+"""The group of a distribution's entry points; each names a group: ``c6 = "package.module:C6"``."""
+
+_ALIASES = {"z2": "C1", "p1": "C1", "p2": "C2", "p4": "C4", "p8": "C8", "pm": "D1", "p2mm": "D2", "p4m": "D4"}
+_registered: dict[str, FiniteGroup] = {}
+
+
+def register_group(group: FiniteGroup, *names: str) -> FiniteGroup:
+    """The group, which from now on is known by its name, and by others; in any case of letters.
+
+    A distribution does without a call: it lists the group in an entry point of ``e4profile.groups``.
+
+    Args:
+        group: derived from ``FiniteGroup``.
+        names: others.
+
+    Raises:
+        SettingError: for a group that is none, or a name that another group has.
+    """
+    checked(group)
+    for name in (group.name, *names):
+        key = name.lower()
+        taken = key in _ALIASES or key.upper() in {one.name for one in GRID_EXACT}
+        if taken or _registered.get(key, group) != group:
+            raise SettingError(f"group {name!r} is {_registered.get(key) or as_group(name)!r} here: give another name")
+        _registered[key] = group
+    return group
+
+
+def as_group(group: GroupLike) -> FiniteGroup:
+    """A group object from an object or a name: ``p4``, ``p4m``, ``z2``, ``C8``, ``D2``, or a registered one.
+
+    Raises:
+        UnknownNameError: for a name that is neither an alias nor ``C<n>`` or ``D<n>``, nor registered.
+        SettingError: for an object that is no group, naming what it lacks.
+    """
+    if not isinstance(group, str):
+        return checked(group)
+    registered = _registered.get(group.lower()) or _of_distributions(group.lower())
+    if registered is not None:
+        return registered
+    name = _ALIASES.get(group.lower(), group)
+    match = re.fullmatch(r"([CcDd])([0-9]{1,4})", name)
+    if not match or int(match[2]) == 0:
+        known = [*_ALIASES, *(g.name for g in GRID_EXACT), "C8", "D8", *(one.name for one in _registered.values())]
+        raise UnknownNameError("group", group, known)
+    return Group(int(match[2]), match[1] in "Dd")
+
+
+def square_group(group: GroupLike, user: str) -> Group:
+    """C_n or D_n, for a layer that takes no other.
+
+    Raises:
+        SettingError: for another group.
+    """
+    found = as_group(group)
+    if type(found) is not Group:
+        raise SettingError(
+            f"{user} takes C_n and D_n of the square grid, not {found.name}; any group is taken by LiftingConv2d, "
+            "GroupConv2d, PointwiseConv2d, norms and pools"
+        )
+    return found
+
+
+@lru_cache(maxsize=256)
+def _of_distributions(key: str) -> FiniteGroup | None:
+    """The group that an installed distribution gives this name to; only then its code is imported."""
+    if key in _ALIASES or key.upper() in {one.name for one in GRID_EXACT}:
+        return None
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group=ENTRY_POINTS):
+        if point.name.lower() == key:
+            try:
+                found = point.load()
+            except Exception as error:
+                raise SettingError(f"group {point.name!r}: entry point {point.value!r}: {error}") from error
+            return checked(found)
+    return None
