@@ -65,6 +65,7 @@ def steps(device: str, *, quick: bool) -> list[Step]:
     times = (
         f"-m e4profile time {networks} --device {device} --mixed --out {{to}}/times.jsonl --max-run-time-s {seconds}"
     )
+    brief = "--quick" if quick else "--max-run-time-s 40"
     one_epoch = f"--recipe epochs=1,batch_size={batch},training_images={batch}"
     found = [
         Step("versions", 20, "-m e4profile --version"),
@@ -76,6 +77,12 @@ def steps(device: str, *, quick: bool) -> list[Step]:
         Step("times in float32", 110, f"{times} --batch-size {sizes} --pass forward,backward,step --dtype float32"),
         Step("times in bfloat16", 110, f"{times} --batch-size {sizes} --pass forward,backward,step --dtype bfloat16"),
         Step("times of CUDA graphs", 30, f"{times} --batch-size 1 --cuda-graphs"),
+        Step("calibration", 80, f"-m e4profile calibrate --device {device} {brief} --out {{to}}/calibration.json"),
+        Step(
+            "predicted times", 30,
+            f"-m e4profile time {networks} --device {device} --batch-size {sizes} --predicted "
+            "--calibration {to}/calibration.json -f json", "predicted.json",
+        ),
         *(
             Step(
                 f"roofline of {network}", 30,

@@ -50,7 +50,7 @@ def test_every_step_runs_on_a_cpu(script, tmp_path, capsys, monkeypatch):
             assert command[:2] == ["-m", "pytest"]
             assert all((ROOT / part).exists() for part in command if part.startswith("tests/"))
     written = {file.name for file in folder.iterdir()}
-    assert {"operators.json", "irreps.json", "peaks.json", "times.jsonl", "roof.jsonl"} <= written
+    assert {"operators.json", "irreps.json", "peaks.json", "times.jsonl", "calibration.json", "roof.jsonl"} <= written
     peaks = json.loads((folder / "peaks.json").read_text())["rows"]
     assert all(row["predicted_peak_bytes"] == row["measured_peak_bytes"] for row in peaks)
 
