@@ -125,7 +125,7 @@ class Claims:
             else:
                 break
         try:
-            os.write(descriptor, json.dumps([place(), os.getpid(), _begun(os.getpid())]).encode())
+            os.write(descriptor, json.dumps([place(), os.getpid(), begun(os.getpid())]).encode())
         finally:
             os.close(descriptor)
         return True
@@ -143,7 +143,7 @@ class Claims:
         if seen != before:
             self._watched[path], since = (seen, now), now
         holder = _holder(seen[0])
-        gone = holder is not None and holder[0] == place() and not _runs(*holder[1:])
+        gone = holder is not None and holder[0] == place() and not runs(*holder[1:])
         return gone or now - since >= (EMPTY_S if holder is None else self._expires_s)
 
     def _beat(self) -> None:
@@ -157,10 +157,10 @@ class Claims:
 def _holder(content: bytes) -> tuple[str, int, str] | None:
     """Place, number and beginning of the process that a claim names."""
     try:
-        place, process, begun = json.loads(content)
+        place, process, since = json.loads(content)
     except ValueError:
         return None
-    return place, process, begun
+    return place, process, since
 
 
 @cache
@@ -173,7 +173,7 @@ def place() -> str:
     return " ".join(parts)
 
 
-def _runs(process: int, begun: str) -> bool:
+def runs(process: int, since: str) -> bool:
     """Whether a process of this place runs, and is the one that began then."""
     if os.name != "posix":
         # signal 0 is Ctrl-C there: time alone can tell
@@ -185,10 +185,10 @@ def _runs(process: int, begun: str) -> bool:
     except PermissionError:
         # it runs and belongs to another user
         pass
-    return _begun(process) in ("", begun)
+    return begun(process) in ("", since)
 
 
-def _begun(process: int) -> str:
+def begun(process: int) -> str:
     """When a process began, since the start of the machine; "ended" for a zombie, empty where the system keeps it."""
     try:
         text = Path(f"/proc/{process}/stat").read_text()

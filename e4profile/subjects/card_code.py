@@ -140,6 +140,14 @@ class FromBuilder(OfCard):
         return (f"{self.card.name}: commit {here} is installed, the card's figures are of {commit}",)
 
     @property
+    def code_digest(self) -> str:
+        """Of the files that the builder is imported from."""
+        from e4profile.subjects.user_code import code_digest
+
+        _ = self.builder
+        return code_digest(self.card.reference, self.guest)
+
+    @property
     def topology(self) -> str:
         """The builder, as it is found from the working directory."""
         return self.card.reference

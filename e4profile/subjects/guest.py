@@ -41,6 +41,7 @@ class Guest:
         folder: where its code imports from while it runs.
         path_first, path_last: what it put before and behind the entries of ``sys.path``.
         changed: what it set, by name, as ``(before, after)``.
+        digest: of its files, once it was asked for (see ``e4profile.subjects.user_code.code_digest``).
     """
 
     def __init__(self, name: str) -> None:
@@ -49,6 +50,7 @@ class Guest:
         self.path_first: list[str] = []
         self.path_last: list[str] = []
         self.changed: dict[str, tuple[Any, Any]] = {}
+        self.digest = ""
 
     @contextmanager
     def running(self) -> Iterator[None]:

@@ -61,6 +61,13 @@ class OfCard:
         return {name: value for name, value in self.card.arguments.items() if name in self.card.overridden}
 
     @property
+    def reference(self) -> str:
+        """The card's file; empty for a card of the package, which its name finds."""
+        from e4profile.networks.cards import BUILT_IN
+
+        return "" if self.card.file.startswith(BUILT_IN) else self.card.file
+
+    @property
     def published(self) -> tuple[PublishedRow, ...]:
         """The printed rows."""
         return self.card.published
@@ -80,6 +87,7 @@ class FromCard(OfCard):
     arguments_as_in_layers: ClassVar[bool] = True
     meta_is_enough: ClassVar[bool] = True
     notes: ClassVar[tuple[str, ...]] = ()
+    code_digest: ClassVar[str] = ""
 
     @property
     def topology(self) -> str:
@@ -183,11 +191,19 @@ class FromCode:
     arguments_as_in_layers: ClassVar[bool] = False
     meta_is_enough: ClassVar[bool] = False
     notes: ClassVar[tuple[str, ...]] = ()
+    reference: ClassVar[str] = ""
 
     @property
     def overrides(self) -> Mapping[str, Any]:
         """Every argument: none is known that was not given."""
         return {**self.arguments, **({} if self.execution is None else {"execution": self.execution})}
+
+    @property
+    def code_digest(self) -> str:
+        """Of the files that the builder was imported from; empty for a module in hand."""
+        from e4profile.subjects.user_code import code_digest
+
+        return "" if self.guest is None else code_digest(self.topology, self.guest)
 
     def executed(self, execution: str) -> FromCode:
         """The same builder with another execution of what it builds, not built yet."""

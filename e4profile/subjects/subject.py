@@ -108,6 +108,16 @@ class Subject:
         """What the model's code changed in the process and what was given back, and what is to be known of the code."""
         return [*([] if self._source.guest is None else self._source.guest.notes), *self._source.notes]
 
+    @property
+    def reference(self) -> str:
+        """What finds it again from the same folder: a card's name or file, or the reference of a builder."""
+        return self._source.reference or self.name
+
+    @property
+    def code_digest(self) -> str:
+        """A digest of the user's code that builds it, which is imported for it; empty for a topology of the package."""
+        return self._source.code_digest
+
     # what is known of it
 
     @property

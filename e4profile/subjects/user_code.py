@@ -22,6 +22,9 @@ from e4profile.errors import SettingError, UnknownNameError, is_special
 from e4profile.subjects.as_found import check_module
 from e4profile.subjects.guest import STOPPED, Guest, UserCodeError, first_line, text_of
 
+_INSTALLED = {"site-packages", "dist-packages"}
+_OURS = Path(__file__).resolve().parents[1]
+
 
 def load(reference: str, guest: Guest) -> Any:
     """The object that a reference names; its module is imported, which runs it.
@@ -57,6 +60,30 @@ def load(reference: str, guest: Guest) -> Any:
             raise UnknownNameError(f"name in {source}", attribute, known)
         found = getattr(found, part)
     return found
+
+
+def code_digest(reference: str, guest: Guest) -> str:
+    """A digest of the user's files that a builder was imported from: its own, and what it imported beside it.
+
+    What is installed is left out. The digest is taken once for a guest, so that what is imported later changes nothing.
+    """
+    if not guest.digest:
+        source = reference.rpartition(":")[0]
+        top = sys.modules.get(source.partition(".")[0])
+        place = [*getattr(top, "__path__", []), getattr(top, "__file__", None) or ""][0]
+        root = Path(source if source.endswith(".py") else place).resolve().parent
+        if _INSTALLED & set(root.parts):
+            # of an installed package itself, and of none of its neighbours
+            root = Path(place).resolve()
+        files = {Path(one).resolve() for module in list(sys.modules.values())
+                 if isinstance(one := getattr(module, "__file__", None), str) and one.endswith(".py")}  # fmt: skip
+        digest = hashlib.sha256()
+        for file in sorted(one for one in files if one.is_relative_to(root)):
+            below = file.relative_to(root)
+            if not (_INSTALLED & set(below.parts) or file.is_relative_to(_OURS)) and file.is_file():
+                digest.update(below.as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+        guest.digest = digest.hexdigest()[:16]
+    return guest.digest
 
 
 def _as_package(source: str, attribute: str) -> str:

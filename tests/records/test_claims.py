@@ -60,8 +60,8 @@ def test_a_claim_of_this_machine_is_dead_as_soon_as_its_process_is(tmp_path: Pat
     place, me = claims_module.place(), os.getpid()
     gone = subprocess.Popen([sys.executable, "-c", ""])
     with Claims(tmp_path) as ours:
-        claimed_by(tmp_path, "alive", place, me, claims_module._begun(me))
-        claimed_by(tmp_path, "zombie", place, gone.pid, claims_module._begun(gone.pid))
+        claimed_by(tmp_path, "alive", place, me, claims_module.begun(me))
+        claimed_by(tmp_path, "zombie", place, gone.pid, claims_module.begun(gone.pid))
         claimed_by(tmp_path, "number used again", place, me, "1")
         os.waitid(os.P_PID, gone.pid, os.WEXITED | os.WNOWAIT)
         assert [ours.take(key) for key in ("alive", "zombie", "number used again")] == [False, True, True]
@@ -120,7 +120,7 @@ def test_the_heart_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_of_two_that_find_a_claim_dead_one_gets_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place, real, seen = claims_module.place(), claims_module._runs, list[bool]()
+    place, real, seen = claims_module.place(), claims_module.runs, list[bool]()
     with Claims(tmp_path) as ours, Claims(tmp_path) as others:
 
         def beaten_to_it(process: int, begun: str) -> bool:
@@ -129,7 +129,7 @@ def test_of_two_that_find_a_claim_dead_one_gets_it(tmp_path: Path, monkeypatch: 
                 seen.append(others.take("a"))
             return real(process, begun)
 
-        monkeypatch.setattr(claims_module, "_runs", beaten_to_it)
+        monkeypatch.setattr(claims_module, "runs", beaten_to_it)
         claimed_by(tmp_path, "a", place, os.getpid(), "1")
         assert not ours.take("a")
         assert seen == [True, True]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from e4profile.errors import SettingError, positive
-from e4profile.questions import options
+from e4profile.questions import job_options, options
 from e4profile.questions.entry import Entry, OldName
 from e4profile.questions.output import Progress, check_files, emit, note, on_interrupt, write_tables
 from e4profile.questions.sweep.pareto_view import pareto
@@ -27,6 +27,7 @@ _LIMITED = (
 if TYPE_CHECKING:
     from e4profile.questions.sweep.quantities import How, Quantity
     from e4profile.questions.sweep.sweeps import Sweep
+    from e4profile.records.jobs.executors import Jobs
     from e4profile.records.store import RecordStore
     from e4profile.show.tables import Table
     from e4profile.witnesses.timing.samples import TimeRecord
@@ -148,6 +149,15 @@ def sweep(
         typer.Option("--batch-size", help="Images per pass [1]; of your own model as in --input.", metavar="N"),
     ] = None,
     device: Annotated[str, typer.Option("--device", help="cpu or cuda, for --time.", metavar="DEVICE")] = "cpu",
+    max_run_time_s: Annotated[
+        float, typer.Option("--max-run-time-s", help="With --time: sample a pass at most this long.", metavar="SECONDS")
+    ] = 2.0,
+    jobs: job_options.How = None,
+    partition: job_options.Partition = None,
+    gpus: job_options.Gpus = None,
+    array_parallelism: job_options.ArrayParallelism = None,
+    timeout_min: job_options.TimeoutMin = None,
+    job_minutes: job_options.JobMinutes = 5.0,
 ) -> None:
     """Sweep E4 settings over r, s, k, width and group, with the G-CNN of the same topology as baseline.
 
@@ -159,6 +169,7 @@ def sweep(
     """
     if batch_size is not None:
         positive(**{"--batch-size": batch_size})
+    asked_jobs = job_options.jobs_asked(jobs, partition, gpus, array_parallelism, timeout_min, job_minutes, time=time)
     counters = options.names(counter)
     named = options.networks(networks)
     given = {"group": ",".join(options.names(group)), "reduction": reduction, "slices": slices, "kernel": kernel,
@@ -210,7 +221,9 @@ def sweep(
     running = Sweep(plan, store, counters or COUNTERS)
     with on_interrupt(f"what was finished is saved in {folder}; the same command goes on from there"):
         _measure(running, store)
-        table = _timed(running, folder, batch_size or 1, device) if time else sweep_table(running)
+        table, failed = sweep_table(running), list[str]()
+        if time:
+            table, failed = _timed(running, folder, batch_size or 1, device, max_run_time_s, asked_jobs)
     figures = _write_reports(table, running, folder) if plots else []
     write_tables(html, [table], figures)
     emit(table, output_format, units)
@@ -219,6 +232,7 @@ def sweep(
     if not all(row["agrees"] for row in running.rows()):
         note("closed form and measured counts disagree; run: e4profile check")
         sys.exit(1)
+    job_options.tell_failures(failed)
 
 
 class Asked(NamedTuple):
@@ -355,20 +369,39 @@ def _folder_name(groups: Sequence[str], chosen: Mapping[str, str | None]) -> str
     return re.sub(r"[^\w.,-]", "_", "-".join(parts))
 
 
-def _timed(running: Sweep, folder: Path, batch_size: int, device: str) -> Table:
-    """The table with the times of every setting; raw samples go to ``times.jsonl`` in the folder."""
-    from e4profile.questions.sweep.sweep_times import time_rows, time_settings
+def _timed(
+    running: Sweep, folder: Path, batch_size: int, device: str, max_run_time_s: float, jobs: Jobs | None
+) -> tuple[Table, list[str]]:
+    """The table with the times of every setting, and what could not be timed; raw samples go to ``times.jsonl``."""
+    from e4profile.questions.sweep.sweep_times import machine_notes, passes_of, time_rows, time_settings, times_of
     from e4profile.questions.sweep.table import timed_sweep_table
+    from e4profile.records.jobs.array import Known
     from e4profile.records.store import RecordStore
+    from e4profile.witnesses.timing.samples import StopRule
 
     settings = running.settings
     store = RecordStore(folder / "times.jsonl")
+    rule = StopRule(min_run_time_s=min(0.1, max_run_time_s), max_run_time_s=max_run_time_s)
     times: list[Mapping[str, TimeRecord]] = []
-    with Progress("time", len(settings)) as progress:
-        for records in time_settings(settings, store, batch_size, device, waiting=progress.say):
-            progress.step(settings[len(times)].describe())
-            times.append(records)
-    return timed_sweep_table(running, time_rows(running.rows(), settings, times), batch_size, device)
+    failed: dict[str, str] = {}
+    passes = []
+    if jobs is not None:
+        store.check_writable()
+        known = Known(store, anywhere=True)
+        passes = passes_of(settings, batch_size, device, rule)
+        failed = job_options.time_by_jobs([one for both in passes for one in both], known, jobs)
+        times = [times_of(one, known) for one in passes]
+    else:
+        with Progress("time", len(settings)) as progress:
+            for records in time_settings(settings, store, batch_size, device, rule, waiting=progress.say):
+                progress.step(settings[len(times)].describe())
+                times.append(records)
+    reasons = [
+        "; ".join(dict.fromkeys(f"{one.pass_}: {failed[key]}" for key, one in both if key in failed)) for both in passes
+    ]
+    rows = time_rows(running.rows(), settings, times, reasons)
+    table = timed_sweep_table(running, rows, batch_size, device, machine_notes(times))
+    return table, list(failed.values())
 
 
 def _measure(running: Sweep, store: RecordStore) -> None:

@@ -189,7 +189,7 @@ def sweep_costs(
     Raises:
         SettingError: for a missing file, or when no record is of a published setting.
     """
-    from e4profile.questions.sweep.plans import recorded_arguments
+    from e4profile.records.jobs.setting import recorded_arguments
     from e4profile.records.store import RecordStore
 
     if not path.exists():

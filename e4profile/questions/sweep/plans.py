@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -12,6 +11,7 @@ from e4profile.errors import SettingError, positive
 from e4profile.groups import FiniteGroup, GroupLike, as_group
 from e4profile.networks.cards import OF_E4_LAYERS
 from e4profile.questions.options import executed
+from e4profile.records.jobs.setting import recorded, recorded_arguments
 from e4profile.subjects.subject import Subject, resolve
 
 DEFAULT_MODELS = ("e4net",)
@@ -51,24 +51,8 @@ class Setting:
             "group", "width", "kernel", "reduction", "slices", "channels_per_slice"
         )  # fmt: skip
         return f"{self.model} " + " ".join(
-            f"{n}={_recorded(arguments[n])}" for n in names if arguments.get(n) is not None
+            f"{n}={recorded(arguments[n])}" for n in names if arguments.get(n) is not None
         )
-
-
-def recorded_arguments(subject: Subject) -> dict[str, Any]:
-    """What is built, as a sweep records it: topology, input size and arguments, lists as text."""
-    given = {name: value for name, value in subject.arguments.items() if value is not None}
-    return {
-        "network": subject.topology,
-        "input": "x".join(map(str, subject.shape[1:])),
-        **{name: _recorded(value) for name, value in given.items()},
-    }
-
-
-def _recorded(value: Any) -> str | int | float:
-    if isinstance(value, FiniteGroup):
-        return value.alias
-    return value if isinstance(value, (str, int, float)) else json.dumps(value)
 
 
 def make_plan(

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from e4profile.questions.sweep.plans import Setting
 from e4profile.questions.sweep.sweeps import baseline_key
-from e4profile.records.sharing import alone, share
-from e4profile.records.store import Record, RecordStore, record_key
-from e4profile.records.times import KIND, from_record, to_record
-from e4profile.witnesses.environment import environment, same_environment
-from e4profile.witnesses.timing.measure import measure_time
+from e4profile.records.jobs.array import Known, time_here
+from e4profile.records.jobs.setting import TimeSetting, key_of_setting, setting_of
+from e4profile.records.store import RecordStore
+from e4profile.records.times import environment_labels, from_record
+from e4profile.witnesses.environment import described
 from e4profile.witnesses.timing.passes import PassSetting
 from e4profile.witnesses.timing.samples import StopRule, TimeRecord
 
@@ -47,73 +46,90 @@ def time_settings(
     Raises:
         MeasurementError: when a pass cannot be measured.
     """
-    here, known = environment(), dict[str, Record]()
+    known = Known(store)
+    work = passes_of(settings, batch_size, device, rule)
+    pending = [one for passes in work for one in passes if known(one[0]) is None]
+    timed, done = time_here(pending, known, waiting), 0
+    while done < len(work):
+        while any(known(key) is None for key, _ in work[done]):
+            key, record = next(timed)
+            known.records[key] = record
+        yield times_of(work[done], known)
+        done += 1
 
-    def key(card: str, arguments: Mapping[str, Any], pass_: str) -> str:
-        # equal for processes whose times may stand in one table, see `settled`
-        where = {**here, "e4profile": None, "threads": None, "batch_size": batch_size, "device": device, "pass": pass_}
-        return record_key(KIND, card, arguments, {name: str(value) for name, value in where.items()})
 
-    def settled(asked: str, stored: Sequence[Record] = ()) -> Record | None:
-        for record, one in ((record, from_record(record)) for record in stored):
-            of_this = (one.batch_size, one.device) == (batch_size, device)
-            # the record was taken at its own thread count, which it restored afterwards
-            if of_this and not same_environment(one.environment, {**here, "threads": one.threads}):
-                known[key(one.name, one.arguments, one.pass_)] = record
-        return known.get(asked)
+Passes = Sequence[tuple[str, TimeSetting]]
+"""What is timed of one setting, each pass behind its key."""
 
-    def measure(asked: tuple[Setting, str, str]) -> Record:
-        setting, pass_, mode = asked
-        how = PassSetting(pass_, mode, device, batch_size=batch_size)
-        with alone(store, f"times on {device} {os.environ.get('CUDA_VISIBLE_DEVICES', '')}"):
-            model, images = setting.subject.build("cpu"), setting.subject.batched
-            found = measure_time(model, images, how, rule, name=setting.model)
-        return to_record(replace(found, arguments=setting.arguments))
 
-    settled("", store.load())
-    work = [
-        [(key(setting.model, setting.arguments, pass_), (setting, pass_, mode)) for pass_, mode in PASSES]
-        for setting in settings
-    ]
-    pending = [one for passes in work for one in passes if one[0] not in known]
-    done = 0
+def passes_of(
+    settings: Sequence[Setting], batch_size: int = 1, device: str = "cpu", rule: StopRule = _RULE
+) -> list[Passes]:
+    """The passes of every setting.
 
-    def complete() -> Iterator[dict[str, TimeRecord]]:
-        nonlocal done
-        while done < len(work) and all(asked in known for asked, _ in work[done]):
-            yield {pass_: from_record(known[asked]) for asked, (_, pass_, _) in work[done]}
-            done += 1
+    Raises:
+        SettingError: for a setting that cannot be told to a job.
+    """
+    found: list[Passes] = []
+    for setting in settings:
+        passes = []
+        for pass_, mode in PASSES:
+            choice = PassSetting(pass_, mode, "cpu", batch_size=batch_size)
+            one = replace(setting_of(setting.subject, choice, rule, setting.model), device=device)
+            passes.append((key_of_setting(one, setting.subject), one))
+        found.append(passes)
+    return found
 
-    yield from complete()
-    for (setting, pass_, _), record, _ in share(pending, store, settled, measure, waiting):
-        known[key(setting.model, setting.arguments, pass_)] = record
-        yield from complete()
+
+def times_of(passes: Passes, known: Known) -> dict[str, TimeRecord]:
+    """The records of one setting by pass, of those passes that have one."""
+    return {one.pass_: from_record(record) for key, one in passes if (record := known(key)) is not None}
 
 
 def time_rows(
-    rows: Sequence[Mapping[str, Any]], settings: Sequence[Setting], times: Sequence[Mapping[str, TimeRecord]]
+    rows: Sequence[Mapping[str, Any]],
+    settings: Sequence[Setting],
+    times: Sequence[Mapping[str, TimeRecord]],
+    reasons: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """The rows of a sweep with the times beside them; ratios are to the G-CNN of the same group, width and kernel.
+
+    Times of several machines are labelled, and their ratios to a baseline of another machine left out.
 
     Args:
         rows: as ``Sweep.rows`` gives them, in the order of ``settings``.
         settings: the plan's settings.
-        times: their records by pass.
+        times: their records by pass, of those passes that could be timed.
+        reasons: by setting why a pass could not be; empty where all could.
     """
+    flat = [record for records in times for record in records.values()]
+    labels = dict(
+        zip(map(id, flat), environment_labels([one.environment for one in flat], mixed=True), strict=True)
+    )  # fmt: skip
+    several, failed = any(labels.values()), any(reasons)
     baselines = {baseline_key(one): records for one, records in zip(settings, times, strict=True) if one.baseline}
     timed = []
-    for row, setting, records in zip(rows, settings, times, strict=True):
-        forward, step, baseline = records["forward"], records["step"], baselines.get(baseline_key(setting))
-        timed.append(
-            {
-                **row,
-                "forward_median_s": forward.median_s,
-                "forward_iqr_s": forward.iqr_s,
-                "step_median_s": step.median_s,
-                "step_iqr_s": step.iqr_s,
-                "forward_ratio": None if baseline is None else forward.median_s / baseline["forward"].median_s,
-                "step_ratio": None if baseline is None else step.median_s / baseline["step"].median_s,
-                "noisy": forward.noisy or step.noisy,
-            }
-        )
+    for number, (row, setting, records) in enumerate(zip(rows, settings, times, strict=True)):
+        baseline = baselines.get(baseline_key(setting), {})
+        more: dict[str, Any] = {}
+        for pass_, _ in PASSES:
+            one, other = records.get(pass_), baseline.get(pass_)
+            more[f"{pass_}_median_s"] = None if one is None else one.median_s
+            more[f"{pass_}_iqr_s"] = None if one is None else one.iqr_s
+            comparable = one is not None and other is not None and labels[id(one)] == labels[id(other)]
+            more[f"{pass_}_ratio"] = one.median_s / other.median_s if one and other and comparable else None
+        more["noisy"] = any(record.noisy for record in records.values())
+        if several:
+            more["machine"] = " ".join(dict.fromkeys(labels[id(one)] for one in records.values()))
+        if failed:
+            more["failure"] = reasons[number] or None
+        timed.append({**row, **more})
     return timed
+
+
+def machine_notes(times: Sequence[Mapping[str, TimeRecord]]) -> list[str]:
+    """What the labels of machines stand for; none where all times are of one."""
+    flat = [record for records in times for record in records.values()]
+    labels = environment_labels([one.environment for one in flat], mixed=True)
+    found = {label: described(one.environment) for label, one in zip(labels, flat, strict=True) if label}
+    return [f"machine {label}: {text}" for label, text in sorted(found.items())]

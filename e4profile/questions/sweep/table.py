@@ -37,6 +37,7 @@ _TIMES = (
     Column("step_ratio", "step ratio", "ratio", priority=82),
     Column("noisy", "noisy", "boolean", priority=65),
 )
+_OF_JOBS = (Column("machine", "machine", "text", priority=83), Column("failure", "failure", "text", priority=95))
 
 
 def sweep_table(running: Sweep) -> Table:
@@ -48,7 +49,9 @@ def sweep_table(running: Sweep) -> Table:
     return _table(running, (), running.rows())
 
 
-def timed_sweep_table(running: Sweep, rows: Sequence[Mapping[str, Any]], batch_size: int, device: str) -> Table:
+def timed_sweep_table(
+    running: Sweep, rows: Sequence[Mapping[str, Any]], batch_size: int, device: str, machines: Sequence[str] = ()
+) -> Table:
     """The same with times beside the costs.
 
     Args:
@@ -56,12 +59,14 @@ def timed_sweep_table(running: Sweep, rows: Sequence[Mapping[str, Any]], batch_s
         rows: of ``e4profile.questions.sweep.sweep_times.time_rows``.
         batch_size: images of one timed pass.
         device: where it was timed.
+        machines: what the labels of machines stand for.
     """
     how = (
         f"times: {device}, one thread, batch of {batch_size}, float32; forward in evaluation, step (forward, loss, "
         "backward) in training; median and interquartile range of raw samples"
     )
-    return _table(running, _TIMES, rows, how)
+    more = tuple(one for one in _OF_JOBS if any(one.key in row for row in rows))
+    return _table(running, (*_TIMES, *more), rows, how, *machines)
 
 
 def _table(running: Sweep, times: tuple[Column, ...], rows: Sequence[Mapping[str, Any]], *how: str) -> Table:

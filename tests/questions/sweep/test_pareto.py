@@ -12,7 +12,7 @@ from e4profile.errors import SettingError, UnknownNameError
 from e4profile.networks.cards import all_cards
 from e4profile.questions.sweep.pareto import Candidate, candidates, cost_of, error_name, front, sweep_costs
 from e4profile.questions.sweep.pareto_drawing import plot_pareto
-from e4profile.questions.sweep.plans import recorded_arguments
+from e4profile.records.jobs.setting import recorded_arguments
 from e4profile.records.store import Record, RecordStore
 from e4profile.show.style import paper_style, save
 from e4profile.subjects.subject import resolve

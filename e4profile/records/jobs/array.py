@@ -1,0 +1,472 @@
+"""Timings that become an array of jobs, and what is known of them afterwards.
+
+Every job stores its records in the folder that the command reads, setting by setting, under the claims that keep any
+two processes apart (``e4profile.records.sharing``): a record that is there is never taken again, whatever became of the
+job that took it, and a job that is sent twice does nothing twice. ``jobs.jsonl`` beside the records holds what was
+handed over, which jobs began and with which time of a reference network, and what failed for which reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from e4profile.errors import SettingError, read_document, replace_file
+from e4profile.records.jobs.executors import Jobs, State, how_to_end, sbatch_script, states, submit, this_job
+from e4profile.records.jobs.setting import TimeSetting, key_of_record, read_setting, record_of
+from e4profile.records.sharing import alone, share
+from e4profile.records.store import Record, RecordStore
+from e4profile.records.times import KIND, from_record
+from e4profile.witnesses.environment import environment, same_environment
+from e4profile.witnesses.timing.samples import TimeRecord
+
+SCHEMA_VERSION = 1
+REFERENCE = "z2cnn"
+"""The network that every job times, so that machines can be compared."""
+
+LEDGER, FOLDER = "jobs.jsonl", "jobs"
+_SOFTWARE = ("python", "torch", "default_dtype")
+_START_S, _BUILD_S = 300.0, 10.0
+"""What a job is allowed besides sampling: to start, and to build each network."""
+_SAY_S = 30.0
+"""Between two lines about the jobs that are left."""
+
+
+@dataclass
+class Known:
+    """The records of a store that may be read back, by the key of their settings.
+
+    Attributes:
+        anywhere: whether those of other machines with the same software may, as jobs take them.
+    """
+
+    store: RecordStore
+    anywhere: bool = False
+
+    def __post_init__(self) -> None:
+        self._here = environment()
+        self.records: dict[str, Record] = {}
+        self("", self.store.load())
+
+    def __call__(self, key: str, stored: Sequence[Record] = ()) -> Record | None:
+        """The record of a setting, after it was told what was stored meanwhile (see ``share``)."""
+        for record in stored:
+            if record.kind == KIND:
+                one = from_record(record)
+                if self._fits(one):
+                    self.records[key_of_record(one)] = record
+        return self.records.get(key)
+
+    def _fits(self, one: TimeRecord) -> bool:
+        # the record was taken at its own thread count, which it restored afterwards
+        here = {**self._here, "threads": one.threads}
+        apart = same_environment(one.environment, here)
+        return not (set(apart) & set(_SOFTWARE) if self.anywhere else apart)
+
+
+def time_here(
+    work: Sequence[tuple[str, TimeSetting]], known: Known, waiting: Callable[[str], None] = lambda _: None
+) -> Iterator[tuple[str, Record]]:
+    """Keys with their records as settings are timed, here or by others that share the store.
+
+    Processes that time into one store share the settings, and those of one machine take turns, since they would
+    disturb each other.
+    """
+    pairs = [(key, (key, setting)) for key, setting in work]
+    for (key, _), record, _ in share(pairs, known.store, known, lambda one: _alone(one[1], known.store), waiting):
+        yield key, record
+
+
+def _alone(setting: TimeSetting, store: RecordStore) -> Record:
+    with alone(store, f"times on {setting.device} {os.environ.get('CUDA_VISIBLE_DEVICES', '')}"):
+        return record_of(setting)
+
+
+class _TimeLimit(BaseException):
+    """The job has to end."""
+
+
+def run_part(plan: str, part: int) -> None:
+    """One job: time the reference network, then each setting of a part of a plan that has no record yet.
+
+    A setting that fails costs no other its turn; the ledger says why.
+    """
+    with _until_time_limit():
+        _run_part(Path(plan), part)
+
+
+def _run_part(plan: Path, part: int) -> None:
+    work = read_plan(plan)
+    keys: list[str] = work["parts"][part]
+    settings = {key: read_setting(work["settings"][key]) for key in keys}
+    pairs = [(key, (key, setting)) for key, setting in settings.items()]
+    folder = plan.parent.parent
+    ledger, known = Ledger(RecordStore(folder / LEDGER)), Known(RecordStore(folder / work["records"]), anywhere=True)
+    job, here = this_job(), environment()
+
+    reference, problem = None, ""
+    apart = [name for name in _SOFTWARE if here[name] != work["software"][name]]
+    if apart:
+        problem = "; ".join(f"{name} {here[name]!r} there, {work['software'][name]!r} here" for name in apart)
+        problem = f"the job runs with other software: {problem}"
+    else:
+        try:
+            reference = from_record(_alone(read_setting(work["reference"]), known.store))
+        except Exception as error:
+            problem = f"the reference network cannot run: {_said(error)}"
+    ledger.store.append(
+        Record(
+            kind="part", card=job, arguments={"plan": plan.stem, "part": part},
+            counts={"reference_s": [] if reference is None else list(reference.samples.seconds), "keys": keys},
+            counters={}, environment=here,
+        )
+    )  # fmt: skip
+    if problem:
+        for key in keys:
+            ledger.add_failure(key, job, problem)
+        raise SystemExit(problem)
+
+    def measure(asked: tuple[str, TimeSetting]) -> Record | None:
+        key, setting = asked
+        try:
+            return _alone(setting, known.store)
+        except Exception as error:
+            ledger.add_failure(key, job, _said(error))
+        except _TimeLimit:
+            for one in keys:
+                if known(one) is None:
+                    ledger.add_failure(one, job, "it reached its time limit")
+            raise
+        return None
+
+    for _ in share(pairs, known.store, known, measure):
+        pass
+
+
+def _said(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+@contextmanager
+def _until_time_limit() -> Iterator[None]:
+    """End the block in order where the executor says that a job's time is nearly over, or ends it.
+
+    The signal to end is otherwise kept from jobs by submitit, for those that can be sent again.
+    """
+
+    def stop(*_: object) -> None:
+        raise _TimeLimit
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    handlers = {"SIGUSR2": stop, "SIGTERM": end}
+    before = {getattr(signal, name): signal.signal(getattr(signal, name), handler)
+              for name, handler in handlers.items() if hasattr(signal, name)}  # fmt: skip
+    try:
+        yield
+    except _TimeLimit:
+        raise SystemExit("the job reached its time limit") from None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def read_plan(file: Path) -> dict[str, Any]:
+    """What the jobs of an array are to do.
+
+    Raises:
+        SettingError: for a file that is none.
+    """
+    return read_document(file, "plan of jobs", SCHEMA_VERSION, "submit the jobs anew")
+
+
+# what the command does
+
+
+@dataclass(frozen=True)
+class Part:
+    """A job that was handed over, with the settings that it is to time, in order.
+
+    Attributes:
+        how: where it runs.
+        job: its name there.
+        since: when it began, for a process of this machine.
+        plan, number: which part of which plan it is.
+    """
+
+    how: str
+    job: str
+    since: str
+    keys: tuple[str, ...]
+    plan: str
+    number: int
+
+
+class Ledger:
+    """What ``jobs.jsonl`` says, read on by ``follow``.
+
+    Attributes:
+        parts: what was handed over, in order, by plan and number; of a script, what began.
+        began: of these the seconds of the reference network and the device.
+        failures: by setting and job the reason.
+    """
+
+    def __init__(self, store: RecordStore) -> None:
+        self.store = store
+        self.parts: dict[tuple[str, int], Part] = {}
+        self.began: dict[tuple[str, int], tuple[str, list[float], str]] = {}
+        self.failures: dict[tuple[str, str], str] = {}
+        self._learn(store.load())
+
+    def follow(self) -> None:
+        """Learn what was added."""
+        self._learn(self.store.follow())
+
+    def _learn(self, records: Sequence[Record]) -> None:
+        for one in records:
+            said, counts = one.arguments, one.counts
+            if one.kind == "array":
+                for number, ((job, since), keys) in enumerate(zip(counts["jobs"], counts["parts"], strict=True)):
+                    part = Part(one.card, job, since, tuple(keys), said["plan"], number)
+                    self.parts[said["plan"], number] = part
+            elif one.kind == "part":
+                at = (said["plan"], said["part"])
+                self.began[at] = (one.card, counts["reference_s"], str(one.environment.get("device")))
+                # handed over by a script, which does not know the names of its jobs
+                self.parts.setdefault(at, Part("slurm", one.card, "", tuple(counts["keys"]), *at))
+            elif one.kind == "failure":
+                self.failures[one.card, said["job"]] = counts["reason"]
+
+    def add_failure(self, key: str, job: str, reason: str) -> None:
+        """Store why a setting has no record."""
+        counts = {"reason": " ".join(reason.split())}
+        self.store.append(Record(kind="failure", card=key, arguments={"job": job}, counts=counts, counters={}))
+
+
+class TimedByJobs:
+    """Settings that jobs time: submit what is neither stored nor on its way, wait, and say what failed.
+
+    Attributes:
+        failed: by key the reason why a setting has no record.
+    """
+
+    def __init__(self, work: Sequence[tuple[str, TimeSetting]], known: Known, jobs: Jobs) -> None:
+        self.work, self.known, self.jobs = dict(work), known, jobs
+        self.folder = known.store.path.parent
+        self.ledger = Ledger(RecordStore(self.folder / LEDGER))
+        self.ledger.store.check_writable()
+        self.failed: dict[str, str] = {}
+        self.script = ""
+        self._ended: dict[Part, State] = {}
+        self._live: dict[Part, State] = {}
+
+    @property
+    def pending(self) -> list[str]:
+        """The keys that have no record yet."""
+        return [key for key in self.work if self.known(key) is None]
+
+    def submit(self, say: Callable[[str], None]) -> None:
+        """Hand over what is pending and in no job that may still run; with ``print`` into ``script``.
+
+        Raises:
+            SettingError: as ``executors.submit`` says.
+        """
+        with alone(self.known.store, "submission"):
+            self.known("", self.known.store.follow())
+            self.ledger.follow()
+            on_their_way = {key for key, _, state in self._jobs_of_pending() if state.live}
+            keys = [key for key in self.pending if key not in on_their_way]
+            if not keys:
+                return
+            parts = self._parts(keys)
+            longest_s = max(sum(self.work[key].longest_s + _BUILD_S for key in part) for part in parts)
+            timeout_min = self.jobs.timeout_min or math.ceil((longest_s + _START_S) / 60)
+            device = self.work[keys[0]].device
+            plan = self._write_plan(keys, parts)
+            say(self._grouped(keys, parts))
+            if self.jobs.how == "print":
+                self.script = sbatch_script(self.jobs, plan, len(parts), timeout_min, device)
+                return
+            sent = submit(self.jobs, plan, len(parts), timeout_min, device)
+            self.ledger.store.append(
+                Record(kind="array", card=self.jobs.how, arguments={"plan": plan.stem},
+                       counts={"jobs": [list(one) for one in sent], "parts": parts}, counters={})
+            )  # fmt: skip
+            self.ledger.follow()
+
+    def wait(self, say: Callable[[str], None]) -> Iterator[str]:
+        """The keys as their records come in, until all have one or no job may still bring any."""
+        told, next_s, pause_s, unseen = "", 0.0, 0.5, self.pending
+        while unseen:
+            self.known("", self.known.store.follow())
+            for key in unseen:
+                if self.known(key) is not None:
+                    pause_s = 0.5
+                    yield key
+            unseen = self.pending
+            found = self._jobs_of_pending()
+            # what the last jobs stored between the two looks is not lost
+            self.known("", self.known.store.follow())
+            live = {part.job: state.text for _, part, state in found if state.live}
+            if unseen and not live:
+                break
+            text = ", ".join(f"{list(live.values()).count(one)} {one}" for one in dict.fromkeys(live.values()))
+            now = time.monotonic()
+            if text != told and now >= next_s:
+                say(f"{len(live)} job{'s' if len(live) > 1 else ''} left: {text}")
+                told, next_s = text, now + _SAY_S
+            time.sleep(pause_s)
+            # a controller with many users is not to be asked every second for hours
+            pause_s = min(1.3 * pause_s, 15.0)
+        for key in unseen:
+            if self.known(key) is not None:
+                yield key
+        self._name_failures()
+
+    def interrupted(self) -> str:
+        """What becomes of the jobs, for who pressed Ctrl-C."""
+        live = list(dict.fromkeys(part.job for _, part, state in self._jobs_of_pending() if state.live))
+        if not live:
+            return "no job is left"
+        return (
+            f"{len(live)} job{'s' if len(live) > 1 else ''} run on; the same command comes back to them, and "
+            f"{how_to_end(self.jobs.how, live)} ends them"
+        )
+
+    def reference_notes(self) -> list[str]:
+        """How long the reference network took in the jobs, and which jobs were slow."""
+        took = {job: (median(seconds), device) for job, seconds, device in self.ledger.began.values() if seconds}
+        if not took:
+            return []
+        middle = median(seconds for seconds, _ in took.values())
+        low, high = (bound(seconds for seconds, _ in took.values()) / middle for bound in (min, max))
+        devices = ", ".join(dict.fromkeys(device for _, device in took.values()))
+        jobs = f"{len(took)} job{'s' if len(took) > 1 else ''}"
+        notes = [
+            f"reference network {REFERENCE}, forward, timed in {jobs} on {devices}: {low:.2f} to {high:.2f} times its "
+            "median"
+        ]
+        slow = [f"{job} ({seconds / middle:.2f})" for job, (seconds, _) in took.items() if seconds > 1.1 * middle]
+        if slow:
+            notes.append(f"jobs whose machine was slower than that by more than 10%: {', '.join(slow)}")
+        return notes
+
+    def _jobs_of_pending(self) -> list[tuple[str, Part, State]]:
+        """Key, job and its state, for every job that was to bring a pending key; the latest job last."""
+        pending = set(self.pending)
+        wanted = [part for part in self.ledger.parts.values() if pending & set(part.keys)]
+        for how in dict.fromkeys(part.how for part in wanted):
+            asked = {part.job: part.since for part in wanted if part.how == how and part not in self._ended}
+            found = states(how, asked) if asked else {}
+            self._ended |= {part: found[part.job] for part in wanted if part.job in found and not found[part.job].live}
+            self._live |= {part: found[part.job] for part in wanted if part.job in found}
+        return [(key, part, self._ended.get(part) or self._live[part])
+                for part in wanted for key in part.keys if key in pending]  # fmt: skip
+
+    def _name_failures(self) -> None:
+        """Say of every key without a record which job was to bring it, and what became of the job."""
+        self.ledger.follow()
+        last = {key: (part, state) for key, part, state in self._jobs_of_pending()}
+        for key in self.pending:
+            if key not in last:
+                self.failed[key] = "no job was to bring it"
+                continue
+            part, state = last[key]
+            reason = self.ledger.failures.get((key, part.job))
+            if reason is None:
+                # stored too, as Slurm forgets
+                reason = state.text if key == self._at_work(part) else f"{state.text} before it was reached"
+                self.ledger.add_failure(key, part.job, reason)
+            self.failed[key] = f"job {part.job}: {reason}"
+
+    def _at_work(self, part: Part) -> str | None:
+        """The setting that a job was at when it ended; None where it never began, or finished all."""
+        left = [key for key in part.keys
+                if self.known(key) is None and (key, part.job) not in self.ledger.failures]  # fmt: skip
+        return left[0] if left and (part.plan, part.number) in self.ledger.began else None
+
+    def _parts(self, keys: Sequence[str]) -> list[list[str]]:
+        """Settings grouped so that a job lasts long enough, in as many jobs as run at once on this machine alone.
+
+        Those that were being timed when their job was killed come last, so that they cost no other its turn.
+        """
+        ends = Counter(self._at_work(part) for part in self.ledger.parts.values())
+        ordered = sorted(keys, key=lambda key: ends[key])
+        if self.jobs.how == "local":
+            count = min(self.jobs.array_parallelism or 1, len(keys))
+            return [ordered[at::count] for at in range(count)]
+        wanted_s = 60 * self.jobs.job_minutes
+        parts: list[list[str]] = []
+        filled_s = math.inf
+        for key in ordered:
+            if filled_s >= wanted_s:
+                parts.append([])
+                filled_s = 0.0
+            parts[-1].append(key)
+            filled_s += self._expected_s(key)
+        if len(parts) > 1 and filled_s < wanted_s:
+            # too short to stay alone
+            last = parts.pop()
+            parts[-1] += last
+        return parts
+
+    def _expected_s(self, key: str) -> float:
+        """How long a setting takes at least: as timed settings of its network and pass did, else as the rule asks."""
+        setting = self.work[key]
+        took = self._took.get((setting.network, setting.pass_))
+        return setting.min_run_time_s if took is None else took
+
+    @property
+    def _took(self) -> dict[tuple[str, str], float]:
+        found: dict[tuple[str, str], list[float]] = {}
+        for key, setting in self.work.items():
+            if (record := self.known(key)) is not None:
+                samples = from_record(record).samples
+                found.setdefault((setting.network, setting.pass_), []).append(
+                    sum(samples.seconds) + samples.first_call_s
+                )
+        return {at: median(seconds) for at, seconds in found.items()}
+
+    def _grouped(self, keys: Sequence[str], parts: Sequence[Sequence[str]]) -> str:
+        by = "timed settings took" if self._took else "the stop rule asks at least"
+        most = max(map(len, parts))
+        return (
+            f"{len(keys)} timings in {len(parts)} job{'s' if len(parts) > 1 else ''} of at most {most}, by what {by} "
+            f"(a job lasts {self.jobs.job_minutes:g} min or more where there is work for it)"
+        )
+
+    def _write_plan(self, keys: Sequence[str], parts: Sequence[Sequence[str]]) -> Path:
+        one = self.work[keys[0]]
+        reference = TimeSetting(
+            network=REFERENCE, device=one.device, dtype=one.dtype, threads=one.threads, name="reference",
+            min_run_time_s=one.min_run_time_s, max_run_time_s=one.max_run_time_s,
+        )  # fmt: skip
+        here = environment()
+        content = {
+            "schema": SCHEMA_VERSION, "records": self.known.store.path.name,
+            "software": {name: here[name] for name in _SOFTWARE}, "reference": reference.plain(),
+            "settings": {key: self.work[key].plain() for key in keys}, "parts": [list(part) for part in parts],
+        }  # fmt: skip
+        text = json.dumps(content, indent=1).encode()
+        # arrays of the same settings are told apart by when they were sent
+        name = hashlib.sha256(text + str(time.time_ns()).encode()).hexdigest()[:12]
+        folder = (self.folder / FOLDER).resolve()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            replace_file(folder / f"{name}.json", text)
+        except OSError as error:
+            raise SettingError(f"cannot write the plan of the jobs to {folder}: {error.strerror}") from error
+        return folder / f"{name}.json"

@@ -1,0 +1,258 @@
+"""Settings as plain data, and arrays of jobs that are killed: nothing lost, nothing doubled, every failure named."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from e4profile.errors import SettingError
+from e4profile.questions.sweep.plans import make_plan
+from e4profile.questions.sweep.sweep_times import passes_of
+from e4profile.records.jobs import array, executors
+from e4profile.records.jobs.array import Known, TimedByJobs, run_part
+from e4profile.records.jobs.executors import Jobs, State
+from e4profile.records.jobs.setting import (
+    TimeSetting,
+    key_of_record,
+    key_of_setting,
+    read_setting,
+    run_setting,
+    setting_of,
+)
+from e4profile.records.store import Record, RecordStore
+from e4profile.records.times import from_record
+from e4profile.subjects.subject import resolve
+from e4profile.witnesses.environment import environment
+from e4profile.witnesses.timing.passes import PassSetting
+from e4profile.witnesses.timing.samples import StopRule
+from tests.program import Run, says
+
+BRIEF = StopRule(min_run_time_s=0.001, max_run_time_s=0.01)
+
+
+def test_a_setting_is_plain_data_from_which_the_same_network_is_built(net: str) -> None:
+    own = resolve(f"{net}:Net", ["2x3x6x6"])
+    found = [one for passes in passes_of(make_plan(["e4net"], ["p4"], slices=[1], kernels=[3])) for _, one in passes]
+    found.append(setting_of(own, PassSetting("step", "train", batch_size=4), BRIEF))
+    for setting in found:
+        assert read_setting(json.loads(json.dumps(setting.plain()))) == setting
+    baseline, own_again = found[0].subject, found[-1].subject
+    assert "slices" not in baseline.arguments
+    assert baseline.argument("layer") == "group"
+    assert own_again.specs == own.specs
+    with pytest.raises(SettingError, match=r"setting: .*pas"):
+        run_setting({"network": "z2cnn", "pas": "forward"})
+    with pytest.raises(SettingError, match="no plain value"):
+        setting_of(own.with_arguments({"width": object()}), PassSetting(), BRIEF)
+
+
+def test_what_is_asked_and_what_was_taken_have_one_key(net: str) -> None:
+    for setting in (
+        replace(setting_of(resolve("z2cnn"), PassSetting(batch_size=2), BRIEF), name="mine"),
+        setting_of(resolve(f"{net}:Net", ["2x3x6x6"]), PassSetting("step", "train"), BRIEF),
+    ):
+        values = run_setting(setting.plain())
+        values.pop("checksum")
+        record = Record(**values)
+        assert key_of_record(from_record(record)) == key_of_setting(setting)
+        assert from_record(record).batch_size == 2
+
+
+def test_another_file_of_a_model_is_another_setting(net: str) -> None:
+    def key() -> str:
+        return key_of_setting(setting_of(resolve(f"{net}:Net", ["2x3x6x6"]), PassSetting(), BRIEF))
+
+    before = key()
+    assert key() == before
+    file = Path(net)
+    file.write_text(file.read_text() + "\n# edited\n")
+    assert key() != before
+
+
+class Killed(BaseException):
+    """As kill -9: nothing more is written."""
+
+
+class Cluster:
+    """Jobs that run in this process, one at each look at their states, and end where they are told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, ends: Iterator[str]) -> None:
+        self.ends, self.measured, self.sent = ends, Counter[str](), 0
+        self.queue: dict[str, tuple[Path, int]] = {}
+        self.over: dict[str, State] = {}
+        self.job = ""
+        here = environment()
+        monkeypatch.setattr(array, "environment", lambda: here)
+        monkeypatch.setattr(array, "submit", self.submit)
+        monkeypatch.setattr(array, "states", self.states)
+        monkeypatch.setattr(array, "record_of", self.record_of)
+        monkeypatch.setattr(array, "this_job", lambda: self.job)
+        monkeypatch.setattr(array.time, "sleep", lambda _: None)
+        self.template = run_setting({"network": "z2cnn", "max_run_time_s": 0.0, "min_run_time_s": 0.0})
+
+    def record_of(self, setting: TimeSetting) -> Record:
+        if setting.name != "reference":
+            end = next(self.ends, "")
+            if end == "error":
+                raise ValueError("out of memory on the device")
+            if end:
+                raise Killed(end)
+            self.measured[setting.name] += 1
+        values = {name: self.template[name] for name in ("kind", "counters", "environment")}
+        arguments = {**self.template["arguments"], **setting.arguments}
+        return Record(card=setting.name, arguments=arguments, counts=dict(self.template["counts"]), **values)
+
+    def submit(self, jobs: Jobs, plan: Path, parts: int, *_: object) -> list[tuple[str, str]]:
+        self.sent += 1
+        names = [f"{self.sent}_{part}" for part in range(parts)]
+        self.queue |= {name: (plan, part) for part, name in enumerate(names)}
+        return [(name, "") for name in names]
+
+    def states(self, _: str, names: Mapping[str, str]) -> dict[str, State]:
+        if self.queue:
+            self.job = next(iter(self.queue))
+            plan, part = self.queue.pop(self.job)
+            try:
+                run_part(str(plan), part)
+                self.over[self.job] = State(False, "it ended early")
+            except Killed as end:
+                self.over[self.job] = State(False, str(end))
+        return {name: self.over.get(name, State(True, "running")) for name in names}
+
+
+def work_of(count: int) -> list[tuple[str, TimeSetting]]:
+    found = [TimeSetting(network="z2cnn", name=f"n{number}") for number in range(count)]
+    return [(key_of_setting(one), one) for one in found]
+
+
+def stored(folder: Path) -> Counter[str]:
+    return Counter(record.card for record in RecordStore(folder / "times.jsonl").load())
+
+
+@pytest.mark.slow
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.integers(1, 12), st.integers(0, 5),
+    st.lists(st.sampled_from(["", "", "", "error", "its node was lost", "it was killed by SIGKILL"]), max_size=40),
+)  # fmt: skip
+def test_the_same_command_again_finishes_whatever_jobs_end_in(
+    tmp_path_factory: pytest.TempPathFactory, count: int, per_job: int, ends: list[str]
+) -> None:
+    folder = tmp_path_factory.mktemp("sweep")
+    with pytest.MonkeyPatch.context() as patch:
+        cluster = Cluster(patch, iter(ends))
+        work, jobs = work_of(count), Jobs("slurm", job_minutes=per_job * 0.1 / 60)
+        ran = 0
+        while True:
+            before = stored(folder)
+            running = TimedByJobs(work, Known(RecordStore(folder / "times.jsonl"), anywhere=True), jobs)
+            running.submit(lambda _: None)
+            came = list(running.wait(lambda _: None))
+            after = stored(folder)
+            assert len(came) == len(set(came)) == len(after) - len(before)
+            missing = {setting.name for _, setting in work} - set(after)
+            assert {running.work[key].name for key in running.failed} == missing
+            assert all(reason.startswith("job ") for reason in running.failed.values())
+            # what failed by itself or ended its job is named so; others were not reached
+            named = Counter(reason.partition(": ")[2] for reason in running.failed.values())
+            assert set(named) <= {
+                "out of memory on the device",
+                *(f"{end}{where}" for end in ("its node was lost", "it was killed by SIGKILL")
+                  for where in ("", " before it was reached")),
+            }  # fmt: skip
+            ran += 1
+            if not missing:
+                break
+            assert ran <= len(ends) + 1
+        parts = [part.keys for part in running.ledger.parts.values()]
+        assert set(sum(parts, ())) == {key for key, _ in work}
+        sent = cluster.sent
+        TimedByJobs(work, Known(RecordStore(folder / "times.jsonl"), anywhere=True), jobs).submit(lambda _: None)
+    assert cluster.sent == sent
+    assert set(cluster.measured.values()) == {1}
+    assert set(stored(folder).values()) == {1}
+
+
+def test_settings_are_grouped_so_that_a_job_lasts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster(monkeypatch, iter(()))
+    store = RecordStore(tmp_path / "times.jsonl")
+    work = work_of(11)
+    lines: list[str] = []
+    # 0.1 s each by the stop rule
+    TimedByJobs(work, Known(store, anywhere=True), Jobs("slurm", job_minutes=0.3 / 60)).submit(lines.append)
+    assert [part for _, part in cluster.queue.values()] == [0, 1, 2]
+    assert says("\n".join(lines), "11 timings in 3 jobs of at most 5", "stop rule")
+    # on their way: nothing is sent twice
+    again = TimedByJobs(work, Known(store, anywhere=True), Jobs("slurm"))
+    monkeypatch.setattr(array, "states", lambda _, names: {name: State(True, "pending") for name in names})
+    again.submit(lines.append)
+    assert len(cluster.queue) == 3
+    assert says(again.interrupted(), "3 jobs run on", "scancel 1")
+
+
+def test_a_script_for_sbatch_runs_the_same_parts(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = ["sweep", "--group", "p4", "-r", "4", "-s", "1", "-k", "3", "--width", "4", "--counter", "closed-form",
+             "--no-plots", "--time", "--max-run-time-s", "0.01", "--out", "out"]  # fmt: skip
+    printed = run(*asked, "--jobs", "print", "--partition", "gpu", "--timeout-min", "7", "--array-parallelism", "3",
+                  "--job-minutes", "0")  # fmt: skip
+    assert printed.code == 0
+    lines = printed.out.splitlines()
+    wanted = {"array=0-3%3", "time=7", "partition=gpu", "exclusive"}
+    assert {f"#SBATCH --{option}" for option in wanted} <= set(lines)
+    command = shlex.split(lines[-1])
+    assert command[:4] == ["exec", sys.executable, "-m", "e4profile.records.jobs"]
+    assert command[-1] == "$SLURM_ARRAY_TASK_ID"
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
+    for part in (3, 1, 0, 2, 0):
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", str(part))
+        run_part(command[-2], part)
+    monkeypatch.setattr(array, "states", lambda _, names: {name: State(False, "it ended") for name in names})
+    table = run(*asked, "--jobs", "print", "-f", "csv")
+    assert table.code == 0
+    assert len(table.out.splitlines()) == 3
+    assert says(table.err, "4 of 4 timings were read back")
+    assert says(table.err, "reference network z2cnn", "4 jobs")
+
+
+def test_states_of_slurm_in_words() -> None:
+    assert [executors._slurm_state(*one) for one in (("RUNNING", "0"), ("REQUEUED", "0"))] == [
+        State(True, "running"), State(True, "requeued")
+    ]  # fmt: skip
+    for state, code, words in (
+        ("FAILED", "9", "SIGKILL"), ("FAILED", "768", "exit code 3"), ("FAILED", "3:0", "exit code 3"),
+        ("FAILED", "0:9", "SIGKILL"), ("FAILED", "137:0", "SIGKILL"), ("OUT_OF_MEMORY", "0:125", "out of memory"),
+        ("NODE_FAIL", "0", "node was lost"), ("TIMEOUT", "0", "time limit"), ("CANCELLED", "15", "cancelled"),
+    ):  # fmt: skip
+        live, text = executors._slurm_state(state, code)
+        assert not live
+        assert words in text, state
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--jobs", "slurm"], ("--time",)),
+        (["--gpus", "1"], ("--gpus", "--jobs")),
+        (["--time", "--jobs", "slurn"], ("slurn", "slurm")),
+        (["--time", "--jobs", "local"], ("submitit", "e4profile[cluster]", "print")),
+        (["--time", "--jobs", "print", "--gpus", "0"], ("--gpus (=0)",)),
+    ],
+)
+def test_what_cannot_become_jobs(
+    run: Run, monkeypatch: pytest.MonkeyPatch, options: Sequence[str], words: tuple[str, ...]
+) -> None:
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    grid: list[Any] = ["--group", "p4", "-r", "4", "-s", "1", "-k", "3", "--width", "4", "--counter", "closed-form"]
+    found = run("sweep", *grid, "--no-plots", *options)
+    assert (found.code, found.out) == (2, "")
+    assert says(found.err, *words)
