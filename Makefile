@@ -4,7 +4,7 @@ ESCNN := .venv-escnn
 STRANGERS := .venv-strangers
 BIN := $(VENV)/bin
 
-.PHONY: sweep test types suite settings test-escnn strangers gpu gpu-wheels golden docs bench clean
+.PHONY: sweep test types suite settings slurm test-escnn strangers gpu gpu-wheels golden docs bench clean
 
 sweep: $(VENV)/.installed
 	$(BIN)/e4profile sweep --group p4
@@ -26,6 +26,11 @@ suite: $(VENV)/.installed-dev
 settings: $(VENV)/.installed-dev
 	E4PROFILE_SETTINGS=$(or $(SETTINGS),1000) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q \
 		tests/witnesses/test_many_settings.py
+
+# 200 settings through arrays of a real Slurm, jobs and controller killed at random: some minutes, as root, with Debian's
+# slurm-wlm and munge. `make test` does it with 20.
+slurm: $(VENV)/.installed-dev
+	E4PROFILE_SLURM=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s tests/records/test_jobs_on_slurm.py
 
 # escnn, the reference library for steerable convolutions, and e2cnn need an older numpy: an environment of its own.
 test-escnn: $(ESCNN)/.installed

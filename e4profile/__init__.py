@@ -8,7 +8,16 @@ between them has a name.
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from e4profile.api import check, check_equivariance, count, register_free, register_group, register_operator, sweep
+    from e4profile.api import (
+        check,
+        check_equivariance,
+        count,
+        register_free,
+        register_group,
+        register_operator,
+        run_setting,
+        sweep,
+    )
     from e4profile.errors import E4ProfileError, SettingError, UnknownNameError
 
 __all__ = [
@@ -21,6 +30,7 @@ __all__ = [
     "register_free",
     "register_group",
     "register_operator",
+    "run_setting",
     "sweep",
 ]
 

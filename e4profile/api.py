@@ -331,3 +331,27 @@ def check_equivariance(
         "findings": report.findings,
     }
     return frame
+
+
+def run_setting(setting: Mapping[str, Any]) -> dict[str, Any]:
+    """Time one setting here and return its record: JSON values in, JSON values out, for any program that maps settings.
+
+    ``run_setting({"network": "e4net", "arguments": {"width": 8}, "pass": "step", "mode": "train", "device": "cuda"})``
+
+    Args:
+        setting: ``network`` (a card's name, a card file, ``package.module:build`` or ``path/to/file.py:build``, which
+            runs that code), and where they are not the defaults: ``arguments``, ``inputs`` (as ``--input`` takes them),
+            ``pass`` (forward, backward, step), ``mode`` (eval, train), ``device``, ``dtype``, ``batch_size``,
+            ``threads``, ``loss``, ``compile``, ``graphs``, ``min_run_time_s``, ``max_run_time_s``.
+
+    Returns:
+        The record, as a line of ``times.jsonl`` holds it: the raw samples are ``counts.seconds``.
+
+    Raises:
+        SettingError: for a setting that cannot be.
+        MeasurementError: when nothing could be measured.
+        UserCodeError: for what a user-defined model raises.
+    """
+    from e4profile.records.jobs import setting as settings
+
+    return settings.run_setting(setting)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import runpy
 import shlex
 import sys
 from collections import Counter
@@ -236,6 +238,23 @@ def test_states_of_slurm_in_words() -> None:
         live, text = executors._slurm_state(state, code)
         assert not live
         assert words in text, state
+
+
+@pytest.mark.filterwarnings("ignore:register_new_resolver:UserWarning")
+def test_hydra_maps_the_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("hydra")
+    page = (Path(__file__).resolve().parents[2] / "docs" / "how-to" / "cluster.md").read_text(encoding="utf-8")
+    files = dict(re.findall(r'^```\w+ title="(.+?)"\n(.*?)^```$', page, re.MULTILINE | re.DOTALL))
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    command = re.search(r"^python (hydra_time.py .+)$", page, re.MULTILINE)
+    assert command is not None
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", command[1].split())
+    runpy.run_path("hydra_time.py", run_name="__main__")
+    found = [json.loads(file.read_text()) for file in sorted(Path("timed").glob("*/record.json"))]
+    assert [(one["card"], one["arguments"]["width"]) for one in found] == [("z2cnn", 4), ("z2cnn", 8)]
+    assert all(one["counts"]["seconds"] for one in found)
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,7 @@ def _until_time_limit() -> Iterator[None]:
     def end(number: int, _: object) -> None:
         raise SystemExit(128 + number)
 
-    handlers = {"SIGUSR2": stop, "SIGTERM": end}
+    handlers: dict[str, Callable[[int, Any], object]] = {"SIGUSR2": stop, "SIGTERM": end}
     before = {getattr(signal, name): signal.signal(getattr(signal, name), handler)
               for name, handler in handlers.items() if hasattr(signal, name)}  # fmt: skip
     try:
