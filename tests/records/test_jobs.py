@@ -240,7 +240,7 @@ def test_states_of_slurm_in_words() -> None:
         assert words in text, state
 
 
-@pytest.mark.filterwarnings("ignore:register_new_resolver:UserWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 def test_hydra_maps_the_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("hydra")
     page = (Path(__file__).resolve().parents[2] / "docs" / "how-to" / "cluster.md").read_text(encoding="utf-8")

@@ -427,7 +427,7 @@ class TimedByJobs:
         """How long a setting takes at least: as timed settings of its network and pass did, else as the rule asks."""
         setting = self.work[key]
         took = self._took.get((setting.network, setting.pass_))
-        return setting.min_run_time_s if took is None else took
+        return setting.rule.min_run_time_s if took is None else took
 
     @property
     def _took(self) -> dict[tuple[str, str], float]:

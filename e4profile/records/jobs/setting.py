@@ -24,6 +24,8 @@ from e4profile.witnesses.timing.samples import StopRule, TimeRecord
 if TYPE_CHECKING:
     from e4profile.subjects.losses import Loss
 
+_SHORTEST_S = 0.1
+
 
 @dataclass(frozen=True, kw_only=True)
 class TimeSetting:
@@ -38,7 +40,7 @@ class TimeSetting:
         name: of the record; the network's own when empty.
         code: a digest of the user's files that built it when it was asked for; empty for a card.
         pass_, mode, device, dtype, batch_size, threads, loss, compile, graphs: as ``PassSetting`` has them.
-        min_run_time_s, max_run_time_s: as ``StopRule`` has them.
+        min_run_time_s, max_run_time_s: as ``StopRule`` has them; a tenth of a second, or the most, when None.
     """
 
     network: str
@@ -57,7 +59,7 @@ class TimeSetting:
     loss: str = "auto"
     compile: bool = False
     graphs: bool = False
-    min_run_time_s: float = 0.1
+    min_run_time_s: float | None = None
     max_run_time_s: float = 2.0
 
     @property
@@ -69,7 +71,8 @@ class TimeSetting:
     @property
     def rule(self) -> StopRule:
         """When enough samples are taken."""
-        return StopRule(min_run_time_s=self.min_run_time_s, max_run_time_s=self.max_run_time_s)
+        shortest_s = min(_SHORTEST_S, self.max_run_time_s) if self.min_run_time_s is None else self.min_run_time_s
+        return StopRule(min_run_time_s=shortest_s, max_run_time_s=self.max_run_time_s)
 
     @property
     def longest_s(self) -> float:
