@@ -18,10 +18,15 @@ class Expression:
     expression: in ``sympy.sympify(term)``, joined with one, as text, and for an attribute that only sympy knows.
     """
 
-    __slots__ = ("operation", "parts")
+    __slots__ = ("_hash", "operation", "parts")
 
     def __init__(self, operation: str, *parts: Any) -> None:
         self.operation, self.parts = operation, parts
+        self._hash = hash((operation, parts))
+
+    def __reduce__(self) -> Any:
+        # a hash of text holds in one process only
+        return Expression, (self.operation, *self.parts)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Expression):
@@ -29,7 +34,7 @@ class Expression:
         return self is other or (self.operation, self.parts) == (other.operation, other.parts)
 
     def __hash__(self) -> int:
-        return hash((self.operation, self.parts))
+        return self._hash
 
     def __add__(self, other: Any) -> Any:
         return _joined("+", self, other)

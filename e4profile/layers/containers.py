@@ -90,7 +90,8 @@ def trace(module: nn.Module, input_shape: Shape, path: str = "") -> tuple[Shape,
         SettingError: for a module without a closed form, or a shape that does not fit, naming the path.
     """
     features = input_shape if isinstance(input_shape, FeatureMap) else FeatureMap(input_shape)
-    if isinstance(module, Traced):
+    # asking the class first is cheap, where a module without the method would be searched
+    if hasattr(type(module), "trace") and isinstance(module, Traced):
         return _with_origins(features, *module.trace(features, path))
     form = as_costed(module)
     if form is None:

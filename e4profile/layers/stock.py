@@ -324,10 +324,10 @@ def as_costed(module: nn.Module) -> Costed | None:
     # a pruned weight is masked, which multiplies element by element
     if "weight" in vars(module) and "weight_mask" not in module._buffers:
         return None
-    if isinstance(module, Costed):
-        return module
     form = STOCK.get(type(module))
-    return None if form is None else StockLayer(module, form)
+    if form is not None:
+        return StockLayer(module, form)
+    return module if isinstance(module, Costed) else None
 
 
 def stock_no_peak(module: nn.Module) -> str | None:

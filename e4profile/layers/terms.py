@@ -44,7 +44,11 @@ def evaluate(terms: Terms, values: Mapping[Any, int]) -> dict[str, int]:
         SettingError: when a symbol has no value or a term is not a whole number.
     """
     named = _by_name(values)
-    return {name: _value(term, named) for name, term in terms.items()}
+    if any(map(is_many, named.values())):
+        return {name: _value(term, named) for name, term in terms.items()}
+    # the layers of a network have few sizes, and every witness asks for their costs
+    setting = tuple(named.items())
+    return {name: _value_at(term, setting) for name, term in terms.items()}
 
 
 def total(terms: Terms) -> Term:
@@ -54,6 +58,11 @@ def total(terms: Terms) -> Term:
 
 def _by_name(values: Mapping[Any, Any]) -> dict[str, Any]:
     return {str(symbol): number for symbol, number in values.items()}
+
+
+@lru_cache(maxsize=8192)
+def _value_at(term: Term, setting: tuple[tuple[str, int], ...]) -> int:
+    return _value(term, dict(setting))
 
 
 def _value(term: Term, values: Mapping[str, int]) -> int:

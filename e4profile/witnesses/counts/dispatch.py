@@ -26,6 +26,7 @@ from e4profile.subjects.told_device import ToldDevice
 from e4profile.witnesses.counts.base import Count, added, layer_counts
 from e4profile.witnesses.counts.elementwise import ElementWork, element_work
 from e4profile.witnesses.counts.ledger import FREE, Price, price_of
+from e4profile.witnesses.counts.meta_outputs import run
 from e4profile.witnesses.counts.products import ComplexParts, Role, SummedProducts, role_of
 from e4profile.witnesses.walk import Call, Walk, Watcher, following
 
@@ -83,7 +84,7 @@ class _Recorder(TorchDispatchMode):
                 return func.decompose(*args, **keywords)
         if self.told.was_read or "device" in keywords:
             args, keywords = self.told.on_meta(known.name, args, keywords)
-        out = func(*args, **keywords)
+        out = run(func, args, keywords)
         path, price = self.walk.path, known.price
         amounts = None if price is None else price(args, keywords, out, self._scope())
         times = self.complex_parts.products(known.name, args, out)
