@@ -1,13 +1,14 @@
-"""A table as LaTeX, ready to paste: the booktabs package is all it needs."""
+"""A table as LaTeX, ready to paste into one column of an article: the booktabs package is all it needs."""
 
 from __future__ import annotations
 
-import textwrap
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from e4profile.show.numbers import broken, cell, one_line
+from e4profile.show.paper import CM_PER_INCH, COLUMN_CM, paper
 from e4profile.show.tables import Column, Table, constant, hiding_order, telling
 
 _ESCAPES = {
@@ -25,8 +26,8 @@ _ESCAPES = {
     ">": r"$>$",
     "|": r"$|$",
     '"': "''",
-    "–": "--",
-    "—": "---",
+    "–": r"\textendash{}",
+    "—": r"\textemdash{}",
     "‘": "`",
     "’": "'",
     "“": "``",
@@ -45,8 +46,8 @@ _ESCAPES = {
     "³": "$^3$",
     "⁻": "$^-$",
     "¹": "$^1$",
-    "ℤ": "$Z$",
-    "µ": r"$\mu$",
+    "ℤ": r"$\mathbf{Z}$",
+    "µ": r"\textmu{}",
 }
 _GREEK = {
     **{"α": "alpha", "β": "beta", "γ": "gamma", "δ": "delta", "ε": "epsilon", "ζ": "zeta", "η": "eta"},
@@ -60,45 +61,55 @@ _GREEK = {
 def render_latex(table: Table, units: str, *, every_column: bool = False) -> str:
     """A table environment: title and convention as the caption, the notes below the rows, numbers right-aligned.
 
-    Headers are broken at their blanks. A table that would be wider than the text of an article is set in a smaller
-    type. Where that is not enough, columns of one value move into the caption, long text is folded, and at last the
-    least important columns are left out, which a comment says.
+    Headers are broken at their blanks. A table that would be wider than the column of an article (``Paper.width_cm``)
+    is set in a smaller type. Where that is not enough, columns of one value move into the caption, long text is
+    folded, and at last the least important columns are left out, which a comment says.
 
     Args:
         table: what to show.
         units: for counts and bytes.
-        every_column: whether a table that is wider than the text in the smaller type keeps all of its columns and is
-            scaled to the text.
+        every_column: whether a table that is wider than that in the smallest type keeps all of its columns and is
+            scaled to the text of the page.
     """
-    page = _fit(table, units, every_column)
+    asked = paper()
+    page = _fit(table, units, every_column or bool(asked.columns))
     first = table.rows[0] if table.rows else {}
     shared = [f"{one_line(c.header)} {_text(first, c, units)}" for c in page.lifted if first[c.key] is not None]
-    caption = _sentences(
-        [
-            table.title,
-            *([f"Every row: {', '.join(shared)}"] if shared else []),
-            *table.remarks[: len(table.remarks) - len(table.notes)],
-        ]
-    )
-    notes = _sentences(table.notes_beside(page.hidden))
+    convention = table.remarks[: len(table.remarks) - len(table.notes)]
+    said = [table.title, *([f"Every row: {', '.join(shared)}"] if shared else [])]
+    notes = table.notes_beside(page.hidden)
+    if asked.bare:
+        caption, below, comments = _sentences(said), "", (*convention, *notes)
+    else:
+        caption, below, comments = _sentences([*said, *convention]), _sentences(notes), ()
+    if asked.caption is not None:
+        caption = asked.caption
+    label = "" if asked.label is None else rf"\label{{{asked.label}}}"
     left_out = ", ".join(one_line(column.key) for column in page.hidden)
+    # what is wider than one column spans both
+    kind = "table*" if page.size is _SCALED or asked.width_cm > COLUMN_CM else "table"
     return "\n".join(
         [
             rf"% needs \usepackage{{booktabs{',graphicx' if page.size is _SCALED else ''}}}",
-            *([f"% left out to fit the text: {left_out}; all of it: --format latex-all"] if left_out else []),
-            r"\begin{table}[htbp]",
-            r"\centering",
-            rf"\caption{{{caption}}}",
+            *(
+                [f"% left out to fit {asked.width_cm:g} cm: {left_out}; --columns or --width chooses, or latex-all"]
+                if left_out
+                else []
+            ),
+            *(f"% {one_line(text)}" for text in comments),
+            rf"\begin{{{kind}}}[htbp]",
+            r"\centering\sloppy",
+            rf"\caption{{{caption}}}{label}\smallskip",
             *page.size.before,
-            rf"\begin{{tabular}}{{{''.join('r' if c.is_number else 'l' for c in page.columns)}}}",
+            rf"\begin{{tabular}}{{@{{}}{''.join('r' if c.is_number else 'l' for c in page.columns)}@{{}}}}",
             r"\toprule",
             _line([_header(_header_lines(table, column, units, page.short), column) for column in page.columns]),
             r"\midrule",
             *(_line([_cell(row[c.key], c, units, page.fold) for c in page.columns]) for row in table.rows),
             r"\bottomrule",
             rf"\end{{tabular}}{page.size.behind}",
-            *([r"\par\smallskip", rf"\parbox{{\linewidth}}{{\footnotesize {notes}}}"] if notes else []),
-            r"\end{table}",
+            *([r"\par\smallskip", rf"\parbox{{\linewidth}}{{\footnotesize\raggedright {below}}}"] if below else []),
+            rf"\end{{{kind}}}",
             "",
         ]
     )
@@ -123,33 +134,62 @@ def _header(lines: Sequence[str], column: Column) -> str:
     return escaped if len(lines) == 1 else rf"\shortstack[{side}]{{{escaped}}}"
 
 
+_LONG_WORD = re.compile(r"\S{16,}")
+
+
 def _sentences(parts: Sequence[str]) -> str:
-    sentences = [escape(one_line(part)).rstrip(". ") for part in parts]
+    sentences = [_breakable(one_line(part).rstrip(". ")) for part in parts]
     return " ".join(f"{sentence}." for sentence in sentences if sentence)
 
 
-class _Size(NamedTuple):
-    """A type's width of a character and of the space around a column, in points, and the commands that set it."""
+def _breakable(text: str) -> str:
+    """Escaped text in which a long word, such as a path, may go on in the next line."""
+    pieces = re.split(r"(\s+)", text)
+    return "".join(
+        r"\allowbreak{}".join(map(escape, _pieces(piece))) if _LONG_WORD.match(piece) else escape(piece)
+        for piece in pieces
+    )
 
-    character: float
-    column: float
+
+class _Size(NamedTuple):
+    """A type as a factor on the widths at 10 pt, the space beside a column in points, the commands that set it."""
+
+    factor: float
+    space: float
     before: tuple[str, ...] = ()
     behind: str = ""
 
 
-_TEXT_WIDTH = 345
-"""Points across the text of LaTeX's article."""
-
 _SIZES = (
-    _Size(5.2, 12),
-    _Size(4.7, 12, (r"\small",)),
-    _Size(4.3, 6, (r"\footnotesize", r"\setlength{\tabcolsep}{3pt}")),
+    _Size(1, 12),
+    _Size(0.925, 12, (r"\small",)),
+    _Size(0.85, 6, (r"\footnotesize", r"\setlength{\tabcolsep}{3pt}")),
+    # 7 pt
+    _Size(0.797, 5, (r"\scriptsize", r"\setlength{\tabcolsep}{2.5pt}")),
 )
 _SCALED = _Size(0, 0, (r"\resizebox{\linewidth}{!}{%",), "}")
 
+_POINTS_PER_INCH = 72.27
+_NARROWER = 0.97
+"""Columns of 8.5 cm are as narrow as 8.25 cm in some styles."""
 
 _FOLDS = (None, 24, 16)
 """Characters of a line of text in a cell, tried in order."""
+
+_WIDTHS = {
+    width: characters
+    for width, characters in (
+        (2.8, "ijlI.,:;'`!|"), (3.4, " -()[]"), (4.0, "frst/"), (4.6, "cez"), (5.1, "0123456789agov?*"),
+        (5.6, "bdhknpquxy_"), (7.8, "ABCDEFGHJKLNOPQRSTUVXYZ+=<>w&"), (8.6, "mM%@"), (10.4, "W"),
+    )
+}  # fmt: skip
+_POINTS = {character: width for width, characters in _WIDTHS.items() for character in characters}
+"""Widths in Computer Modern at 10 pt."""
+
+
+def _points(text: str) -> float:
+    """The width of a line at 10 pt; what is not listed is as wide as the widest that can stand for it."""
+    return sum(_POINTS.get(character) or (40.0 if "texttt" in _character(character) else 8.6) for character in text)
 
 
 @dataclass(frozen=True)
@@ -193,28 +233,40 @@ def _fit(table: Table, units: str, every_column: bool) -> _Page:
 
 def _page(table: Table, columns: Sequence[Column], units: str, folds: Sequence[int | None], *, short: bool) -> _Page:
     """These columns in the largest type in which they stand beside each other, or else scaled."""
+    room = _NARROWER * paper().width_cm / CM_PER_INCH * _POINTS_PER_INCH
     for fold in folds:
         widths = []
         for column in columns:
             texts = (_text(row, column, units) for row in table.rows)
             lines = (line for text in texts for line in _lines(text, column, fold))
-            widths.append(max(map(len, (*_header_lines(table, column, units, short), *lines)), default=0))
+            widths.append(max(map(_points, (*_header_lines(table, column, units, short), *lines)), default=0.0))
         for size in _SIZES:
-            if size.character * sum(widths) + size.column * len(columns) <= _TEXT_WIDTH:
+            if size.factor * sum(widths) + size.space * (len(columns) - 1) <= room:
                 return _Page(size, tuple(columns), fold=fold, short=short)
     return _Page(_SCALED, tuple(columns))
 
 
 def _lines(text: str, column: Column, fold: int | None) -> list[str]:
-    """A cell's lines; a word is broken at hyphens only."""
+    """A cell's lines, broken at blanks, and a longer word behind its marks."""
     if fold is None or column.is_number:
         return [text]
-    return textwrap.wrap(text, fold, break_long_words=False) or [text]
+    lines = [""]
+    for word in text.split():
+        for place, piece in enumerate(_pieces(word) if len(word) > fold else [word]):
+            joined = f"{lines[-1]} {piece}" if lines[-1] and not place else lines[-1] + piece
+            lines[-1:] = [joined] if len(joined) <= fold or not lines[-1] else [lines[-1], piece]
+    return lines
+
+
+def _pieces(word: str) -> list[str]:
+    """A word cut behind its marks."""
+    return re.findall(r"[^/._:,-]*[/._:,-]+|[^/._:,-]+", word)
 
 
 def escape(text: str) -> str:
     """Text that LaTeX sets as it reads; a character that needs a package is named by its code point."""
-    return "".join(_character(character) for character in text)
+    # two hyphens of an option are no dash
+    return "".join(_character(character) for character in text).replace("--", "-{}-")
 
 
 def _character(character: str) -> str:

@@ -6,6 +6,7 @@ c_in c_out A s k^2 h w / r, and a sum stays the sum of its parts.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -157,12 +158,23 @@ def _base(base: Any, form: Format) -> str:
     return f"<mrow><mo>(</mo>{inside}<mo>)</mo></mrow>" if form == "mathml" else f"({inside})"
 
 
+_SUBSCRIPT = re.compile(r"_\{([^{}\\]*)\}")
+
+
 def _markup(symbol: Any, form: Format) -> str:
     from sympy.printing.latex import latex
     from sympy.printing.mathml import mathml
 
-    markup: str = latex(symbol) if form == "latex" else mathml(symbol, printer="presentation")
-    return markup
+    if form == "mathml":
+        markup: str = mathml(symbol, printer="presentation")
+        return markup
+    # a word is no product of its letters: c_in has an upright in, A_V keeps the V of a set
+    return _SUBSCRIPT.sub(
+        lambda found: (
+            "_{" + ",".join(word if len(word) == 1 else rf"\mathrm{{{word}}}" for word in found[1].split()) + "}"
+        ),
+        latex(symbol),
+    )
 
 
 def _is_extremum(base: Any) -> bool:

@@ -10,6 +10,7 @@ from fractions import Fraction
 from typing import Any, Literal, TypeAlias, cast, get_args
 
 from e4profile.errors import SettingError, one_of
+from e4profile.show.paper import paper
 
 Units = Literal["auto", "exact", "si"]
 UNITS: tuple[str, ...] = get_args(Units)
@@ -196,13 +197,30 @@ def constant(table: Table, shown: Sequence[Column]) -> list[Column]:
     return constant if len(constant) < len(shown) else constant[1:]
 
 
+def with_columns(table: Table, names: Sequence[str]) -> Table:
+    """The table with these columns in this order, by key or header; as it is without any.
+
+    Raises:
+        UnknownNameError: for a name that no column has.
+    """
+    if not names:
+        return table
+    known = {name: column for column in table.columns for name in (column.header, column.key)}
+    kept = list(dict.fromkeys(known[one_of("column", name, known)] for name in names))
+    return _of_columns(table, kept)
+
+
 def without_empty(table: Table) -> Table:
     """The table without columns that have no value in any row; whole where no column has any."""
     kept = [column for column in table.columns if any(row[column.key] is not None for row in table.rows)]
     if not kept or len(kept) == len(table.columns):
         return table
-    rows = tuple({column.key: row[column.key] for column in kept} for row in table.rows)
-    return replace(table, columns=tuple(kept), rows=rows)
+    return _of_columns(table, kept)
+
+
+def _of_columns(table: Table, columns: Sequence[Column]) -> Table:
+    rows = tuple({column.key: row[column.key] for column in columns} for row in table.rows)
+    return replace(table, columns=tuple(columns), rows=rows)
 
 
 def telling(lifted: Sequence[Column], hidden: Sequence[Column]) -> list[Column]:
@@ -224,7 +242,7 @@ def render(table: Table, format: str, *, width: int | None = None, color: bool =
     Args:
         table: what to show.
         format: ``table`` (for a terminal), ``json``, ``csv``, ``markdown``, ``latex`` (the columns that fit
-            the text of an article) or ``latex-all`` (all columns, scaled to the text).
+            the column of an article) or ``latex-all`` (all columns, scaled to the text).
         width: terminal columns that ``table`` must fit in; None for as wide as it takes, with nothing hidden.
             The other formats have no width.
         color: whether ``table`` may colour verdicts with escape codes.
@@ -232,11 +250,12 @@ def render(table: Table, format: str, *, width: int | None = None, color: bool =
             every digit where that fits. ``json`` and ``csv`` are always exact.
 
     Raises:
-        UnknownNameError: for another format or another unit.
+        UnknownNameError: for another format or another unit, or a column that the table has not (``Paper.columns``).
         SettingError: when the width is below 20.
     """
     one_of("format", format, FORMATS)
     one_of("units", units, UNITS)
+    table = with_columns(table, paper().columns)
     if format == "json":
         from e4profile.show.formats import render_json
 

@@ -1,27 +1,29 @@
 from __future__ import annotations
 
-import shutil
-import subprocess
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from latex_column import compiled
 from table_sample import sweep_table
 
+from e4profile.errors import UnknownNameError
 from e4profile.show.latex import escape
+from e4profile.show.paper import Paper, on_paper
 from e4profile.show.tables import Column, Table, render
 
 GOLDEN = r"""% needs \usepackage{booktabs}
 \begin{table}[htbp]
-\centering
-\caption{E4 \& friends. Convention: printed (70\% of MACs).}
-\begin{tabular}{lrrl}
+\centering\sloppy
+\caption{E4 \& friends. Convention: printed (70\% of MACs).}\smallskip
+\begin{tabular}{@{}lrrl@{}}
 \toprule
 {}[name] & MACs & deviation & verdict \\
 \midrule
 $\alpha$\_p4\_CNN & 26,758,000 & $-$0.36\% & reproduced \\
-{}[b] & -- & 2.00\% & unresolved \\
+{}[b] & \textendash{} & 2.00\% & unresolved \\
 \bottomrule
 \end{tabular}
 \end{table}
@@ -62,14 +64,41 @@ def test_it_compiles(tmp_path: Path) -> None:
         tuple({"a": text, "b": -0.0015} for text in (every_ascii, latin, greek, "*x [1] – — × ≤ 漢 …\n", "")),
         notes=("", "[x]", every_ascii),
     )
-    log = compiled(tmp_path, (sweep_table(), small_table(), odd))
+    log = typeset(tmp_path, (sweep_table(), small_table(), odd))
     assert "Missing character" not in log
 
 
 def test_no_table_stands_out_of_the_text(tmp_path: Path) -> None:
     assert r"\resizebox" in render(sweep_table(), "latex-all")
     assert r"\resizebox" not in render(sweep_table(), "latex")
-    assert "Overfull" not in compiled(tmp_path, (sweep_table(), small_table(), verdicts()))
+    chance = random.Random(7)
+    letters = "0123456789,.MWmil-_/<é×µ" * 3 + "abcdefghijklmnopqrstuvwxyz"
+    wide = []
+    for count in range(2, 14):
+        columns = [Column(f"c{place}", "a head of some words", "text", f"h{place}", place) for place in range(count)]
+        rows = [{c.key: "".join(chance.choices(letters, k=chance.randrange(1, 30))) for c in columns} for _ in "ab"]
+        wide.append(Table("a/title.with_a:long-path/" * 3, tuple(columns), tuple(rows), ("so/" * 40,)))
+    assert "Overfull" not in typeset(tmp_path, (sweep_table(), small_table(), verdicts(), *wide))
+
+
+def test_a_paper_says_what_it_shows_and_under_which_name() -> None:
+    table = replace(small_table(), notes=("one note",))
+    asked = Paper(
+        columns=("verdict", "[name]"), caption=r"Our \emph{costs}", label="tab:costs", bare=True, width_cm=17.8
+    )
+    with on_paper(asked):
+        lines = render(table, "latex").splitlines()
+    assert lines[:4] == [
+        r"% needs \usepackage{booktabs}",
+        "% Convention: printed (70% of MACs)",
+        "% one note",
+        r"\begin{table*}[htbp]",
+    ]
+    assert r"\caption{Our \emph{costs}}\label{tab:costs}\smallskip" in lines
+    assert r"verdict & [name] \\" in lines
+    assert lines[-2:] == [r"\end{tabular}", r"\end{table*}"]
+    with on_paper(Paper(columns=("names",))), pytest.raises(UnknownNameError, match=r"unknown column 'names'.*name"):
+        render(table, "csv")
 
 
 def verdicts() -> Table:
@@ -91,9 +120,9 @@ def verdicts() -> Table:
 
 def test_what_does_not_fit_is_lifted_folded_and_then_left_out() -> None:
     lines = render(verdicts(), "latex").splitlines()
-    assert lines[1] == "% left out to fit the text: why; all of it: --format latex-all"
-    assert r"\caption{Verdicts. Every row: the card xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx.}" in lines
-    assert r"\begin{tabular}{lrl}" in lines
+    assert lines[1] == "% left out to fit 8.5 cm: why; --columns or --width chooses, or latex-all"
+    assert r"\caption{Verdicts. Every row: the card xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx.}\smallskip" in lines
+    assert r"\begin{tabular}{@{}lrl@{}}" in lines
     assert r"row 5, slices & 100,000 & reproduced under [a] named rule \\" in lines
     everything = render(verdicts(), "latex-all")
     assert "left out" not in everything
@@ -104,7 +133,8 @@ def test_what_does_not_fit_is_lifted_folded_and_then_left_out() -> None:
 
 def test_long_text_is_folded_before_a_column_is_left_out() -> None:
     shorter = [{**row, "why": letter * 24} for row, letter in zip(verdicts().rows, "yz", strict=True)]
-    text = render(replace(verdicts(), rows=tuple(shorter)), "latex")
+    with on_paper(Paper(width_cm=11.5)):
+        text = render(replace(verdicts(), rows=tuple(shorter)), "latex")
     assert "left out" not in text
     assert r"\begin{tabular}[t]{@{}l@{}}reproduced under [a] \\ named rule\end{tabular}" in text
 
@@ -112,7 +142,7 @@ def test_long_text_is_folded_before_a_column_is_left_out() -> None:
 def test_short_headers_come_before_columns_are_left_out() -> None:
     header = replace(Column("s", "slices of a layer", "integer"), short_header="s")
     columns = (*(replace(header, key=key) for key in "stuvwxyz"), Column("text", "text", "text"))
-    rows = tuple({**dict.fromkeys("stuvwxyz", number), "text": "x" * number} for number in (40, 42))
+    rows = tuple({**dict.fromkeys("stuvwxyz", number), "text": "x" * number} for number in (22, 24))
     text = render(Table("t", columns, rows), "latex")
     assert "left out" not in text
     assert r"\midrule" in text
@@ -124,30 +154,23 @@ def test_the_least_important_columns_go_first() -> None:
     columns = [Column(f"c{number}", f"c{number}", "text", priority=number) for number in range(6)]
     table = Table("t", tuple(columns), tuple({c.key: c.key + letter * 14 for c in columns} for letter in "ab"))
     text = render(table, "latex")
-    assert "% left out to fit the text: c0, c1; all" in text
-    assert [key for key in (c.key for c in columns) if key + "a" in text] == ["c2", "c3", "c4", "c5"]
+    assert "% left out to fit 8.5 cm: c0, c1, c2; --columns" in text
+    assert [key for key in (c.key for c in columns) if key + "a" in text] == ["c3", "c4", "c5"]
 
 
-def compiled(folder: Path, tables: Sequence[Table]) -> str:
-    """The log of LaTeX over the tables in an article."""
-    if shutil.which("pdflatex") is None:
-        pytest.skip("pdflatex is not installed")
-    body = "".join(render(table, "latex", units=units) for table in tables for units in ("auto", "si"))
-    preamble = r"\documentclass{article}\usepackage{booktabs,graphicx}\begin{document}"
-    (folder / "t.tex").write_text(f"{preamble}\n{body}\\end{{document}}\n", encoding="utf-8")
-    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "-no-shell-escape", "t.tex"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
-    assert done.returncode == 0, done.stdout[-2000:]
-    return (folder / "t.log").read_text(encoding="utf-8", errors="replace")
+def typeset(folder: Path, tables: Sequence[Table]) -> str:
+    return compiled(
+        folder, "".join(render(table, "latex", units=units) for table in tables for units in ("auto", "si"))
+    )
 
 
 def test_notes_stand_below_the_rows_and_not_in_the_caption() -> None:
     table = replace(small_table(), notes=("one note", "another 5% note."))
     lines = render(table, "latex").splitlines()
-    assert r"\caption{E4 \& friends. Convention: printed (70\% of MACs).}" in lines
+    assert r"\caption{E4 \& friends. Convention: printed (70\% of MACs).}\smallskip" in lines
     assert lines[-3:] == [
         r"\par\smallskip",
-        r"\parbox{\linewidth}{\footnotesize one note. another 5\% note.}",
+        r"\parbox{\linewidth}{\footnotesize\raggedright one note. another 5\% note.}",
         r"\end{table}",
     ]
     assert lines.index(r"\end{tabular}") == len(lines) - 4
@@ -155,12 +178,18 @@ def test_notes_stand_below_the_rows_and_not_in_the_caption() -> None:
 
 @pytest.mark.parametrize(
     ("characters", "command"),
-    [(60, r"\centering"), (68, r"\small"), (74, r"\setlength{\tabcolsep}{3pt}"), (90, r"\resizebox")],
+    [
+        (40, r"\caption"),
+        (44, r"\small"),
+        (48, r"\setlength{\tabcolsep}{3pt}"),
+        (52, r"\setlength{\tabcolsep}{2.5pt}"),
+        (60, r"\resizebox"),
+    ],
 )
 def test_a_wider_table_is_set_smaller(characters: int, command: str) -> None:
     table = Table("t", (Column("a", "a", "text"),), ({"a": "x" * characters},))
     before = render(table, "latex-all").split(r"\begin{tabular}")[0].splitlines()[-1]
-    assert before.startswith(command) or (command == r"\centering" and before.startswith(r"\caption"))
+    assert before.startswith(command)
 
 
 def test_a_long_header_is_broken_above_its_cells() -> None:

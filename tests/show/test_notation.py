@@ -37,7 +37,10 @@ def test_factors_stand_as_in_the_papers(expression: sp.Expr, text: str) -> None:
 def test_a_sum_keeps_its_parts_apart() -> None:
     parts = [c_in * c_out * A, c_in**2 * A / r, -c_in, c_in * A]
     assert written_sum(parts) == "c_in c_out A + c_in^2 A / r - c_in + c_in A"
-    assert written_sum(parts, "latex") == r"c_{in} c_{out} A + \frac{c_{in}^{2} A}{r} - c_{in} + c_{in} A"
+    assert (
+        written_sum(parts, "latex")
+        == r"c_{\mathrm{in}} c_{\mathrm{out}} A + \frac{c_{\mathrm{in}}^{2} A}{r} - c_{\mathrm{in}} + c_{\mathrm{in}} A"
+    )
 
 
 def test_the_least_of_several_in_markup() -> None:

@@ -177,7 +177,7 @@ def test_what_is_about_hidden_columns_is_hidden_with_them() -> None:
     assert "counters" not in narrow
     assert "said always" in narrow
     assert "hidden at 50 columns: fvcore, thop;" in " ".join(narrow.split())
-    latex = render(table, "latex")
+    latex = render(table, "latex-all")
     assert "counters: as they report" in latex
     assert render(table, "markdown").count("as they report") == 1
 

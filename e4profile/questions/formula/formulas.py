@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from e4profile.layers.storages import COMPUTE
 from e4profile.layers.terms import Term, Terms, evaluate
 from e4profile.questions.formula.executions import comparison_lines, executed
 from e4profile.show.notation import WIDTH, is_indicator, reading_order, summands, wrapped, written, written_sum
+from e4profile.show.paper import paper
 from e4profile.symbols import MEANING, Symbol
 
 PAPER = "paper's formula"
@@ -340,33 +342,64 @@ def _numbers(table: TermTable, values: Values) -> dict[str, str]:
 
 
 def formula_latex(layer: type[EquivariantLayer], *, memory: bool = True) -> str:
-    """The named terms and their sums as ``align*`` environments; the terms of the paper's formula are underlined."""
+    """The named terms and their sums as ``align*`` environments; the terms of the paper's formula are underlined.
+
+    Sums are broken into lines that fit the column of a paper, in a smaller type where one term is too long for it.
+    """
     blocks = [f"% {layer.__name__}: {layer.source}"]
     for table in tables(layer, memory=memory):
+        labels = {
+            name: f"\\underline{{\\text{{{name}}}}}" if name in table.in_paper else f"\\text{{{name}}}"
+            for name in table.terms
+        }
+        equations = {label: [table.terms[name]] for name, label in labels.items()}
+        equations |= {f"\\text{{{name}}}": list(parts.values()) for name, parts in sums(table).items()}
+        names = [*table.terms, *sums(table)]
+        pieces = {label: [*zip(summands(e), summands(e, "latex"), strict=True)] for label, e in equations.items()}
+        widest = max(_points(text) for parts in pieces.values() for text, _ in parts)
+        beside = max(_LABEL_POINTS * len(name) for name in names) + _AROUND_POINTS
+        factor, size = next((one for one in _SIZES if one[0] * (beside + widest) <= _room()), _SIZES[-1])
+        # a term that leaves no room for its name beside it stands below
+        below = factor * (beside + widest) > _room()
         rows = []
-        for name, expression in table.terms.items():
-            label = f"\\text{{{name}}}"
-            if name in table.in_paper:
-                label = f"\\underline{{{label}}}"
-            rows.append(f"  {label} &= {written(expression, 'latex')}")
-        for name, parts in sums(table).items():
-            first, *more = _latex_lines(list(parts.values()))
-            rows += [f"  \\text{{{name}}} &= {first}", *(f"  &\\quad {line}" for line in more)]
-        blocks.append("\n".join([f"% {table.heading}", "\\begin{align*}", " \\\\\n".join(rows), "\\end{align*}"]))
+        for label, parts in pieces.items():
+            first, *more = _latex_lines(parts, _room() / factor - (_AROUND_POINTS if below else beside))
+            named = [f"  &{label}", f"  &\\quad = {first}"] if below else [f"  {label} &= {first}"]
+            rows += [*named, *(f"  &\\quad {line}" for line in more)]
+        body = ["\\begin{align*}", " \\\\\n".join(rows), "\\end{align*}"]
+        blocks.append("\n".join([f"% {table.heading}", *([f"{{{size}", *body, "\\par}"] if size else body)]))
     return "\n".join(blocks) + "\n"
 
 
-def _latex_lines(expressions: list[Term]) -> list[str]:
-    """A sum in lines that fit the width of a page, as its text would be wrapped."""
+_SIZES = ((1.0, ""), (0.925, "\\small"), (0.85, "\\footnotesize"), (0.797, "\\scriptsize"))
+"""Types by their factor on widths at 10 pt."""
+
+_GREEK = re.compile("alpha|beta|delta|iota|nu|rho")
+_LABEL_POINTS, _SYMBOL_POINTS, _WIDE_POINTS, _AROUND_POINTS = 4.9, 4.6, 9.0, 26.0
+
+
+def _room() -> float:
+    """Points across the column of a paper."""
+    return 0.97 * paper().width_inches * 72.27
+
+
+def _points(text: str) -> float:
+    """About as wide as the formula that a text stands for is at 10 pt."""
+    signs = _GREEK.sub("d", re.sub(r"[\s_^]", "", text))
+    return sum(_WIDE_POINTS if sign.isupper() or sign in "+-" else _SYMBOL_POINTS for sign in signs)
+
+
+def _latex_lines(parts: list[tuple[str, str]], room: float) -> list[str]:
+    """A sum, of each part its text and its LaTeX, in lines of so many points."""
     lines: list[list[str]] = [[]]
-    length = 0
-    for text, latex in zip(summands(expressions), summands(expressions, "latex"), strict=True):
-        if length and length + len(text) > WIDTH:
+    length = 0.0
+    for text, latex in parts:
+        if length and length + _points(text) > room:
             lines.append([])
-            length = 0
+            length = 0.0
         lines[-1].append(latex)
-        length += len(text) + 1
-    return [" ".join(parts) for parts in lines]
+        length += _points(text)
+    return [" ".join(line) for line in lines]
 
 
 def formula_terms(layer: type[EquivariantLayer], values: Values | None = None) -> list[dict[str, object]]:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import sympy as sp
+from latex_column import compiled
 
 from e4profile.errors import SettingError, UnknownNameError
 from e4profile.groups import GRID_EXACT, Group
@@ -60,6 +62,7 @@ def test_every_layer_can_be_written_in_every_format(name: str) -> None:
     assert len(terms) == sum(map(len, given))
     assert latex.count("\\begin{align*}") == latex.count("\\end{align*}")
     assert latex.count("{") == latex.count("}")
+    assert not re.search(r"_\{[a-z]{2,}", latex)
     assert "_" not in latex.split("%")[0]
     assert max(map(len, text.splitlines())) <= 80
 
@@ -186,3 +189,7 @@ def test_a_card_gives_the_values_of_a_layer_that_runs_in_the_irrep_basis() -> No
     assert (values["A_in"], values["delta_lift"], values["A_lift"]) == (1, 1, 73)
     assert origin == card_values(find_layer("steerable"), "d8resnet18", {})[1]
     assert origin.startswith("stem")
+
+
+def test_formulas_fit_the_column_of_a_paper(tmp_path: Path) -> None:
+    assert "Overfull" not in compiled(tmp_path, "".join(formula_latex(find_layer(name)) for name in layer_names()))

@@ -1,0 +1,77 @@
+"""What a paper asks of tables and figures: its column's width, its type, what to leave out.
+
+One setting holds for all that a command shows, so that a format asks here and no command passes it on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from e4profile.errors import SettingError
+
+COLUMN_CM = 8.5
+"""One of two columns of an article."""
+
+CM_PER_INCH = 2.54
+_NARROWEST_CM, _WIDEST_CM = 4.0, 60.0
+
+LEAST_POINTS = 7.0
+"""The smallest type that is set at a column's width."""
+
+
+@dataclass(frozen=True)
+class Paper:
+    """What is asked of tables in LaTeX and of figures.
+
+    Attributes:
+        width_cm: that both fit.
+        font: a family of the figures' text; empty for the usual one.
+        font_points: of the figures' text.
+        bare: whether titles and notes are left out; LaTeX keeps notes as comments.
+        columns: of tables, by key or header, in this order; empty for those that fit.
+        caption: in LaTeX, instead of the title; as it is, so that it may hold commands.
+        label: in LaTeX.
+
+    Raises:
+        SettingError: for a width or a size of type that no page has, naming it.
+    """
+
+    width_cm: float = COLUMN_CM
+    font: str = ""
+    font_points: float = LEAST_POINTS
+    bare: bool = False
+    columns: tuple[str, ...] = ()
+    caption: str | None = None
+    label: str | None = None
+
+    def __post_init__(self) -> None:
+        if not _NARROWEST_CM <= self.width_cm <= _WIDEST_CM:
+            raise SettingError(f"--width (={self.width_cm:g} cm) must be from {_NARROWEST_CM:g} to {_WIDEST_CM:g} cm")
+        if not LEAST_POINTS <= self.font_points <= 24:
+            raise SettingError(f"--font (={self.font_points:g} pt) must be from {LEAST_POINTS:g} to 24 pt")
+
+    @property
+    def width_inches(self) -> float:
+        """The width in inches."""
+        return self.width_cm / CM_PER_INCH
+
+
+_PAPER: ContextVar[Paper | None] = ContextVar("paper", default=None)
+
+
+def paper() -> Paper:
+    """What is asked for now."""
+    return _PAPER.get() or Paper()
+
+
+@contextmanager
+def on_paper(asked: Paper) -> Iterator[None]:
+    """Set tables and figures in this way."""
+    before = _PAPER.set(asked)
+    try:
+        yield
+    finally:
+        _PAPER.reset(before)
