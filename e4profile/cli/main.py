@@ -21,6 +21,7 @@ import typer
 import e4profile.questions
 from e4profile.cli.deferred import defer_what_torch_may_not_need
 from e4profile.cli.help import Group, OneCommand
+from e4profile.cli.paper import for_paper, paper_parameters
 from e4profile.errors import E4ProfileError, SettingError
 from e4profile.questions.entry import PANELS, Command, Entry
 from e4profile.questions.options import Cards
@@ -75,17 +76,23 @@ def _shown_as(command: Command, *added: Parameter, call: Command) -> Command:
     return called
 
 
-def _with_cards(command: Command) -> Command:
-    """The command with an option for folders in which it finds cards too."""
+def _with_paper(command: Command) -> Command:
+    """The command with the options for a paper, where it has tables or figures."""
+    return _shown_as(command, *paper_parameters(command), call=for_paper(command))
+
+
+def _with_shared(command: Command) -> Command:
+    """The command with these and an option for folders in which it finds cards too."""
+    on_paper = _with_paper(command)
 
     def call(cards: list[Path] | None = None, **given: Any) -> None:
         from e4profile.networks.found_cards import looking_in
 
         with looking_in(cards or ()):
-            command(**given)
+            on_paper(**given)
 
     added = Parameter("cards", Parameter.KEYWORD_ONLY, default=None, annotation=Cards)
-    return _shown_as(command, added, call=call)
+    return _shown_as(on_paper, added, call=call)
 
 
 def _unless_below(command: Command, name: str) -> Command:
@@ -109,14 +116,14 @@ def _add(name: str, entry: Entry) -> None:
     shown = {"epilog": entry.example, "short_help": entry.summary, "rich_help_panel": entry.panel}
     if entry.below:
         group = typer.Typer(cls=Group, rich_markup_mode=None)
-        group.callback(invoke_without_command=True)(_unless_below(_with_cards(entry.run), name))
+        group.callback(invoke_without_command=True)(_unless_below(_with_shared(entry.run), name))
         for below, command in entry.below.items():
-            group.command(below, cls=OneCommand)(command)
+            group.command(below, cls=OneCommand)(_with_paper(command))
         app.add_typer(group, name=name, help=entry.run.__doc__, **shown)  # type: ignore[arg-type]
     else:
-        app.command(name, cls=OneCommand, **shown)(_with_cards(entry.run))  # type: ignore[arg-type]
+        app.command(name, cls=OneCommand, **shown)(_with_shared(entry.run))  # type: ignore[arg-type]
     for old, (command, today) in entry.before.items():
-        asked = command if command in entry.below.values() else _with_cards(command)
+        asked = (_with_paper if command in entry.below.values() else _with_shared)(command)
         app.command(old, cls=OneCommand, hidden=True)(asked)
         Group.today[old] = today
 

@@ -5,6 +5,7 @@ One setting holds for all that a command shows, so that a format asks here and n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -57,6 +58,35 @@ class Paper:
     def width_inches(self) -> float:
         """The width in inches."""
         return self.width_cm / CM_PER_INCH
+
+
+_CM = {"cm": 1.0, "mm": 0.1, "in": CM_PER_INCH, "pt": CM_PER_INCH / 72.27}
+
+
+def length_cm(text: str) -> float:
+    """A length as people write it, ``8.5cm``, ``85mm``, ``3.35in`` or ``242pt``, in cm; a bare number is cm.
+
+    Raises:
+        SettingError: for a text that is none.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(cm|mm|in|pt)?", text.strip())
+    if found is None:
+        raise SettingError(f"{text!r} is no length such as 8.5cm, 85mm, 3.35in or 242pt")
+    return float(found[1]) * _CM[found[2] or "cm"]
+
+
+def font_named(text: str) -> tuple[str, float]:
+    """The family and the points of ``serif``, ``8pt`` or ``serif,8``.
+
+    Raises:
+        SettingError: for two families or two sizes.
+    """
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    points = [part.removesuffix("pt").strip() for part in parts if re.fullmatch(r"\d+(\.\d+)?\s*(pt)?", part)]
+    families = [part for part in parts if part[:1].isalpha()]
+    if not parts or len(points) > 1 or len(families) > 1 or len(points) + len(families) != len(parts):
+        raise SettingError(f"--font {text!r} must be a family, a size in points, or both, such as serif,8pt")
+    return "".join(families), float(points[0]) if points else LEAST_POINTS
 
 
 _PAPER: ContextVar[Paper | None] = ContextVar("paper", default=None)

@@ -256,6 +256,8 @@ def render(table: Table, format: str, *, width: int | None = None, color: bool =
     one_of("format", format, FORMATS)
     one_of("units", units, UNITS)
     table = with_columns(table, paper().columns)
+    if paper().bare and format in ("table", "markdown"):
+        table = replace(table, title="", notes=(), convention=None)
     if format == "json":
         from e4profile.show.formats import render_json
 

@@ -1,0 +1,61 @@
+"""The options for a paper are on every command with LaTeX, and say so where they would do nothing."""
+
+from __future__ import annotations
+
+import pytest
+from program import Run, says
+
+from e4profile.cli.main import listed
+from e4profile.errors import SettingError
+from e4profile.show.paper import COLUMN_CM, font_named, length_cm, paper
+
+TINY = ("count", "e4net", "--counter", "closed-form")
+
+
+def test_every_command_with_latex_has_them() -> None:
+    with_latex = 0
+    for name, command in listed().items():
+        flags = {flag: one for one in command.params for flag in one.opts}
+        if "--units" in flags:
+            with_latex += 1
+            assert {"--columns", "--caption", "--label", "--width", "--bare"} <= set(flags), name
+    assert with_latex > 10
+
+
+def test_they_set_the_table_and_leave_nothing_behind(run: Run) -> None:
+    asked = ("-f", "latex", "--columns", "path,closed_form", "--width", "17.8cm", "--bare")
+    lines = run(*TINY, *asked, "--caption", r"A \emph{b}", "--label", "tab:a").out.splitlines()
+    assert r"\begin{table*}[htbp]" in lines
+    assert r"\caption{A \emph{b}}\label{tab:a}\smallskip" in lines
+    assert any(line.startswith("path & ") and line.count("&") == 1 for line in lines)
+    assert paper().width_cm == COLUMN_CM
+    table = run(*TINY, "--bare", "--columns", "closed form,path").out
+    assert table.split()[:3] == ["closed", "form", "path"]
+    assert "Convention" not in table
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--label", "x"), ("--label", "latex")),
+        (("--caption", "x", "-f", "csv"), ("--caption", "latex")),
+        (("--columns", "path", "-f", "json"), ("--columns", "json")),
+        (("--columns", "pahts"), ("unknown column 'pahts'", "path")),
+        (("--width", "3ft"), ("3ft", "8.5cm")),
+        (("--width", "1cm"), ("--width", "4 to 60 cm")),
+    ],
+)
+def test_what_would_do_nothing_is_refused(run: Run, options: tuple[str, ...], words: tuple[str, ...]) -> None:
+    done = run(*TINY, *options)
+    assert (done.code, done.out, says(done.err, *words)) == (2, "", True)
+
+
+def test_lengths_and_fonts() -> None:
+    assert [length_cm(text) for text in ("8.5", "85 mm", "8.5cm")] == pytest.approx([8.5] * 3)
+    assert length_cm("72.27pt") == length_cm("1in") == pytest.approx(2.54)
+    assert [font_named(text) for text in ("serif", "9", "STIX Two Text, 8pt")] == [
+        ("serif", 7.0), ("", 9.0), ("STIX Two Text", 8.0),
+    ]  # fmt: skip
+    for text in ("", "8,9", "serif,sans", "serif,8,x", "-3"):
+        with pytest.raises(SettingError, match="--font"):
+            font_named(text)
