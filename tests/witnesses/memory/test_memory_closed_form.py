@@ -64,10 +64,11 @@ def channels_of(layer: nn.Module, fields: int, group: Group) -> int:
     return fields * (group.order if layer.field_in == "regular" else 1)
 
 
-@pytest.mark.parametrize("group", GRID_EXACT, ids=str)
+# a group without rotations, one without reflections and one with both; random layers have all
+@pytest.mark.parametrize("group", [one for one in GRID_EXACT if one.alias in ("z2", "p4", "p4m")], ids=str)
 @pytest.mark.parametrize("name", sorted(LAYERS))
 def test_every_registered_layer(name, group):
-    # over the groups every sample has every dtype, and over the samples every group has
+    # over the groups every sample has several dtypes
     for turn, sample in enumerate(LAYERS[name].samples(), GRID_EXACT.index(group)):
         layer = LAYERS[name](**sample.arguments, group=group)
         fields = sample.channels or sample.arguments.get("c_in") or sample.arguments["fields"]
@@ -116,11 +117,10 @@ def test_random_e4_layers(group, size, hidden, reduction, slices, per_slice, dty
 
 
 @pytest.mark.parametrize("build", [GroupSelfAttention2d, LiftingSelfAttention2d])
-@pytest.mark.parametrize("group", ["z2", "p4"])
 @pytest.mark.parametrize("size", [(4, 5), (1, 1), (1, 5), (5, 1)], ids=str)
-def test_self_attention_of_a_single_head_image_or_pixel(build, group, size):
+def test_self_attention_of_a_single_head_image_or_pixel(build, size):
     for heads, kernel, batch in itertools.product((1, 2), (1, 3), (1, 2)):
-        layer = build(2, 3, kernel, group=group, heads=heads, head_channels=4)
+        layer = build(2, 3, kernel, group="z2" if batch == kernel else "p4", heads=heads, head_channels=4)
         channels = channels_of(layer, 2, layer.group)
         assert_exact(between_stock_layers(layer, channels), (channels, *size), torch.float32, batch=batch)
 
