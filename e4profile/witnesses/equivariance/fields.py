@@ -299,16 +299,18 @@ def _grid_back(maps: Tensor, rows: int | None, columns: int | None) -> Tensor:
     return maps[..., 0].movedim(-1, rows) if rows is not None else maps[..., 0, :].movedim(-1, columns or 0)
 
 
+def maps_of(features: Tensor, field: str, own: FiniteGroup) -> Tensor | None:
+    """A field with its grid last, (..., h, w); None where it has no grid."""
+    if field in FIELDS:
+        return features if field == "trivial" or (field == "regular" and features.dim() > 3) else None
+    layout = layout_of(field)
+    rows, columns = layout.place("h"), layout.place("w")
+    return None if rows is None and columns is None else _grid_last(_apart(features, layout, own), rows, columns)
+
+
 def of_the_map(features: Tensor, group: FiniteGroup, field: str, own: FiniteGroup) -> Tensor:
     """What of a field lies on the group's map: a square array is more than the hexagon in it."""
-    if type(group) is Group or field == "invariant":
-        return features
-    if field in FIELDS:
-        maps = features if field == "trivial" or features.dim() > 3 else None
-    else:
-        layout = layout_of(field)
-        rows, columns = layout.place("h"), layout.place("w")
-        maps = None if rows is None and columns is None else _grid_last(_apart(features, layout, own), rows, columns)
+    maps = None if type(group) is Group else maps_of(features, field, own)
     if maps is None:
         return features
     places = torch.tensor(FiniteGroup.positions(group, *maps.shape[-2:]), device=maps.device)

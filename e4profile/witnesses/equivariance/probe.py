@@ -292,7 +292,13 @@ class Probe(Watcher):
         self.kinds[call.path] = type(module).__name__
         inexact_on = getattr(module, "inexact_on", None)
         reason = inexact_on(tuple(features.shape)) if callable(inexact_on) else None
-        self.reasons[call.path] = reason or (str(self._unmapped) if self._unmapped else None)
+        if reason is None and self._unmapped is not None:
+            reason = str(self._unmapped)
+        if reason is None and (worst_of(found) or 0.0) >= self.tolerance:
+            inside = of_the_map(features, self.acting, fields.into, fields.group or self.acting)
+            if inside.count_nonzero() < features.count_nonzero():
+                reason = f"it reads what lies outside of the map of {self.acting.name}, which must be 0"
+        self.reasons[call.path] = reason
 
     def _layer_error(
         self, layer: Callable[[Tensor], Any], features: Tensor, output: Tensor, element: int, fields: Fields

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from e4profile.errors import SettingError, not_negative, one_of
+from e4profile.errors import SettingError, not_negative, one_of, some_of
 from e4profile.groups import FiniteGroup, Group, GroupLike, as_group
 from e4profile.subjects.as_found import as_found, random_state_kept, refuse_unrun
 from e4profile.subjects.copies import copied, materialised
@@ -21,7 +21,14 @@ from e4profile.subjects.guest import first_line
 from e4profile.subjects.inputs import Example
 from e4profile.subjects.subject import Subject
 from e4profile.witnesses.equivariance.causes import Causes
-from e4profile.witnesses.equivariance.fields import Declared, Reading, acts_on_elements, check_field, same_motion
+from e4profile.witnesses.equivariance.fields import (
+    Declared,
+    Reading,
+    acts_on_elements,
+    check_field,
+    maps_of,
+    same_motion,
+)
 from e4profile.witnesses.equivariance.layers import randomise, varied
 from e4profile.witnesses.equivariance.probe import (
     Errors,
@@ -106,6 +113,7 @@ def witness(
         for index, reading in read.items()
         if field_in is None and (reading.field == "regular" or inputs.tensors[index].dim() != 4)
     ]
+    notes += _map_notes(inputs, read, acting)
     if field_in != "invariant" and _look_the_same(inputs, read, acting):
         generator = torch.Generator().manual_seed(seed)
         inputs = inputs.map(lambda tensor: noise_like(tensor, generator))
@@ -292,6 +300,27 @@ def _causes(network: nn.Module, inputs: Example, acting: FiniteGroup, dtype: tor
     return causes
 
 
+def _map_notes(inputs: Example, read: Mapping[int, Reading], acting: FiniteGroup) -> list[str]:
+    """What a user-defined group leaves out of the maps, and which of its elements move no position."""
+    if type(acting) is Group:
+        return []
+    maps = (maps_of(inputs.tensors[index], reading.field, reading.own) for index, reading in read.items())
+    notes = []
+    for rows, columns in dict.fromkeys(tuple(one.shape[-2:]) for one in maps if one is not None):
+        places = len(acting.positions(rows, columns))
+        if places < rows * columns:
+            notes.append(
+                f"{places} of {rows * columns} positions of {rows}x{columns} are the map of {acting.name}: the others "
+                "do not move, and are not compared"
+            )
+        still = acting.map_permutation(0, rows, columns)
+        idle = [element for element in acting.elements[1:] if acting.map_permutation(element, rows, columns) == still]
+        if idle:
+            named = some_of([acting.element_name(element) for element in idle])
+            notes.append(f"on maps of {rows}x{columns} nothing moves under {named} of {acting.name}")
+    return notes
+
+
 def _look_the_same(inputs: Example, read: Mapping[int, Reading], acting: FiniteGroup) -> bool:
     moving = [(inputs.tensors[index], reading) for index, reading in read.items()]
     return any(
@@ -320,7 +349,7 @@ def _acting_group(model: nn.Module, group: GroupLike | None) -> FiniteGroup:
     own = next((one for one in map(group_of, model.modules()) if one is not None and one.order > 1), None)
     if own is None:
         raise SettingError("no layer of this network names a group: give the group that acts, --group p4 for example")
-    return Group(math.gcd(4, own.rotations), own.mirrors) if isinstance(own, Group) else own
+    return Group(math.gcd(4, own.rotations), own.mirrors) if type(own) is Group else own
 
 
 def _trained(network: nn.Module, inputs: Example, steps: int, seed: int, notes: list[str]) -> nn.Module | None:
