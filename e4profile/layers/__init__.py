@@ -16,7 +16,7 @@ from e4profile.layers.execution import set_execution
 from e4profile.layers.group_conv import GroupConv2d, LiftingConv2d
 from e4profile.layers.norm import FieldBatchNorm2d, FieldGroupNorm, FieldLayerNorm
 from e4profile.layers.pointwise import PointwiseConv2d
-from e4profile.layers.pooling import GroupMaxPool
+from e4profile.layers.pooling import GroupMaxPool, GroupMeanPool
 from e4profile.layers.self_attention import GroupSelfAttention2d, LiftingSelfAttention2d
 from e4profile.layers.separable import SeparableConv2d, SeparableGroupConv2d
 from e4profile.layers.space import SpatialCrop, SpatialSum
@@ -40,6 +40,7 @@ __all__ = [
     "FieldLayerNorm",
     "GroupConv2d",
     "GroupMaxPool",
+    "GroupMeanPool",
     "GroupSelfAttention2d",
     "LiftingConv2d",
     "LiftingSelfAttention2d",

@@ -64,6 +64,26 @@ class Parts:
         """A batch norm with one affine pair per field."""
         return nn.BatchNorm2d(fields) if self.group.order == 1 else FieldBatchNorm2d(fields, group=self.group)
 
+    def pre_activation(
+        self, c_in: int, c_out: int, stride: int, convolution: Callable[[int, int, int], nn.Module]
+    ) -> Chain:
+        """BN - ReLU - 3x3 - BN - ReLU - 3x3, of which the first convolution strides.
+
+        Args:
+            c_in: fields that enter.
+            c_out: fields that leave.
+            stride: of the first convolution.
+            convolution: builds one from the fields that enter, the fields that leave, and the stride.
+        """
+        return Chain(
+            norm1=self.norm(c_in),
+            relu1=nn.ReLU(),
+            conv1=convolution(c_in, c_out, stride),
+            norm2=self.norm(c_out),
+            relu2=nn.ReLU(),
+            conv2=convolution(c_out, c_out, 1),
+        )
+
     def group_pool(self, fields: int) -> nn.Module | None:
         """The maximum over the group; None for the trivial group, which has nothing to pool."""
         return GroupMaxPool(fields, group=self.group) if self.group.order > 1 else None

@@ -83,7 +83,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """One printed row of one published table; ``arguments`` override the card's."""
+    """One printed row of one published table.
+
+    Attributes:
+        table: the table's name.
+        order: the row's position in the table.
+        row: as printed.
+        source: paper and table.
+        arguments: what this row changes of the card's.
+        cells: the printed figures.
+        table_title: of the table, for people; one of its rows says it.
+    """
 
     table: str
     order: int
@@ -91,6 +101,7 @@ class PublishedRow:
     source: str
     arguments: Mapping[str, Any]
     cells: tuple[Cell, ...]
+    table_title: str = ""
 
 
 @dataclass(frozen=True)

@@ -177,7 +177,7 @@ def separable_cifar(
     if not widths:
         raise SettingError("widths (=[]) must name at least one stage")
 
-    def conv3x3(c_in: int, c_out: int, stride: int = 1) -> nn.Module:
+    def conv3x3(c_in: int, c_out: int, stride: int) -> nn.Module:
         if kind == "full":
             return parts.convolution(c_in, c_out, 3, stride=stride, padding=1)
         return SeparableGroupConv2d(
@@ -185,14 +185,7 @@ def separable_cifar(
         )
 
     def block(c_in: int, c_out: int, stride: int) -> Chain:
-        body = Chain(
-            norm1=parts.norm(c_in),
-            relu1=nn.ReLU(),
-            conv1=conv3x3(c_in, c_out, stride),
-            norm2=parts.norm(c_out),
-            relu2=nn.ReLU(),
-            conv2=conv3x3(c_out, c_out),
-        )
+        body = parts.pre_activation(c_in, c_out, stride, conv3x3)
         shortcut = None
         if stride != 1 or c_in != c_out:
             shortcut = BelowDepth(conv=parts.convolution(c_in, c_out, 1, stride=stride), norm=parts.norm(c_out))

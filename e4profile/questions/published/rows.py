@@ -28,7 +28,7 @@ TITLES = {
     "steerable": "Equivariant vision models: steerable ResNets (Klee 2023)",
     "implicit": "Implicit equivariance: inference and training step (Khetan et al. 2021)",
 }
-"""Titles of the published tables by name."""
+"""Titles of published tables by name, in the order in which they are listed; other tables have theirs in a card."""
 
 IMPLICIT = "implicit"
 """The table for which nothing was published: its rows are built beside G-CNNs of equal parameters."""
@@ -108,6 +108,12 @@ class BuiltCell:
     def as_recorded(self) -> bool:
         """Whether the verdict is the one that the card records."""
         return self.cell.verdict is None or self.verdict == self.cell.verdict
+
+
+def table_title(name: str) -> str:
+    """The title of a published table for people: the one given here, else what one of its rows says."""
+    rows = (row for card in all_cards().values() for row in card.published if row.table == name)
+    return TITLES.get(name) or next((row.table_title for row in rows if row.table_title), f"Table {name}")
 
 
 def table_names() -> list[str]:

@@ -17,11 +17,11 @@ from e4profile.questions.published.rows import (
     NOT_INSTALLED,
     OTHER_EXECUTION,
     TABLE_COLUMNS,
-    TITLES,
     BuiltCell,
     build_table,
     published_text,
     table_rows,
+    table_title,
 )
 from e4profile.questions.published.steerable import steerable_objects
 from e4profile.show.tables import Column, Table
@@ -55,7 +55,7 @@ def as_table(name: str, built: Built, *, for_programs: bool) -> Table:
     """What was built for a table as a table: for readers, or with every line and column for programs."""
     if name == IMPLICIT:
         comparison = cast("list[dict[str, Any]]", built)
-        return _objects(TITLES[name], implicit_objects(comparison)) if for_programs else implicit_table(comparison)
+        return _objects(table_title(name), implicit_objects(comparison)) if for_programs else implicit_table(comparison)
     cells = cast("list[BuiltCell]", built)
     if not for_programs:
         return readable_table(name, cells)
@@ -164,7 +164,7 @@ def tally_text(built: Sequence[Built]) -> str:
 
 
 def _title(name: str) -> str:
-    title = TITLES.get(name, f"Table {name}")
+    title = table_title(name)
     # a caption has a number of its own before it: "Table 1: Table 4: ..." would read as a mistake
     printed = re.fullmatch(r"(Table \w+): (.*) \((.*)\)", title)
     return f"Costs of {printed[1]} of {printed[3]}, rebuilt: {printed[2]}" if printed else title

@@ -10,7 +10,7 @@ from e4profile.conventions import convention
 from e4profile.networks.cards import VERDICTS
 from e4profile.networks.published import tally
 from e4profile.questions.columns import table_of_rows
-from e4profile.questions.published.rows import IMPLICIT, TITLES, BuiltCell
+from e4profile.questions.published.rows import IMPLICIT, BuiltCell, table_title
 from e4profile.questions.published.tables import as_table, build, rule_note, shown_cells
 from e4profile.show.html.model import PageTable
 from e4profile.show.tables import Column, Table
@@ -92,7 +92,7 @@ def verdict_table(published: Sequence[Published]) -> Table:
     """How many cells of each table have each verdict, and of all together."""
     compared = [one for one in published if one.verdicts]
     every = [verdict for one in compared for verdict in one.verdicts]
-    rows = [_tally_row(TITLES.get(one.name, f"Table {one.name}"), one.verdicts) for one in compared]
+    rows = [_tally_row(table_title(one.name), one.verdicts) for one in compared]
     return table_of_rows(
         "Verdicts by published table",
         [*rows, _tally_row("every table", every)],

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from e4profile.errors import some_of
-from e4profile.questions.published.rows import TITLES
+from e4profile.questions.published.rows import table_title
 from e4profile.questions.sweep.pareto import GIVEN, PUBLISHED, Point
 from e4profile.show.tables import Column, Table
 from e4profile.witnesses.counts.base import SAY_THE_COST
@@ -63,7 +63,7 @@ def pareto_table(points: Sequence[Point], x: str, error: str, how: str, notes: S
 
 def _title(points: Sequence[Point], x: str, error: str) -> str:
     table = next((point.candidate.table for point in points if point.candidate.table), "")
-    subject = f"{TITLES.get(table, table)}: " if table else ""
+    subject = f"{table_title(table)}: " if table else ""
     given = " and given error" if table and any(not point.candidate.table for point in points) else ""
     text = f"{subject}{error}{given} against {_HEADERS.get(x, x)}"
     return text if table else text[0].upper() + text[1:]

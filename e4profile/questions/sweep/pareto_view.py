@@ -220,7 +220,7 @@ def _how(x: str, device: str, batch: int, *, recorded: bool) -> str:
 
 
 def _draw(points: Sequence[Point], x: str, error: str, how: str, out: Path) -> None:
-    from e4profile.questions.published.rows import TITLES
+    from e4profile.questions.published.rows import table_title
     from e4profile.questions.sweep.pareto_drawing import plot_pareto
     from e4profile.show.style import paper_style, save
 
@@ -237,7 +237,7 @@ def _draw(points: Sequence[Point], x: str, error: str, how: str, out: Path) -> N
         }
         for point in points
     ]
-    subject, _, source = TITLES.get(first.table, first.table).partition(" (")
+    subject, _, source = (table_title(first.table) if first.table else "").partition(" (")
     subject = subject or "Networks"
     remarks = [f"{how[0].upper()}{how[1:]}.", *([f"{source.rstrip(')')}."] if source else [])]
     if any(point.candidate.unresolved for point in points):

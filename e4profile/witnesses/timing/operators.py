@@ -15,7 +15,7 @@ from torch import nn
 from e4profile.conventions import AGGREGATION, ATTENTION, CONVOLUTION, EXPANSION, LINEAR
 from e4profile.layers.e4 import E4Conv2d
 from e4profile.layers.filter_bank import FilterBankLayer
-from e4profile.layers.pooling import GroupMaxPool
+from e4profile.layers.pooling import GroupMaxPool, GroupMeanPool
 from e4profile.layers.space import SpatialSum
 from e4profile.layers.stock import as_costed
 
@@ -43,7 +43,15 @@ TERMS = (
     OTHER_TERM,
 )
 
-_POOLS = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d, GroupMaxPool, SpatialSum)
+_POOLS = (
+    nn.MaxPool2d,
+    nn.AvgPool2d,
+    nn.AdaptiveMaxPool2d,
+    nn.AdaptiveAvgPool2d,
+    GroupMaxPool,
+    GroupMeanPool,
+    SpatialSum,
+)
 _OWN_OPERATORS = "e4profile::"
 _FUSED_OPERATOR = "e4profile::generate_aggregate"
 _BY_NAME = {

@@ -22,7 +22,7 @@ from e4profile.conventions import CONVENTIONS
 from e4profile.errors import SettingError
 from e4profile.layers import GroupConv2d
 from e4profile.networks.cards import VERDICTS, PublishedRow, all_cards
-from e4profile.questions.published.rows import TITLES, BuiltCell, build_row, build_table, table_names
+from e4profile.questions.published.rows import BuiltCell, build_row, build_table, table_names, table_title
 from e4profile.questions.report.closed_forms import closed_form
 from e4profile.questions.report.files import check_report, write_report
 from e4profile.questions.report.published import build_published, verdict_table
@@ -105,7 +105,7 @@ def test_the_committed_report_is_current_and_every_published_cell_has_its_record
     assert document.problems == []
     assert len(document.values("id")) == len(set(document.values("id")))
     text = "".join(document.text)
-    assert all(TITLES[name] in text for name in table_names())
+    assert all(table_title(name) in text for name in table_names())
     names = {f"{name}.{ending}" for name in table_names() for ending in ("md", "csv", "tex")}
     assert names <= {path.name for path in (COMMITTED / "tables").iterdir()}
 
