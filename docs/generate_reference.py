@@ -25,6 +25,7 @@ def commands() -> str:
     from typer.main import get_command
 
     from e4profile.cli.main import app, listed
+    from e4profile.cli.topics import TOPICS
 
     root = get_command(app)
     text = [
@@ -38,6 +39,8 @@ def commands() -> str:
     for name, one in listed().items():
         above, _, last = name.rpartition(" ")
         contexts[name] = (one, one.make_context(last, [], parent=contexts[above][1], **width))
+    for topic, explain in TOPICS.items():
+        text.append(f"## e4profile help {topic}\n\n```text\n{explain().rstrip()}\n```\n")
     for command, context in contexts.values():
         text.append(f"## {context.command_path}\n\n```text\n{command.get_help(context).rstrip()}\n```\n")
     return "\n".join(text)

@@ -22,6 +22,7 @@ import e4profile.questions
 from e4profile.cli.deferred import defer_what_torch_may_not_need
 from e4profile.cli.help import Group, OneCommand
 from e4profile.cli.paper import for_paper, paper_parameters
+from e4profile.cli.topics import help_with
 from e4profile.errors import E4ProfileError, SettingError
 from e4profile.questions.entry import PANELS, Command, Entry
 from e4profile.questions.options import Cards
@@ -30,6 +31,7 @@ app = typer.Typer(
     name="e4profile",
     cls=Group,
     help="What a group-equivariant network costs, and the proof: closed forms, counters and published figures.",
+    epilog="e4profile COMMAND --help shows a command; e4profile help networks, how to name a network.",
     no_args_is_help=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -127,6 +129,8 @@ def _add(name: str, entry: Entry) -> None:
         app.command(old, cls=OneCommand, hidden=True)(asked)
         Group.today[old] = today
 
+
+app.command("help", cls=OneCommand, hidden=True)(help_with)
 
 # a question is one folder: finding the folders means that no list needs an entry for a new one
 _ROOMS = [one.name for one in iter_modules(e4profile.questions.__path__) if one.ispkg]

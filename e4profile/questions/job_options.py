@@ -17,29 +17,35 @@ if TYPE_CHECKING:
     from e4profile.records.jobs.setting import TimeSetting
 
 How = Annotated[
-    str | None,
-    typer.Option(
-        "--jobs",
-        help="Time in an array of jobs: slurm, local (processes of this machine) or print (a script for sbatch). The "
-        "same command comes back to them, and sends again what failed.",
-        metavar="WHERE",
-    ),
+    str | None, typer.Option("--jobs", help="As jobs: slurm, local or print (e4profile help jobs).", metavar="WHERE")
 ]
-Partition = Annotated[str | None, typer.Option("--partition", help="Of Slurm.", metavar="NAME")]
+Partition = Annotated[str | None, typer.Option("--partition", help="Of Slurm.", metavar="NAME", hidden=True)]
 Gpus = Annotated[
-    int | None, typer.Option("--gpus", help="Of each job; with --device cuda one.", metavar="N", show_default=False)
+    int | None,
+    typer.Option("--gpus", help="Of each job; with --device cuda one.", metavar="N", show_default=False, hidden=True),
 ]
 ArrayParallelism = Annotated[
-    int | None, typer.Option("--array-parallelism", help="Jobs that run at once; 256, with local 1.", metavar="N")
+    int | None,
+    typer.Option("--array-parallelism", help="Jobs that run at once; 256, with local 1.", metavar="N", hidden=True),
 ]
 TimeoutMin = Annotated[
     int | None,
-    typer.Option("--timeout-min", help="Of each job; by default what its settings take at most.", metavar="MINUTES"),
+    typer.Option(
+        "--timeout-min", help="Of each job; by default what its settings take at most.", metavar="MINUTES", hidden=True
+    ),
 ]
 JobMinutes = Annotated[
     float,
-    typer.Option("--job-minutes", help="Group settings so that a job lasts at least this long.", metavar="MINUTES"),
+    typer.Option(
+        "--job-minutes",
+        help="Group settings so that a job lasts at least this long; 5.",
+        metavar="MINUTES",
+        hidden=True,
+    ),
 ]
+
+EXPLAINED = (Partition, Gpus, ArrayParallelism, TimeoutMin, JobMinutes)
+"""What ``e4profile help jobs`` lists: beside everything else a sweep can do, they would fill its help."""
 
 
 def jobs_asked(

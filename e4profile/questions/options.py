@@ -50,120 +50,64 @@ def positive_whole(option: typer.CallbackParam, value: int | None) -> int | None
 Format = Annotated[
     str,
     typer.Option(
-        "--format",
-        "-f",
-        help="table, json, csv, markdown, latex or latex-all.",
-        metavar="FORMAT",
-        callback=_known_format,
+        "--format", "-f", help="json, csv, markdown, latex or latex-all", metavar="FORMAT", callback=_known_format
     ),
 ]
 Units = Annotated[
-    str,
-    typer.Option(
-        "--units",
-        help="auto, exact (every digit) or si (4 digits and a prefix).",
-        metavar="UNITS",
-        callback=_known_units,
-    ),
+    str, typer.Option("--units", help="exact (every digit) or si (4 digits)", metavar="UNITS", callback=_known_units)
 ]
-Html = Annotated[
-    Path | None, typer.Option("--html", help="Write the tables, and figures if any, as one page.", metavar="FILE")
-]
+Html = Annotated[Path | None, typer.Option("--html", help="Write tables and figures as one page.", metavar="FILE")]
 Convention = Annotated[
     str,
     typer.Option(
         "--convention",
-        help="What counts as what: macs, flops, printed, fvcore, ..., a rule such as octic-vit, or a file of weights.",
-        metavar="NAME|FILE.toml",
+        help="What counts as what: macs, flops, printed, fvcore, ... or a file of weights.",
+        metavar="RULE",
     ),
 ]
 Overrides = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", help="Override an argument of the card, e.g. --set width=24. Repeatable.", metavar="KEY=VALUE"
-    ),
+    list[str] | None, typer.Option("--set", help="An argument: width=24, act=gelu, blocks=1,1,1.", metavar="KEY=VALUE")
 ]
 Execution = Annotated[
     str | None,
     typer.Option(
-        "--execution",
-        help="How group convolutions run: bank (filter banks, as published), irreps (the same function with fewer "
-        "MACs) or auto (by sizes); as the network says by default.",
-        metavar="NAME",
-        callback=_known_execution,
+        "--execution", help="Group convolutions: bank, irreps or auto.", metavar="NAME", callback=_known_execution
     ),
 ]
 
 Cards = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--cards",
-        help="Find cards in this folder too, or a card file. What a card names as its builder is run where the "
-        "network is built. Repeatable.",
-        metavar="DIR",
-    ),
+    list[Path] | None, typer.Option("--cards", help="Find cards in this folder, or card file, too.", metavar="DIR")
 ]
 Inputs = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--input",
-        help="An input of your own model, with the batch: 1x3x32x32, image=1x3x32x32, mask=1x1x32x32:bool, "
-        "steps:=4. Repeatable.",
-        metavar="[NAME=]SHAPE[:DTYPE]",
-    ),
+    list[str] | None, typer.Option("--input", help="A user-defined model's input: 1x3x32x32.", metavar="SHAPE")
 ]
 Arguments = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--arg",
-        help="An argument of the builder, e.g. --arg width=64 --arg weights=None --arg bias=False: TOML values, None "
-        "and null, True and False; anything else is text. Repeatable.",
-        metavar="KEY=VALUE",
-    ),
+    list[str] | None, typer.Option("--arg", help="The same as --set.", metavar="KEY=VALUE", hidden=True)
 ]
 BatchSizes = Annotated[
-    str | None,
-    typer.Option(
-        "--batch-size",
-        help="Images, e.g. 1,32: the leading size of every input tensor; 1, or what --input says.",
-        metavar="N,...",
-    ),
+    str | None, typer.Option("--batch-size", help="Images, e.g. 1,32; else 1, or what --input says.", metavar="N,...")
 ]
-Loss = Annotated[
-    str,
-    typer.Option(
-        "--loss",
-        help="What backward starts from: cross_entropy, mean or sum of all outputs, or a function of your own of the "
-        "output, package.module:name or path/to/file.py:name; auto: cross_entropy for one output (B, classes), the "
-        "mean of one other output, the sum of several.",
-        metavar="NAME",
-    ),
-]
+Loss = Annotated[str, typer.Option("--loss", help="cross_entropy, mean, sum or a function", metavar="NAME")]
 BatchSize = Annotated[
     int | None,
     typer.Option(
-        "--batch-size",
-        help="Images per pass: the leading size of every input tensor; 1, or what --input says.",
-        metavar="N",
-        callback=positive_whole,
+        "--batch-size", help="Images per pass; else 1, or what --input says.", metavar="N", callback=positive_whole
     ),
 ]
-Device = Annotated[str, typer.Option("--device", help="cpu or cuda.", metavar="DEVICE")]
+Device = Annotated[str, typer.Option("--device", help="cpu or cuda", metavar="DEVICE")]
 Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, ...", metavar="DTYPE")]
 Threads = Annotated[
     int, typer.Option("--threads", help="Intra-operator threads.", metavar="N", callback=positive_whole)
 ]
 MaxRunTime = Annotated[float, typer.Option("--max-run-time-s", help="Sample at most this long.", metavar="SECONDS")]
+Mixed = Annotated[
+    bool, typer.Option("--mixed", "--allow-mixed", help="Allow times of different environments, labelled.")
+]
 Records = Annotated[
     Path | None, typer.Option("--out", help="Append the records, raw samples included.", metavar="FILE")
 ]
-MODEL = "NAME|CARD.toml|MODULE:BUILD|FILE.py:BUILD"
-MODEL_HELP = (
-    "A card's name, a card file, or a model of your own: package.module:build or path/to/file.py:build, where build "
-    "is an nn.Module, its class, or a callable that returns one. Naming your own file or package imports it, "
-    'which runs its code. "Ours=net.py:Net(width=8)" and "e4net(width=8)" give a network its own arguments, and '
-    "a name to its row."
-)
+MODEL = "NETWORK"
+MODEL_HELP = "A card, or code to run (e4profile help networks)."
 """What a command that takes models says about its argument."""
 
 
@@ -221,7 +165,10 @@ def overrides(pairs: list[str] | None, option: str = "--set") -> dict[str, Any]:
         if not separator or not key:
             raise SettingError(f"{option}: {pair!r} must be KEY=VALUE, for example width=24")
         try:
-            found[key] = plain_value(text)
+            value = plain_value(text)
+            listed = plain_value(f"[{text}]") if isinstance(value, str) and "," in text else text
+            # 1,1,1 is a list; a text that holds a comma is a text
+            found[key] = listed if isinstance(listed, list) and len(listed) > 1 else value
         except RecursionError:
             raise SettingError(f"{option}: the value of {key} is nested too deeply") from None
     return found
@@ -257,10 +204,11 @@ def several_subjects(
     batch_size: int | None = None,
     execution: str | None = None,
 ) -> list[Subject]:
-    """Networks side by side: where some are code, ``--input`` and ``--arg`` are theirs, and ``--set`` the cards'.
+    """Networks side by side: where some are code, ``--input`` is theirs; ``--set`` is for all of them.
+
+    ``--arg`` is the same, but for one thing: beside cards it is for the code alone, and ``--set`` then for the cards.
 
     Raises:
-        SettingError: for ``--arg`` with cards alone.
         Whatever ``e4profile.subjects.subject.resolve`` or ``executed`` raises.
     """
     found = resolve_together(given, overrides(settings), inputs or (), overrides(arguments, "--arg"), batch_size)
@@ -323,14 +271,13 @@ def resolve_together(
     from e4profile.subjects.subject import names_code, resolve
 
     code = [name for name in given if names_code(name)]
-    if arguments and not code:
-        words = ", ".join(f"{key}={value}" for key, value in arguments.items())
-        raise SettingError(f"--arg ({words}) is for a model of your own; a card takes --set")
-    own = {**({} if len(code) < len(given) else settings), **arguments}
+    apart = 0 < len(code) < len(given)
+    of_code = {**({} if apart and arguments else settings), **arguments}
+    of_cards = {**settings, **({} if apart else arguments)}
     found = [
-        resolve(name, inputs, own, batch_size=batch_size)
+        resolve(name, inputs, of_code, batch_size=batch_size)
         if name in code
-        else resolve(name, () if code else inputs, settings, batch_size=batch_size)
+        else resolve(name, () if code else inputs, of_cards, batch_size=batch_size)
         for name in given
     ]
     distinct(found)

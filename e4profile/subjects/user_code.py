@@ -172,7 +172,7 @@ def _check_arguments(reference: str, builder: Any, arguments: Mapping[str, Any])
             raise UnknownNameError(f"argument of {reference}", name, named)
     missing = [name for name, one in named.items() if one.default is Parameter.empty and name not in arguments]
     if missing:
-        wanted = " ".join(f"--arg {name}=VALUE" for name in missing)
+        wanted = " ".join(f"--set {name}=VALUE" for name in missing)
         raise SettingError(f"{reference} needs {', '.join(missing)}: give {wanted}")
 
 

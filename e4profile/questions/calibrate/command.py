@@ -29,8 +29,7 @@ def calibrate(
         bool, typer.Option("--quick", help="Five tiny networks: a look at what a calibration is, not one to use.")
     ] = False,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", help="Write it to this file, instead of the user's cache folder.", metavar="FILE"),
+        Path | None, typer.Option("--out", help="Write it here, not into the user's cache folder.", metavar="FILE")
     ] = None,
     output_format: options.Format = "table",
     units: options.Units = "auto",

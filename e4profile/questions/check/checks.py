@@ -14,6 +14,7 @@ from e4profile.questions.options import executed, resolve_together
 from e4profile.questions.published.rows import NOT_INSTALLED
 from e4profile.show.tables import Column, Table
 from e4profile.subjects.card_code import NotInstalled
+from e4profile.subjects.written import described
 
 if TYPE_CHECKING:
     from e4profile.subjects.subject import Subject
@@ -82,7 +83,9 @@ def check_table(results: Sequence[CheckResult]) -> Table:
     )
 
 
-def select(names: Sequence[str], inputs: Sequence[str], arguments: Mapping[str, Any]) -> list[Subject]:
+def select(
+    names: Sequence[str], inputs: Sequence[str], arguments: Mapping[str, Any], settings: Mapping[str, Any]
+) -> list[Subject]:
     """The named networks, every card without names; a card goes by its own input.
 
     Raises:
@@ -91,9 +94,11 @@ def select(names: Sequence[str], inputs: Sequence[str], arguments: Mapping[str, 
     """
     from e4profile.subjects.subject import names_code
 
-    if (inputs or arguments) and not any(map(names_code, names)):
-        raise SettingError("inputs and arguments are for models of your own: package.module:build or file.py:build")
-    return resolve_together(list(names or all_cards()), {}, inputs, arguments)
+    if inputs and not any(map(names_code, names)):
+        raise SettingError("inputs are for user-defined models: package.module:build or file.py:build")
+    if (arguments or settings) and not names:
+        raise SettingError(f"{described({**settings, **arguments})}: arguments are of a network: name it")
+    return resolve_together(list(names or all_cards()), settings, inputs, arguments)
 
 
 def check_subject(subject: Subject) -> CheckResult:
@@ -201,6 +206,7 @@ def run_checks(
     inputs: Sequence[str] = (),
     arguments: Mapping[str, Any] | None = None,
     execution: str | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Iterator[CheckResult]:
     """Check the named networks (every card without names), then random settings.
 
@@ -211,6 +217,7 @@ def run_checks(
         inputs: of those that are code (see ``e4profile.subjects.inputs.parse_input``).
         arguments: of their builders.
         execution: of group convolutions: bank, irreps or auto; as the networks say when None.
+        settings: arguments of all of them.
 
     Raises:
         SettingError: for a negative number of random settings, or an execution where nothing has one.
@@ -219,7 +226,7 @@ def run_checks(
     from e4profile.subjects.subject import of_card
 
     not_negative(random=random_settings)
-    for found in executed(select(names, inputs, arguments or {}), execution):
+    for found in executed(select(names, inputs, arguments or {}, settings or {}), execution):
         yield check_subject(found)
     for card in random_cards(random_settings, seed):
         found = of_card(card)

@@ -8,14 +8,25 @@ from typing import Annotated
 import typer
 
 from e4profile.questions.entry import Entry
-from e4profile.questions.options import MODEL, MODEL_HELP, Arguments, Execution, Format, Inputs, Units, overrides
+from e4profile.questions.options import (
+    MODEL,
+    MODEL_HELP,
+    Arguments,
+    Execution,
+    Format,
+    Inputs,
+    Overrides,
+    Units,
+    overrides,
+)
 from e4profile.questions.output import Progress, emit, note
 
 
 def check(
     model: Annotated[
-        list[str] | None, typer.Argument(help=f"All cards without names. {MODEL_HELP}", metavar=f"[{MODEL}]...")
+        list[str] | None, typer.Argument(help=f"{MODEL_HELP[:-1]}; else every card.", metavar=MODEL)
     ] = None,
+    settings: Overrides = None,
     inputs: Inputs = None,
     arguments: Arguments = None,
     execution: Execution = None,
@@ -26,23 +37,22 @@ def check(
 ) -> None:
     """Prove that closed form and measured counts agree, layer by layer, with tolerance 0.
 
-    Exit code 0 when everything holds, 1 when not (naming the layers and both numbers) or when nothing that was named
-    is installed, 2 for bad input.
-    A model of your own is checked in the layers that have a closed form; naming its file or package runs its code.
-    With --execution no published cell is compared where another execution than the published one runs.
+    A user-defined model is checked in the layers that have a closed form. With --execution no published cell is
+    compared where another execution than the published one runs. Exit code 1 when something does not hold, naming
+    the layers and both numbers, or when nothing that was named is installed.
     """
     from e4profile.errors import not_negative
     from e4profile.networks.cards import all_cards
 
     not_negative(**{"--random": random_settings})
     names = model or []
-    given = overrides(arguments, "--arg")
+    given, of_code = overrides(settings), overrides(arguments, "--arg")
     results = []
     with Progress("check", (len(names) or len(all_cards())) + random_settings + 1, quiet=True) as progress:
         from e4profile.questions.check.checks import check_table, run_checks
 
         progress.step("PyTorch")
-        for result in run_checks(names, random_settings, seed, inputs or (), given, execution):
+        for result in run_checks(names, random_settings, seed, inputs or (), of_code, execution, given):
             results.append(result)
             progress.step(result.model)
     emit(check_table(results), output_format, units)

@@ -30,15 +30,12 @@ def count(
     arguments: options.Arguments = None,
     execution: options.Execution = None,
     counter: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--counter", help=f"{', '.join(REGISTRY)}. Repeatable; {', '.join(COUNTERS)} by default.", metavar="NAME"
-        ),
+        list[str] | None, typer.Option("--counter", help=f"{', '.join(REGISTRY)}. Repeatable.", metavar="NAME")
     ] = None,
     besides: Annotated[
         str | None,
         typer.Option(
-            "--with", help="Besides counts, in a row for each network: memory, time, predicted.", metavar="WHAT,..."
+            "--with", help="In a row per network, besides counts: memory, time, predicted.", metavar="WHAT,..."
         ),
     ] = None,
     batch_size: options.BatchSize = None,
@@ -47,31 +44,23 @@ def count(
         int | None,
         typer.Option(
             "--depth",
-            help="Sum layers into blocks whose paths have this many names. By default as many as fit a screen; "
-            "json and csv keep every layer.",
+            help="Sum layers into blocks whose paths have so many names; as many as fit a screen.",
             metavar="N",
             callback=options.positive_whole,
         ),
     ] = None,
     top: Annotated[
         int | None,
-        typer.Option(
-            "--top",
-            help="Only the N costliest rows, the costliest first.",
-            metavar="N",
-            callback=options.positive_whole,
-        ),
+        typer.Option("--top", help="Only the N costliest rows.", metavar="N", callback=options.positive_whole),
     ] = None,
     output_format: options.Format = "table",
     units: options.Units = "auto",
 ) -> None:
     """Count parameters and operations per layer, with every counter's view and the reasons where they differ.
 
-    Several networks, or --with, make a table of costs, one row each; --input and --arg are then those of your own
-    models. A model of your own without closed forms still has every other column. Exit code 0 when closed form and
-    dispatch agree, 1 when not or when an operator is unknown, 2 for bad input. As JSON: one object with model,
-    arguments, input, convention, totals by witness, layers and notes; for several networks a list of them, without
-    layers. Naming a file or package of yours runs its code.
+    Several networks, or --with, make a table of costs, one row each. A user-defined model without closed forms has
+    every other column. Json has totals, layers and notes in one object per network; json and csv keep every layer
+    unless --depth is given. Exit code 1 when closed form and dispatch disagree, or an operator is unknown.
     """
     with Progress("count", 1 + 2 * len(models), quiet=True) as progress:
         from e4profile.conventions import convention

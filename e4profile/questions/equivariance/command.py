@@ -21,12 +21,11 @@ def equivariance(
         str | None,
         typer.Option(
             "--group",
-            help="The group that acts, e.g. p4m, or a registered one; by default the network's own, as far as it is "
-            "exact on the grid.",
+            help="The group that acts, e.g. p4m, or a registered one; else the network's, as far as it is exact.",
             metavar="GROUP",
         ),
     ] = None,
-    dtype: Annotated[str, typer.Option("--dtype", help="float64 or float32.", metavar="DTYPE")] = "float64",
+    dtype: Annotated[str, typer.Option("--dtype", help="float64 or float32", metavar="DTYPE")] = "float64",
     train_steps: Annotated[
         int, typer.Option("--train-steps", help="Adam steps on random data; 0 leaves them out.", metavar="N")
     ] = 1,
@@ -34,8 +33,7 @@ def equivariance(
         list[str] | None,
         typer.Option(
             "--field-in",
-            help="Type of the inputs: trivial (images) or regular, or their axes, e.g. 'B h w (c A)'; NAME=FIELD for "
-            "one. By default what the network declares, or regular for BxCxAxHxW only.",
+            help="The inputs: trivial (images), regular, or axes: 'B h w (c A)'; NAME=FIELD for one.",
             metavar="FIELD",
         ),
     ] = None,
@@ -43,13 +41,12 @@ def equivariance(
         list[str] | None,
         typer.Option(
             "--field-out",
-            help="Type of the output: regular, trivial, invariant, or its axes; NAME=FIELD for one of several. By "
-            "default what the network or its layer declares, or can be shown.",
+            help="The output: regular, trivial, invariant, or axes; else what is declared, or can be shown.",
             metavar="FIELD",
         ),
     ] = None,
     elements: Annotated[
-        bool, typer.Option("--elements", help="Layers by element too, as JSON and CSV always have them.")
+        bool, typer.Option("--elements", help="Layers by element too, as json and csv have them.")
     ] = False,
     output_format: options.Format = "table",
     units: options.Units = "auto",
@@ -60,8 +57,7 @@ def equivariance(
     steps. A network that is equivariant at initialisation only is flagged, with the layers where it breaks. A layer
     is compared on what it receives in the network, so its error is its own. A regular field is (B, c*A, h, w) or
     (B, c, A, h, w); of another layout the axes are written: 'B (c A) h w', A for the group's elements, h and w for
-    the grid. Exit code 0 when all is shown to hold, 1 when not, 2 for bad input. Naming a file or package of yours
-    runs its code.
+    the grid. Exit code 1 when not all is shown to hold.
     """
     with Progress("equivariance", 1, quiet=True) as progress:
         from e4profile.questions.columns import table_of_rows

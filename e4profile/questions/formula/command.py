@@ -26,26 +26,21 @@ def formula(
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set",
-            help="The value of a symbol, e.g. --set c_in=16 --set r=2: the terms also in numbers. Repeatable.",
-            metavar="SYMBOL=N",
+            "--set", help="A symbol's value, for terms in numbers too: c_in=16, r=2. Repeatable.", metavar="SYMBOL=N"
         ),
     ] = None,
     of: Annotated[
-        str | None,
-        typer.Option("--of", help="A card whose first such layer gives the values, e.g. e4net.", metavar="CARD"),
+        str | None, typer.Option("--of", help="A card whose first such layer gives the values.", metavar="CARD")
     ] = None,
-    memory: Annotated[
-        bool, typer.Option("--memory", help="Also what is kept for backward; json has it always.")
-    ] = False,
+    memory: Annotated[bool, typer.Option("--memory", help="Also what backward keeps; json has it always.")] = False,
     peak: Annotated[
         bool, typer.Option("--peak", help="Instead the storages of a training step: what each step makes and frees.")
     ] = False,
     execution: Annotated[
-        str, typer.Option("--execution", help="bank (filter banks, as published) or irreps.", metavar="NAME")
+        str, typer.Option("--execution", help="bank (filter banks, as published) or irreps", metavar="NAME")
     ] = "bank",
     output_format: Annotated[
-        str, typer.Option("--format", "-f", help="text, latex or json.", metavar="FORMAT")
+        str, typer.Option("--format", "-f", help="text, latex or json", metavar="FORMAT")
     ] = "text",
 ) -> None:
     """Show a layer's named cost terms: parameters, MACs, what backward keeps; * marks the paper's own formula.

@@ -17,16 +17,14 @@ from e4profile.questions.output import Progress, emit, note
 def guard(
     config: Annotated[
         Path | None,
-        typer.Option("--config", help="pyproject.toml or e4profile.toml; the nearest by default.", metavar="FILE"),
+        typer.Option("--config", help="pyproject.toml or e4profile.toml; else the nearest.", metavar="FILE"),
     ] = None,
-    update: Annotated[
-        bool, typer.Option("--update", help="Write the baseline: accept the counts as they are now.")
-    ] = False,
+    update: Annotated[bool, typer.Option("--update", help="Accept the counts as they are now.")] = False,
     junit: Annotated[
         Path | None, typer.Option("--junit", help="Write JUnit XML that agrees with the exit code.", metavar="FILE")
     ] = None,
     annotations: Annotated[
-        str | None, typer.Option("--annotations", help="github: one annotation per network.", metavar="PLATFORM")
+        str | None, typer.Option("--annotations", help="github: one annotation per network.", metavar="WHERE")
     ] = None,
     markdown: Annotated[
         Path | None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from e4profile.questions import options
 from e4profile.questions.columns import table_of_rows
 from e4profile.questions.options import Format, Html, Units
 from e4profile.questions.output import check_files, emit, note, write_tables
@@ -21,9 +22,7 @@ if TYPE_CHECKING:
 def diff(
     before: Annotated[str, typer.Argument(help="Results to hold against.", metavar="A.json")],
     after: Annotated[str, typer.Argument(help="Results to judge.", metavar="B.json")],
-    allow_mixed: Annotated[
-        bool, typer.Option("--allow-mixed", help="Compare times of different environments, labelled.")
-    ] = False,
+    mixed: options.Mixed = False,
     show_all: Annotated[bool, typer.Option("--all", help="List equal counts too.")] = False,
     html: Html = None,
     output_format: Format = "table",
@@ -32,8 +31,8 @@ def diff(
     """Compare two files of results: counts exactly, per model and layer; times as faster, slower or ambiguous.
 
     A file is records.jsonl of a sweep or its folder, the records of time --out, the JSON (--format json) of count,
-    sweep or table, or a guard's baseline. Verdicts are about the second file. Times of different environments are
-    refused.
+    sweep or published, or a guard's baseline. Verdicts are about the second file. Times of different environments
+    are refused.
 
     Exit code 0 when every count is equal and no time is slower, 1 when a count differs or is missing on one side,
     or a time is slower, 2 for bad input.
@@ -45,7 +44,7 @@ def diff(
     for name, text in (("A.json", before), ("B.json", after)):
         if not text:
             raise SettingError(f"{name} is empty: name a file of results")
-    found = compare_files(Path(before), Path(after), allow_mixed=allow_mixed)
+    found = compare_files(Path(before), Path(after), allow_mixed=mixed)
     for_programs = output_format in ("json", "csv")
     table = comparison_table(found, show_all=show_all, every_column=for_programs)
     if output_format == "table" and not table.rows:

@@ -25,23 +25,19 @@ _NEAR_TIE = 1.05
 def match(
     model: Annotated[str, typer.Argument(help=options.MODEL_HELP, metavar=options.MODEL)],
     to: Annotated[
-        str | None,
-        typer.Option(
-            "--to", help="Another network, of your own too, or a number: 25k, 3G, 12ms, 2GiB.", metavar="MODEL|N"
-        ),
+        str | None, typer.Option("--to", help="Another network, or a number: 25k, 3G, 12ms, 2GiB.", metavar="NETWORK|N")
     ] = None,
     params: Annotated[str | None, typer.Option("--params", help="The same as --by params --to N.", metavar="N")] = None,
     macs: Annotated[str | None, typer.Option("--macs", help="The same as --by macs --to N.", metavar="N")] = None,
     by: Annotated[
-        str | None, typer.Option("--by", help="params [default], macs, time or memory.", metavar="QUANTITY")
+        str | None, typer.Option("--by", help="params [default], macs, time or memory", metavar="COST")
     ] = None,
     vary: Annotated[
         str,
         typer.Option(
             "--vary",
-            help="Of a card width, reduction, slices, channels_per_slice or kernel; of your own builder any whole "
-            "number. With values any argument: width=8..64, width=8..64..8, act=relu,gelu.",
-            metavar="ARGUMENT[=VALUES]",
+            help="The argument, with values if you say them: width=8..64..8, act=relu,gelu.",
+            metavar="NAME[=VALUES]",
         ),
     ] = "width",
     settings: options.Overrides = None,
@@ -51,17 +47,12 @@ def match(
         list[str] | None,
         typer.Option("--to-arg", help="An argument of --to's builder. Repeatable.", metavar="KEY=VALUE"),
     ] = None,
-    at_most: Annotated[
-        bool, typer.Option("--at-most", help="The costliest setting that does not exceed the target, not the nearest.")
-    ] = False,
+    at_most: Annotated[bool, typer.Option("--at-most", help="The costliest that does not exceed the target.")] = False,
     convention_name: options.Convention = "macs",
     batch_size: Annotated[
-        int | None,
-        typer.Option(
-            "--batch-size", help="Images, for time [1] and memory [2]; of your own model as in --input.", metavar="N"
-        ),
+        int | None, typer.Option("--batch-size", help="Images, for time [1] and memory [2].", metavar="N")
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="For time: cpu or cuda.", metavar="DEVICE")] = "cpu",
+    device: Annotated[str, typer.Option("--device", help="For time: cpu or cuda", metavar="DEVICE")] = "cpu",
     max_run_time_s: Annotated[
         float,
         typer.Option("--max-run-time-s", help="For time: sample each setting at most this long.", metavar="SECONDS"),
@@ -71,7 +62,7 @@ def match(
 ) -> None:
     """Find the width (or another argument) whose cost is nearest to another network's or to a number.
 
-    Parameters and MACs come from the closed form (of your own model: from what one call runs), memory from the
+    Parameters and MACs come from the closed form (of a user-defined model: from what one call runs), memory from the
     prediction of a training step, time from measurement of a few settings in turn; Ctrl-C shows what was measured
     until then.
     """

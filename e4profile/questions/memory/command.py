@@ -17,28 +17,25 @@ if TYPE_CHECKING:
 
 
 def memory(
-    models: Annotated[list[str], typer.Argument(help=options.MODEL_HELP, metavar=f"{options.MODEL}...")],
+    models: Annotated[list[str], typer.Argument(help=options.MODEL_HELP, metavar=options.MODEL)],
     settings: options.Overrides = None,
     inputs: options.Inputs = None,
     arguments: options.Arguments = None,
     execution: options.Execution = None,
     batch_size: options.BatchSizes = None,
     what: Annotated[
-        str,
-        typer.Option(
-            "--pass", help="step (training), or forward: a pass in evaluation mode without gradients.", metavar="PASS"
-        ),
+        str, typer.Option("--pass", help="step (training) or forward (no gradients)", metavar="PASS")
     ] = "step",
     dtype: Annotated[
-        str, typer.Option("--dtype", help="float32, float64, bfloat16 or float16.", metavar="DTYPE")
+        str, typer.Option("--dtype", help="float32, float64, bfloat16 or float16", metavar="DTYPE")
     ] = "float32",
     optimiser: Annotated[str, typer.Option("--optimiser", help="sgd, momentum or adam.", metavar="NAME")] = "sgd",
     loss: options.Loss = "auto",
     fits: Annotated[
-        str | None, typer.Option("--fits", help="The largest batch in this much memory: 24GiB, 50MB.", metavar="SIZE")
+        str | None, typer.Option("--fits", help="The largest batch in this much memory: 24GiB.", metavar="SIZE")
     ] = None,
     device: Annotated[
-        str, typer.Option("--device", help="Whose kernels are assumed, cpu or cuda.", metavar="DEVICE")
+        str, typer.Option("--device", help="Whose kernels are assumed: cpu or cuda", metavar="DEVICE")
     ] = "cpu",
     layers: Annotated[bool, typer.Option("--layers", help="What each layer keeps for backward, by term.")] = False,
     peaks: Annotated[bool, typer.Option("--peaks", help="What each layer holds at its peak, by term.")] = False,
@@ -47,10 +44,9 @@ def memory(
 ) -> None:
     """Predict parameters, gradients, optimiser state, saved-for-backward and peak bytes of a training step.
 
-    With --pass forward parameters, buffers and peak bytes of a pass in evaluation mode without gradients.
-    Runs without values: a network that would not fit needs no memory to be asked about. One that cannot run without
-    values runs for real, and a note says so. Exit code 1 when closed form and measured saved bytes differ, or when
-    nothing fits. Naming a file or package of yours runs its code.
+    With --pass forward, parameters, buffers and peak bytes of a forward pass. Runs without values: a network that
+    would not fit needs no memory to be asked about. One that cannot run without values runs for real, and a note
+    says so. Exit code 1 when closed form and measured saved bytes differ, or when nothing fits.
     """
     from e4profile.errors import SettingError, one_of
     from e4profile.questions.memory.rows import fits_row, forward_row, kernels_of, layer_table, memory_row, torch_dtype

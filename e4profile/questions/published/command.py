@@ -27,7 +27,7 @@ def published(
 ) -> None:
     """Rebuild a published table: published value, built value, convention and verdict for every cell.
 
-    Test errors stand in columns beside the costs; json and csv have a line for each, with its kind. With --execution
+    Test errors have columns beside the costs; json and csv have a line for each, with its kind. With --execution
     a value that this changes is no verdict on the published one.
     """
     from e4profile.errors import SettingError, one_of

@@ -26,17 +26,14 @@ _UNITS = (("K", 1e3), ("M", 1e6), ("G", 1e9))
 
 def reconcile(
     models: Annotated[
-        list[str],
-        typer.Argument(help=f"Cards, or one model of your own. {options.MODEL_HELP}", metavar=f"{options.MODEL}..."),
+        list[str], typer.Argument(help="Cards, or one model of yours (e4profile help networks).", metavar=options.MODEL)
     ],
     params: Annotated[
         str | None, typer.Option("--params", help="Published parameters, e.g. 18.8K.", metavar="N")
     ] = None,
     flops: Annotated[str | None, typer.Option("--flops", help="Published FLOPs, e.g. 17M.", metavar="N")] = None,
     macs: Annotated[str | None, typer.Option("--macs", help="Published MACs.", metavar="N")] = None,
-    published: Annotated[
-        bool, typer.Option("--published", help="Every row of the card's published block at once.")
-    ] = False,
+    published: Annotated[bool, typer.Option("--published", help="Every published row of the card at once.")] = False,
     rows_of: Annotated[
         str | None, typer.Option("--rows-of", help="Every published row of another card instead.", metavar="NAME")
     ] = None,
@@ -46,24 +43,19 @@ def reconcile(
     settings: options.Overrides = None,
     inputs: options.Inputs = None,
     arguments: options.Arguments = None,
-    changes: Annotated[
-        int, typer.Option("--changes", help="How many arguments may differ from the network's own.", metavar="N")
-    ] = 2,
+    changes: Annotated[int, typer.Option("--changes", help="How many arguments may differ.", metavar="N")] = 2,
     vary: Annotated[
         list[str] | None,
         typer.Option(
             "--vary",
             help="Search these arguments only, with values if you say them: width=8..64, act=relu,gelu. Repeatable.",
-            metavar="ARGUMENT[=VALUES]",
+            metavar="NAME[=VALUES]",
         ),
     ] = None,
     conventions: Annotated[
         list[str] | None,
         typer.Option(
-            "--convention",
-            help="A rule that may have counted, by name or as a file of weights, besides those that are searched. "
-            "Repeatable.",
-            metavar="NAME|FILE.toml",
+            "--convention", help="Another rule that may have counted, or a file of weights. Repeatable.", metavar="RULE"
         ),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", help="Show at most N explanations.", metavar="N")] = 10,
@@ -74,9 +66,8 @@ def reconcile(
 
     The simplest come first: the fewest arguments that differ from the network's own, the fewest differences from
     plain MACs. Where none is found, the rules of counters and publications that charge what runs element by element
-    are tried, with what has the printed parameters. How much was searched, and what chance alone would find, is
-    always said. Cards are counted by their
-    closed forms, a model of your own from what one call runs.
+    are tried. How much was searched, and what chance alone would find, is always said. Cards are counted by their
+    closed forms, a user-defined model from what one call runs.
     """
     from e4profile.questions.reconcile.search import reconcile as search
     from e4profile.subjects.subject import resolve

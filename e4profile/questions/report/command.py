@@ -15,9 +15,7 @@ from e4profile.questions.report.plot import plot
 
 def report(
     out: Annotated[Path, typer.Option("--out", help="The folder of reports.", metavar="DIR")] = Path("reports"),
-    check: Annotated[
-        bool, typer.Option("--check", help="Write nothing; exit 1 with a diff where the folder is stale.")
-    ] = False,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 with a diff if it is stale.")] = False,
 ) -> None:
     """Regenerate every published table (Markdown, CSV, LaTeX), every figure and the page index.html.
 

@@ -18,10 +18,7 @@ _LIST_WIDTH = 100
 def plot(
     kind: Annotated[str | None, typer.Argument(help="What to draw; --list shows every kind.", metavar="KIND")] = None,
     models: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help=f"The kind's own default without names. {options.MODEL_HELP}", metavar=f"[{options.MODEL}]..."
-        ),
+        list[str] | None, typer.Argument(help=f"{options.MODEL_HELP[:-1]}; else the kind's own.", metavar=options.MODEL)
     ] = None,
     settings: options.Overrides = None,
     inputs: options.Inputs = None,
@@ -61,10 +58,10 @@ def plot(
         raise SettingError(f"--set: {kind} shows what was published or recorded, which no setting changes")
     chosen: list[Any] = given_names
     if figure.records and (inputs or arguments):
-        raise SettingError(f"{kind} is drawn from records, which no --input or --arg changes")
+        raise SettingError(f"{kind} is drawn from records, which no --input or argument changes")
     if not figure.records and (given_names or given or inputs or arguments):
-        if (inputs or arguments) and not given_names:
-            raise SettingError("--input and --arg are of a model of your own: name it")
+        if inputs and not given_names:
+            raise SettingError("--input is of a user-defined model: name it")
         chosen = options.several_subjects(given_names or list(figure.default_models()), settings, inputs, arguments)
     for path in draw(kind, chosen, out, formats=options.names(formats) or FORMATS, records=records):
         typer.echo(path)

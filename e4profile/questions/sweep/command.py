@@ -16,13 +16,7 @@ from e4profile.questions import job_options, options
 from e4profile.questions.entry import Entry, OldName
 from e4profile.questions.output import Progress, check_files, emit, note, on_interrupt, write_tables
 from e4profile.questions.sweep.pareto_view import pareto
-from e4profile.witnesses.counts.registry import COUNTERS, REGISTRY, STOCK
-
-_LIMITED = (
-    "params", "macs", "irrep-macs", "training-macs", "activations", "saved", "state", "peak", "forward-peak", "memory",
-    "predicted", "time",
-)  # fmt: skip
-"""What ``questions.sweep.quantities`` knows, for the help, which imports nothing."""
+from e4profile.witnesses.counts.registry import COUNTERS
 
 if TYPE_CHECKING:
     from e4profile.questions.sweep.quantities import How, Quantity
@@ -34,123 +28,69 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    networks: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Cards or models of your own whose arguments --vary names; without any the paper's grid.",
-            metavar=f"[{options.MODEL}]...",
-        ),
-    ] = None,
+    networks: Annotated[list[str] | None, typer.Argument(help=options.MODEL_HELP, metavar=options.MODEL)] = None,
     vary: Annotated[
         list[str] | None,
-        typer.Option(
-            "--vary",
-            help="An argument of the networks with its values: width=8..64..8, group=p4,p4m or act=relu,gelu. "
-            "Repeatable.",
-            metavar="ARGUMENT=VALUES",
-        ),
+        typer.Option("--vary", help="width=8..64..8, group=p4,p4m, act=relu,gelu", metavar="NAME=VALUES"),
     ] = None,
     most: Annotated[
         list[str] | None,
-        typer.Option(
-            "--max",
-            help=f"The most that a setting may cost: params=1M, memory=50MB or time=30ms. Of {', '.join(_LIMITED)}. "
-            "Repeatable.",
-            metavar="QUANTITY=VALUE",
-        ),
+        typer.Option("--max", help="At most: params=1M,time=30ms; e4profile help costs.", metavar="COST=VALUE"),
     ] = None,
-    least: Annotated[
-        list[str] | None, typer.Option("--min", help="The least that it may cost, likewise.", metavar="QUANTITY=VALUE")
-    ] = None,
+    least: Annotated[list[str] | None, typer.Option("--min", help="At least.", metavar="COST=VALUE")] = None,
     front: Annotated[
-        str | None,
-        typer.Option(
-            "--front",
-            help="Show the settings that no other beats in these quantities, e.g. params,macs; error,macs sets the "
-            "published errors of the networks against their cost.",
-            metavar="QUANTITY,...",
-        ),
+        str | None, typer.Option("--front", help="What no other beats: params,time or error,macs.", metavar="COST,...")
     ] = None,
     sort: Annotated[
-        str | None,
-        typer.Option(
-            "--sort",
-            help="The quantity that orders the settings; -QUANTITY puts the costliest first, which is the largest that "
-            "keeps to the limits.",
-            metavar="[-]QUANTITY",
-        ),
+        str | None, typer.Option("--sort", help="By a cost; -COST puts the largest first.", metavar="[-]COST")
     ] = None,
     top: Annotated[
-        int | None,
-        typer.Option("--top", help="Show so many settings; 0 for all. 20 of more than 1,000.", metavar="N", min=0),
+        int | None, typer.Option("--top", help="Show so many, 0 for all; 20 of more than 1,000.", metavar="N", min=0)
     ] = None,
+    settings: options.Overrides = None,
     inputs: options.Inputs = None,
     arguments: options.Arguments = None,
     execution: options.Execution = None,
     counter: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--counter",
-            help=f"{', '.join(name for name in REGISTRY if REGISTRY[name].raw)}, beside closed form and dispatch. "
-            f"Repeatable; {', '.join(STOCK)} by default, with --vary none. Of more than 1,000 settings, or with "
-            "closed-form, the closed form alone, and 50 settings at random are built and counted.",
-            metavar="NAME",
-        ),
+        list[str] | None, typer.Option("--counter", help="With closed-form nothing runs.", metavar="NAME")
     ] = None,
-    memory: Annotated[
-        bool, typer.Option("--memory", help="With --vary: also the bytes of a training step at --batch-size.")
-    ] = False,
+    memory: Annotated[bool, typer.Option("--memory", help="Also the bytes of a training step.")] = False,
     group: Annotated[
-        list[str] | None, typer.Option("--group", help="p4, p4m, z2, C2, D1, D2. Repeatable.", metavar="GROUP")
+        list[str] | None, typer.Option("--group", help="Short for --vary reduction, slices, ...", metavar="LIST")
     ] = None,
     model: Annotated[
-        list[str] | None, typer.Option("--model", help="A card's name. Repeatable.", metavar="NAME")
+        list[str] | None, typer.Option("--model", help="A card for the paper's grid.", metavar="NAME", hidden=True)
     ] = None,
     reduction: Annotated[
-        str | None, typer.Option("-r", "--reduction", help="Reduction ratios, e.g. 1,2,4.", metavar="LIST")
+        str | None, typer.Option("-r", "--reduction", help="Short for --vary reduction, slices, ...", metavar="LIST")
     ] = None,
     slices: Annotated[
-        str | None, typer.Option("-s", "--slices", help="Numbers of slices, e.g. 1,2,4.", metavar="LIST")
+        str | None, typer.Option("-s", "--slices", help="Short for --vary reduction, slices, ...", metavar="LIST")
     ] = None,
     kernel: Annotated[
-        str | None, typer.Option("-k", "--kernel", help="Odd kernel sizes, e.g. 3,5,7.", metavar="LIST")
+        str | None, typer.Option("-k", "--kernel", help="Short for --vary reduction, slices, ...", metavar="LIST")
     ] = None,
     width: Annotated[
-        str | None, typer.Option("--width", help="Widths in fields; the card's own by default.", metavar="LIST")
+        str | None, typer.Option("--width", help="Short for --vary reduction, slices, ...", metavar="LIST")
     ] = None,
     output_format: options.Format = "table",
     units: options.Units = "auto",
     out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            help="Folder of records and plots [reports/sweep-GROUP, with the options given behind it].",
-            metavar="DIR",
-        ),
+        Path | None, typer.Option("--out", help="Records and figures go here [reports/sweep-GROUP].", metavar="DIR")
     ] = None,
-    plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Draw the figures into --out.")] = True,
+    plots: Annotated[bool, typer.Option("--plots/--no-plots", help="No figures of the grid.")] = True,
     html: options.Html = None,
-    time: Annotated[
-        bool, typer.Option("--time", help="Also time forward pass and training step of each setting.")
-    ] = False,
+    time: Annotated[bool, typer.Option("--time", help="Time every setting.")] = False,
     calibration: Annotated[
-        Path | None,
-        typer.Option(
-            "--calibration",
-            help="Predict times by this file of e4profile calibrate; the device's own by default.",
-            metavar="FILE",
-        ),
+        Path | None, typer.Option("--calibration", help="Predict by a file of e4profile calibrate.", metavar="FILE")
     ] = None,
-    verify: Annotated[
-        int, typer.Option("--verify", help="Time so many of the settings that are left, in turn.", metavar="N", min=0)
-    ] = 0,
+    verify: Annotated[int, typer.Option("--verify", help="Time N of what is left, in turn.", metavar="N", min=0)] = 0,
     batch_size: Annotated[
-        int | None,
-        typer.Option("--batch-size", help="Images per pass [1]; of your own model as in --input.", metavar="N"),
+        int | None, typer.Option("--batch-size", help="Images per pass; else 1, or what --input says.", metavar="N")
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="cpu or cuda, for --time.", metavar="DEVICE")] = "cpu",
+    device: Annotated[str, typer.Option("--device", help="cpu or cuda", metavar="DEVICE")] = "cpu",
     max_run_time_s: Annotated[
-        float, typer.Option("--max-run-time-s", help="With --time: sample a pass at most this long.", metavar="SECONDS")
+        float, typer.Option("--max-run-time-s", help="Sample a pass at most this long.", metavar="SECONDS")
     ] = 2.0,
     jobs: job_options.How = None,
     partition: job_options.Partition = None,
@@ -159,13 +99,10 @@ def sweep(
     timeout_min: job_options.TimeoutMin = None,
     job_minutes: job_options.JobMinutes = 5.0,
 ) -> None:
-    """Sweep E4 settings over r, s, k, width and group, with the G-CNN of the same topology as baseline.
+    """Sweep settings of networks, keep to limits, name the front.
 
-    Without options: the paper's grid of the rot-MNIST network. Each finished setting is stored; the same
-    command again resumes, and several at once share the settings. With networks: every combination of --vary, with
-    parameters and MACs (closed form for a card, dispatch count for a model of your own), stored nowhere; -r, -s, -k,
-    --width and --group are short for --vary. Up to ten million settings are costed at once; limits and --front choose
-    among them. Naming your own file or package imports it, which runs its code.
+    Without a network, the paper's grid: E4 over r, s, k, width and group, and the G-CNN of the same topology. What is
+    finished is stored; the same command resumes, and several at once share the settings.
     """
     if batch_size is not None:
         positive(**{"--batch-size": batch_size})
@@ -174,13 +111,13 @@ def sweep(
     named = options.networks(networks)
     given = {"group": ",".join(options.names(group)), "reduction": reduction, "slices": slices, "kernel": kernel,
              "width": width}  # fmt: skip
-    if not named and not (inputs or arguments or memory):
+    if not named and not (settings or inputs or arguments or memory):
         vary, given = _of_the_grid(vary or [], given)
     asked = any(one is not None for one in (most, least, front, sort, top, calibration, verify or None))
-    if named or vary or inputs or arguments or memory or asked:
+    if named or vary or settings or inputs or arguments or memory or asked:
         if not named:
             raise SettingError(
-                "--vary, --input, --arg, --memory, limits and fronts need a network: sweep NAME --vary width=8"
+                "--vary, --set, --input, --memory, limits and fronts need a network: sweep NAME --vary width=8"
             )
         if model:
             raise SettingError(
@@ -188,7 +125,7 @@ def sweep(
             )
         short = [f"{name}={text}" for name, text in given.items() if text]
         _sweep_networks(
-            named, [*(vary or []), *short], inputs, arguments, execution, counters,
+            named, [*(vary or []), *short], settings, inputs, arguments, execution, counters,
             Asked(most or [], least or [], front, sort, top, calibration, verify), memory=memory, time=time,
             batch_size=batch_size, device=device, shown=Shown(output_format, units, out, html),
         )  # fmt: skip
@@ -271,8 +208,9 @@ def _of_the_grid(vary: list[str], given: dict[str, str | None]) -> tuple[list[st
 
 
 def _sweep_networks(
-    named: list[str], vary: list[str], inputs: list[str] | None, arguments: list[str] | None, execution: str | None,
-    counters: list[str], asked: Asked, *, memory: bool, time: bool, batch_size: int | None, device: str, shown: Shown,
+    named: list[str], vary: list[str], settings: list[str] | None, inputs: list[str] | None,
+    arguments: list[str] | None, execution: str | None, counters: list[str],
+    asked: Asked, *, memory: bool, time: bool, batch_size: int | None, device: str, shown: Shown,
 ) -> None:  # fmt: skip
     """The settings of networks: every one built, or, of many or with limits, by closed form."""
     from e4profile.questions.sweep.cloud import MOST_BUILT, check_size
@@ -282,7 +220,7 @@ def _sweep_networks(
 
     wanted_front = options.names([asked.front] if asked.front is not None else None)
     if ERROR in wanted_front:
-        _published_front(named, wanted_front, vary, inputs, arguments, shown)
+        _published_front(named, wanted_front, vary, settings, inputs, arguments, shown)
         return
 
     def meant(one: Quantity) -> Quantity:
@@ -302,7 +240,7 @@ def _sweep_networks(
         from e4profile.questions.sweep.varied import show_variants
 
         show_variants(
-            options.one_subject(named[0], None, inputs, arguments), vary, shown.output_format, shown.units,
+            options.one_subject(named[0], settings, inputs, arguments), vary, shown.output_format, shown.units,
             counters=counters, timed_batch_size=images, memory_batch_size=images if memory else None, timer=timer,
             execution=execution, out=shown.out, page=shown.html,
         )  # fmt: skip
@@ -315,7 +253,7 @@ def _sweep_networks(
         )
     from e4profile.questions.sweep.chosen import Wanted, show_chosen
 
-    subjects = options.several_subjects(named, None, inputs, arguments, execution=execution)
+    subjects = options.several_subjects(named, settings, inputs, arguments, execution=execution)
     if memory:
         order = order or quantity("memory", "--memory")
     wanted = Wanted(limits, fronts, order, asked.top, time, asked.verify, descending)
@@ -346,6 +284,7 @@ def _published_front(
     named: list[str],
     front: list[str],
     vary: list[str],
+    settings: list[str] | None,
     inputs: list[str] | None,
     arguments: list[str] | None,
     shown: Shown,
@@ -360,7 +299,9 @@ def _published_front(
             f"{ERROR}, and leave --vary away"
         )
     (cost,) = [name for name in front if name != ERROR] or [ERROR]
-    pareto(named, inputs, arguments, x=cost, out=shown.out, output_format=shown.output_format, units=shown.units)
+    pareto(
+        named, settings, inputs, arguments, x=cost, out=shown.out, output_format=shown.output_format, units=shown.units
+    )
 
 
 def _folder_name(groups: Sequence[str], chosen: Mapping[str, str | None]) -> str:

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 def pareto(
     models: Annotated[
         list[str] | None,
-        typer.Argument(help=f"With --table every card of it. {options.MODEL_HELP}", metavar=f"[{options.MODEL}]..."),
+        typer.Argument(help=f"{options.MODEL_HELP[:-1]}; with --table every card of it.", metavar=options.MODEL),
     ] = None,
+    settings: options.Overrides = None,
     inputs: options.Inputs = None,
     arguments: options.Arguments = None,
     errors: Annotated[
@@ -80,7 +81,7 @@ def pareto(
         raise SettingError("--sweep takes costs from records of cards: leave --error away")
     named = options.networks(models)
     percents = _percents(errors or [], named)
-    subjects = options.several_subjects(named, None, inputs, arguments, batch_size)
+    subjects = options.several_subjects(named, settings, inputs, arguments, batch_size)
     candidates = _candidates(dict(zip(named, subjects, strict=True)), percents, sweep, table, y)
     batch = batch_size or options.given_batch(subjects) or 1
     interrupted = False

@@ -25,19 +25,16 @@ if TYPE_CHECKING:
 
 
 def time(
-    models: Annotated[list[str], typer.Argument(help=options.MODEL_HELP, metavar=f"{options.MODEL}...")],
+    models: Annotated[list[str], typer.Argument(help=options.MODEL_HELP, metavar=options.MODEL)],
     settings: options.Overrides = None,
     inputs: options.Inputs = None,
     arguments: options.Arguments = None,
     execution: options.Execution = None,
     device: options.Device = "cpu",
     batch_size: options.BatchSizes = None,
-    passes: Annotated[
-        str, typer.Option("--pass", help="forward, backward, step; several with commas.", metavar="PASS,...")
-    ] = "forward",
+    passes: Annotated[str, typer.Option("--pass", help="forward, backward, step", metavar="PASS,...")] = "forward",
     mode: Annotated[
-        str | None,
-        typer.Option("--mode", help="eval or train; by default eval for forward, train otherwise.", metavar="MODE"),
+        str | None, typer.Option("--mode", help="eval or train; else eval for forward alone.", metavar="MODE")
     ] = None,
     dtype: options.Dtype = "float32",
     loss: options.Loss = "auto",
@@ -46,66 +43,42 @@ def time(
     threads: options.Threads = 1,
     min_run_time_s: Annotated[
         float | None,
-        typer.Option("--min-run-time-s", help="Sample at least this long; 0.5, or 0.1 with --fits.", metavar="SECONDS"),
+        typer.Option("--min-run-time-s", help="Sample at least this long [0.5; --fits: 0.1].", metavar="SECONDS"),
     ] = None,
     max_run_time_s: options.MaxRunTime = 10.0,
     against: Annotated[
-        str | None,
-        typer.Option(
-            "--against",
-            help="Sample in turn with this network as its card says (no --set, no --arg, no --execution), and compare.",
-            metavar="NAME",
-        ),
+        str | None, typer.Option("--against", help="Compare, in turn, with a network as it is.", metavar="NETWORK")
     ] = None,
     fits: Annotated[
-        str | None,
-        typer.Option("--fits", help="The largest batch whose pass takes at most this long, e.g. 30ms.", metavar="TIME"),
+        str | None, typer.Option("--fits", help="The largest batch within a time; exit 1 if none.", metavar="TIME")
     ] = None,
     breakdown: Annotated[bool, typer.Option("--breakdown", help="Share of time per named term.")] = False,
     by_roofline: Annotated[
-        bool,
-        typer.Option(
-            "--roofline", help="Arithmetic intensity, bound, ideal and measured time of every layer of a forward pass."
-        ),
+        bool, typer.Option("--roofline", help="Intensity, bound, ideal and measured, by layer.")
     ] = False,
     reference: Annotated[
-        bool,
-        typer.Option("--reference", help="With --roofline: also with the aggregation as unfold, multiply and sum."),
+        bool, typer.Option("--reference", help="... also with the aggregation in plain operators.")
     ] = False,
-    refresh: Annotated[bool, typer.Option("--refresh", help="With --roofline: measure the peaks anew.")] = False,
+    refresh: Annotated[bool, typer.Option("--refresh", help="... with the device's peaks measured anew.")] = False,
     plot: Annotated[
-        Path | None,
-        typer.Option(
-            "--plot", help="With --roofline: write the figure (SVG, PNG, CSV) into a folder.", metavar="FOLDER"
-        ),
+        Path | None, typer.Option("--plot", help="... drawn into a folder (SVG, PNG, CSV).", metavar="DIR")
     ] = None,
     predicted: Annotated[
-        bool, typer.Option("--predicted", help="Predict the forward pass by named term, without a run.")
+        bool, typer.Option("--predicted", help="By term from e4profile calibrate; nothing runs.")
     ] = False,
     calibration: Annotated[
-        Path | None,
-        typer.Option(
-            "--calibration",
-            help="With --predicted: a file that e4profile calibrate wrote, also of another machine.",
-            metavar="FILE",
-        ),
+        Path | None, typer.Option("--calibration", help="Predict by a file of e4profile calibrate.", metavar="FILE")
     ] = None,
     out: options.Records = None,
     join: Annotated[
         Path | None, typer.Option("--join", help="Show the records of a file in the same table.", metavar="FILE")
     ] = None,
-    mixed: Annotated[bool, typer.Option("--mixed", help="Allow records of different environments, labelled.")] = False,
+    mixed: options.Mixed = False,
     html: options.Html = None,
     output_format: options.Format = "table",
     units: options.Units = "auto",
 ) -> None:
-    """Time forward, backward or the whole training step: median and interquartile range of raw samples.
-
-    A model of your own may take several inputs and give several outputs. With --fits the batch is looked for: the
-    largest whose median stays within the time; exit code 1 when nothing fits. With --predicted nothing is timed: the
-    time follows from the closed form and from the rates of this device, which e4profile calibrate measures. Naming a
-    file or package of yours runs its code.
-    """
+    """Time forward, backward or the whole training step, by raw samples."""
     # the profiler's library writes its own progress to stderr unless told not to before it is loaded
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     from e4profile.subjects.subject import names_code

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def training(
-    models: Annotated[list[str], typer.Argument(help=options.MODEL_HELP, metavar=f"{options.MODEL}...")],
+    models: Annotated[list[str], typer.Argument(help=options.MODEL_HELP, metavar=options.MODEL)],
     settings: options.Overrides = None,
     inputs: options.Inputs = None,
     arguments: options.Arguments = None,
@@ -26,14 +26,12 @@ def training(
         list[str] | None,
         typer.Option(
             "--recipe",
-            help="Another card's recipe by name, or values: epochs=100,batch_size=64,training_images=50000, "
-            "optimiser=adam. A model of your own needs one. Repeatable.",
-            metavar="NAME|KEY=VALUE,...",
+            help="A card's, or epochs=100,batch_size=64, training_images=50000,optimiser=adam",
+            metavar="RECIPE",
         ),
     ] = None,
     device: Annotated[
-        str | None,
-        typer.Option("--device", help="Measure a step on cpu or cuda; without it none runs.", metavar="DEVICE"),
+        str | None, typer.Option("--device", help="Measure a step on cpu or cuda; else none runs.", metavar="DEVICE")
     ] = None,
     dtype: options.Dtype = "float32",
     threads: options.Threads = 1,
@@ -45,7 +43,8 @@ def training(
 ) -> None:
     """MACs, steps and memory of whole trainings; with a device also hours, peak memory and energy.
 
-    MACs come from the closed form; a model of your own without one is counted from what a training step runs.
+    MACs come from the closed form; a user-defined model without one is counted from what a training step runs, and
+    needs a recipe.
     """
     from e4profile.questions.training.training import measure_budget
     from e4profile.witnesses.timing.passes import device_named, dtype_named

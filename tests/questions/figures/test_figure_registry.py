@@ -295,10 +295,10 @@ def test_recorded_models_of_ones_own_are_drawn_without_running_them(own, records
         (("ratio-map", "nets.py:build"), "ratio-map cannot show nets.py:build, a model of your own: "),
         (("accuracy", "nets.py:build"), "accuracy cannot show nets.py:build, a model of your own: it shows published"),
         (("training", "nets.py:build"), "training cannot show nets.py:build, a model of your own: "),
-        (("share", "nets.py:build", "--input", "1x3"), "share is drawn from records, which no --input or --arg"),
-        (("memory", "--input", "1x3x8x8"), "--input and --arg are of a model of your own: name it"),
+        (("share", "nets.py:build", "--input", "1x3"), "share is drawn from records, which no --input or argument"),
+        (("memory", "--input", "1x3x8x8"), "--input is of a user-defined model: name it"),
         (("counters", "nets.py:build"), "nets.py:build needs its inputs"),
-        (("terms", "r18", "--arg", "width=3"), "--arg (width=3) is for a model of your own"),
+        (("terms", "r18", "--arg", "widht=3"), "unknown argument of r18 'widht'; did you mean width"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(command, arguments, message, tmp_path: Path):

@@ -60,7 +60,7 @@ def test_none_found_is_said(run):
         (["e4net", "--params", "18K", "--vary", "depth"], "unknown searched argument"),
         (["e4net", "--params", "18K", "--limit", "0"], "--limit (=0) must be a positive integer"),
         (["e4net", "--params", "18K", "--vary", "width=9..8"], "is empty"),
-        (["e4net", "--params", "18K", "--arg", "width=9"], "is for a model of your own"),
+        (["e4net", "--params", "18K", "--arg", "widht=9"], "did you mean width"),
         (["nets.py:build", "--params", "18K"], "needs its inputs"),
     ],
 )

@@ -97,7 +97,7 @@ def test_time_is_measured(run):
         (["z2cnn", "--error", "z2cnn"], "must be NAME=PERCENT"),
         (["z2cnn", "--error", "z2cnn=1", "--error", "z2cnn=2"], "has two errors"),
         (["--error", "z2cnn=1"], "name the network too"),
-        (["z2cnn", "--arg", "width=3"], "is for a model of your own"),
+        (["z2cnn", "--arg", "widht=3"], "did you mean width"),
         (["nets.py:build", "--error", "nets.py:build=3"], "needs its inputs"),
         (["--sweep", "x.jsonl", "z2cnn", "--error", "z2cnn=1"], "leave --error away"),
         (["z2cnn", "--x", "memory", "--batch-size", "0"], "--batch-size (=0) must be a positive integer"),

@@ -271,7 +271,7 @@ def test_the_command_sets_cards_and_own_models_side_by_side(command):
         (["nets.py:grouped", "--input", "1x3x8x8", *RECIPE, "--arg", "group=2"], "did you mean groups"),
         (["nets.py:grouped", "--input", "1x4x8x8", *RECIPE], "in 0 (Conv2d): RuntimeError"),
         (["nets.py:grouped", "--input", "1x3x8x8", "--recipe", "epoch=2"], "did you mean epochs"),
-        (["r18", "--arg", "width=2"], "is for a model of your own"),
+        (["r18", "--arg", "widht=2"], "did you mean width"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(command, arguments, message):

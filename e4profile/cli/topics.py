@@ -1,0 +1,103 @@
+"""``e4profile help``: what several commands share, said once."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+NETWORKS = """\
+A network is named in the same way wherever a command takes one:
+
+  e4net                        a card, by name: e4profile cards lists them
+  path/to/card.toml            a card, by its file; --cards DIR finds a folder
+  path/to/net.py:build         code of yours: an nn.Module, its class, or a
+  package.module:build         callable that returns one
+
+Naming a file or a package of yours imports it, which runs its code. What a
+card names as its builder runs when its network is built.
+
+Arguments. --set width=24 gives an argument to every network that is named;
+repeat it for several. "e4net(width=8)" and "net.py:Net(width=8, act=gelu)"
+give arguments to one network, and "Ours=net.py:Net(width=8)" names its row
+too. Values are numbers, True, False, None, lists (1,1,1 behind --set, else
+[1, 1, 1]) and text.
+
+Inputs. A card knows its input. Code of yours gets --input, with the batch:
+
+  --input 2x3x32x32            a positional tensor of float32
+  --input mask=1x1x32x32:bool  by name, of another type; repeat it for several
+  --input steps:=4             a plain value
+
+--batch-size sets the leading size of every input tensor.
+
+--execution says how group convolutions run: bank (filter banks, as
+published), irreps (the same function with fewer MACs) or auto (by sizes).
+Without it the network decides.
+
+Several networks follow one another, or are separated by commas.
+"""
+
+_COSTS = """\
+Costs that sweep can limit (--max, --min), sort by (--sort) and set against
+one another (--front):
+
+{costs}
+
+Without --time, time is predicted. --front error,macs shows the published
+errors of networks against a cost.
+
+Units: counts as 25k, 1.2M or 3G (powers of 1000); sizes as 50MB (1000**2) or
+2GiB (1024**3); times as 30ms, 0.5s or 2min.
+"""
+
+
+def _costs() -> str:
+    from e4profile.questions.sweep.quantities import QUANTITIES
+
+    return _COSTS.format(costs="\n".join(f"  {one.name:<14} {one.meaning}" for one in QUANTITIES.values()))
+
+
+_JOBS = """\
+sweep --time --jobs WHERE times the settings in an array of jobs: slurm, local
+(processes of this machine) or print (a script for sbatch). The same command
+comes back to them, and sends again what failed.
+
+{options}
+"""
+
+
+def _jobs() -> str:
+    from e4profile.questions.job_options import EXPLAINED
+
+    options = [one.__metadata__[0] for one in EXPLAINED]
+    lines = [f"  {f'{one.param_decls[0]} {one.metavar}':<23} {one.help}" for one in options]
+    return _JOBS.format(options="\n".join(lines))
+
+
+TOPICS = {"networks": lambda: NETWORKS, "costs": _costs, "jobs": _jobs}
+"""What ``e4profile help`` explains, by name."""
+
+
+def help_with(
+    context: typer.Context,
+    topic: Annotated[
+        list[str] | None, typer.Argument(help=f"{', '.join(TOPICS)}, or a command.", metavar="TOPIC")
+    ] = None,
+) -> None:
+    """Explain what several commands share, or show the help of a command."""
+    from e4profile.errors import one_of
+
+    program: Any = context.find_root()
+    command, above = program.command, program
+    name = " ".join(topic or [])
+    if name in TOPICS:
+        typer.echo(TOPICS[name](), nl=False)
+        return
+    known = {one for one, found in command.commands.items() if not found.hidden}
+    for word in topic or []:
+        one_of("topic or command", word, [*TOPICS, *known] if command is program.command else list(known))
+        command = command.commands[word]
+        above = command.make_context(word, [], parent=above, resilient_parsing=True)
+        known = set(getattr(command, "commands", ()))
+    typer.echo(command.get_help(above))
