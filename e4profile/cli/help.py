@@ -94,7 +94,7 @@ def _lines(params: Sequence[Any], width: int) -> Iterator[str]:
         for name, text in rows:
             lines = textwrap.wrap(text, max(width - left - 4, 20), **_WHOLE)
             if len(name) > left:
-                lines = ["", *lines]
+                lines = [text] if len(name) + len(text) + 4 <= width else ["", *lines]
             for place, line in enumerate(lines or [""]):
                 yield f"  {'' if place else name:<{left}}  {line}".rstrip()
 

@@ -68,10 +68,11 @@ comes back to them, and sends again what failed.
 
 
 def _jobs() -> str:
+    from e4profile.cli.main import listed
     from e4profile.questions.job_options import EXPLAINED
 
-    options = [one.__metadata__[0] for one in EXPLAINED]
-    lines = [f"  {f'{one.param_decls[0]} {one.metavar}':<23} {one.help}" for one in options]
+    options = [one for one in listed()["sweep"].params if one.opts[0] in EXPLAINED]
+    lines = [f"  {f'{one.opts[0]} {one.metavar}':<23} {one.help}" for one in options]
     return _JOBS.format(options="\n".join(lines))
 
 

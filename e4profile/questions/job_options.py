@@ -21,8 +21,7 @@ How = Annotated[
 ]
 Partition = Annotated[str | None, typer.Option("--partition", help="Of Slurm.", metavar="NAME", hidden=True)]
 Gpus = Annotated[
-    int | None,
-    typer.Option("--gpus", help="Of each job; with --device cuda one.", metavar="N", show_default=False, hidden=True),
+    int | None, typer.Option("--gpus", help="Of each job; with --device cuda one.", metavar="N", hidden=True)
 ]
 ArrayParallelism = Annotated[
     int | None,
@@ -30,22 +29,13 @@ ArrayParallelism = Annotated[
 ]
 TimeoutMin = Annotated[
     int | None,
-    typer.Option(
-        "--timeout-min", help="Of each job; by default what its settings take at most.", metavar="MINUTES", hidden=True
-    ),
+    typer.Option("--timeout-min", help="Of each job; else what its settings need.", metavar="MINUTES", hidden=True),
 ]
 JobMinutes = Annotated[
-    float,
-    typer.Option(
-        "--job-minutes",
-        help="Group settings so that a job lasts at least this long; 5.",
-        metavar="MINUTES",
-        hidden=True,
-    ),
+    float, typer.Option("--job-minutes", help="A job lasts at least this long; 5.", metavar="MINUTES", hidden=True)
 ]
-
-EXPLAINED = (Partition, Gpus, ArrayParallelism, TimeoutMin, JobMinutes)
-"""What ``e4profile help jobs`` lists: beside everything else a sweep can do, they would fill its help."""
+EXPLAINED = ("--partition", "--gpus", "--array-parallelism", "--timeout-min", "--job-minutes")
+"""What ``e4profile help jobs`` lists: beside everything else that a sweep can do, they would fill its help."""
 
 
 def jobs_asked(

@@ -84,7 +84,7 @@ def check_table(results: Sequence[CheckResult]) -> Table:
 
 
 def select(
-    names: Sequence[str], inputs: Sequence[str], arguments: Mapping[str, Any], settings: Mapping[str, Any]
+    names: Sequence[str], inputs: Sequence[str], arguments: Mapping[str, Any], settings: Mapping[str, Any] | None = None
 ) -> list[Subject]:
     """The named networks, every card without names; a card goes by its own input.
 
@@ -96,6 +96,7 @@ def select(
 
     if inputs and not any(map(names_code, names)):
         raise SettingError("inputs are for user-defined models: package.module:build or file.py:build")
+    settings = settings or {}
     if (arguments or settings) and not names:
         raise SettingError(f"{described({**settings, **arguments})}: arguments are of a network: name it")
     return resolve_together(list(names or all_cards()), settings, inputs, arguments)
@@ -226,7 +227,7 @@ def run_checks(
     from e4profile.subjects.subject import of_card
 
     not_negative(random=random_settings)
-    for found in executed(select(names, inputs, arguments or {}, settings or {}), execution):
+    for found in executed(select(names, inputs, arguments or {}, settings), execution):
         yield check_subject(found)
     for card in random_cards(random_settings, seed):
         found = of_card(card)
