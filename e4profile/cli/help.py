@@ -17,6 +17,9 @@ from typer.core import TyperCommand, TyperGroup
 from e4profile.questions.entry import PANELS, SUMMARY_COLUMNS
 
 HEADINGS = ("Options", "Network", "Measurement", "Output")
+PAPER = "Paper"
+"""The heading of options that many commands share, which their help only names."""
+
 _OF = {
     **dict.fromkeys(("--set", "--arg", "--input", "--execution", "--cards"), "Network"),
     **dict.fromkeys(
@@ -76,7 +79,11 @@ def _sections(params: Sequence[Any]) -> Iterator[tuple[str, list[tuple[str, str]
     yield "", [(name, text) for name, text in arguments if text]
     options = [one for one in params if one.param_type_name == "option" and not one.hidden and one.name != "help"]
     for heading in HEADINGS:
-        yield f"{heading}:", list(_joined([one for one in options if heading == _heading(one)]))
+        rows = list(_joined([one for one in options if heading == _heading(one)]))
+        names = [one.opts[0] for one in options if _heading(one) == PAPER]
+        if heading == HEADINGS[-1] and names:
+            rows.append((", ".join(names), "e4profile help paper"))
+        yield f"{heading}:", rows
 
 
 def _heading(option: Any) -> str:

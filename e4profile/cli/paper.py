@@ -8,18 +8,18 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from e4profile.cli.help import PAPER
 from e4profile.errors import SettingError
 from e4profile.questions.entry import Command
 from e4profile.questions.options import Format, names
 from e4profile.show.paper import Paper, font_named, length_cm, on_paper
 
-_PANEL = "Paper"
 _DRAWS = frozenset({"plot", "plots", "list_kinds"})
 """Parameters of commands that draw."""
 
 
 def _option(kind: Any, flag: str, text: str, metavar: str | None = None) -> Any:
-    return Annotated[kind, typer.Option(flag, help=text, metavar=metavar, rich_help_panel=_PANEL)]
+    return Annotated[kind, typer.Option(flag, help=text, metavar=metavar, rich_help_panel=PAPER)]
 
 
 _OF_TABLES = {

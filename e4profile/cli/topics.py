@@ -76,7 +76,26 @@ def _jobs() -> str:
     return _JOBS.format(options="\n".join(lines))
 
 
-TOPICS = {"networks": lambda: NETWORKS, "costs": _costs, "jobs": _jobs}
+_PAPER = """\
+What commands with a table or a figure take for a paper. A table in LaTeX fits
+one column of a two-column article, where its least important columns give way
+first.
+
+{options}
+"""
+
+
+def _paper() -> str:
+    from e4profile.cli.help import PAPER
+    from e4profile.cli.main import listed
+
+    params = [one for command in listed().values() for one in command.params]
+    found = {one.opts[0]: one for one in params if getattr(one, "rich_help_panel", None) == PAPER}
+    lines = [f"  {f'{name} {one.metavar or str()}':<23} {one.help}" for name, one in found.items()]
+    return _PAPER.format(options="\n".join(lines))
+
+
+TOPICS = {"networks": lambda: NETWORKS, "costs": _costs, "jobs": _jobs, "paper": _paper}
 """What ``e4profile help`` explains, by name."""
 
 

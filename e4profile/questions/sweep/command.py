@@ -35,7 +35,7 @@ def sweep(
     ] = None,
     most: Annotated[
         list[str] | None,
-        typer.Option("--max", help="At most: params=1M,time=30ms; e4profile help costs.", metavar="COST=VALUE"),
+        typer.Option("--max", help="At most: params=1M,time=30ms (see help costs).", metavar="COST=VALUE"),
     ] = None,
     least: Annotated[list[str] | None, typer.Option("--min", help="At least.", metavar="COST=VALUE")] = None,
     front: Annotated[
@@ -101,8 +101,7 @@ def sweep(
 ) -> None:
     """Sweep settings of networks, keep to limits, name the front.
 
-    Without a network, the paper's grid: E4 over r, s, k, width and group, and the G-CNN of the same topology. What is
-    finished is stored; the same command resumes, and several at once share the settings.
+    Without a network, the paper's grid: E4 over r, s, k, width and group, and its G-CNN; the same command resumes.
     """
     if batch_size is not None:
         positive(**{"--batch-size": batch_size})
