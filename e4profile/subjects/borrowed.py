@@ -14,7 +14,7 @@ from e4profile.errors import E4ProfileError, SettingError, positive
 from e4profile.subjects.as_found import NOT_ITS_OWN, as_found, device_of, package_of, refuse_unrun
 from e4profile.subjects.batches import BatchedInputs, ModelInputs
 from e4profile.subjects.copies import is_unfinished, materialised
-from e4profile.subjects.guest import first_line, text_of
+from e4profile.subjects.guest import first_sentence, text_of
 from e4profile.subjects.inputs import Example
 from e4profile.subjects.losses import Loss, loss_of
 from e4profile.subjects.stand_ins import Kernels, StandIns
@@ -175,6 +175,6 @@ def measured(
         refused = isinstance(error, E4ProfileError) and error.__cause__ is None
         if torch.device(device).type != "meta" or own.type == "meta" or refused:
             raise
-        reason = first_line(error)
+        reason = first_sentence(error)
     with borrowed(model, input_shape, device=own, **lent) as one:
         return use(one), (f"{FOR_REAL} on {own}, because it cannot run without values ({reason})",)

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import random
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -208,6 +209,11 @@ def first_line(error: BaseException) -> str:
     """``TypeError: what it says``, on one line."""
     text = text_of(error).strip()
     return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
+
+
+def first_sentence(error: BaseException) -> str:
+    """The same without what PyTorch adds to a refusal: advice to its developers, and every backend there is."""
+    return re.split(r"\.\s|\. ?$", first_line(error), maxsplit=1)[0]
 
 
 def failing_module(model: nn.Module, trace: TracebackType | None) -> tuple[str, str] | None:

@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from e4profile.errors import SettingError, some_of
 from e4profile.subjects.as_found import as_found, copied_tensor, device_of, meta_like, refuse_unrun
-from e4profile.subjects.guest import first_line
+from e4profile.subjects.guest import first_sentence
 from e4profile.subjects.inputs import Example
 from e4profile.subjects.told_device import ToldDevice
 from e4profile.witnesses.counts.base import Count, added, layer_counts
@@ -304,7 +304,7 @@ def count_run(
         device = device_of(model)
         if device.type == "meta":
             raise
-        reason = first_line(error)
+        reason = first_sentence(error)
     else:
         return counted, seen, ()
     inputs, seen = example.copied(device), watcher()
