@@ -24,7 +24,7 @@ from e4profile.witnesses.memory.closed_form import predict_saved
 from e4profile.witnesses.memory.saved import saved_for_backward
 
 TAKEN = ("LiftingConv2d", "GroupConv2d", "PointwiseConv2d", "FieldBatchNorm2d", "FieldGroupNorm", "FieldLayerNorm",
-         "GroupMaxPool", "SpatialCrop", "SpatialSum")  # fmt: skip
+         "GroupMaxPool", "GroupMeanPool", "SpatialCrop", "SpatialSum")  # fmt: skip
 SIZE = {Shifts(): (5, 8)}
 
 
