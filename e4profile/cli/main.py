@@ -5,7 +5,6 @@ Exit codes: 0 done, 1 a check failed, 2 bad input, 130 interrupted.
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import sys
@@ -23,6 +22,7 @@ from e4profile.cli.deferred import defer_what_torch_may_not_need
 from e4profile.cli.help import Group, OneCommand
 from e4profile.cli.paper import for_paper, paper_parameters
 from e4profile.cli.topics import help_with
+from e4profile.cli.streams import prepare_streams
 from e4profile.errors import E4ProfileError, SettingError
 from e4profile.questions.entry import PANELS, Command, Entry
 from e4profile.questions.options import Cards
@@ -165,16 +165,6 @@ def _fail(message: str, details: str = "") -> NoReturn:
     sys.exit(2)
 
 
-def _check_streams() -> None:
-    """Refuse a closed stdout, do without a closed stderr, and show what an encoding lacks as escapes."""
-    if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - it stands in for the stream
-    if sys.stdout is None:
-        _fail("stdout is closed: there is nowhere to write the result")
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-
-
 def _leave_stdout() -> None:
     """Point stdout elsewhere, so that closing it cannot raise again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -182,7 +172,8 @@ def _leave_stdout() -> None:
 
 def main() -> None:
     """Run the program with the process's arguments."""
-    _check_streams()
+    if not prepare_streams():
+        _fail("stdout is closed: there is nowhere to write the result")
     defer_what_torch_may_not_need()
     try:
         code = app(standalone_mode=False, prog_name="e4profile")

@@ -9,6 +9,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from e4profile.cli.help import PAPER
+from e4profile.cli.streams import write_exactly
 from e4profile.errors import SettingError
 from e4profile.questions.entry import Command
 from e4profile.questions.options import Format, names
@@ -58,7 +59,10 @@ def for_paper(command: Command) -> Callable[..., None]:
 
     def call(**given: Any) -> None:
         told = {name.removeprefix("paper_"): given.pop(name) for name in list(given) if name.startswith("paper_")}
-        with on_paper(_asked(given.get("output_format", ""), **told)):
+        output_format = given.get("output_format", "")
+        if output_format in ("json", "csv"):
+            write_exactly()
+        with on_paper(_asked(output_format, **told)):
             command(**given)
 
     return call
