@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from typing import NamedTuple
@@ -23,6 +24,9 @@ Run = Callable[..., Result]
 
 
 def caller(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    # a busy machine would add lines about its slowness
+    monkeypatch.setattr("e4profile.questions.output._EVERY_S", math.inf)
+
     def call(*arguments: object) -> Result:
         monkeypatch.setattr(sys, "argv", ["e4profile", *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:

@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -113,13 +113,14 @@ class _Line:
 class Progress:
     """How far a long command is, on stderr: on a terminal a bar with an estimate, which leaves nothing behind.
 
-    Elsewhere the first and the last line, for the log of a run of minutes, or a line before each step that ``begin``
-    is told of.
+    Elsewhere a line at most every ten seconds, between steps and inside of them wherever the work gives a sign of life
+    (``e4profile.witnesses.beat``); the first and the last line, for the log of a run of minutes; or a line before each
+    step that ``begin`` is told of.
 
     Args:
         what: the command.
         total: how many steps there are.
-        quiet: whether to say nothing else where there is no terminal, and nothing at the end of what was finished.
+        quiet: whether the first and the last line are left out.
     """
 
     _BAR = 20
@@ -128,7 +129,8 @@ class Progress:
         self.what, self.total, self.done = what, total, 0
         self._start = time.monotonic()
         self._quiet = quiet
-        self._live, self._line = sys.stderr.isatty(), _Line()
+        self._said, self._text = self._start, "starting"
+        self._live, self._line, self._hearing = sys.stderr.isatty(), _Line(), ExitStack()
         if self._live:
             self._draw("")
         elif not quiet:
@@ -147,9 +149,20 @@ class Progress:
     def step(self, text: str) -> None:
         """One more is done; ``text`` says which."""
         self.done += 1
-        if self._live:
+        # on a terminal the bar says it
+        self._text = f"after {text}"
+        if not self._live:
+            self._log()
+        else:
             left = (time.monotonic() - self._start) / self.done * (self.total - self.done)
             self._draw(f", about {left:.0f} s left: {text}")
+
+    def _log(self) -> None:
+        """Say how far it is, where the last line is ten seconds old."""
+        now = time.monotonic()
+        if now - self._said >= _EVERY_S:
+            self._said = now
+            note(f"{self.what}: {self.done} of {self.total} done, {now - self._start:.0f} s, {self._text}")
 
     def close(self, *, failed: bool = False) -> None:
         """Leave the line behind; a failure has a line of its own."""
@@ -163,9 +176,14 @@ class Progress:
         self._line.write(f"{self.what} [{bar}] {self.done}/{self.total}{text}")
 
     def __enter__(self) -> Progress:
+        if not self._live:
+            from e4profile.witnesses.beat import heard
+
+            self._hearing.enter_context(heard(self._log))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._hearing.close()
         self.close(failed=kind is not None and issubclass(kind, Exception))
 
 

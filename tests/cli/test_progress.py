@@ -9,6 +9,7 @@ import pytest
 from program import Run
 
 from e4profile.questions.output import Progress, waiting
+from e4profile.witnesses.beat import beat
 
 
 class Terminal(io.StringIO):
@@ -99,6 +100,35 @@ def test_an_interrupted_bar_says_how_far_it_came(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert screens(terminal)[-1] == "count: 1 of 3 done\n"
+
+
+def test_a_pipe_hears_of_long_work_every_ten_seconds_between_and_inside_of_steps(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    with Progress("equivariance", 2, quiet=True) as progress:
+        for _ in range(25):
+            now[0] += 1
+            beat()
+        progress.step("as built")
+        now[0] += 9.5
+        progress.step("trained")
+    beat()
+    assert capsys.readouterr().err.splitlines() == [
+        "equivariance: 0 of 2 done, 10 s, starting",
+        "equivariance: 0 of 2 done, 20 s, starting",
+        "equivariance: 2 of 2 done, 34 s, after trained",
+    ]
+
+
+@pytest.mark.parametrize("command", ["count", "equivariance"])
+def test_the_work_gives_signs_of_life(run: Run, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    beats: list[int] = []
+    monkeypatch.setattr(Progress, "_log", lambda self: beats.append(self.done))
+    options = ("--counter", "dispatch") if command == "count" else ("--train-steps", "1")
+    assert run(command, "z2cnn" if command == "count" else "p4cnn", *options).code == 0
+    assert len(beats) > 10
 
 
 SAID = ((0.0, "start"), (1.9, "early"), (2.5, "first"), (2.55, "soon"), (9.0, "later"), (12.6, "last"))

@@ -14,6 +14,7 @@ from e4profile.groups import FiniteGroup, Group, as_group
 from e4profile.groups.protocol import NoSuchMap
 from e4profile.subjects.as_found import random_state_kept, refuse_unrun
 from e4profile.subjects.inputs import Example
+from e4profile.witnesses.beat import beat
 from e4profile.witnesses.equivariance.fields import (
     FIELDS,
     Declared,
@@ -141,6 +142,7 @@ class Probe(Watcher):
         return made
 
     def _call(self, inputs: Example) -> Any:
+        beat()
         copied = inputs.map(torch.clone)
         output = self.network(*copied.positional, **copied.keywords)
         refuse_unrun(output)
@@ -303,6 +305,7 @@ class Probe(Watcher):
     def _layer_error(
         self, layer: Callable[[Tensor], Any], features: Tensor, output: Tensor, element: int, fields: Fields
     ) -> float | None:  # fmt: skip
+        beat()
         own = fields.group or self.acting
         if fields.group is not None and same_motion(own, self.acting, element) is None:
             return None

@@ -20,6 +20,7 @@ from e4profile.subjects.copies import copied, materialised
 from e4profile.subjects.guest import first_line
 from e4profile.subjects.inputs import Example
 from e4profile.subjects.subject import Subject
+from e4profile.witnesses.beat import beat
 from e4profile.witnesses.equivariance.causes import Causes
 from e4profile.witnesses.equivariance.fields import (
     Declared,
@@ -367,6 +368,7 @@ def _trained(network: nn.Module, inputs: Example, steps: int, seed: int, notes: 
         try:
             network.train()
             for _ in range(steps):
+                beat()
                 data = batch.map(lambda tensor: noise_like(tensor, generator))
                 optimiser.zero_grad()
                 _loss(outputs_of(network(*data.positional, **data.keywords)), generator).backward()
