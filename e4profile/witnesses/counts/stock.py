@@ -16,6 +16,7 @@ from e4profile.subjects.as_found import as_found, device_of, one_thread, set_mod
 from e4profile.subjects.copies import copied
 from e4profile.subjects.guest import first_line
 from e4profile.subjects.inputs import Example
+from e4profile.witnesses.beat import beat
 from e4profile.witnesses.counts import NOT_RUN
 from e4profile.witnesses.counts.base import Count, CounterSpec
 from e4profile.witnesses.counts.registry import find_counters
@@ -68,6 +69,7 @@ def ask(
     failures: dict[str, str] = {}
     runnable = functools.cache(real)
     for spec in stock:
+        beat()
         if spec.version is None:
             failures[spec.name] = f"{spec.package} is not installed: pip install {spec.package}"
             continue

@@ -18,6 +18,7 @@ from e4profile.subjects.batches import ModelInputs
 from e4profile.subjects.borrowed import Borrowed, borrowed, measured, whole
 from e4profile.subjects.losses import Loss, loss_of
 from e4profile.subjects.stand_ins import Kernels
+from e4profile.witnesses.beat import beat
 
 GRANULARITY_BYTES = 512
 """The CUDA caching allocator hands out multiples of this many bytes."""
@@ -83,6 +84,7 @@ class LiveStorages(TorchDispatchMode):
     ) -> Any:
         """Run the operator, then follow what it returned."""
         del types
+        beat()
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
             if isinstance(leaf, Tensor):

@@ -13,6 +13,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from e4profile.subjects.batches import BatchedInputs, ModelInputs
 from e4profile.subjects.borrowed import Borrowed, measured, whole
 from e4profile.subjects.stand_ins import Kernels
+from e4profile.witnesses.beat import beat
 from e4profile.witnesses.walk import Walk, following
 
 Origin: TypeAlias = Literal["activation", "parameter", "buffer", "input"]
@@ -185,6 +186,7 @@ class _Ledger:
         return list(self._entries.values())
 
     def pack(self, tensor: Tensor) -> None:
+        beat()
         storage = tensor.untyped_storage()
         key = storage._cdata
         known = self._entries.get(key)
