@@ -21,8 +21,8 @@ import e4profile.questions
 from e4profile.cli.deferred import defer_what_torch_may_not_need
 from e4profile.cli.help import Group, OneCommand
 from e4profile.cli.paper import for_paper, paper_parameters
-from e4profile.cli.topics import help_with
 from e4profile.cli.streams import prepare_streams
+from e4profile.cli.topics import help_with
 from e4profile.errors import E4ProfileError, SettingError
 from e4profile.questions.entry import PANELS, Command, Entry
 from e4profile.questions.options import Cards
