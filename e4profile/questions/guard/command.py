@@ -30,6 +30,14 @@ def guard(
         Path | None,
         typer.Option("--markdown", help="Write a pull-request comment: before, after, why.", metavar="FILE"),
     ] = None,
+    history: Annotated[
+        Path | None,
+        typer.Option("--history", help="Append the counts with the commit; guard diff reads them.", metavar="FILE"),
+    ] = None,
+    time: Annotated[bool, typer.Option("--time", help="With --history: also time forward passes.")] = False,
+    commit: Annotated[
+        str | None, typer.Option("--commit", help="With --history: what git's HEAD is called.", metavar="NAME")
+    ] = None,
     output_format: Format = "table",
     units: Units = "auto",
 ) -> None:
@@ -37,12 +45,13 @@ def guard(
 
     Budgets (params_max, macs_max, saved_bytes_max, peak_bytes_max, forward_peak_bytes_max, equivariance_error_max,
     closed_form) are upper limits: an improvement passes. Baseline counts are exact: a count that moves either way is
-    a deviation until --update accepts it. Files that the configuration names are run.
+    a deviation until --update accepts it. --history appends what was counted, whatever holds; e4profile guard diff
+    --history says at which commit a count moved and where a time stepped. Files that the configuration names are run.
 
     Exit code 0 when all holds, 1 for a deviation, 2 for bad input or a network that cannot be measured (the others
     are checked all the same), 3 when only the baseline is missing.
     """
-    from e4profile.errors import SettingError, one_of
+    from e4profile.errors import one_of
     from e4profile.questions.guard.config import find_config, load_config
     from e4profile.questions.guard.report import (
         PLATFORMS,
@@ -57,14 +66,20 @@ def guard(
 
     if annotations is not None:
         one_of("platform", annotations, PLATFORMS)
-    if markdown is not None and not markdown.parent.is_dir():
-        raise SettingError(f"--markdown {markdown}: the folder {markdown.parent} does not exist")
+    _check_together(markdown, history, time=time, commit=commit)
+    kept = None
     try:
         running = Guard(load_config(config or find_config(Path.cwd())), update, update_command(config))
+        if history is not None:
+            from e4profile.questions.guard.history import add_to_history, begin_history
+
+            kept = begin_history(history, running.config.folder, commit)
         with Progress("guard", len(running.config.models)) as progress:
             for one in running.run():
                 progress.step(one.name)
         result = running.result
+        if kept is not None:
+            note(*add_to_history(*kept, running, time=time))
         if markdown is not None:
             write_report(markdown, markdown_comment(result))
     except Exception as error:
@@ -87,6 +102,15 @@ def guard(
             note(f"{said}\n{model.details}".rstrip("\n"))
     if result.exit_code:
         sys.exit(result.exit_code)
+
+
+def _check_together(markdown: Path | None, history: Path | None, *, time: bool, commit: str | None) -> None:
+    from e4profile.errors import SettingError
+
+    if markdown is not None and not markdown.parent.is_dir():
+        raise SettingError(f"--markdown {markdown}: the folder {markdown.parent} does not exist")
+    if history is None and (time or commit):
+        raise SettingError("--time and --commit are for a history: give --history FILE")
 
 
 EXAMPLE = """\b

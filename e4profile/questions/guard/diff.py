@@ -20,8 +20,22 @@ if TYPE_CHECKING:
 
 
 def diff(
-    before: Annotated[str, typer.Argument(help="Results to hold against.", metavar="A.json")],
-    after: Annotated[str, typer.Argument(help="Results to judge.", metavar="B.json")],
+    before: Annotated[str | None, typer.Argument(help="Results to hold against.", metavar="A.json")] = None,
+    after: Annotated[str | None, typer.Argument(help="Results to judge.", metavar="B.json")] = None,
+    history: Annotated[
+        Path | None,
+        typer.Option(
+            "--history",
+            help="In place of two files: at which commit of a guard's history a count moved, and where a time stepped.",
+            metavar="FILE",
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            "--plot", help="With --history: write the figure (SVG, PNG, CSV) into a folder.", metavar="FOLDER"
+        ),
+    ] = None,
     mixed: options.Mixed = False,
     show_all: Annotated[bool, typer.Option("--all", help="List equal counts too.")] = False,
     html: Html = None,
@@ -35,10 +49,20 @@ def diff(
     are refused.
 
     Exit code 0 when every count is equal and no time is slower, 1 when a count differs or is missing on one side,
-    or a time is slower, 2 for bad input.
+    or a time is slower, 2 for bad input. With --history 0, also where something moved.
     """
     check_files(page=html)
     from e4profile.errors import SettingError
+
+    if history is not None:
+        if before is not None or mixed or show_all:
+            raise SettingError("--history is in place of two files: leave them, --mixed and --all away")
+        _show_history(history, plot, html, output_format, units)
+        return
+    if plot is not None:
+        raise SettingError("--plot is of a history: give --history FILE")
+    if before is None or after is None:
+        raise SettingError("Missing argument: name two files of results, or give --history FILE")
     from e4profile.records.comparison import compare_files
 
     for name, text in (("A.json", before), ("B.json", after)):
@@ -47,17 +71,39 @@ def diff(
     found = compare_files(Path(before), Path(after), allow_mixed=mixed)
     for_programs = output_format in ("json", "csv")
     table = comparison_table(found, show_all=show_all, every_column=for_programs)
+    _emit(table, output_format, units)
+    write_tables(html, [table])
+    if not found.holds:
+        sys.exit(1)
+
+
+def _show_history(file: Path, plot: Path | None, html: Path | None, output_format: str, units: str) -> None:
+    from e4profile.questions.guard.history import history_plot, history_table
+    from e4profile.records.history import read_history
+    from e4profile.show import style
+
+    if plot is not None:
+        style.check_folder(plot)
+    history = read_history(file)
+    table = history_table(history, file)
+    figures: list[Path] = []
+    if plot is not None:
+        with style.paper_style():
+            figures = style.save(history_plot(history), plot)
+        note(f"wrote {', '.join(path.name for path in figures)} to {plot}")
+    _emit(table, output_format, units)
+    write_tables(html, [table], figures)
+
+
+def _emit(table: Table, output_format: str, units: str) -> None:
     if output_format == "table" and not table.rows:
         # a head above no rows would look like a failure
         sys.stdout.write("\n".join((table.title, "", *table.notes)) + "\n")
         sys.stdout.flush()
     else:
         emit(table, output_format, units)
-    write_tables(html, [table])
-    if for_programs:
+    if output_format in ("json", "csv"):
         note(*table.notes)
-    if not found.holds:
-        sys.exit(1)
 
 
 def comparison_table(found: FileComparison, *, show_all: bool = False, every_column: bool = False) -> Table:

@@ -60,16 +60,33 @@ def load(entry: GuardedModel, folder: Path, given: Any = None, module: nn.Module
             project's own code has its traceback in ``details``.
     """
     with _importable(folder), looking_in(project=folder):
-        written = parse_named(entry.build) if module is None else Named(entry.build)
-        what = _reference(written.reference, folder) if module is None else module
-        try:
-            subject = resolve(what, entry.inputs, {**entry.arguments, **written.arguments}, example=given)
-        except InputsMissing as error:
-            raise SettingError(f'{entry.build} needs its input, with the batch: input = "1x3x32x32"') from error
+        subject = _subject(entry, folder, given, module)
         measured = measure(subject, EXACT_COUNTERS)
         model, example = subject.build(), subject.example()
     arguments = {name: value for name, value in subject.arguments.items() if value is not None}
     return Loaded(subject, model, example, measured, arguments, _words(entry, example))
+
+
+def _subject(entry: GuardedModel, folder: Path, given: Any = None, module: nn.Module | None = None) -> Subject:
+    written = parse_named(entry.build) if module is None else Named(entry.build)
+    what = _reference(written.reference, folder) if module is None else module
+    try:
+        return resolve(what, entry.inputs, {**entry.arguments, **written.arguments}, example=given)
+    except InputsMissing as error:
+        raise SettingError(f'{entry.build} needs its input, with the batch: input = "1x3x32x32"') from error
+
+
+def timed(entry: GuardedModel, folder: Path, max_run_time_s: float) -> tuple[float, ...]:
+    """Seconds of forward passes of a configured network in evaluation mode, on the CPU and one thread.
+
+    Raises:
+        E4ProfileError: for a network that cannot be built or run.
+    """
+    from e4profile.witnesses.timing.in_turn import ForwardInTurn
+
+    with _importable(folder), looking_in(project=folder):
+        (samples,) = ForwardInTurn(max_run_time_s=max_run_time_s)([_subject(entry, folder)])
+    return samples.seconds
 
 
 def _words(entry: GuardedModel, example: Example) -> str:

@@ -53,6 +53,7 @@ class ModelResult:
         asked: what was asked differently from the baseline: builder, input, arguments.
         notes: what a reader must know, for example operators that nobody counts.
         details: of a network that could not be measured, the traceback of its own code.
+        exact: whether every operator is known; else the operations are a lower bound.
     """
 
     name: str
@@ -63,6 +64,7 @@ class ModelResult:
     asked: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     details: str = ""
+    exact: bool = True
 
     @property
     def problems(self) -> list[Check]:
@@ -202,7 +204,9 @@ class Guard:
             )
         # a check that they leave undecided has named them
         notes = [text for text in unknown if not any(text in check.message for check in checks)]
-        return ModelResult(entry.name, tuple(checks), before, after, changes, asked, (*notes, *loaded.subject.notes))
+        return ModelResult(
+            entry.name, tuple(checks), before, after, changes, asked, (*notes, *loaded.subject.notes), exact=not unknown
+        )
 
     def _stale(self, name: str, committed: Baseline) -> ModelResult:
         before = committed.models[name]
