@@ -7,7 +7,7 @@
 """
 
 from e4profile.groups.irreps import Irrep
-from e4profile.groups.names import GroupLike, as_group, register_group, square_group
+from e4profile.groups.names import GroupLike, alias_of, as_group, register_group, square_group
 from e4profile.groups.point import GRID_EXACT, Group
 from e4profile.groups.protocol import FiniteGroup, check_kernel
 
@@ -17,6 +17,7 @@ __all__ = [
     "Group",
     "GroupLike",
     "Irrep",
+    "alias_of",
     "as_group",
     "check_kernel",
     "register_group",

@@ -61,6 +61,14 @@ def as_group(group: GroupLike) -> FiniteGroup:
     return Group(int(match[2]), match[1] in "Dd")
 
 
+def alias_of(name: str) -> str:
+    """The name that tables show of a group; as it is written where no group has it, as when it was registered once."""
+    try:
+        return as_group(name).alias
+    except UnknownNameError:
+        return name
+
+
 def square_group(group: GroupLike, user: str) -> Group:
     """C_n or D_n, for a layer that takes no other.
 

@@ -7,8 +7,10 @@ eq. 3).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from functools import cached_property
+from operator import index
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from e4profile.errors import SettingError, positive
@@ -31,8 +33,9 @@ class NoSuchMap(SettingError):
 class FiniteGroup:
     """A finite group that acts on a grid of integer coordinates: on offsets, on maps and on fields.
 
-    A group of one's own defines ``name``, ``order``, ``product`` and ``act_on_offset``, and ``act_on_position`` where
-    maps move otherwise than offsets do. Equal groups must be equal objects: a frozen dataclass is a good one.
+    A group of one's own defines ``name``, ``order``, ``product`` or ``product_table``, and ``act_on_offset``, and
+    ``act_on_position`` where maps move otherwise than offsets do. Equal groups must be equal objects: a frozen
+    dataclass is a good one.
     """
 
     if TYPE_CHECKING:
@@ -49,7 +52,7 @@ class FiniteGroup:
 
     def product(self, first: int, second: int) -> int:
         """The element ``first * second``: second acts before first."""
-        raise TypeError(f"{type(self).__name__} must define product(first, second), also of {first} and {second}")
+        return self._table[first][second]
 
     def act_on_offset(self, element: int, offset: Offset) -> Offset:
         """Where an element moves an offset (row, column) from the centre; linear, in integers."""
@@ -91,14 +94,19 @@ class FiniteGroup:
         """``product_table[g][h]`` is ``g * h``."""
         return tuple(tuple(self.product(g, h) for h in self.elements) for g in self.elements)
 
+    @cached_property
+    def _table(self) -> Table:
+        # whatever whole numbers and sequences somebody wrote
+        return tuple(tuple(index(product) for product in row) for row in self.product_table)
+
     def inverse(self, element: int) -> int:
         """The element that undoes ``element``."""
-        return self.product_table[element].index(0)
+        return self._table[element].index(0)
 
     @property
     def irreps(self) -> tuple[Irrep, ...]:
         """All real irreps, the trivial one first; the sum of d times multiplicity is the order."""
-        return irreps_of_table(self.product_table)
+        return irreps_of_table(self._table)
 
     def offset_matrix(self, element: int) -> tuple[Offset, Offset]:
         """The integer matrix by which an element moves offsets (row, column)."""
@@ -106,7 +114,7 @@ class FiniteGroup:
 
     @cached_property
     def _matrices(self) -> tuple[tuple[Offset, Offset], ...]:
-        columns = [(self.act_on_offset(g, (1, 0)), self.act_on_offset(g, (0, 1))) for g in self.elements]
+        columns = [(_moved(self, g, (1, 0)), _moved(self, g, (0, 1))) for g in self.elements]
         return tuple(((a, b), (c, d)) for (a, c), (b, d) in columns)
 
     @property
@@ -180,13 +188,13 @@ class FiniteGroup:
         """
         taps, lifting = len(self.taps(kernel)), self.lifting_index(kernel)
         return tuple(
-            tuple(tuple(self.product(self.inverse(a), b) * taps + j for j in lifting[a]) for b in self.elements)
+            tuple(tuple(self._table[self.inverse(a)][b] * taps + j for j in lifting[a]) for b in self.elements)
             for a in self.elements
         )
 
     def regular_permutation(self, element: int) -> tuple[int, ...]:
         """The action on the group axis of a regular field: ``acted[h] = field[permutation[h]]``."""
-        return self.product_table[self.inverse(element)]
+        return self._table[self.inverse(element)]
 
     def cosets(self, generators: Sequence[int]) -> tuple[tuple[int, ...], ...]:
         """The left cosets g H of the subgroup H that some elements generate, H first.
@@ -199,13 +207,13 @@ class FiniteGroup:
                 raise SettingError(f"element (={one}) must be in 0..{self.order - 1} for {self.name}")
         subgroup, grown = {0}, {0, *generators}
         while grown != subgroup:
-            subgroup, grown = grown, {self.product_table[g][h] for g in grown for h in grown}
-        found = {frozenset(self.product_table[g][h] for h in subgroup) for g in self.elements}
+            subgroup, grown = grown, {self._table[g][h] for g in grown for h in grown}
+        found = {frozenset(self._table[g][h] for h in subgroup) for g in self.elements}
         return tuple(sorted(tuple(sorted(one)) for one in found))
 
     def quotient_permutation(self, element: int, generators: Sequence[int]) -> tuple[int, ...]:
         """The action on the axis of a quotient field, one channel per coset: ``acted[c] = field[permutation[c]]``."""
-        cosets, back = self.cosets(generators), self.product_table[self.inverse(element)]
+        cosets, back = FiniteGroup.cosets(self, generators), self._table[self.inverse(element)]
         where = {member: place for place, coset in enumerate(cosets) for member in coset}
         return tuple(where[back[coset[0]]] for coset in cosets)
 
@@ -242,8 +250,9 @@ class FiniteGroup:
         """
         import torch
 
-        index = torch.tensor(self.map_permutation(element, *images.shape[-2:]), device=images.device)
-        return images.flatten(-2).index_select(-1, index).view(images.shape)
+        # what was looked at, whatever a derived class may have written
+        permutation = FiniteGroup.map_permutation(self, element, *images.shape[-2:])
+        return images.flatten(-2).index_select(-1, torch.tensor(permutation, device=images.device)).view(images.shape)
 
     def act_on_field(self, features: Tensor, element: int) -> Tensor:
         """Act on regular fields (B, c * A, h, w), channel index = field * A + element.
@@ -260,6 +269,13 @@ class FiniteGroup:
 
     def __str__(self) -> str:
         return self.name
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle takes along: what was given, not what follows from it."""
+        follows = {
+            name for kind in type(self).__mro__ for name, one in vars(kind).items() if type(one) is cached_property
+        }
+        return {name: value for name, value in vars(self).items() if name not in follows}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> FiniteGroup:
         """Itself: a copy of a network is of the same group."""
@@ -300,9 +316,12 @@ def checked(group: object) -> FiniteGroup:
     for part in ("name", "order"):
         if not hasattr(group, part):
             raise SettingError(f"{kind} must define {part}")
-    if type(group).__hash__ is None:
-        raise SettingError(f"{kind} must be hashable: make its dataclass frozen")
-    assert group._is_a_group
+    if not _hashes(group):
+        raise SettingError(f"{kind} must be hashable: make its dataclass frozen, of numbers and tuples")
+    by_table = "product_table" in vars(group) or type(group).product_table is not FiniteGroup.product_table
+    if type(group).product is FiniteGroup.product and not by_table:
+        raise SettingError(f"{kind} must define product(first, second), or product_table")
+    group._is_a_group  # noqa: B018  (it raises what is wrong)
     return group
 
 
@@ -312,16 +331,26 @@ def _check_products(group: FiniteGroup) -> None:
         raise SettingError(f"{name}: order (={order!r}) must be a whole number from 1 to {LARGEST_ORDER}")
     if list(group.elements) != list(range(order)):
         raise SettingError(f"{name}: elements (={list(group.elements)}) must be 0..{order - 1}")
-    table = group.product_table
+    try:
+        table = [list(row) for row in group.product_table]
+    except Exception as error:  # it is somebody's code, and its reason is shown
+        raise _failed(group, "product_table", error) from error
     for g, row in enumerate(table):
         if len(row) != order or len(table) != order:
             raise SettingError(f"{name}: product_table[{g}] of {len(table)} has {len(row)} products, not {order}")
         for h, found in enumerate(row):
-            if type(found) is not int or not 0 <= found < order:
-                raise SettingError(f"{name} is not closed: {g} * {h} is {found!r}, which is not in 0..{order - 1}")
-            if found != group.product(g, h):
+            if not hasattr(found, "__index__") or not 0 <= index(found) < order:
+                raise SettingError(f"{name} is not closed: {g} * {h} is {found}, which is not in 0..{order - 1}")
+            if found != _product(group, g, h):
                 raise SettingError(f"{name}: product_table has {g} * {h} = {found}, product() {group.product(g, h)}")
-    _check_axioms(group, name, table)
+    _check_axioms(group, name, group._table)
+
+
+def _product(group: FiniteGroup, first: int, second: int) -> int:
+    try:
+        return group.product(first, second)
+    except Exception as error:  # as above
+        raise _failed(group, f"product({first}, {second})", error) from error
 
 
 def _check_axioms(group: FiniteGroup, name: str, table: Table) -> None:
@@ -348,24 +377,54 @@ def _check_axioms(group: FiniteGroup, name: str, table: Table) -> None:
 def _check_offsets(group: FiniteGroup) -> None:
     name = group.name
     few = [(row, column) for row in range(-2, 3) for column in range(-2, 3)]
-    for g in group.elements:
-        for offset in few:
-            moved = group.act_on_offset(g, offset)
-            if not isinstance(moved, tuple) or len(moved) != 2 or any(type(one) is not int for one in moved):
-                raise SettingError(f"{name}: element {g} moves offset {offset} to {moved!r}, which is no (row, column)")
-            (a, b), (c, d) = group.offset_matrix(g)
-            row, column = offset
-            if moved != (a * row + b * column, c * row + d * column):
-                raise SettingError(f"{name}: element {g} is not linear: it moves offset {offset} to {moved}")
+    moved = {(g, offset): _moved(group, g, offset) for g in group.elements for offset in few}
+    for (g, (row, column)), found in moved.items():
+        (a, b), (c, d) = group.offset_matrix(g)
+        if found != (a * row + b * column, c * row + d * column):
+            raise SettingError(f"{name}: element {g} is not linear: it moves offset {row, column} to {found}")
     for g in group.elements:
         for h in group.elements:
             for offset in few:
-                after, once = group.act_on_offset(g, group.act_on_offset(h, offset)), group.product(g, h)
-                if after != group.act_on_offset(once, offset):
+                after, once = _moved(group, g, moved[h, offset]), group._table[g][h]
+                if after != moved[once, offset]:
                     raise SettingError(
                         f"{name} does not act on offsets: {h} and then {g} move {offset} to {after}, their product "
-                        f"{once} to {group.act_on_offset(once, offset)}"
+                        f"{once} to {moved[once, offset]}"
                     )
+
+
+def _moved(group: FiniteGroup, element: int, offset: Offset) -> Offset:
+    """Where an element moves an offset, in whole numbers.
+
+    Raises:
+        SettingError: where it says something else, or fails.
+    """
+    try:
+        found = group.act_on_offset(element, offset)
+    except Exception as error:  # as above
+        raise _failed(group, f"act_on_offset({element}, {offset})", error) from error
+    try:
+        row, column = map(index, found)
+    except (TypeError, ValueError):
+        raise SettingError(
+            f"{group.name}: element {element} moves offset {offset} to {found!r}, which is no (row, column)"
+        ) from None
+    return row, column
+
+
+def _failed(group: FiniteGroup, what: str, error: Exception) -> SettingError:
+    """What a user-defined group raised, in one line."""
+    if isinstance(error, SettingError):
+        return error
+    return SettingError(f"{group.name}: {what} raised {type(error).__name__}: {error}")
+
+
+def _hashes(group: FiniteGroup) -> bool:
+    try:
+        hash(group)
+    except TypeError:
+        return False
+    return True
 
 
 def _sources(
@@ -381,19 +440,21 @@ def _sources(
     rows, columns = size
     places = np.arange(rows * columns)
     moved = np.full((group.order, rows * columns), -1)
-    for g in group.elements:
-        for place in range(rows * columns):
+    for g, place in itertools.product(group.elements, range(rows * columns)):
+        try:
             row, column = act_on_position(group, g, divmod(place, columns), size)
-            if 0 <= row < rows and 0 <= column < columns:
-                moved[g, place] = row * columns + column
+        except Exception as error:  # it is somebody's code, and its reason is shown
+            raise _failed(group, f"act_on_position({g}, {divmod(place, columns)}, {size})", error) from error
+        if 0 <= row < rows and 0 <= column < columns:
+            moved[g, place] = row * columns + column
     inside = (moved >= 0).all(0)
     moved = np.where(inside, moved, places)
     for g in group.elements:
         # [h, position]: h and then g, against their product
-        differ = np.argwhere(moved[g][moved] != moved[list(group.product_table[g])])
+        differ = np.argwhere(moved[g][moved] != moved[list(group._table[g])])
         if len(differ):
             h, place = map(int, differ[0])
-            once = group.product_table[g][h]
+            once = group._table[g][h]
             after, other = (divmod(int(one), columns) for one in (moved[g][moved[h, place]], moved[once, place]))
             raise SettingError(
                 f"{group.name} does not act on maps of {rows}x{columns}: {h} and then {g} move position "

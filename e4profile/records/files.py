@@ -274,10 +274,10 @@ def _record_name(card: str, arguments: Mapping[str, Any], *, by_axes: bool) -> s
     names: Sequence[str] = AXES if by_axes else [*AXES, *sorted(set(arguments) - set(AXES))]
     values = dict(arguments)
     if by_axes:
-        from e4profile.groups import as_group
+        from e4profile.groups import alias_of
 
         # as a sweep's table says it: a topology without a group is a plain network
-        values["group"] = as_group(values.get("group", _RESOLVED_GROUP)).alias
+        values["group"] = alias_of(values.get("group", _RESOLVED_GROUP))
     return " ".join((card, *(f"{name}={values[name]}" for name in names if values.get(name) is not None)))
 
 

@@ -8,6 +8,7 @@ import pickle
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from other_groups import C6, D6, OTHERS, QUATERNIONS, Again, Hexagonal, Permutations, Shifts, UpsideDown
@@ -21,6 +22,7 @@ from e4profile.layers import LAYERS, Chain
 from e4profile.witnesses.counts.dispatch import count_dispatch
 from e4profile.witnesses.equivariance.layers import equivariance_errors, randomise
 from e4profile.witnesses.memory.closed_form import predict_saved
+from e4profile.witnesses.memory.layer_peak import measure_layer_peak, no_peak_reason, predict_layer_peak
 from e4profile.witnesses.memory.saved import saved_for_backward
 
 TAKEN = ("LiftingConv2d", "GroupConv2d", "PointwiseConv2d", "FieldBatchNorm2d", "FieldGroupNorm", "FieldLayerNorm",
@@ -67,6 +69,10 @@ def test_a_layer_of_another_group_costs_what_its_closed_form_says_and_is_exact(n
     image = tuple(features.shape[1:])
     predicted = predict_saved(Chain(layer=layer), image).saved_bytes(2)
     assert predicted == saved_for_backward(layer, image, batch_size=2, device="cpu").saved_bytes
+    masks = "kernel" in arguments and arguments["kernel"] > 1 and not group.keeps_windows(arguments["kernel"])
+    assert ("moves taps out of the kernel" in (no_peak_reason(layer, (2, *image)) or "")) == masks
+    if not masks:
+        assert predict_layer_peak(layer, image, batch_size=2) == measure_layer_peak(layer, image, batch_size=2)
 
     layer = randomise(layer.double().eval(), seed=3)
     # zeros around a torus are no torus, and a part of one is none
@@ -112,6 +118,11 @@ def test_our_groups_are_instances_to_the_last_index(group: Group) -> None:
     assert again.quotient_permutation(again.order - 1, list(again.elements)) == (0,)
 
 
+def test_a_large_filter_bank_of_another_group_runs_as_it_says() -> None:
+    layer = LAYERS["GroupConv2d"](64, 64, 3, group=Again(Group(4)), padding=1)
+    assert predict_layer_peak(layer, (256, 3, 3)) == measure_layer_peak(layer, (256, 3, 3))
+
+
 def test_the_layers_that_need_more_of_a_group_say_so() -> None:
     for name in sorted(set(LAYERS) - {*TAKEN, "E4Conv2d"}):
         if "group" in LAYERS[name].__init__.__code__.co_varnames:
@@ -138,6 +149,7 @@ def test_a_group_outlives_copies_pickles_and_the_meta_device() -> None:
     made.to_empty(device="cpu").load_state_dict(layer.state_dict())
     for other in (made, copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
         assert other.group == C6
+        assert set(C6.__getstate__()) == {"mirrors"} < set(vars(C6))
         assert torch.equal(other.expand_filters(), layer.expand_filters())
 
 
@@ -173,6 +185,16 @@ class Elsewhere(Bad):
         return element
 
 
+class Raising(Bad):
+    def product(self, first: int, second: int) -> int:
+        raise KeyError(first)
+
+
+class Out(Bad):
+    def act_on_offset(self, element: int, offset: tuple[int, int]) -> tuple[int, int]:
+        return {}[offset]
+
+
 class Fewer(Bad):
     @property
     def elements(self) -> range:
@@ -202,6 +224,8 @@ def loop(*rows: tuple[int, ...]) -> Any:
         ),
         (Shifted(), r"element 1 is not linear: it moves offset \(-2, -2\) to"),
         (Elsewhere(), r"inverse\(1\) is 1, but 1 \* 3 is 0"),
+        (Raising(), r"mine: product\(0, 0\) raised KeyError: 0"),
+        (Out(), r"mine: act_on_offset\(0, \(-2, -2\)\) raised KeyError: \(-2, -2\)"),
         (Fewer(), r"elements \(=\[0\]\) must be 0..3"),
         (replace(Bad(), moves=((1, 0, 0, 1.5),) * 4), "is no \\(row, column\\)"),
         (Group(6), None),
@@ -224,6 +248,21 @@ def test_a_class_that_lacks_something_is_named() -> None:
 
     with pytest.raises(SettingError, match="Nothing must define name"):
         as_group(Nothing())
+
+    class Neither(FiniteGroup):
+        name, order = "neither", 2
+
+    with pytest.raises(SettingError, match=r"Neither must define product\(first, second\), or product_table"):
+        as_group(Neither())
+
+    class Table(FiniteGroup):
+        name, order, product_table = "table", 2, np.array([[0, 1], [1, 0]])
+
+        def act_on_offset(self, element: int, offset: Any) -> Any:
+            return np.array(offset) * (1 - 2 * element)
+
+    assert as_group(Table()).filter_bank_index(1) == (((0,), (1,)), ((1,), (0,)))
+    assert Table().offset_matrix(1) == ((-1, 0), (0, -1))
 
     @dataclass
     class Changing(Bad.__mro__[1]):  # type: ignore[misc,name-defined]

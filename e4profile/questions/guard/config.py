@@ -32,7 +32,7 @@ class Budgets:
         equivariance_error_max: relative error of the output over all group elements, random parameters; in float64, or
             in float32 where the network does not run in float64.
         group: the group of that error; the network's own when None.
-        field_out: the output's field type; what its shape says when None.
+        field_out: the output's field type, or its axes (``"B h w (c A)"``); what its shape says when None.
         closed_form: whether the closed form must equal what runs, layer by layer, in every layer that has one.
         closed_form_min_percent: how much of the MACs that run must have a closed form (of the parameters, where no
             MACs run); the whole network when None.
@@ -71,7 +71,8 @@ class Budgets:
             raise SettingError(
                 f"closed_form_min_percent: {least!r} must be above 0 and at most 100, beside closed_form = true"
             )
-        if self.field_out is not None and self.field_out not in _FIELDS:
+        # a layout of axes has blanks, and is read where the network is measured
+        if self.field_out is not None and " " not in self.field_out and self.field_out not in _FIELDS:
             raise SettingError(f"field_out: {UnknownNameError('field type', self.field_out, _FIELDS)}")
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from e4profile.errors import SettingError, UnknownNameError
-from e4profile.groups import FiniteGroup, Group, as_group
+from e4profile.groups import FiniteGroup, Group, as_group, square_group
 from e4profile.groups.protocol import NoSuchMap
 from e4profile.subjects.as_found import random_state_kept, refuse_unrun
 from e4profile.subjects.inputs import Example
@@ -335,8 +335,8 @@ def _fibres(module: nn.Module) -> FiniteGroup | None:
     space = getattr(getattr(module, "out_type", None), "gspace", None)
     name = getattr(getattr(space, "fibergroup", None), "name", None)
     try:
-        return None if name is None else as_group(name)
-    except UnknownNameError:  # such as SO(2), of which nothing is a regular field
+        return None if name is None else square_group(name, "a fibre")
+    except (UnknownNameError, SettingError):  # such as SO(2), of which nothing is a regular field
         return None
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from other_groups import C6, D6, Again, Hexagonal, Shifts, UpsideDown
+from other_groups import C6, D6, Again, Hexagonal, Permutations, Shifts, UpsideDown
 from program import Run, says
 from torch import Tensor, nn
 
@@ -280,6 +280,13 @@ class Lazy(Group):
         return torch.zeros_like(images)
 
 
+class Constant(Hexagonal):
+    """Fills maps with their first value."""
+
+    def map_permutation(self, element: int, rows: int, columns: int) -> tuple[int, ...]:
+        return (0,) * (rows * columns)
+
+
 class Swapped(Group):
     """Turns stencils the wrong way."""
 
@@ -307,9 +314,34 @@ def test_a_wrong_action_never_shows_equivariance(wrong: FiniteGroup) -> None:
 
 
 def test_tensors_are_moved_by_positions_and_by_nothing_else() -> None:
+    image = torch.randn(1, 1, 7, 7)
+    assert torch.equal(act(image, Constant(), 1, "trivial"), act(image, C6, 1, "trivial"))
     plain = nn.Conv2d(1, 4, 3, padding=1)
     assert measured(plain, 1, 1, 7, 7, group=Lazy(4), field_out="regular").verdict == NOT_EQUIVARIANT
     assert measured(plain, 1, 1, 7, 7, group=Lazy(4), field_out="trivial").verdict == NOT_EQUIVARIANT
+
+
+class Outside(OnHexagon):
+    """Everything but the hexagon."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * (1 - self.mask)
+
+
+def test_what_lies_outside_of_the_map_proves_nothing() -> None:
+    found = measured(Outside(C6, 7), 1, 1, 7, 7, group=C6, field_out="trivial")
+    assert found.verdict == "not comparable: the output does not depend on the input"
+    channels = Permutations(((1, 2, 0),))
+    mixed = measured(GroupConv2d(1, 1, 3, group=channels, padding=1), 1, 3, 5, 5)
+    assert "on maps of 5x5 nothing moves under element 1, element 2 of permutations of 3" in mixed.notes
+
+
+def test_a_field_may_be_of_another_group_than_the_one_that_acts() -> None:
+    lift = LiftingConv2d(1, 2, 3, group="p4m", padding=1)
+    assert measured(lift, 1, 1, 5, 5, group="p4", field_out="B (c A) h w of p4m").verdict == EQUIVARIANT
+    assert measured(lift, 1, 1, 5, 5, group="p4", field_out="B (A c) h w of p4m").verdict == NOT_EQUIVARIANT
+    with pytest.raises(UnknownNameError, match="unknown group 'p9m'"):
+        measured(lift, 1, 1, 5, 5, group="p4", field_out="B (c A) h w of p9m")
 
 
 NET = """
