@@ -147,7 +147,9 @@ _BYTES = {f"{unit}b": size for unit, size in _DECIMAL.items()}
 _ONE = {"": Fraction(1)}
 
 COUNT = Quantity("a count", "25210, 25k, 3.2M or 1e9", _ONE | _DECIMAL)
-SIZE = Quantity("a size", "24GiB, 512MB, 80 GB or 1e9", {**_ONE, "b": Fraction(1), **_DECIMAL, **_BYTES, **_BINARY})
+_SIZED = {"b": Fraction(1), **_DECIMAL, **_BYTES, **_BINARY}
+SIZE = Quantity("a size", "24GiB, 512MB, 80 GB or 1e9", _ONE | _SIZED)
+SIZE_WITH_UNIT = Quantity("a size", "24GiB, 512MB or 50B", _SIZED)
 DURATION = Quantity(
     "a time",
     "30ms, 0.5 s, 250us or 2min",
@@ -181,13 +183,13 @@ def parse_count(value: str | float, what: str) -> int:
     return int(found)
 
 
-def parse_size(value: str | float, what: str) -> int:
-    """Bytes, rounded down: ``24GiB`` (1024³), ``80 GB`` or ``80G`` (1000³), ``512`` or ``1e9``.
+def parse_size(value: str | float, what: str, *, bare: bool = True) -> int:
+    """Bytes, rounded down: ``24GiB`` (1024³), ``80 GB`` or ``80G`` (1000³), and where ``bare``, ``512`` or ``1e9``.
 
     Raises:
         SettingError: as for `parse_count`, for less than one byte too.
     """
-    size = int(_read(value, SIZE, what))
+    size = int(_read(value, SIZE if bare else SIZE_WITH_UNIT, what))
     if not size:
         raise _refused(value, SIZE, what, "must be at least one byte")
     return size

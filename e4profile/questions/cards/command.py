@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 def cards(
-    name: Annotated[str | None, typer.Argument(help="One card in full.", metavar="NAME")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="One card in full; e4net(width=8) with arguments.", metavar="NAME")
+    ] = None,
     table: Annotated[
         str | None, typer.Option("--table", help="Only cards with rows of a published table, e.g. 4.", metavar="NAME")
     ] = None,
@@ -32,12 +34,17 @@ def cards(
     from e4profile.errors import SettingError
     from e4profile.networks.cards import find_card
     from e4profile.questions.cards.table import card_table, cards_table, chosen_cards
+    from e4profile.subjects.named import parse_named
 
     if name is not None and (table or group):
         raise SettingError("cards: --table and --group choose among all cards; leave out the name, or them")
     if bibtex and output_format != "table":
         raise SettingError(f"--bibtex has a format of its own; leave out --format {output_format}")
-    cards = [find_card(name)] if name is not None else chosen_cards(table, group)
+    if name is None:
+        cards = chosen_cards(table, group)
+    else:
+        named = parse_named(name)
+        cards = [find_card(named.reference).with_arguments(named.arguments)]
     if bibtex:
         _write_bibtex(cards)
     elif name is not None:

@@ -94,4 +94,8 @@ def card_table(card: Card) -> Table:
         ),
     ]
     rows = [{"part": part, "name": name, "value": str(value)} for part, name, value in facts]
-    return table_of_rows(card.name, rows, card.notes, priorities={"name": 100, "value": 100})
+    notes = list(card.notes)
+    if card.overridden and card.published:
+        changed = ", ".join(sorted(card.overridden))
+        notes.append(f"the published figures are of {card.name} as it is, without the {changed} asked for")
+    return table_of_rows(card.name, rows, notes, priorities={"name": 100, "value": 100})

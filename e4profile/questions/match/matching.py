@@ -185,7 +185,7 @@ def match(
             ``VARIED`` where arguments mean what they do in layers; else any argument.
         convention_name: what ``macs`` counts.
         batch_size: images of the training step that ``memory`` predicts.
-        optimiser: of that step: sgd, momentum or adam.
+        optimiser: of that step, a name of ``witnesses.memory.step.MOMENTS``.
         at_most: take the costliest setting that does not exceed the target, in place of the nearest.
         progress: told in words which setting is counted.
 

@@ -29,7 +29,9 @@ def memory(
     dtype: Annotated[
         str, typer.Option("--dtype", help="float32, float64, bfloat16 or float16", metavar="DTYPE")
     ] = "float32",
-    optimiser: Annotated[str, typer.Option("--optimiser", help="sgd, momentum or adam.", metavar="NAME")] = "sgd",
+    optimiser: Annotated[
+        str, typer.Option("--optimiser", help="sgd, momentum, rmsprop, adam or adamw", metavar="NAME")
+    ] = "sgd",
     loss: options.Loss = "auto",
     fits: Annotated[
         str | None, typer.Option("--fits", help="The largest batch in this much memory: 24GiB.", metavar="SIZE")

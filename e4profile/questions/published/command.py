@@ -10,6 +10,7 @@ import typer
 
 from e4profile.questions.entry import Entry, OldName
 from e4profile.questions.options import Execution, Format, Units
+from e4profile.questions.options import names as given_names
 from e4profile.questions.output import Progress, emit, note
 
 _EXACT = ("json", "csv")
@@ -19,13 +20,15 @@ if TYPE_CHECKING:
 
 
 def published(
-    name: Annotated[str | None, typer.Argument(help="A table's name, or all.", metavar="NAME")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Tables by name, yours too: 3, 4, me-1; or all.", metavar="NAME")
+    ] = None,
     listing: Annotated[bool, typer.Option("--list", help="List the tables' names.")] = False,
     execution: Execution = None,
     output_format: Format = "table",
     units: Units = "auto",
 ) -> None:
-    """Rebuild a published table: published value, built value, convention and verdict for every cell.
+    """Rebuild published tables: published value, built value, convention and verdict for every cell.
 
     Test errors have columns beside the costs; json and csv have a line for each, with its kind. With --execution
     a value that this changes is no verdict on the published one.
@@ -38,10 +41,12 @@ def published(
         listed = [*known, "all"]
         sys.stdout.write((json.dumps(listed) if output_format == "json" else "\n".join(listed)) + "\n")
         return
-    if name is None:
+    asked = list(dict.fromkeys(given_names(names)))
+    if not asked:
         raise SettingError(f"published: give a name: {', '.join(known)} or all")
-    one_of("table", name, (*known, "all"))
-    wanted = known if name == "all" else [name]
+    for name in asked:
+        one_of("table", name, (*known, "all"))
+    wanted = known if "all" in asked else asked
     built: dict[str, Built] = {}
     with Progress("published", len(wanted) + 1, quiet=True) as progress:
         from e4profile.questions.published.tables import build
@@ -50,10 +55,10 @@ def published(
         for one in wanted:
             built[one] = build(one, execution)
             progress.step(one)
-    if name == "all":
-        _emit_all(built, output_format, units)
+    if len(wanted) > 1:
+        _emit_several(built, output_format, units)
     else:
-        _emit_one(name, built[name], output_format, units)
+        _emit_one(wanted[0], built[wanted[0]], output_format, units)
 
 
 def _emit_one(name: str, built: Built, output_format: str, units: str) -> None:
@@ -66,9 +71,9 @@ def _emit_one(name: str, built: Built, output_format: str, units: str) -> None:
         emit(steerable_table(), output_format, units)
 
 
-def _emit_all(built: dict[str, Built], output_format: str, units: str) -> None:
+def _emit_several(built: dict[str, Built], output_format: str, units: str) -> None:
     from e4profile.questions.published.steerable import steerable_table
-    from e4profile.questions.published.tables import as_table, tally_text
+    from e4profile.questions.published.tables import STEERABLE, as_table, tally_text
 
     summary = tally_text(list(built.values()))
     if output_format in _EXACT:
@@ -77,7 +82,8 @@ def _emit_all(built: dict[str, Built], output_format: str, units: str) -> None:
         emit(every_table(built), output_format, units)
         note(summary)
         return
-    for found in (*(as_table(name, one, for_programs=False) for name, one in built.items()), steerable_table()):
+    tables = [as_table(name, one, for_programs=False) for name, one in built.items()]
+    for found in (*tables, *([steerable_table()] if STEERABLE in built else [])):
         emit(found, output_format, units)
         sys.stdout.write("\n")
     sys.stdout.write(f"{'% ' if output_format.startswith('latex') else ''}{summary}\n")

@@ -131,7 +131,7 @@ def chosen_table(found: Cloud, chosen: Chosen, wanted: Wanted, how: How) -> Tabl
         if any(found.interval(one, index) for index in chosen.indices):
             columns += [Column(f"{one.key}_{end}", f"95% {end}", one.kind, priority=70) for end in ("from", "to")]
     if chosen.nearest:
-        columns.append(Column("excess", "worst limit missed by", "ratio", priority=95))
+        columns.append(Column("excess", "worst limit missed (times)", "ratio", priority=95))
     rows = []
     for index in shown(found, chosen, wanted):
         row: dict[str, Any] = {"network": found.subjects[found.place(index)[0]].full_name}

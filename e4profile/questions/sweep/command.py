@@ -228,9 +228,12 @@ def _sweep_networks(
 
     limits = [replace(one, quantity=meant(one.quantity)) for one in read_limits(asked.most, asked.least)]
     fronts = [meant(quantity(name, "--front")) for name in wanted_front]
+    if len(set(fronts)) < len(fronts):
+        told = "; without --time, time is predicted" if "time" in wanted_front and not time else ""
+        raise SettingError(f"--front {asked.front} names one cost twice: name different ones{told}")
     descending = asked.sort is not None and asked.sort.startswith("-")
     order = None if asked.sort is None else meant(quantity(asked.sort.removeprefix("-"), "--sort"))
-    axes = axes_of(vary) if vary or not (limits or fronts or order) else []
+    axes = axes_of(vary) if vary or not (limits or fronts or order or asked.verify) else []
     total = check_size(axes, len(named)) * len(named)
     many = total > MOST_BUILT or counters == ["closed-form"] or len(named) > 1
     timer = ForwardInTurn(device) if time or asked.verify else None

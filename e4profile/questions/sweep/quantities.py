@@ -82,6 +82,11 @@ class Quantity:
         return self.name.replace("-", "_") + {"bytes": "_bytes", "seconds": "_s"}.get(self.kind, "")
 
 
+def _sized(value: str, what: str) -> int:
+    """Bytes with their unit: a bare 50 may well have meant megabytes."""
+    return parse_size(value, what, bare=False)
+
+
 def _one_by_one(ask: Callable[[Subject, How], int]) -> Callable[[Sequence[Subject], How], list[Reading]]:
     def asked(subjects: Sequence[Subject], how: How) -> list[Reading]:
         found = []
@@ -135,18 +140,18 @@ _LISTED = (
     Quantity("irrep-macs", "MACs in irreps", "integer", parse_count, "MACs in the irrep basis", "irrep_macs"),
     Quantity("training-macs", "training MACs", "integer", parse_count, "MACs of a training step", "training_macs"),
     Quantity("activations", "activations", "integer", parse_count, "elements that the layers make", "activations"),
-    Quantity("saved", "saved", "bytes", parse_size, "bytes kept for backward, float32 on a CPU", "saved_bytes"),
-    Quantity("state", "training state", "bytes", parse_size, "parameters, gradients and state of SGD", "state_bytes"),
-    Quantity("peak", "peak", "bytes", parse_size, "most bytes of forward and backward", ask=_one_by_one(_peak_bytes)),
+    Quantity("saved", "saved", "bytes", _sized, "bytes kept for backward, float32 on a CPU", "saved_bytes"),
+    Quantity("state", "training state", "bytes", _sized, "parameters, gradients and state of SGD", "state_bytes"),
+    Quantity("peak", "peak", "bytes", _sized, "most bytes of forward and backward", ask=_one_by_one(_peak_bytes)),
     Quantity(
         "forward-peak",
         "forward peak",
         "bytes",
-        parse_size,
+        _sized,
         "most bytes of a forward pass without gradients",
         ask=_one_by_one(_forward_peak_bytes),
     ),
-    Quantity("memory", "training step", "bytes", parse_size, "bytes of a training step", ask=_one_by_one(_step_bytes)),
+    Quantity("memory", "training step", "bytes", _sized, "bytes of a training step", ask=_one_by_one(_step_bytes)),
     Quantity(
         "predicted", "predicted", "seconds", parse_duration, "seconds of a forward pass, predicted", "predicted_s"
     ),

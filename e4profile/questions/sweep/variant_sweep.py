@@ -97,7 +97,7 @@ def sweep_variants(
         counters: stock counters that are asked too, which run each variant.
         timed_batch_size: images of a timed pass; inputs that were given keep their own batch.
         memory_batch_size: images of the training step whose bytes are predicted; None leaves it out.
-        optimiser: of that step: sgd, momentum or adam.
+        optimiser: of that step, a name of ``witnesses.memory.step.MOMENTS``.
         timer: samples forward passes of all variants in turn, for example ``ForwardInTurn``, which holds all of them
             at once; None leaves time out.
         execution: of group convolutions: bank, irreps or auto; as the network says when None.

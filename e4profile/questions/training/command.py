@@ -75,10 +75,14 @@ def training(
 def _recipe(subject: Subject, given: list[str]) -> Any:
     from e4profile.networks.cards import find_card
     from e4profile.questions.training.training import recipe_of
+    from e4profile.subjects.named import parse_named, split_named
 
-    texts = [part for text in given for part in text.split(",") if part]
-    values = options.overrides([text for text in texts if "=" in text], "--recipe")
-    others = [find_card(text) for text in texts if "=" not in text]
+    texts = [part for text in given for part in split_named(text)]
+    named = [text for text in texts if "=" not in text.partition("(")[0]]
+    values = options.overrides([text for text in texts if text not in named], "--recipe")
+    # a recipe is of the card, whatever arguments are in its name; they are read, so that a slip is found
+    parsed = [parse_named(text) for text in named]
+    others = [find_card(one.reference).with_arguments(one.arguments) for one in parsed]
     source = others[-1] if others else subject
     return recipe_of(source.name, source.training, values)
 

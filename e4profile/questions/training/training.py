@@ -40,7 +40,7 @@ class Recipe:
         epochs: passes over the training images.
         batch_size: images per step; the last step of an epoch takes what is left.
         training_images: in one epoch.
-        optimiser: ``sgd``, ``momentum`` or ``adam``: what it keeps per parameter.
+        optimiser: a name of ``MOMENTS``: what it keeps per parameter.
 
     Raises:
         SettingError: for sizes that are not positive.

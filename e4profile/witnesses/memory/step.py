@@ -17,10 +17,12 @@ from e4profile.subjects.stand_ins import Kernels
 from e4profile.witnesses.memory.peak import allocator_emulation, forward_emulation
 from e4profile.witnesses.memory.saved import saved_for_backward
 
-MOMENTS = {"sgd": 0, "momentum": 1, "adam": 2}
-"""Elements that an optimiser keeps per parameter: none, a velocity, two moments (Kingma & Ba 2015)."""
+MOMENTS = {"sgd": 0, "momentum": 1, "rmsprop": 1, "adam": 2, "adamw": 2}
+"""Elements that an optimiser keeps per parameter: none, a velocity, a mean of squares, two moments (Kingma & Ba 2015;
+the decoupled decay of AdamW keeps nothing)."""
 
-_STEP_BYTES = {"sgd": 0, "momentum": 0, "adam": torch.float32.itemsize}
+_COUNT_STEPS = ("rmsprop", "adam", "adamw")
+"""Optimisers of PyTorch with a step counter beside each parameter tensor, a float32."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,8 @@ class TrainingState:
     Attributes:
         parameter_bytes: the parameters.
         gradient_bytes: one gradient per trainable parameter.
-        optimiser_bytes: moments, and Adam's step counter (a float32 per parameter tensor).
-        optimiser: "sgd", "momentum" or "adam".
+        optimiser_bytes: moments, and step counters (a float32 per parameter tensor).
+        optimiser: a name of ``MOMENTS``.
     """
 
     parameter_bytes: int
@@ -52,9 +54,9 @@ def training_state_bytes(
 
     Args:
         params: number of parameters, the frozen ones included.
-        optimiser: "sgd", "momentum" or "adam", as PyTorch's optimisers keep their state.
+        optimiser: a name of ``MOMENTS``, as PyTorch's optimisers keep their state by default.
         dtype: of the parameters.
-        tensors: how many trainable parameter tensors there are: Adam counts steps for each.
+        tensors: how many trainable parameter tensors there are: some optimisers count steps for each.
         frozen: parameters without gradient.
 
     Raises:
@@ -71,7 +73,7 @@ def training_state_bytes(
     return TrainingState(
         params * dtype.itemsize,
         trained_bytes,
-        MOMENTS[optimiser] * trained_bytes + tensors * _STEP_BYTES[optimiser],
+        MOMENTS[optimiser] * trained_bytes + (optimiser in _COUNT_STEPS) * tensors * torch.float32.itemsize,
         optimiser,
     )
 
@@ -81,7 +83,7 @@ def training_state_of(model: nn.Module, optimiser: str = "sgd", dtype: torch.dty
 
     Args:
         model: on any device.
-        optimiser: "sgd", "momentum" or "adam".
+        optimiser: a name of ``MOMENTS``.
         dtype: of the parameters; the model's own when None.
 
     Raises:

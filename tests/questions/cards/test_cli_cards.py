@@ -28,6 +28,15 @@ def test_the_notes_say_what_the_endings_of_the_names_shown_mean(run: Run) -> Non
     assert "NAME-fast" not in run("cards", "--table", "4").out
 
 
+def test_a_card_is_shown_with_the_arguments_in_its_name(run: Run) -> None:
+    shown = {row["name"]: row["value"] for row in json.loads(run("cards", "r18(width=8)", "-f", "json").out)}
+    released = {row["name"]: row["value"] for row in json.loads(run("cards", "r18", "-f", "json").out)}
+    assert shown == {**released, "width": "8"} != released
+    assert "published figures are of r18 as it is, without the width" in run("cards", "r18(width=8)").out
+    code, _, err = run("cards", "r18(widht=8)")
+    assert (code, "did you mean width" in err) == (2, True)
+
+
 def test_bibtex_of_a_card_and_of_all(run: Run) -> None:
     assert run("cards", "e4net", "--bibtex").out.startswith("@inproceedings{he2021efficient,\n")
     assert run("cards", "--bibtex").out.count("\n@") + 1 == 8

@@ -23,6 +23,18 @@ def test_programs_get_every_cell_with_its_kind(run: Run) -> None:
     assert [row["kind"] for row in read] == [row["kind"] for row in rows]
 
 
+def test_several_tables_are_those_tables_one_after_the_other(run: Run) -> None:
+    both = run("published", "1,steerable", "-f", "json")
+    alone = [json.loads(run("published", name, "-f", "json").out) for name in ("1", "steerable")]
+    rows = [{**{"table": name}, **row} for name, found in zip(("1", "steerable"), alone, strict=True) for row in found]
+    assert json.loads(both.out) == rows
+    assert "published cost cells" in both.err
+    assert run("published", "steerable", "1", "1", "-f", "csv").out.splitlines()[1].startswith("steerable,")
+    code, out, err = run("published", "1", "nine")
+    assert (code, out) == (2, "")
+    assert "unknown table 'nine'" in err
+
+
 def test_readers_get_a_line_per_cost_with_the_test_error_beside_it(run: Run) -> None:
     out = run("published", "2").out
     header, _, *lines = out.split("\n\n")[1].splitlines()

@@ -55,6 +55,14 @@ def test_the_cards_recipe_is_read():
     assert recipe_of("r18", resolve("r18").training, {"momentum": 0, "epochs": 1}) == Recipe(1, 128, 50000, "sgd")
 
 
+def test_a_recipe_is_of_the_card_whatever_arguments_its_name_has():
+    r18 = resolve("r18")
+    assert _recipe(SMALL, ["r18(width=8),epochs=1"]) == recipe_of("r18", r18.training, {"epochs": 1})
+    assert _recipe(SMALL, ["r18", "optimiser=adamw"]).optimiser == "adamw"
+    with pytest.raises(UnknownNameError, match="did you mean width"):
+        _recipe(SMALL, ["r18(widht=8)"])
+
+
 def test_the_remedy_for_a_card_without_the_whole_recipe_works_as_it_stands():
     lacking = 0
     for card in all_cards().values():

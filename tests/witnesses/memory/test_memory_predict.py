@@ -11,6 +11,7 @@ from e4profile.errors import SettingError, UnknownNameError
 from e4profile.witnesses.memory.peak import allocator_emulation, allocator_peak
 from e4profile.witnesses.memory.saved import saved_for_backward
 from e4profile.witnesses.memory.step import (
+    MOMENTS,
     _largest_that_fits,
     largest_batch,
     predict,
@@ -21,7 +22,9 @@ from e4profile.witnesses.memory.step import (
 OPTIMISERS = {
     "sgd": lambda parameters: torch.optim.SGD(parameters, lr=0.1),
     "momentum": lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9),
+    "rmsprop": torch.optim.RMSprop,
     "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
 }
 
 
@@ -31,7 +34,7 @@ def held_bytes(optimiser: torch.optim.Optimizer) -> int:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-@pytest.mark.parametrize("name", OPTIMISERS)
+@pytest.mark.parametrize("name", MOMENTS)
 def test_training_state_is_what_the_optimiser_holds(name, dtype):
     model = group_net().to(dtype)
     model.body.generator_bias.requires_grad_(False)
