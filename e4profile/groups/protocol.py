@@ -375,22 +375,25 @@ def _check_axioms(group: FiniteGroup, name: str, table: Table) -> None:
 
 
 def _check_offsets(group: FiniteGroup) -> None:
-    name = group.name
-    few = [(row, column) for row in range(-2, 3) for column in range(-2, 3)]
-    moved = {(g, offset): _moved(group, g, offset) for g in group.elements for offset in few}
-    for (g, (row, column)), found in moved.items():
+    import numpy as np
+
+    name, few = group.name, range(-2, 3)
+    for g, row, column in itertools.product(group.elements, few, few):
         (a, b), (c, d) = group.offset_matrix(g)
-        if found != (a * row + b * column, c * row + d * column):
-            raise SettingError(f"{name}: element {g} is not linear: it moves offset {row, column} to {found}")
-    for g in group.elements:
-        for h in group.elements:
-            for offset in few:
-                after, once = _moved(group, g, moved[h, offset]), group._table[g][h]
-                if after != moved[once, offset]:
-                    raise SettingError(
-                        f"{name} does not act on offsets: {h} and then {g} move {offset} to {after}, their product "
-                        f"{once} to {moved[once, offset]}"
-                    )
+        moved = _moved(group, g, (row, column))
+        if moved != (a * row + b * column, c * row + d * column):
+            raise SettingError(f"{name}: element {g} is not linear: it moves offset {row, column} to {moved}")
+    matrices = np.array([group.offset_matrix(g) for g in group.elements])
+    # h and then g, against their product
+    differ = np.argwhere(matrices[:, None] @ matrices != matrices[np.array(group._table)])
+    if len(differ):
+        g, h, _, column = map(int, differ[0])
+        once, offset = group._table[g][h], (1 - column, column)
+        after = group.act_on_offset(g, group.act_on_offset(h, offset))
+        raise SettingError(
+            f"{name} does not act on offsets: {h} and then {g} move {offset} to {after}, their product {once} to "
+            f"{group.act_on_offset(once, offset)}"
+        )
 
 
 def _moved(group: FiniteGroup, element: int, offset: Offset) -> Offset:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from e4profile.groups import FiniteGroup
+from e4profile.groups import FiniteGroup, Group
 from e4profile.witnesses.walk import Walk, following
 
 
@@ -26,6 +26,7 @@ class Causes(TorchDispatchMode):
         self.windows: dict[str, str] = {}
         self.lower: torch.dtype | None = None
         self._network, self._reversed, self._dtype = network, acting.reversed_axes, dtype
+        self._on_squares = type(acting) is Group
         self._walk: Walk | None = None
 
     def __enter__(self) -> Causes:
@@ -62,10 +63,12 @@ class Causes(TorchDispatchMode):
             rest = (size + 2 * padding - kernel) % stride
             if rest:
                 exact = " or ".join(str(one) for one in (size - rest, size - rest + stride) if one >= kernel)
-                return (
+                found = (
                     f"stride {stride} on a map of {size}: windows of {kernel} with padding {padding} do not sit "
-                    f"symmetrically; a map of {exact} is exact"
+                    "symmetrically"
                 )
+                # other groups may ask for more than that
+                return f"{found}; a map of {exact} is exact" if self._on_squares else found
         return None
 
     def _note(self, dtype: torch.dtype) -> None:
