@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import platform
 import random
 import subprocess
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -16,7 +18,7 @@ class Slurm:
     """A controller and a node whose state lies in a folder; ``missing`` says why there are none."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder, self.looked = folder, 0.0
         started = self._script("start")
         self.missing = started.stderr.strip() if started.returncode else ""
         self.variables = dict(line.split("=", 1) for line in started.stdout.splitlines())
@@ -44,6 +46,15 @@ class Slurm:
                 found.append(int(folder.name))
         return found
 
+    def resume(self) -> None:
+        """Take the node back where a controller that was killed too early to write down what it had started drained it."""
+        if time.monotonic() - self.looked > 2:
+            self.looked = time.monotonic()
+            state = ["sinfo", "--noheader", "--format=%T"]
+            if "drain" in subprocess.run(state, capture_output=True, text=True, check=False).stdout:
+                update = ["scontrol", "update", f"NodeName={platform.node().partition('.')[0]}", "State=RESUME"]
+                subprocess.run(update, check=False)
+
     def restart(self) -> None:
         restarted = self._script("restart")
         assert restarted.returncode == 0, restarted.stderr
@@ -65,21 +76,24 @@ class Killer(threading.Thread):
 
     def run(self) -> None:
         due = 2
-        while not self.over.wait(0.02) and self.done.total() < self.most:
+        while not self.over.wait(0.05):
             stored = self.records.read_bytes().count(b"\n") if self.records.exists() else 0
-            if stored < due:
-                continue
-            what = self.todo[self.done.total() % 3]
-            if what == "restart":
-                self.slurm.restart()
+            if stored >= due and self.done.total() < self.most and self._kill(self.todo[self.done.total() % 3]):
+                due = stored + 1 + self.chance.randrange(self.every)
+            self.slurm.resume()
+
+    def _kill(self, what: str) -> bool:
+        """Whether there was something to kill."""
+        if what == "restart":
+            self.slurm.restart()
+        else:
+            jobs = self.slurm.running()
+            processes = self.slurm.processes(jobs[0]) if jobs else []
+            if not processes:
+                return False
+            if what == "cancel":
+                subprocess.run(["scancel", jobs[0]], check=False)
             else:
-                jobs = self.slurm.running()
-                processes = self.slurm.processes(jobs[0]) if jobs else []
-                if not processes:
-                    continue
-                if what == "cancel":
-                    subprocess.run(["scancel", jobs[0]], check=False)
-                else:
-                    os.kill(processes[-1], 9)
-            self.done[what] += 1
-            due = stored + 1 + self.chance.randrange(self.every)
+                os.kill(processes[-1], 9)
+        self.done[what] += 1
+        return True
