@@ -47,7 +47,7 @@ class Slurm:
         return found
 
     def resume(self) -> None:
-        """Take the node back where a controller that was killed too early to write down what it had started drained it."""
+        """Take the node back that a controller drained which was killed before it wrote down what it had started."""
         if time.monotonic() - self.looked > 2:
             self.looked = time.monotonic()
             state = ["sinfo", "--noheader", "--format=%T"]

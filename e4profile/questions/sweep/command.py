@@ -19,6 +19,7 @@ from e4profile.questions.sweep.pareto_view import pareto
 from e4profile.witnesses.counts.registry import COUNTERS
 
 if TYPE_CHECKING:
+    from e4profile.questions.match.by_time import Timer
     from e4profile.questions.sweep.quantities import How, Quantity
     from e4profile.questions.sweep.sweeps import Sweep
     from e4profile.records.jobs.executors import Jobs
@@ -105,7 +106,9 @@ def sweep(
     """
     if batch_size is not None:
         positive(**{"--batch-size": batch_size})
-    asked_jobs = job_options.jobs_asked(jobs, partition, gpus, array_parallelism, timeout_min, job_minutes, time=time)
+    asked_jobs = job_options.jobs_asked(
+        jobs, partition, gpus, array_parallelism, timeout_min, job_minutes, time=time or verify > 0
+    )
     counters = options.names(counter)
     named = options.networks(networks)
     given = {"group": ",".join(options.names(group)), "reduction": reduction, "slices": slices, "kernel": kernel,
@@ -126,7 +129,8 @@ def sweep(
         _sweep_networks(
             named, [*(vary or []), *short], settings, inputs, arguments, execution, counters,
             Asked(most or [], least or [], front, sort, top, calibration, verify), memory=memory, time=time,
-            batch_size=batch_size, device=device, shown=Shown(output_format, units, out, html),
+            batch_size=batch_size, device=device, max_run_time_s=max_run_time_s, jobs=asked_jobs,
+            shown=Shown(output_format, units, out, html),
         )  # fmt: skip
         return
     reduction, slices, kernel, width = (given[name] for name in ("reduction", "slices", "kernel", "width"))
@@ -209,7 +213,8 @@ def _of_the_grid(vary: list[str], given: dict[str, str | None]) -> tuple[list[st
 def _sweep_networks(
     named: list[str], vary: list[str], settings: list[str] | None, inputs: list[str] | None,
     arguments: list[str] | None, execution: str | None, counters: list[str],
-    asked: Asked, *, memory: bool, time: bool, batch_size: int | None, device: str, shown: Shown,
+    asked: Asked, *, memory: bool, time: bool, batch_size: int | None, device: str, max_run_time_s: float,
+    jobs: Jobs | None, shown: Shown,
 ) -> None:  # fmt: skip
     """The settings of networks: every one built, or, of many or with limits, by closed form."""
     from e4profile.questions.sweep.cloud import MOST_BUILT, check_size
@@ -236,7 +241,15 @@ def _sweep_networks(
     axes = axes_of(vary) if vary or not (limits or fronts or order or asked.verify) else []
     total = check_size(axes, len(named)) * len(named)
     many = total > MOST_BUILT or counters == ["closed-form"] or len(named) > 1
-    timer = ForwardInTurn(device) if time or asked.verify else None
+    timer: Timer | None = None
+    if jobs is not None and shown.out is None:
+        raise SettingError("--jobs: give the folder that the jobs share with --out DIR")
+    if (time or asked.verify) and shown.out is not None:
+        from e4profile.questions.sweep.kept_times import KeptTimes
+
+        timer = KeptTimes(shown.out, device, max_run_time_s, jobs)
+    elif time or asked.verify:
+        timer = ForwardInTurn(device, max_run_time_s)
     images = batch_size or 1
     if not (many or limits or fronts or order or asked.top is not None or asked.verify):
         from e4profile.questions.sweep.varied import show_variants
@@ -263,6 +276,7 @@ def _sweep_networks(
     if PREDICTED in wanted.quantities:
         how = _predicting(how, device, asked.calibration)
     show_chosen(subjects, axes, wanted, how, *shown)
+    job_options.tell_failures(getattr(timer, "failed", []))
 
 
 def _predicting(how: How, device: str, file: Path | None) -> How:

@@ -128,6 +128,9 @@ def _times(subjects: Sequence[Subject], how: How) -> list[Reading]:
     found = []
     batched = [one if how.batch_size is None else one.at_batch(how.batch_size) for one in subjects]
     for one, samples in zip(subjects, how.timer(batched), strict=True):
+        if not samples.seconds:
+            found.append(Reading(None, note=f"{one.full_name}: not timed: {samples.stopped_because}"))
+            continue
         noise = "; ".join(samples.noise_reasons)
         interval = median_interval(samples.seconds)
         found.append(Reading(samples.median_s, interval, f"noisy: {one.full_name}: {noise}" if noise else ""))

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from e4profile.conventions import convention
-from e4profile.questions.output import emit, note, stop_interrupted, waiting, write_tables
+from e4profile.questions import job_options
+from e4profile.questions.output import emit, note, on_interrupt, stop_interrupted, waiting, write_tables
 from e4profile.show.tables import Column, Table
 
 if TYPE_CHECKING:
@@ -24,9 +25,15 @@ def show_variants(
     """Count every combination (see ``sweep_variants``) and show one table; exit code 130 where Ctrl-C left some out."""
     from e4profile.questions.sweep.variant_sweep import sweep_variants
 
-    with waiting("sweep") as say:
+    store = None
+    if out is not None:
+        from e4profile.records.store import RecordStore
+
+        store = RecordStore(out / "records.jsonl")
+    remark = None if out is None else f"what was finished is saved in {out}; the same command goes on from there"
+    with on_interrupt(remark), waiting("sweep") as say:
         found = sweep_variants(
-            subject, vary, progress=lambda done, total, what: say(f"{done} of {total} done, {what}"), **how
+            subject, vary, store=store, progress=lambda done, total, what: say(f"{done} of {total} done, {what}"), **how
         )
     table = variants_table(found, "macs")
     write_results(table, out, page)
@@ -38,6 +45,7 @@ def show_variants(
         note(*table.notes)
     if found.interrupted:
         stop_interrupted()
+    job_options.tell_failures([one.failure for one in found.variants if one.failure])
 
 
 def write_results(table: Table, out: Path | None, page: Path | None, figures: Sequence[Path] = ()) -> None:
@@ -65,12 +73,15 @@ def variants_table(found: VariantSweep, convention_name: str) -> Table:
         Column("median_s", "forward", "seconds", priority=90),
     )
     columns += [one for one in optional if any(getattr(row, one.key) is not None for row in found.variants)]
+    failing = any(one.failure for one in found.variants)
+    columns += [Column("failure", "failure", "text", priority=92)] * failing
     rows: list[dict[str, Any]] = [
         {
             **{name: str(value) for name, value in one.setting.items()},
             **{column.key: getattr(one, column.key, None) for column in columns[len(names) :]},
             **one.reported,
             **({"bound": "at least"} if one.at_least else {}),
+            **({"failure": one.failure or None} if failing else {}),
         }
         for one in found.variants
     ]

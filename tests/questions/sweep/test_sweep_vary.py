@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 
-from tests.program import Run
+from e4profile.questions.sweep.variant_sweep import _Counting
+from e4profile.records.jobs import array
+from e4profile.records.jobs.array import run_part
+from e4profile.records.jobs.executors import State
+from e4profile.records.jobs.setting import TimeSetting, record_of
+from e4profile.records.store import Record
+from e4profile.subjects.subject import Subject
+from e4profile.witnesses.timing.in_turn import ForwardInTurn
+from tests.program import Run, says
 
 NET = """
 from torch import nn
@@ -73,3 +82,78 @@ def test_what_does_not_fit_is_one_line(run: Run, arguments: tuple[str, ...], mes
     assert (code, out) == (2, "")
     assert message in err
     assert "Traceback" not in err
+
+
+OWN = ["--input", "1x1x8x8", "--vary", "width=2,4,8", "--vary", "kernel=3,9", "--out", "kept", "-f", "json"]
+
+
+def test_what_was_counted_is_stored_and_read_back(run: Run, net: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[str] = []
+    record = _Counting.record
+
+    def counting(self: _Counting, one: Subject) -> Record:
+        counted.append(one.full_name)
+        return record(self, one)
+
+    monkeypatch.setattr(_Counting, "record", counting)
+    asked = ["sweep", net, *OWN, "--memory", "--counter", "fvcore"]
+    first = run(*asked)
+    assert (first.code, len(counted)) == (0, 6)
+    again = run(*asked)
+    assert again.out == first.out
+    # what the network refuses is asked again
+    assert counted[6:] == [f"{net} width={width} kernel=9" for width in (2, 4, 8)]
+    assert says(again.err, "of the 3, 3 were read back from kept/records.jsonl")
+    run(*asked, "--batch-size", "2")
+    assert len(counted) == 15
+    file = Path("net.py")
+    file.write_text(file.read_text().replace("bias=False", "bias=True"))
+    edited = run(*asked)
+    assert len(counted) == 21
+    assert [one["params"] for one in json.loads(edited.out)] != [one["params"] for one in json.loads(first.out)]
+
+
+def test_what_was_timed_is_stored_and_read_back(run: Run, net: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = ["sweep", net, *OWN, "--time", "--max-run-time-s", "0.01"]
+    first = run(*asked)
+    assert first.code == 0
+    taken = [one["median_s"] for one in json.loads(first.out)]
+    assert all(taken)
+    monkeypatch.setattr(ForwardInTurn, "__call__", None)
+    again = run(*asked)
+    assert [one["median_s"] for one in json.loads(again.out)] == taken
+    assert says(again.err, "of 3 times, 3 were read back from kept/times.jsonl")
+    # a setting is the same one whoever times it, and whichever command asks
+    printed = run(*asked, "--jobs", "print")
+    assert [one["median_s"] for one in json.loads(printed.out)] == taken
+    fronts = run("sweep", net, *OWN[:-2], "--front", "params,time", "--time", "--max-run-time-s", "0.01", "-f", "json")
+    assert {one["time_s"] for one in json.loads(fronts.out)} <= set(taken)
+
+
+def test_jobs_time_the_settings_of_any_network(run: Run, net: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = ["sweep", net, *OWN, "--time", "--max-run-time-s", "0.01", "--jobs"]
+    script = run(*asked, "print")
+    assert script.out.startswith("#!/bin/bash")
+    command = shlex.split(script.out.splitlines()[-1])
+
+    def fails(setting: TimeSetting) -> Record:
+        if setting.arguments.get("width") == 4:
+            raise RuntimeError("CUDA out of memory")
+        return record_of(setting)
+
+    monkeypatch.setattr(array, "record_of", fails)
+    monkeypatch.setenv("SLURM_JOB_ID", "5")
+    run_part(command[-2], 0)
+    # a stand-in for a submission whose job has ended
+    monkeypatch.setattr(array, "submit", lambda *_: [("5", "")])
+    monkeypatch.setattr(array, "states", lambda _, names: {name: State(False, "it ended early") for name in names})
+    found = run(*asked, "slurm")
+    assert found.code == 1
+    rows = {one["setting"]["width"]: one for one in json.loads(found.out)}
+    assert rows[4]["failure"] == "job 5: CUDA out of memory"
+    assert rows[4]["median_s"] is None
+    assert rows[2]["median_s"] > 0
+    assert says(found.err, "1 timing failed", "the same command")
+    missing = run("sweep", net, *OWN[:-4], "--time", "--jobs", "slurm")
+    assert (missing.code, missing.out) == (2, "")
+    assert says(missing.err, "--jobs", "--out DIR")
