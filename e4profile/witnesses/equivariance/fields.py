@@ -7,7 +7,9 @@ regular field with a channel per element, ``B h w (c A)`` the same with channels
   ``B (h=4 w) c`` those of four rows
 * ``A`` is the axis of the group's elements; ``A/3`` that of the cosets of the subgroup that element 3 generates, and
   ``A:E1`` one of the irrep E1
-* every other name is an axis on which the group does not act
+* ``B (8 A + 2 A:E1 + 4) h w`` are fields of several kinds one after another, and ``B (1 + h w) c`` tokens behind one
+  that stays; one axis may be such a sum
+* every other name or number is an axis on which the group does not act
 * `` of p4m`` at the end names the group of a field that is of a larger group than the one that acts
 """
 
@@ -32,7 +34,7 @@ Declared: TypeAlias = "str | Sequence[str] | Mapping[Any, str] | None"
 """The field of every tensor, of each in order, or of some by name or number."""
 
 _EXAMPLE = "for example 'B (c A) h w', or regular, trivial or invariant"
-_ATOM = re.compile(r"(?P<name>A(?:/\d+(?:,\d+)*|:\w+)?|[A-Za-z_]\w*)(?:=(?P<size>\d+))?")
+_ATOM = re.compile(r"(?P<name>A(?:/\d+(?:,\d+)*|:\w+)?|[A-Za-z_]\w*)(?:=(?P<size>[1-9]\d*))?|(?P<number>[1-9]\d*)")
 
 
 class _Atom(NamedTuple):
@@ -52,11 +54,15 @@ class Layout:
         text: as written.
         axes: of each axis of the tensor, what it is composed of.
         own: the group of the field where it is named.
+        axis: the one that is a sum.
+        terms: of a sum, the layout of each part.
     """
 
     text: str
     axes: tuple[tuple[_Atom, ...], ...]
     own: str | None
+    axis: int = 0
+    terms: tuple[Layout, ...] = ()
 
     @property
     def atoms(self) -> list[_Atom]:
@@ -68,6 +74,31 @@ class Layout:
         names: list[str] = ["A" if one.is_group else one.name for one in self.atoms]
         return names.index(name) if name in names else None
 
+    def acts(self) -> bool:
+        """Whether the group permutes or mixes an axis, besides the grid."""
+        return any(one.place("A") is not None for one in self.terms or (self,))
+
+    def fits(self, shape: Sequence[int], group: FiniteGroup) -> bool:
+        """Whether a tensor of a shape may have these axes."""
+        if not self.terms:
+            return self.sizes(shape, group) is not None
+        parts = self.parts(shape, group)
+        return parts is not None and all(
+            one.fits((*shape[: self.axis], size, *shape[self.axis + 1 :]), group)
+            for one, size in zip(self.terms, parts, strict=True)
+        )
+
+    def parts(self, shape: Sequence[int], group: FiniteGroup) -> list[int] | None:
+        """The size of each part of the axis that is a sum; None where the shape has no such axis."""
+        if len(shape) != len(self.axes):
+            return None
+        known = [[_size(atom, group) for atom in one.axes[self.axis]] for one in self.terms]
+        sizes = [None if None in one else math.prod(size or 0 for size in one) for one in known]
+        left = shape[self.axis] - sum(size or 0 for size in sizes)
+        if sizes.count(None) > 1 or left < 0 or (left == 0) == (None in sizes):
+            return None
+        return [left if size is None else size for size in sizes]
+
     def sizes(self, shape: Sequence[int], group: FiniteGroup) -> list[int] | None:
         """The size of each atom in a tensor of a shape; None where the shape has not these axes."""
         if len(shape) != len(self.axes):
@@ -78,8 +109,9 @@ class Layout:
             missing = [atom.name for atom, one in zip(axis, known, strict=True) if one is None]
             left = size / math.prod(one for one in known if one is not None)
             # a square grid, where rows and columns share an axis
-            each = math.sqrt(left) if sorted(missing) == ["h", "w"] else left
-            if not each.is_integer() or (not missing and left != 1) or (len(missing) > 1 and each == left > 1):
+            square = sorted(missing) == ["h", "w"]
+            each = math.sqrt(left) if square else left
+            if not each.is_integer() or not (square or len(missing) == 1 or left == 1):
                 return None
             found += [int(each) if one is None else one for one in known]
         return found
@@ -116,6 +148,12 @@ def layout_of(text: str) -> Layout:
     """
     body, of, own = text.partition(" of ")
     words = re.findall(r"\([^()]*\)|[^\s()]+|[()]", body)
+    sums = [i for i, word in enumerate(words) if "+" in word]
+    if len(sums) == 1 and len(words) > 1:
+        before, after = " ".join(words[: sums[0]]), " ".join(words[sums[0] + 1 :])
+        terms = words[sums[0]].strip("()").split("+")
+        parts = tuple(layout_of(f"{before} ({term.strip()}) {after}{of}{own}".strip()) for term in terms)
+        return Layout(text, parts[0].axes, parts[0].own, sums[0], parts)
     axes: list[tuple[_Atom, ...]] = []
     for word in words:
         parts = word.strip("()").split()
@@ -124,15 +162,20 @@ def layout_of(text: str) -> Layout:
             if len(words) == 1:
                 raise UnknownNameError("field type", text, FIELDS)
             raise SettingError(f"field {text!r}: {word!r} is no axis; write them as they come, {_EXAMPLE}")
-        axes.append(tuple(_Atom(one["name"], int(one["size"]) if one["size"] else None) for one in atoms if one))
+        axes.append(tuple(_atom(one) for one in atoms if one))
     found = Layout(text, tuple(axes), own.strip() if of else None)
-    names = ["A" if one.is_group else one.name for one in found.atoms]
+    names = ["A" if one.is_group else one.name for one in found.atoms if not one.name.isdigit()]
     if len(axes) < 2:
         raise UnknownNameError("field type", text, FIELDS)
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise SettingError(f"field {text!r} has the axis {twice} twice; {_EXAMPLE}")
     return found
+
+
+def _atom(match: re.Match[str]) -> _Atom:
+    size = match["size"] or match["number"]
+    return _Atom(match["name"] or size, int(size) if size else None)
 
 
 def check_field(field: str) -> None:
@@ -178,7 +221,7 @@ def same_motion(group: FiniteGroup, acting: FiniteGroup, element: int) -> int | 
 
 def acts_on_elements(field: str) -> bool:
     """Whether the group permutes or mixes an axis of a field, besides its grid."""
-    return field == "regular" or (field not in FIELDS and layout_of(field).place("A") is not None)
+    return field == "regular" or (field not in FIELDS and layout_of(field).acts())
 
 
 def group_axis(shape: Sequence[int], order: int) -> int | None:
@@ -199,7 +242,7 @@ def fits(field: str, shape: Sequence[int], own: FiniteGroup) -> bool:
     """Whether a tensor of a shape may be such a field of a group."""
     if field == "regular":
         return group_axis(shape, own.order) is not None
-    return field in FIELDS or layout_of(field).sizes(shape, own) is not None
+    return field in FIELDS or layout_of(field).fits(shape, own)
 
 
 def moved_maps(maps: Tensor, group: FiniteGroup, element: int) -> Tensor:
@@ -240,6 +283,9 @@ def act(features: Tensor, group: FiniteGroup, element: int, field: str, own: Fin
         raise SettingError(f"a regular field of {own.name} lacks element {element} of {group.name}")
     if field != "regular":
         layout = layout_of(field)
+        if layout.terms:
+            parts = [act(part, group, element, one.text, own) for one, part in _parted(features, layout, own)]
+            return torch.cat(parts, layout.axis)
         apart = _moved_elements(_apart(features, layout, own), layout, own, inner)
         rows, columns = layout.place("h"), layout.place("w")
         if rows is not None or columns is not None:
@@ -279,11 +325,23 @@ def _apart(features: Tensor, layout: Layout, own: FiniteGroup) -> Tensor:
     """The features with an axis for each atom."""
     sizes = layout.sizes(tuple(features.shape), own)
     if sizes is None:
-        raise SettingError(
-            f"a tensor of shape {tuple(features.shape)} is no {layout.text!r} of {own.name} (A={own.order}); sizes "
-            "that cannot be told are written, such as (h=4 w)"
-        )
+        raise _unfit(features, layout, own)
     return features.reshape(sizes)
+
+
+def _parted(features: Tensor, layout: Layout, own: FiniteGroup) -> Iterator[tuple[Layout, Tensor]]:
+    """The parts of the axis that is a sum."""
+    sizes = layout.parts(tuple(features.shape), own)
+    if sizes is None:
+        raise _unfit(features, layout, own)
+    yield from zip(layout.terms, features.split(sizes, layout.axis), strict=True)
+
+
+def _unfit(features: Tensor, layout: Layout, own: FiniteGroup) -> SettingError:
+    return SettingError(
+        f"a tensor of shape {tuple(features.shape)} is no {layout.text!r} of {own.name} (A={own.order}); sizes that "
+        "cannot be told are written, such as (h=4 w)"
+    )
 
 
 def _grid_last(apart: Tensor, rows: int | None, columns: int | None) -> Tensor:
@@ -304,13 +362,22 @@ def maps_of(features: Tensor, field: str, own: FiniteGroup) -> Tensor | None:
     if field in FIELDS:
         return features if field == "trivial" or (field == "regular" and features.dim() > 3) else None
     layout = layout_of(field)
+    if layout.terms:
+        found = (maps_of(part, one.text, own) for one, part in _parted(features, layout, own))
+        return next((one for one in found if one is not None), None)
     rows, columns = layout.place("h"), layout.place("w")
     return None if rows is None and columns is None else _grid_last(_apart(features, layout, own), rows, columns)
 
 
 def of_the_map(features: Tensor, group: FiniteGroup, field: str, own: FiniteGroup) -> Tensor:
     """What of a field lies on the group's map: a square array is more than the hexagon in it."""
-    maps = None if type(group) is Group else maps_of(features, field, own)
+    if type(group) is Group:
+        return features
+    layout = None if field in FIELDS else layout_of(field)
+    if layout is not None and layout.terms:
+        parts = _parted(features, layout, own)
+        return torch.cat([of_the_map(part, group, one.text, own).flatten() for one, part in parts])
+    maps = maps_of(features, field, own)
     if maps is None:
         return features
     places = torch.tensor(FiniteGroup.positions(group, *maps.shape[-2:]), device=maps.device)

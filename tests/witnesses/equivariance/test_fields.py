@@ -48,6 +48,27 @@ def test_a_layout_moves_as_the_field_that_it_rearranges(text: str, group: Finite
     assert torch.equal(act(regular, group, 1, "B c d e f"), regular)
 
 
+@pytest.mark.parametrize("group", [D4, C6], ids=str)
+def test_an_axis_that_is_a_sum_moves_part_by_part(group: FiniteGroup) -> None:
+    parts = {"(2 A)": 2 * group.order, "(c A:E1)": 6, "(A/1)": len(group.cosets([1])), "(3)": 3}
+    names = [name.replace("E1", next(one.name for one in group.irreps if one.dimension == 2)) for name in parts]
+    features = torch.randn(2, sum(parts.values()), 3, 3)
+    text = f"B ({' + '.join(name.strip('()') for name in names)}) h w"
+    for element in group.elements:
+        pieces = zip(names, features.split(list(parts.values()), 1), strict=True)
+        expected = torch.cat([act(piece, group, element, f"B {name} h w") for name, piece in pieces], 1)
+        assert torch.equal(act(features, group, element, text), expected)
+    tokens = torch.randn(2, 10, 4)
+    moved = act(tokens, group, 1, "B (1 + h w) c")
+    assert torch.equal(moved[:, :1], tokens[:, :1])
+    assert torch.equal(moved[:, 1:], act(tokens[:, 1:], group, 1, "B (h w) c"))
+    for wrong in ("B (2 A + c + d) h w", "B (900 + c) h w", "B (2 A) h w", "B (A + 1) h w"):
+        with pytest.raises(SettingError, match="is no"):
+            act(features, group, 1, wrong)
+    with pytest.raises(SettingError, match="is no axis"):
+        layout_of("B (A + ) h w")
+
+
 @pytest.mark.parametrize("field", ["B (c A/6) h w", "B A/2,6 h w", "B h w (c A:E1)", "B (c A:A2) w", "B h c"])
 def test_quotients_and_irreps_are_actions(field: str) -> None:
     shape = {"B (c A/6) h w": (1, 12, 3, 3), "B A/2,6 h w": (1, 2, 3, 3), "B h w (c A:E1)": (1, 3, 3, 4),
@@ -77,6 +98,7 @@ def test_the_mean_over_a_subgroup_is_a_quotient_field() -> None:
         ("B (c A", SettingError, r"'\(' is no axis"),
         ("B c,d h w", SettingError, "'c,d' is no axis"),
         ("B A (c A) h w", SettingError, "has the axis A twice"),
+        ("B (h=0 w) c", SettingError, "is no axis"),
         ("B h h", SettingError, "has the axis h twice"),
     ],
 )
@@ -161,6 +183,23 @@ def test_a_network_declares_the_field_of_each_output(group: FiniteGroup) -> None
     assert said.verdict == EQUIVARIANT
     wrong = measured(Declared(group), 1, 2, 7, 7, field_out={"maps": "B h w (A c)", "logits": "invariant"})
     assert wrong.verdict == NOT_EQUIVARIANT
+
+
+class Beside(nn.Module):
+    """A regular field, and the image beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mask, self.lift = OnHexagon(C6, 7), LiftingConv2d(2, 3, 3, group=C6, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.mask(x)
+        return torch.cat([self.lift(x), x], 1)
+
+
+def test_fields_of_two_kinds_in_one_tensor() -> None:
+    assert measured(Beside(), 1, 2, 7, 7, field_out="B (3 A + c) h w").verdict == EQUIVARIANT
+    assert measured(Beside(), 1, 2, 7, 7, field_out="B (c + 3 A) h w").verdict == NOT_EQUIVARIANT
 
 
 def test_a_layer_that_reads_beyond_the_hexagon_breaks_and_says_so() -> None:
