@@ -59,12 +59,12 @@ class Outcome:
 
 def steps(device: str, *, quick: bool) -> list[Step]:
     """The steps in the order of their value; ``{to}`` in their arguments is the device's folder."""
+    # one thread, as the records that are committed have
+    where = f"--device {device} --threads 1"
     networks = "z2cnn" if quick else " ".join(NETWORKS)
     last = networks.split()[-2:]
     sizes, batch, seconds, small = ("2", 2, 0.05, "--quick") if quick else ("1,32,128,512", 128, 1, "")
-    times = (
-        f"-m e4profile time {networks} --device {device} --mixed --out {{to}}/times.jsonl --max-run-time-s {seconds}"
-    )
+    times = f"-m e4profile time {networks} {where} --mixed --out {{to}}/times.jsonl --max-run-time-s {seconds}"
     brief = "--quick" if quick else "--max-run-time-s 40"
     one_epoch = f"--recipe epochs=1,batch_size={batch},training_images={batch}"
     found = [
@@ -77,7 +77,7 @@ def steps(device: str, *, quick: bool) -> list[Step]:
         Step("times in float32", 110, f"{times} --batch-size {sizes} --pass forward,backward,step --dtype float32"),
         Step("times in bfloat16", 110, f"{times} --batch-size {sizes} --pass forward,backward,step --dtype bfloat16"),
         Step("times of CUDA graphs", 30, f"{times} --batch-size 1 --cuda-graphs"),
-        Step("calibration", 80, f"-m e4profile calibrate --device {device} {brief} --out {{to}}/calibration.json"),
+        Step("calibration", 80, f"-m e4profile calibrate {where} {brief} --out {{to}}/calibration.json"),
         Step(
             "predicted times", 30,
             f"-m e4profile time {networks} --device {device} --batch-size {sizes} --predicted "
@@ -86,13 +86,13 @@ def steps(device: str, *, quick: bool) -> list[Step]:
         *(
             Step(
                 f"roofline of {network}", 30,
-                f"-m e4profile time {network} --roofline --device {device} --batch-size {batch} "
+                f"-m e4profile time {network} --roofline {where} --batch-size {batch} "
                 "--out {to}/roof.jsonl",
             )
             for network in last
         ),
-        Step("breakdown", 30, f"-m e4profile time {last[-1]} --device {device} --batch-size {batch} --breakdown"),
-        Step("energy", 40, f"-m e4profile training {last[-1]} --device {device} {one_epoch} -f json", "energy.json"),
+        Step("breakdown", 30, f"-m e4profile time {last[-1]} {where} --batch-size {batch} --breakdown"),
+        Step("energy", 40, f"-m e4profile training {last[-1]} {where} {one_epoch} -f json", "energy.json"),
     ]  # fmt: skip
     return [step for step in found if device == "cuda" or "--cuda-graphs" not in step.arguments]
 

@@ -97,7 +97,8 @@ BatchSize = Annotated[
 Device = Annotated[str, typer.Option("--device", help="cpu or cuda", metavar="DEVICE")]
 Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, ...", metavar="DTYPE")]
 Threads = Annotated[
-    int, typer.Option("--threads", help="Intra-operator threads.", metavar="N", callback=positive_whole)
+    int | None,
+    typer.Option("--threads", help="In an operator; else as PyTorch has them.", metavar="N", callback=positive_whole),
 ]
 MaxRunTime = Annotated[float, typer.Option("--max-run-time-s", help="Sample at most this long.", metavar="SECONDS")]
 Mixed = Annotated[
@@ -109,6 +110,13 @@ Records = Annotated[
 MODEL = "NETWORK"
 MODEL_HELP = "A card, or code to run (e4profile help networks)."
 """What a command that takes models says about its argument."""
+
+
+def threads_used(threads: int | None = None) -> int:
+    """The intra-operator threads that were asked for, else those that this PyTorch uses."""
+    import torch
+
+    return torch.get_num_threads() if threads is None else threads
 
 
 def whole_numbers(option: str, text: str | None) -> list[int] | None:

@@ -13,6 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from e4profile.errors import SettingError, from_table, read_document, replace_file
 from e4profile.records.times import difference
 from e4profile.witnesses.environment import environment, same_environment
@@ -86,13 +88,13 @@ def read_calibration(file: Path) -> Calibration:
     return from_table(held, Calibration, f"the calibration {file}: ")
 
 
-def calibration_for(device: str, dtype: str, threads: int, file: Path | None = None) -> tuple[Calibration, str]:
+def calibration_for(device: str, dtype: str, threads: int | None, file: Path | None = None) -> tuple[Calibration, str]:
     """The calibration to predict with, and whose it is where it is not of this machine as it is now; else empty.
 
     Args:
         device: ``cpu`` or ``cuda``.
         dtype: of weights and images.
-        threads: intra-operator threads.
+        threads: intra-operator threads; None for those of the file, or else those that PyTorch uses.
         file: a calibration that was named; else the one of this device in this environment.
 
     Raises:
@@ -103,6 +105,7 @@ def calibration_for(device: str, dtype: str, threads: int, file: Path | None = N
     # the device of a file that is named need not be here
     device = device_named(device).type if file is None else device.partition(":")[0]
     if file is None:
+        threads = torch.get_num_threads() if threads is None else threads
         place = default_file(device, dtype, threads)
         if not place.exists():
             raise SettingError(_not_calibrated(device, dtype, threads))
@@ -111,7 +114,7 @@ def calibration_for(device: str, dtype: str, threads: int, file: Path | None = N
     for option, asked, held in (
         ("--device", device, found.device), ("--dtype", dtype, found.dtype), ("--threads", threads, found.threads),
     ):  # fmt: skip
-        if asked != held:
+        if asked not in (held, None):
             raise SettingError(f"the calibration {file} is for {option} {held}, not {asked}: give {option} {held}")
     here = environment() | {"threads": found.threads}
     apart = difference(found.environment, here) if same_environment(found.environment, here) else ""
@@ -124,7 +127,7 @@ def _not_calibrated(device: str, dtype: str, threads: int) -> str:
     with fixed_threads(threads):
         here = environment()
     options = f" --device {device}" * (device != "cpu") + f" --dtype {dtype}" * (dtype != "float32")
-    options += f" --threads {threads}" * (threads != 1)
+    options += f" --threads {threads}" * (threads != torch.get_num_threads())
     others = []
     for place in sorted(_folder().glob("*.json")) if _folder().is_dir() else ():
         try:

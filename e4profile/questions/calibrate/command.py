@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def calibrate(
     device: options.Device = "cpu",
     dtype: options.Dtype = "float32",
-    threads: options.Threads = 1,
+    threads: options.Threads = None,
     max_run_time_s: Annotated[
         float, typer.Option("--max-run-time-s", help="Time the networks this long.", metavar="SECONDS")
     ] = 60.0,
@@ -44,6 +44,7 @@ def calibrate(
     from e4profile.witnesses.timing import calibration, references
     from e4profile.witnesses.timing.passes import device_named, dtype_name
 
+    threads = options.threads_used(threads)
     file = out or default_file(device_named(device).type, dtype_name(dtype), threads)
     check_writable(file)
     chosen = references.QUICK if quick else references.REFERENCES

@@ -18,7 +18,7 @@ PREDICTED = ("predicted_s", "error_percent")
 _MEANINGS = {
     "memory": "memory in float32, SGD: saved and peak of forward and backward, training step, peak of a forward pass "
     "without gradients and that pass whole (e4profile memory)",
-    "time": "median and interquartile range of a forward pass in evaluation mode, cpu, float32, 1 thread",
+    "time": "median and interquartile range of a forward pass in evaluation mode, cpu, float32, {threads}",
     "predicted": "predicted: time of the same pass from the calibration of this device (e4profile time --predicted)",
 }
 
@@ -35,7 +35,7 @@ def chosen(names: list[str]) -> tuple[str, ...]:
         from e4profile.records.calibrations import calibration_for
 
         try:
-            calibration_for("cpu", "float32", 1)
+            calibration_for("cpu", "float32", None)
         except SettingError as error:
             # count names no file
             raise SettingError(f"--with predicted: {str(error).partition(', or name a file')[0]}") from error
@@ -44,7 +44,10 @@ def chosen(names: list[str]) -> tuple[str, ...]:
 
 def meanings(besides: tuple[str, ...]) -> list[str]:
     """What the columns are, a sentence each."""
-    return [_MEANINGS[name] for name in besides]
+    from e4profile.questions.options import threads_used
+    from e4profile.questions.time.table import threads_text
+
+    return [_MEANINGS[name].format(threads=threads_text(threads_used())) for name in besides]
 
 
 def beside(found: Subject, besides: tuple[str, ...]) -> tuple[dict[str, dict[str, Any]], list[str]]:
@@ -71,13 +74,13 @@ def beside(found: Subject, besides: tuple[str, ...]) -> tuple[dict[str, dict[str
         from e4profile.witnesses.timing.passes import PassSetting
         from e4profile.witnesses.timing.samples import StopRule, noise_notes
 
-        record = timed(found, at_own_batch(PassSetting(), found), StopRule())
+        record = timed(found, at_own_batch(PassSetting(threads=None), found), StopRule())
         figures["time"] = {key: getattr(record, key) for key in TIME}
         notes += [f"{found.full_name}: {said}" for said in noise_notes([record.samples])]
     if "predicted" in besides:
         from e4profile.questions.time.predicted import predicted_table
 
-        table = predicted_table([found], [None], ("cpu", "float32", 1), None)
+        table = predicted_table([found], [None], ("cpu", "float32", None), None)
         figures["predicted"] = {key: table.rows[-1][key] for key in PREDICTED}
         notes += table.notes
     return figures, notes

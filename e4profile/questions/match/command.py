@@ -97,7 +97,7 @@ def match(
             from e4profile.questions.match.by_time import match_time
             from e4profile.witnesses.timing.in_turn import ForwardInTurn
 
-            timer = ForwardInTurn(device, max_run_time_s)
+            timer = ForwardInTurn(device, max_run_time_s, threads=None)
             found = match_time(subject, other, timer, vary=vary, progress=lambda text: note(f"time of {text}"))
         else:
             from e4profile.questions.match.matching import match as exact_match
@@ -152,11 +152,13 @@ def _meaning(by: str, convention_name: str, batch_size: int | None, *, by_form: 
 
         of = f"; a batch of {batch_size}" if batch_size not in (None, 1) else ""
         return f"{convention_name}: {convention(convention_name).meaning}{of}"
+    from e4profile.questions.time.table import threads_text
+
     return {
         "params": "parameters by closed form" if by_form else "parameters",
         "memory": f"bytes of a training step at batch {_step_batch(batch_size)}, as predicted: parameters, gradients, "
         "buffers, images and the peak of forward and backward",
-        "time": f"median seconds of a forward pass at batch {batch_size or 1}",
+        "time": f"median seconds of a forward pass at batch {batch_size or 1}, {threads_text(options.threads_used())}",
     }[by]
 
 

@@ -15,6 +15,7 @@ from e4profile.questions.sweep import cloud as clouds
 from e4profile.questions.sweep.cloud import Chosen, Cloud
 from e4profile.questions.sweep.quantities import PREDICTED, QUANTITIES, TIME, How, Limit, Quantity
 from e4profile.questions.sweep.varied import write_results
+from e4profile.questions.time.table import threads_text
 from e4profile.show.tables import Column, Table
 from e4profile.subjects.subject import Subject
 from e4profile.subjects.written import Varied
@@ -160,7 +161,9 @@ def _title(found: Cloud, wanted: Wanted) -> str:
 
 def _meaning(wanted: Wanted, how: How) -> str:
     images = "" if how.batch_size in (None, 1) else f"; a batch of {how.batch_size}"
-    return "; ".join(f"{one.header}: {one.meaning}" for one in wanted.quantities) + images
+    timed = any(one.kind == "seconds" for one in wanted.quantities)
+    threads = f"; times of {threads_text(how.threads)}" if timed else ""
+    return "; ".join(f"{one.header}: {one.meaning}" for one in wanted.quantities) + images + threads
 
 
 def _notes(found: Cloud, chosen: Chosen, wanted: Wanted, how: How) -> list[str]:

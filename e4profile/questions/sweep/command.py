@@ -242,14 +242,15 @@ def _sweep_networks(
     total = check_size(axes, len(named)) * len(named)
     many = total > MOST_BUILT or counters == ["closed-form"] or len(named) > 1
     timer: Timer | None = None
+    threads = _threads(asked.calibration, jobs)
     if jobs is not None and shown.out is None:
         raise SettingError("--jobs: give the folder that the jobs share with --out DIR")
     if (time or asked.verify) and shown.out is not None:
         from e4profile.questions.sweep.kept_times import KeptTimes
 
-        timer = KeptTimes(shown.out, device, max_run_time_s, jobs)
+        timer = KeptTimes(shown.out, device, max_run_time_s, jobs, threads)
     elif time or asked.verify:
-        timer = ForwardInTurn(device, max_run_time_s)
+        timer = ForwardInTurn(device, max_run_time_s, threads)
     images = batch_size or 1
     if not (many or limits or fronts or order or asked.top is not None or asked.verify):
         from e4profile.questions.sweep.varied import show_variants
@@ -272,11 +273,20 @@ def _sweep_networks(
     if memory:
         order = order or quantity("memory", "--memory")
     wanted = Wanted(limits, fronts, order, asked.top, time, asked.verify, descending)
-    how = How(batch_size, timer)
+    how = How(batch_size, timer, threads=threads)
     if PREDICTED in wanted.quantities:
         how = _predicting(how, device, asked.calibration)
     show_chosen(subjects, axes, wanted, how, *shown)
     job_options.tell_failures(getattr(timer, "failed", []))
+
+
+def _threads(calibration: Path | None, jobs: Jobs | None) -> int:
+    """Of every time, predicted or measured: one in jobs, those of a calibration that is named, else PyTorch's."""
+    from e4profile.records.calibrations import read_calibration
+
+    if jobs is not None:
+        return 1
+    return options.threads_used() if calibration is None else read_calibration(calibration).threads
 
 
 def _predicting(how: How, device: str, file: Path | None) -> How:
@@ -285,7 +295,7 @@ def _predicting(how: How, device: str, file: Path | None) -> How:
     from e4profile.records.calibrations import calibration_for
 
     try:
-        found, whose = calibration_for(device.partition(":")[0], "float32", 1, file)
+        found, whose = calibration_for(device.partition(":")[0], "float32", how.threads, file)
     except SettingError as error:
         raise SettingError(f"{error}; with --time the settings that are left are timed instead") from error
     remarks = (

@@ -28,18 +28,20 @@ IN_TURN = 25
 
 
 class KeptTimes:
-    """Forward passes in evaluation mode on one thread, kept in ``times.jsonl`` of a folder.
+    """Forward passes in evaluation mode, kept in ``times.jsonl`` of a folder.
 
     Attributes:
         failed: why networks could not be timed by jobs, a sentence each.
     """
 
-    def __init__(self, folder: Path, device: str, max_run_time_s: float, jobs: Jobs | None = None) -> None:
+    def __init__(
+        self, folder: Path, device: str, max_run_time_s: float, jobs: Jobs | None = None, threads: int = 1
+    ) -> None:
         self._store = RecordStore(folder / "times.jsonl")
-        self._device, self._jobs = device, jobs
+        self._device, self._jobs, self._threads = device, jobs, threads
         self._rule = StopRule(min_run_time_s=min(0.1, max_run_time_s), max_run_time_s=max_run_time_s)
         # jobs run where the device is, which need not be here
-        self._in_turn = None if jobs is not None else ForwardInTurn(device, max_run_time_s)
+        self._in_turn = None if jobs is not None else ForwardInTurn(device, max_run_time_s, threads)
         self.failed: list[str] = []
 
     def __call__(self, subjects: Sequence[Subject], *, brief: bool = False) -> list[Samples]:
@@ -66,7 +68,7 @@ class KeptTimes:
         return [_samples(known, key, reasons.get(key, "")) for key in keys]
 
     def _setting(self, subject: Subject) -> TimeSetting:
-        choice = PassSetting("forward", "eval", "cpu", batch_size=subject.own_batch)
+        choice = PassSetting("forward", "eval", "cpu", batch_size=subject.own_batch, threads=self._threads)
         found = setting_of(subject, choice, self._rule)
         # the device need not be here
         return TimeSetting(**{**vars(found), "device": self._device})
@@ -88,13 +90,13 @@ class KeptTimes:
             known("", self._store.follow())
 
     def _record(self, subject: Subject, samples: Samples) -> TimeRecord:
-        with fixed_threads(1):
+        with fixed_threads(self._threads):
             where = environment()
         shapes = [tuple(tensor.shape) for tensor in subject.example("meta").tensors if tensor.dim()]
         return TimeRecord(
             name=subject.name, pass_="forward", mode="eval", loss="", device=self._device.partition(":")[0],
             dtype="float32", input_shape=shapes[0] if subject.own_batch is not None else (1,), compiled=False,
-            graphed=False, threads=1, clock=clock_for(self._device).name, samples=samples, environment=where,
+            graphed=False, threads=self._threads, clock=clock_for(self._device).name, samples=samples, environment=where,
             arguments=recorded_arguments(subject),
         )  # fmt: skip
 

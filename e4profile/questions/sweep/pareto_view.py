@@ -11,6 +11,7 @@ import typer
 
 from e4profile.questions import options
 from e4profile.questions.output import Progress, emit, note, stop_interrupted
+from e4profile.questions.time.table import threads_text
 
 if TYPE_CHECKING:
     from e4profile.questions.sweep.pareto import Candidate, Point
@@ -197,7 +198,7 @@ def _timed_in_turn(
     """Median seconds of forward passes, round by round over all networks, so that a drift meets all of them."""
     from e4profile.witnesses.timing.in_turn import ForwardInTurn
 
-    timer = ForwardInTurn(device, max_run_time_s)
+    timer = ForwardInTurn(device, max_run_time_s, threads=None)
     note(f"pareto, time: {len(found)} networks in turn, {len(found) * max_run_time_s:g} s of samples at most")
     taken = timer([one.subject.at_batch(batch) for one in found])
     notes = [
@@ -216,7 +217,11 @@ def _how(x: str, device: str, batch: int, *, recorded: bool) -> str:
         "params": f"parameters, {source} by counting",
         "memory": f"peak bytes of forward and backward at batch {max(2, batch)}, by allocator emulation",
         "time": f"median seconds of a pass, {source}"
-        + ("" if recorded else f" in turn on {device}, forward at batch {batch}"),
+        + (
+            ""
+            if recorded
+            else f" in turn on {device}, forward at batch {batch}, {threads_text(options.threads_used())}"
+        ),
     }[x]
 
 

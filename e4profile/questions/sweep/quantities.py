@@ -45,6 +45,7 @@ class How:
         rates: of the kinds of operators on the device, for predicted times.
         remarks: what a reader must know of predicted times.
         progress: told in words what is asked.
+        threads: of times, intra-operator.
     """
 
     batch_size: int | None = None
@@ -52,6 +53,7 @@ class How:
     rates: Mapping[str, Rate] | None = None
     remarks: tuple[str, ...] = ()
     progress: Callable[[str], None] = lambda _: None
+    threads: int = 1
 
 
 @dataclass(frozen=True)

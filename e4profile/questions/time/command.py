@@ -40,7 +40,7 @@ def time(
     loss: options.Loss = "auto",
     compile: Annotated[bool, typer.Option("--compile", help="Apply torch.compile first.")] = False,
     graphs: Annotated[bool, typer.Option("--cuda-graphs", help="Replay CUDA graphs.")] = False,
-    threads: options.Threads = 1,
+    threads: options.Threads = None,
     min_run_time_s: Annotated[
         float | None,
         typer.Option("--min-run-time-s", help="Sample at least this long [0.5; --fits: 0.1].", metavar="SECONDS"),
@@ -104,13 +104,14 @@ def time(
         return
     batches = options.batch_sizes(batch_size)
     scalar = options.loss_named(loss)
+    used = options.threads_used(threads)
     # while a batch is searched, a clear answer needs few samples
     shortest_s = min(0.5 if limit_s is None else 0.1, max_run_time_s) if min_run_time_s is None else min_run_time_s
     rule = StopRule(min_run_time_s=shortest_s, max_run_time_s=max_run_time_s)
     choices = [
         PassSetting(
             one, mode or ("eval" if one == "forward" else "train"), "cpu" if predicted else device, dtype, size,
-            compile, graphs, None if predicted else threads, scalar,
+            compile, graphs, None if predicted else used, scalar,
         )
         for size in batches
         for one in _passes(passes)
@@ -144,7 +145,7 @@ def time(
     if failed:
         note("not every network could be timed")
         sys.exit(1)
-    _write_page(html, tables, threads)
+    _write_page(html, tables, used)
     if unfit:
         sys.exit(1)
 
@@ -219,7 +220,7 @@ def _check_predicted(predicted: bool, given: Mapping[str, object], choices: list
 
 
 def _predict(
-    cards: list[Subject], batches: Sequence[int | None], device: tuple[str, str, int], calibration: Path | None,
+    cards: list[Subject], batches: Sequence[int | None], device: tuple[str, str, int | None], calibration: Path | None,
     output_format: str, units: str, html: Path | None,
 ) -> None:  # fmt: skip
     from e4profile.questions.time.predicted import predicted_table

@@ -22,14 +22,15 @@ _FAR = 10
 
 
 def predicted_table(
-    networks: Sequence[Subject], batches: Sequence[int | None], where: tuple[str, str, int], file: Path | None
+    networks: Sequence[Subject], batches: Sequence[int | None], where: tuple[str, str, int | None], file: Path | None
 ) -> Table:
     """A row per network, batch and named term, and the total with its error; None where a time is not stated.
 
     Args:
         networks: in order.
         batches: of each; None is its own.
-        where: device, dtype and threads; a device that a named file is of need not be here.
+        where: device, dtype and threads (None for those of the file, or of PyTorch); a device that a named file is of
+            need not be here.
         file: a calibration that was named.
 
     Raises:
@@ -58,7 +59,7 @@ def predicted_table(
                     f"{calibration.largest_macs:,}."
                 )
     name = calibration.environment.get("device" if calibration.device == "cuda" else "cpu", device)
-    there = f"{name}, torch {calibration.environment.get('torch')}, {dtype}, {threads_text(threads)}"
+    there = f"{name}, torch {calibration.environment.get('torch')}, {dtype}, {threads_text(calibration.threads)}"
     return table_of_rows(
         "Predicted time of a forward pass in evaluation mode",
         rows,

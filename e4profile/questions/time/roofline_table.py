@@ -30,7 +30,7 @@ def roofline(
     device: options.Device = "cpu",
     dtype: options.Dtype = "float32",
     batch_size: options.BatchSize = None,
-    threads: options.Threads = 1,
+    threads: options.Threads = None,
     reference: Annotated[
         bool, typer.Option("--reference", help="Also with the aggregation as unfold, multiply and sum.")
     ] = False,
@@ -57,6 +57,7 @@ def roofline(
     from e4profile.witnesses.timing.peaks import cached_peaks
     from e4profile.witnesses.timing.samples import StopRule
 
+    threads = options.threads_used(threads)
     rule = StopRule(min_run_time_s=min(0.5, max_run_time_s), max_run_time_s=max_run_time_s)
     check_files(out)
     if plot is not None:

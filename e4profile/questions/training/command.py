@@ -34,7 +34,7 @@ def training(
         str | None, typer.Option("--device", help="Measure a step on cpu or cuda; else none runs.", metavar="DEVICE")
     ] = None,
     dtype: options.Dtype = "float32",
-    threads: options.Threads = 1,
+    threads: options.Threads = None,
     max_run_time_s: Annotated[
         float, typer.Option("--max-run-time-s", help="Sample each step at most this long.", metavar="SECONDS")
     ] = 10.0,
@@ -51,6 +51,7 @@ def training(
     from e4profile.witnesses.timing.samples import StopRule
 
     rule = StopRule(min_run_time_s=min(0.5, max_run_time_s), max_run_time_s=max_run_time_s)
+    threads = options.threads_used(threads)
     if device is not None:
         device_named(device)
     dtype_named(dtype)

@@ -27,11 +27,12 @@ _BRIEF = 0.25
 
 @dataclass(frozen=True)
 class ForwardInTurn:
-    """A timer of forward passes in evaluation mode, without gradients, on one thread.
+    """A timer of forward passes in evaluation mode, without gradients.
 
     Attributes:
         device: ``cpu`` or ``cuda``.
         max_run_time_s: per network; a brief measurement takes a quarter of it.
+        threads: intra-operator threads; None keeps what is set.
 
     Raises:
         SettingError: for a device that is not there, or a time that no sampling can take.
@@ -39,6 +40,7 @@ class ForwardInTurn:
 
     device: str = "cpu"
     max_run_time_s: float = 2.0
+    threads: int | None = 1
 
     def __post_init__(self) -> None:
         device_named(self.device)
@@ -54,7 +56,7 @@ class ForwardInTurn:
         """
         where = device_named(self.device)
         with ExitStack() as stack:
-            stack.enter_context(fixed_threads(1))
+            stack.enter_context(fixed_threads(self.threads))
             stack.enter_context(random_state_kept())
             works = []
             for subject in subjects:

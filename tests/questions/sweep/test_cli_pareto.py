@@ -232,7 +232,7 @@ def test_times_are_sampled_in_turn(run, monkeypatch):
     code, out, err = run("pareto", *arguments)
     assert code == 0
     assert asked == [([("z2cnn", 2), ("p4cnn", 2)], 0.02)]
-    assert "measured in turn on cpu, forward at batch 2" in out
+    assert "measured in turn on cpu, forward at batch 2, 1 thread" in out
     assert "2 networks in turn, 0.04 s of samples at most" in err
 
 
