@@ -96,8 +96,8 @@ class KeptTimes:
         return TimeRecord(
             name=subject.name, pass_="forward", mode="eval", loss="", device=self._device.partition(":")[0],
             dtype="float32", input_shape=shapes[0] if subject.own_batch is not None else (1,), compiled=False,
-            graphed=False, threads=self._threads, clock=clock_for(self._device).name, samples=samples, environment=where,
-            arguments=recorded_arguments(subject),
+            graphed=False, threads=self._threads, clock=clock_for(self._device).name, samples=samples,
+            environment=where, arguments=recorded_arguments(subject),
         )  # fmt: skip
 
 
