@@ -8,42 +8,51 @@ between them has a name.
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    from e4profile.api import (
-        check,
-        check_equivariance,
-        count,
-        register_free,
-        register_group,
-        register_operator,
-        run_setting,
-        sweep,
-    )
+    from e4profile.api import register_free, register_group, register_operator, run_setting
     from e4profile.errors import E4ProfileError, SettingError, UnknownNameError
+    from e4profile.questions.check.api import check
+    from e4profile.questions.count.api import count
+    from e4profile.questions.equivariance.api import check_equivariance, equivariance
+    from e4profile.questions.memory.api import memory
+    from e4profile.questions.result import Result
+    from e4profile.questions.sweep.api import sweep
+    from e4profile.questions.time.api import time
 
 __all__ = [
     "E4ProfileError",
+    "Result",
     "SettingError",
     "UnknownNameError",
     "check",
     "check_equivariance",
     "count",
+    "equivariance",
+    "memory",
     "register_free",
     "register_group",
     "register_operator",
     "run_setting",
     "sweep",
+    "time",
 ]
 
-_ERRORS = ("E4ProfileError", "SettingError", "UnknownNameError")
+_ELSEWHERE = {
+    **dict.fromkeys(("E4ProfileError", "SettingError", "UnknownNameError"), "errors"),
+    "Result": "questions.result",
+    "check_equivariance": "questions.equivariance.api",
+}
 
 
 def __getattr__(name: str) -> object:
     """A public name, imported when it is first asked for."""
-    if name not in __all__:
+    if name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    found: object = getattr(import_module("e4profile.errors" if name in _ERRORS else "e4profile.api"), name)
+    try:
+        found: object = getattr(import_module(f"e4profile.{_ELSEWHERE.get(name, 'api')}"), name)
+    except AttributeError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
     globals()[name] = found
     return found
 

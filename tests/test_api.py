@@ -34,7 +34,7 @@ def test_count_any_module_and_leave_it_alone() -> None:
     frame = count(model, (3, 8, 8))
     assert frame.attrs["totals"]["dispatch"]["macs"] == 4 * 27 * 36 + 2 * 144
     assert model.training
-    with pytest.raises(SettingError, match="input_shape"):
+    with pytest.raises(SettingError, match="needs its inputs"):
         count(model)
     with pytest.raises(SettingError, match="width"):
         count(model, (3, 8, 8), width=3)

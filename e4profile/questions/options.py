@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -13,6 +14,10 @@ from e4profile.errors import SettingError, one_of, positive, short_numbers
 from e4profile.show.tables import FORMATS, UNITS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import nn
+
     from e4profile.subjects.losses import Loss as AnyLoss
     from e4profile.subjects.subject import Subject
 
@@ -148,25 +153,31 @@ def names(values: list[str] | None) -> list[str]:
 def networks(values: list[str] | None) -> list[str]:
     """Repeated or comma-separated networks, in order; commas between a network's arguments divide nothing.
 
+    A module in hand, which Python may give in place of a name, is itself.
+
     Raises:
         SettingError: for values that hold no name.
     """
     from e4profile.subjects.named import split_named
 
-    found = [name for value in values or [] for name in split_named(value)]
+    found = [name for value in values or [] for name in (split_named(value) if isinstance(value, str) else [value])]
     if values and not found:
         raise SettingError(f"{','.join(values)!r} names nothing: give at least one name")
     return found
 
 
-def overrides(pairs: list[str] | None, option: str = "--set") -> dict[str, Any]:
+def overrides(pairs: Sequence[str] | Mapping[str, Any] | None, option: str = "--set") -> dict[str, Any]:
     """``key=value`` pairs; for the values see ``plain_value``. The last of two values of one key holds.
+
+    The values that Python gives by name are as they are.
 
     Raises:
         SettingError: for a pair without ``=``.
     """
     from e4profile.subjects.written import plain_value
 
+    if isinstance(pairs, Mapping):
+        return dict(pairs)
     found: dict[str, Any] = {}
     for pair in pairs or []:
         key, separator, text = pair.partition("=")
@@ -197,11 +208,21 @@ def one_subject(
         Whatever ``executed`` raises.
         Whatever ``e4profile.subjects.subject.resolve`` raises.
     """
-    from e4profile.subjects.subject import resolve
-
     given = {**overrides(settings), **overrides(arguments, option)}
-    (found,) = executed([resolve(name, inputs or (), given, batch_size=batch_size)], execution)
+    (found,) = executed([_resolved(name, inputs, given, batch_size)], execution)
     return found
+
+
+def _resolved(name: str | nn.Module, inputs: Any, arguments: Mapping[str, Any], batch_size: int | None) -> Subject:
+    """The network; its inputs are texts, or from Python shapes, tensors, a dict or a sequence of them."""
+    from e4profile.subjects.subject import names_code, resolve
+
+    if inputs is None or (isinstance(inputs, (list, tuple)) and all(isinstance(one, str) for one in inputs)):
+        return resolve(name, inputs or (), arguments, batch_size=batch_size)
+    if not names_code(name) and isinstance(inputs, (list, tuple)) and all(type(one) is int for one in inputs):
+        return resolve(name, ["x".join(map(str, inputs))], arguments, batch_size=batch_size)
+    found = resolve(name, arguments=arguments, example=inputs)
+    return found if batch_size is None else replace(found, inputs=found.batched.given_at(batch_size))
 
 
 def several_subjects(
@@ -219,7 +240,7 @@ def several_subjects(
     Raises:
         Whatever ``e4profile.subjects.subject.resolve`` or ``executed`` raises.
     """
-    found = resolve_together(given, overrides(settings), inputs or (), overrides(arguments, "--arg"), batch_size)
+    found = resolve_together(given, overrides(settings), inputs, overrides(arguments, "--arg"), batch_size)
     return executed(found, execution)
 
 
@@ -270,22 +291,22 @@ def inputs_of(name: str, named: list[str], inputs: list[str] | None) -> list[str
 def resolve_together(
     given: list[str],
     settings: Mapping[str, Any],
-    inputs: Sequence[str],
+    inputs: Sequence[str] | None,
     arguments: Mapping[str, Any],
     batch_size: int | None = None,
 ) -> list[Subject]:
     """The same with values that are read already."""
     from e4profile.subjects.named import distinct
-    from e4profile.subjects.subject import names_code, resolve
+    from e4profile.subjects.subject import names_code
 
     code = [name for name in given if names_code(name)]
     apart = 0 < len(code) < len(given)
     of_code = {**({} if apart and arguments else settings), **arguments}
     of_cards = {**settings, **({} if apart else arguments)}
     found = [
-        resolve(name, inputs, of_code, batch_size=batch_size)
-        if name in code
-        else resolve(name, () if code else inputs, of_cards, batch_size=batch_size)
+        _resolved(name, inputs, of_code, batch_size)
+        if names_code(name)
+        else _resolved(name, None if code else inputs, of_cards, batch_size)
         for name in given
     ]
     distinct(found)
@@ -297,8 +318,8 @@ def given_batch(subjects: Iterable[Subject]) -> int | None:
     return next((subject.batch_size for subject in subjects if subject.input_given), None)
 
 
-def loss_named(text: str) -> AnyLoss:
-    """A loss by name, or a function of one's own, whose file is imported.
+def loss_named(text: str | Callable[[Any], Any]) -> AnyLoss:
+    """A loss by name, or a function of one's own, whose file is imported; one in hand is itself.
 
     Raises:
         UnknownNameError: for a name that is neither, with the nearest names.
@@ -307,6 +328,8 @@ def loss_named(text: str) -> AnyLoss:
     from e4profile.subjects.losses import LOSSES
     from e4profile.subjects.subject import names_code
 
+    if not isinstance(text, str):
+        return text
     if names_code(text):
         from e4profile.subjects.user_code import OwnLoss
 

@@ -9,9 +9,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from e4profile.questions.answers import kept
 
 if TYPE_CHECKING:
+    from e4profile.show.style import Plot
     from e4profile.show.tables import Table
 
 _ERASE = "\r\x1b[2K"
@@ -38,19 +41,58 @@ def screen_rows() -> int:
     return max(_SCREEN if not sys.stdout.isatty() and not lines else high, 12) - _AROUND_ROWS
 
 
-def emit(table: Table, output_format: str, units: str = "auto") -> None:
-    """Write a table to stdout in one of the formats."""
+def emit(
+    table: Table | Callable[[str, str], Table],
+    output_format: str,
+    units: str = "auto",
+    *,
+    document: Callable[[], str] | None = None,
+    facts: Callable[[], dict[str, Any]] | None = None,
+    figure: Callable[[], Plot] | None = None,
+) -> None:
+    """Write a table to stdout in one of the formats, or keep it for Python.
+
+    Args:
+        table: what to show, or what makes it of the format and the units.
+        output_format: one of ``show.tables.FORMATS``.
+        units: one of ``show.tables.UNITS``.
+        document: the text of ``json``, where that is more than the rows.
+        facts: what Python is told besides the table, by name.
+        figure: draws it, for Python.
+    """
+    answer = kept()
+    if answer is not None:
+        for found, asked in ((answer.tables, ("csv", "exact")), (answer.shown, ("latex", "auto"))):
+            found.append(table(*asked) if callable(table) else table)
+        answer.facts |= {} if facts is None else facts()
+        answer.figure = figure or answer.figure
+        return
+    if document is not None and output_format == "json":
+        sys.stdout.write(document())
+        sys.stdout.flush()
+        return
     from e4profile.show.tables import render
 
+    table = table(output_format, units) if callable(table) else table
     color = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
     sys.stdout.write(render(table, output_format, width=terminal_width(), color=color, units=units))
     sys.stdout.flush()
 
 
 def note(*texts: str) -> None:
-    """Write lines to stderr."""
+    """Write lines to stderr, or keep them for Python."""
+    answer = kept()
+    if answer is not None:
+        answer.notes += texts
+        return
     sys.stderr.write("".join(f"{text}\n" for text in texts))
     sys.stderr.flush()
+
+
+def _tell(text: str) -> None:
+    """Write a line to stderr of what is being done, which Python is not told."""
+    if kept() is None:
+        note(text)
 
 
 def check_files(records: Path | None = None, page: Path | None = None) -> None:
@@ -92,6 +134,11 @@ def on_interrupt(remark: str | Callable[[], str] | None) -> Iterator[None]:
         raise
 
 
+def _is_live() -> bool:
+    """Whether a line of stderr may be rewritten: a command on a terminal."""
+    return sys.stderr.isatty() and kept() is None
+
+
 class _Line:
     """One line of stderr that is written anew each time, no wider than the terminal, and leaves nothing behind."""
 
@@ -130,21 +177,21 @@ class Progress:
         self._start = time.monotonic()
         self._quiet = quiet
         self._said, self._text = self._start, "starting"
-        self._live, self._line, self._hearing = sys.stderr.isatty(), _Line(), ExitStack()
+        self._live, self._line, self._hearing = _is_live(), _Line(), ExitStack()
         if self._live:
             self._draw("")
         elif not quiet:
-            note(f"{what}: {total} to do")
+            _tell(f"{what}: {total} to do")
 
     def begin(self, text: str) -> None:
         """Say what is done now, where no bar does."""
         if not self._live:
-            note(text)
+            _tell(text)
 
     def say(self, text: str) -> None:
         """Write a line of its own, above the bar where there is one."""
         self._line.clear()
-        note(f"{self.what}: {text}")
+        _tell(f"{self.what}: {text}")
 
     def step(self, text: str) -> None:
         """One more is done; ``text`` says which."""
@@ -162,13 +209,13 @@ class Progress:
         now = time.monotonic()
         if now - self._said >= _EVERY_S:
             self._said = now
-            note(f"{self.what}: {self.done} of {self.total} done, {now - self._start:.0f} s, {self._text}")
+            _tell(f"{self.what}: {self.done} of {self.total} done, {now - self._start:.0f} s, {self._text}")
 
     def close(self, *, failed: bool = False) -> None:
         """Leave the line behind; a failure has a line of its own."""
         self._line.clear()
         if not self._quiet or (self._live and self.done < self.total and not failed):
-            note(f"{self.what}: {self.done} of {self.total} done")
+            _tell(f"{self.what}: {self.done} of {self.total} done")
 
     def _draw(self, text: str) -> None:
         filled = self._BAR * self.done // max(self.total, 1)
@@ -188,7 +235,13 @@ class Progress:
 
 
 def stop_interrupted() -> NoReturn:
-    """End the program after what was finished before Ctrl-C has been shown; nothing of it was stored."""
+    """End the program after what was finished before Ctrl-C has been shown; nothing of it was stored.
+
+    Raises:
+        KeyboardInterrupt: in Python, whose caller was interrupted too.
+    """
+    if kept() is not None:
+        raise KeyboardInterrupt
     sys.stderr.write("\ne4profile: interrupted; the result above holds what was finished, and no more\n")
     sys.exit(_INTERRUPTED)
 
@@ -199,7 +252,7 @@ def waiting(what: str) -> Iterator[Callable[[str], None]]:
 
     On a terminal one line of stderr is rewritten; otherwise a line is written at most every ten seconds.
     """
-    live, line = sys.stderr.isatty(), _Line()
+    live, line = _is_live(), _Line()
     start = said = 0.0
 
     def say(text: str) -> None:
@@ -214,7 +267,7 @@ def waiting(what: str) -> Iterator[Callable[[str], None]]:
         if live:
             line.write(words)
         else:
-            note(words)
+            _tell(words)
 
     try:
         yield say

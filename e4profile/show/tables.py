@@ -65,6 +65,11 @@ class Column:
         """Whether the values line up on the right."""
         return self.kind in NUMBER_KINDS
 
+    def takes(self, value: object) -> bool:
+        """Whether a value is of the column's kind, or None."""
+        right_type = value is None or isinstance(value, _TYPES[self.kind])
+        return right_type and (not isinstance(value, bool) or self.kind == "boolean")
+
 
 class ColumnNote(str):
     """A note that is about some columns and says nothing where none of them is shown.
@@ -170,12 +175,7 @@ def table_of(
 
 
 def _check(value: object, column: Column, row: int) -> None:
-    if value is None:
-        return
-    right_type = isinstance(value, _TYPES[column.kind])
-    if right_type and isinstance(value, bool):
-        right_type = column.kind == "boolean"
-    if not right_type:
+    if not column.takes(value):
         found, wanted = type(value).__name__, column.kind
         raise SettingError(f"row {row}, column {column.key!r} (={value!r}): a {found} is no {wanted} value")
     if isinstance(value, float | Decimal) and not math.isfinite(value):

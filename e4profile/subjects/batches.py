@@ -65,10 +65,15 @@ class BatchedInputs:
         if self.given is None:
             specs = self.specs if batch_size is None else with_batch(self.specs, batch_size)
             return example_from_specs(specs, dtype, device=where)
-        example = self.given if batch_size is None else self._given_at(batch_size)
+        example = self.given if batch_size is None else self.given_at(batch_size)
         return example.map(lambda tensor: _moved(tensor, where, dtype))
 
-    def _given_at(self, batch_size: int) -> Example:
+    def given_at(self, batch_size: int) -> Example:
+        """The inputs themselves for another batch: the first images, repeated where there are too few.
+
+        Raises:
+            SettingError: when the tensors' leading sizes are no batch, or it is not positive.
+        """
         positive(batch_size=batch_size)
         if self.batch_size is None:
             shapes = ", ".join(map(str, self._shapes)) or "no tensors"

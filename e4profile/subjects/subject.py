@@ -387,12 +387,14 @@ class Subject:
         return self if self.input_given else replace(self, specs=tuple(with_batch(self.specs, batch_size)))
 
 
-def names_code(text: str) -> bool:
-    """Whether a text refers to somebody's code, ``package.module:name`` or ``path/file.py:name``.
+def names_code(text: str | nn.Module) -> bool:
+    """Whether a text refers to somebody's code, ``package.module:name`` or ``path/file.py:name``; so is a module.
 
     Raises:
         SettingError: for what ``e4profile.subjects.named.parse_named`` refuses.
     """
+    if not isinstance(text, str):
+        return True
     reference = parse_named(text).reference
     return ":" in reference or reference.endswith(".py")
 

@@ -84,7 +84,10 @@ def check_table(results: Sequence[CheckResult]) -> Table:
 
 
 def select(
-    names: Sequence[str], inputs: Sequence[str], arguments: Mapping[str, Any], settings: Mapping[str, Any] | None = None
+    names: Sequence[str],
+    inputs: Sequence[str] | None,
+    arguments: Mapping[str, Any],
+    settings: Mapping[str, Any] | None = None,
 ) -> list[Subject]:
     """The named networks, every card without names; a card goes by its own input.
 
@@ -94,7 +97,7 @@ def select(
     """
     from e4profile.subjects.subject import names_code
 
-    if inputs and not any(map(names_code, names)):
+    if inputs is not None and not any(map(names_code, names)):
         raise SettingError("inputs are for user-defined models: package.module:build or file.py:build")
     settings = settings or {}
     if (arguments or settings) and not names:
@@ -204,7 +207,7 @@ def run_checks(
     names: Sequence[str] = (),
     random_settings: int = 0,
     seed: int = 0,
-    inputs: Sequence[str] = (),
+    inputs: Sequence[str] | None = None,
     arguments: Mapping[str, Any] | None = None,
     execution: str | None = None,
     settings: Mapping[str, Any] | None = None,

@@ -52,11 +52,11 @@ def check(
         from e4profile.questions.check.checks import check_table, run_checks
 
         progress.step("PyTorch")
-        for result in run_checks(names, random_settings, seed, inputs or (), of_code, execution, given):
+        for result in run_checks(names, random_settings, seed, inputs, of_code, execution, given):
             results.append(result)
             progress.step(result.model)
-    emit(check_table(results), output_format, units)
     problems = [problem for result in results for problem in result.problems]
+    emit(check_table(results), output_format, units, facts=lambda: {"problems": problems})
     if not any(result.installed for result in results):
         sys.exit(1)
     if problems:

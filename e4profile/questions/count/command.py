@@ -65,6 +65,7 @@ def count(
     with Progress("count", 1 + 2 * len(models), quiet=True) as progress:
         from e4profile.conventions import convention
         from e4profile.questions.count.besides import beside, chosen
+        from e4profile.questions.count.facts import facts_of_several
         from e4profile.subjects.card_code import NotInstalled
         from e4profile.witnesses.counts.measure import measure
 
@@ -89,17 +90,20 @@ def count(
             progress.step(f"the counters of {found.name}")
     note(*absent)
     if not counted:
-        raise SettingError(f"none of {', '.join(models)} is installed: there is nothing to count")
+        raise SettingError(f"none of {', '.join(map(str, models))} is installed: there is nothing to count")
     documents = [_document(*one, counters, convention_name) for one in counted]
     for document, (figures, notes) in zip(documents, further, strict=True):
         document.update(figures)
         document["notes"] += notes
     if len(counted) > 1 or added:
-        if output_format == "json":
-            costs = [{key: value for key, value in one.items() if key != "layers"} for one in documents]
-            _write(json.dumps(costs, indent=2, ensure_ascii=False) + "\n")
-        else:
-            emit(_costs(counted, documents, counters, convention_name, further, added), output_format, units)
+        costs = [{key: value for key, value in one.items() if key != "layers"} for one in documents]
+        emit(
+            lambda *_: _costs(counted, documents, counters, convention_name, further, added),
+            output_format,
+            units,
+            document=lambda: json.dumps(costs, indent=2, ensure_ascii=False) + "\n",
+            facts=lambda: facts_of_several(counted, convention_name),
+        )
     else:
         _layers(*counted[0], documents[0], counters, depth, top, output_format, units)
     wrong = _disagreements(counted) if {"closed-form", "dispatch"} <= set(counters) else []
@@ -119,26 +123,27 @@ def _layers(
     units: str,
 ) -> None:
     """Write one network's layers."""
-    from e4profile.questions.count.layers import layers_table, shown_layers
+    from e4profile.questions.count.facts import facts
+    from e4profile.questions.count.layers import Shown, layers_table, shown_layers
     from e4profile.questions.count.rows import count_columns
     from e4profile.records.count_document import document_text
 
-    room = None if output_format in ("json", "csv") else screen_rows()
-    shown = shown_layers(document["layers"], measured.dispatch, depth, top, room)
-    if output_format == "json":
-        _write(document_text({**document, "layers": shown.rows}))
-        return
-    words, readers = _convention_words(document["convention"], counters), output_format != "csv"
+    def shown(output_format: str) -> Shown:
+        room = None if output_format in ("json", "csv") else screen_rows()
+        return shown_layers(document["layers"], measured.dispatch, depth, top, room)
+
+    def table(output_format: str, _: str) -> Table:
+        words, readers = _convention_words(document["convention"], counters), output_format != "csv"
+        rows = shown(output_format)
+        return layers_table(found.label, rows, document, words, count_columns(counters), for_readers=readers)
+
     emit(
-        layers_table(found.label, shown, document, words, count_columns(counters), for_readers=readers),
+        table,
         output_format,
         units,
+        document=lambda: document_text({**document, "layers": shown("json").rows}),
+        facts=lambda: facts(measured, document["convention"]),
     )
-
-
-def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
 
 
 def _disagreements(counted: list[_Counted]) -> list[str]:

@@ -62,7 +62,7 @@ def equivariance(
     with Progress("equivariance", 1, quiet=True) as progress:
         from e4profile.questions.columns import table_of_rows
         from e4profile.questions.equivariance.rows import report_rows
-        from e4profile.show.tables import Column
+        from e4profile.show.tables import Column, Table
         from e4profile.witnesses.equivariance.fields import declared_from
         from e4profile.witnesses.equivariance.report import EQUIVARIANT, states_of
         from e4profile.witnesses.equivariance.witness import witness_of
@@ -74,23 +74,28 @@ def equivariance(
         report = witness_of(
             found, group=group, dtype=dtype, train_steps=train_steps, progress=progress.step, **declared
         )  # fmt: skip
-    exact = output_format in ("json", "csv")
-    rows = report_rows(report, every_element=elements or exact)
-    table = table_of_rows(
-        f"Equivariance of {found.label}, under {group or report.group.alias}",
-        rows,
-        (*report.findings, *found.notes),
-        # for people, the reasons stand below the table, once
-        keys=[key for key in rows[0] if exact or key != "reason"],
-        columns=(
-            Column("at_init", "at initialisation", "error", "init", 80),
-            Column("randomised", "randomised", "error", "random", 80),
-            Column("trained", f"after {train_steps} step{'' if train_steps == 1 else 's'}", "error", "trained", 80),
-        ),
-        priorities={"element": 60},
-    )
-    emit(table, output_format, units)
-    if exact:
+
+    def table(output_format: str, _: str) -> Table:
+        exact = output_format in ("json", "csv")
+        rows = report_rows(report, every_element=elements or exact)
+        return table_of_rows(
+            f"Equivariance of {found.label}, under {getattr(group, 'alias', group) or report.group.alias}",
+            rows,
+            (*report.findings, *found.notes),
+            # for people, the reasons stand below the table, once
+            keys=[key for key in rows[0] if exact or key != "reason"],
+            columns=(
+                Column("at_init", "at initialisation", "error", "init", 80),
+                Column("randomised", "randomised", "error", "random", 80),
+                Column("trained", f"after {train_steps} step{'' if train_steps == 1 else 's'}", "error", "trained", 80),
+            ),
+            priorities={"element": 60},
+        )
+
+    broken = [layer.path for layer in report.broken]
+    said = {"verdict": report.verdict, "broken": broken, "findings": report.findings}
+    emit(table, output_format, units, facts=lambda: said)
+    if output_format in ("json", "csv"):
         note(report.findings[0])
     if report.verdict != EQUIVARIANT:
         sys.exit(1)

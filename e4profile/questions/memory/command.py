@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from e4profile.questions import options
+from e4profile.questions.answers import kept
 from e4profile.questions.entry import Entry
 from e4profile.questions.output import Progress, emit, note
 
@@ -97,11 +99,8 @@ def memory(
             note("closed form and measured saved bytes differ")
             sys.exit(1)
         return
-    from e4profile.questions.memory.rows import fits_table
-    from e4profile.subjects.written import size_unit
-
-    exact, setting = output_format in ("json", "csv") or units == "exact", dtype if forward else f"{dtype}, {optimiser}"
-    emit(fits_table(rows, setting, notes, exact=exact, unit=size_unit(fits), forward=forward), output_format, units)
+    setting = dtype if forward else f"{dtype}, {optimiser}"
+    emit(partial(_fits_table, rows, setting, notes, fits, forward), output_format, units)
     if all(row["batch_size"] == 0 for row in rows):
         note(f"nothing fits: no network {'runs' if forward else 'trains'} on a single image in {fits}")
         sys.exit(1)
@@ -144,9 +143,21 @@ def _forward_table(rows: Sequence[Mapping[str, Any]], dtype: str, notes: Sequenc
     return table_of_rows(f"Memory of a forward pass, {dtype}", rows, (*known, *dict.fromkeys(notes)))
 
 
+def _fits_table(
+    rows: Sequence[dict[str, Any]], what: str, notes: Sequence[str], fits: str, forward: bool, output_format: str,
+    units: str,
+) -> Table:  # fmt: skip
+    from e4profile.questions.memory.rows import fits_table
+    from e4profile.subjects.written import size_unit
+
+    exact = output_format in ("json", "csv") or units == "exact"
+    return fits_table(rows, what, notes, exact=exact, unit=size_unit(fits), forward=forward)
+
+
 def _told(notes: list[str], kernels: str, output_format: str) -> dict[str, str]:
-    """What a row says itself where a format has no notes below the table."""
-    return {"kernels": kernels, "notes": "; ".join(notes)} if output_format in ("json", "csv") else {}
+    """What a row says itself where a format has no notes below the table; Python has them beside it."""
+    alone = output_format in ("json", "csv") and kept() is None
+    return {"kernels": kernels, "notes": "; ".join(notes)} if alone else {}
 
 
 ENTRY = Entry("measure", 2, memory, "Predict the bytes of a training step, part by part")

@@ -87,10 +87,7 @@ def show_chosen(
     table = chosen_table(found, chosen, wanted, how)
     figures = [] if out is None or len(wanted.front) < 2 or chosen.nearest else _draw(found, chosen, wanted, out)
     write_results(table, out, page, figures)
-    if output_format == "json":
-        sys.stdout.write(json.dumps(_objects(found, chosen, wanted), indent=2) + "\n")
-    else:
-        emit(table, output_format, units)
+    emit(table, output_format, units, document=lambda: json.dumps(_objects(found, chosen, wanted), indent=2) + "\n")
     if output_format in ("json", "csv"):
         note(*table.notes)
     if chosen.nearest or found.disagreements:

@@ -166,7 +166,8 @@ def sweep(
             table, failed = _timed(running, folder, batch_size or 1, device, max_run_time_s, asked_jobs)
     figures = _write_reports(table, running, folder) if plots else []
     write_tables(html, [table], figures)
-    emit(table, output_format, units)
+    skipped = [(skip.setting.describe(), skip.reason) for skip in running.skipped]
+    emit(table, output_format, units, facts=lambda: {"skipped": skipped})
     if output_format in ("json", "csv"):
         note(*table.notes)
     if not all(row["agrees"] for row in running.rows()):

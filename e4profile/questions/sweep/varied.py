@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,10 +36,13 @@ def show_variants(
         )
     table = variants_table(found, "macs")
     write_results(table, out, page)
-    if output_format == "json":
-        sys.stdout.write(json.dumps([one.as_object() for one in found.variants], indent=2) + "\n")
-    else:
-        emit(table, output_format, units)
+    emit(
+        table,
+        output_format,
+        units,
+        document=lambda: json.dumps([one.as_object() for one in found.variants], indent=2) + "\n",
+        facts=lambda: {"skipped": found.refused},
+    )
     if output_format in ("json", "csv"):
         note(*table.notes)
     if found.interrupted:
