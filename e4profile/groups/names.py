@@ -34,11 +34,22 @@ def register_group(group: FiniteGroup, *names: str) -> FiniteGroup:
     checked(group)
     for name in (group.name, *names):
         key = name.lower()
-        taken = key in _ALIASES or key.upper() in {one.name for one in GRID_EXACT}
-        if taken or _registered.get(key, group) != group:
-            raise SettingError(f"group {name!r} is {_registered.get(key) or as_group(name)!r} here: give another name")
-        _registered[key] = group
+        known = as_group(name) if _is_ours(key) else _registered.get(key)
+        if known is not None and known != group and _written(known) != _written(group):
+            raise SettingError(f"group {name!r} is {known!r} here: give another name")
+        if not _is_ours(key):
+            _registered[key] = group
     return group
+
+
+def _is_ours(key: str) -> bool:
+    """Whether it is the name of a group that is exact on the square grid, which nobody can take."""
+    return key in _ALIASES or key.upper() in {one.name for one in GRID_EXACT}
+
+
+def _written(group: FiniteGroup) -> tuple[object, ...]:
+    """Equal for what a file that is read twice registers twice."""
+    return type(group).__qualname__, group.name, group._table
 
 
 def as_group(group: GroupLike) -> FiniteGroup:
@@ -87,7 +98,7 @@ def square_group(group: GroupLike, user: str) -> Group:
 @lru_cache(maxsize=256)
 def _of_distributions(key: str) -> FiniteGroup | None:
     """The group that an installed distribution gives this name to; only then its code is imported."""
-    if key in _ALIASES or key.upper() in {one.name for one in GRID_EXACT}:
+    if _is_ours(key):
         return None
     from importlib.metadata import entry_points
 

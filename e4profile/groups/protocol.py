@@ -445,7 +445,7 @@ def _sources(
     moved = np.full((group.order, rows * columns), -1)
     for g, place in itertools.product(group.elements, range(rows * columns)):
         try:
-            row, column = act_on_position(group, g, divmod(place, columns), size)
+            row, column = map(index, act_on_position(group, g, divmod(place, columns), size))
         except Exception as error:  # it is somebody's code, and its reason is shown
             raise _failed(group, f"act_on_position({g}, {divmod(place, columns)}, {size})", error) from error
         if 0 <= row < rows and 0 <= column < columns:

@@ -280,6 +280,12 @@ def test_a_wrong_action_on_maps_is_named_where_the_map_is_met() -> None:
             row, column = super().act_on_position(element, position, size)
             return row, column if element != 3 else position[1]
 
+    class Between(Shifts):
+        def act_on_position(self, element: int, position: Any, size: Any) -> Any:
+            return position[0], position[1] + element / 2
+
+    with pytest.raises(SettingError, match=r"act_on_position\(0, \(0, 0\), \(1, 4\)\) raised TypeError"):
+        Between().positions(1, 4)
     with pytest.raises(SettingError, match=r"does not act on maps of 1x4: \d and then \d move position \(0, \d\) to"):
         Wrong().positions(1, 4)
 
@@ -296,6 +302,11 @@ def test_a_registered_name_is_a_group_everywhere() -> None:
     assert as_group("HEX-d6") is as_group("hexagonal") is D6
     assert LAYERS["GroupConv2d"](1, 1, 3, group="hexagonal").group is D6
     assert register_group(Hexagonal(mirrors=True)) == D6
+    # as a file that is read once more
+    again = dataclass(frozen=True)(type("Hexagonal", (Hexagonal,), {"__qualname__": "Hexagonal"}))(mirrors=True)
+    assert again != D6
+    assert as_group(register_group(again).name) is again
+    assert as_group(register_group(Group(4), "quarters").name) == as_group("quarters") == Group(4)
     with pytest.raises(SettingError, match=r"group 'hexagonal' is .* here: give another name"):
         register_group(C6, "hexagonal")
     with pytest.raises(SettingError, match=r"group 'p4m' is .* here"):
