@@ -299,7 +299,7 @@ MEANING: dict[Symbol, str] = {
     A_out: "channels of one output field: A for a regular field, 1 for a trivial one",
     A_rel: "free kernel functions between two fields: A between regular fields, else 1",
     n_grids: "rotated grids that a kernel is sampled on: A with a regular field on either side, else 1",
-    n_k: "ring harmonics that span one kernel function: 1, 6, 11, 18, 31 for k = 1, 3, 5, 7, 9",
+    n_k: "ring harmonics that span one kernel function: 1, 6, 11, 18, 31 for k = 1, 3, 5, 7, 9 without a cutoff",
     n_in: "elements of one image's input",
     n_out: "elements of one image's output",
     is_pooled: "1 where a max-pool realises the stride, else 0",

@@ -131,15 +131,24 @@ class Group(FiniteGroup):
 
     @cached_property
     def cosets_on_grid(self) -> tuple[tuple[int, ...], ...]:
-        """``[p][u]``: the element u t_p, with u of ``on_grid`` and t_p the rotation by p steps.
+        """``cosets_of`` the group's elements ``on_grid``."""
+        return self.cosets_of(self.on_grid)
 
-        A regular field is so one regular field of ``on_grid`` for each p.
+    def cosets_of(self, subgroup: Group) -> tuple[tuple[int, ...], ...]:
+        """``[p][u]``: the element u t_p, with u of the subgroup and t_p the rotation by p steps, then with the mirror.
+
+        A regular field is so one regular field of the subgroup for each p.
+
+        Raises:
+            SettingError: for a group that is no subgroup.
         """
-        steps = self.rotations // self.on_grid.rotations
-        inside = [
-            self._join(steps * rotation, mirror) for rotation, mirror in map(self.on_grid.split, self.on_grid.elements)
-        ]
-        return tuple(tuple(self.product(element, step) for element in inside) for step in range(steps))
+        steps, rest = divmod(self.rotations, subgroup.rotations)
+        if rest or subgroup.mirrors > self.mirrors:
+            raise SettingError(f"{subgroup.name} is no subgroup of {self.name}")
+        inside = [self._join(steps * rotation, mirror) for rotation, mirror in map(subgroup.split, subgroup.elements)]
+        mirrors = (False, True) if self.mirrors and not subgroup.mirrors else (False,)
+        others = [self._join(step, mirror) for mirror in mirrors for step in range(steps)]
+        return tuple(tuple(self.product(element, one) for element in inside) for one in others)
 
     def _grid_matrix(self, element: int) -> tuple[int, int, int, int]:
         self.require_exact_on_grid("an action on the pixel grid")

@@ -17,6 +17,7 @@ from e4profile.layers.group_conv import GroupConv2d, LiftingConv2d
 from e4profile.layers.norm import FieldBatchNorm2d, FieldGroupNorm, FieldLayerNorm
 from e4profile.layers.pointwise import PointwiseConv2d
 from e4profile.layers.pooling import GroupMaxPool, GroupMeanPool
+from e4profile.layers.restriction import Restriction
 from e4profile.layers.self_attention import GroupSelfAttention2d, LiftingSelfAttention2d
 from e4profile.layers.separable import SeparableConv2d, SeparableGroupConv2d
 from e4profile.layers.space import SpatialCrop, SpatialSum
@@ -46,6 +47,7 @@ __all__ = [
     "LiftingSelfAttention2d",
     "PointwiseConv2d",
     "Residual",
+    "Restriction",
     "Sample",
     "SeparableConv2d",
     "SeparableGroupConv2d",

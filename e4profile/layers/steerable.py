@@ -87,24 +87,47 @@ class KernelFunction(NamedTuple):
     odd: bool
 
 
-def highest_frequency(radius: int, outermost: int) -> int:
+class Rings(NamedTuple):
+    """How the functions of a kernel are chosen.
+
+    Attributes:
+        cutoff: the highest frequency of a ring, in units of pi times its radius; None tapers the rings, fewer on the
+            outermost one.
+        sigma: the width of every ring, in pixels; None gives the middle, the inner rings and the outermost one theirs.
+    """
+
+    cutoff: float | None = None
+    sigma: float | None = None
+
+
+_TAPERED = Rings()
+
+
+def highest_frequency(radius: int, outermost: int, cutoff: float | None = None) -> int:
     """The band limit of one ring, in pixels: what a ring of this radius can carry without aliasing."""
+    if cutoff is not None:
+        return int(cutoff * math.pi * radius)
     if radius == outermost:
         return min(2 * radius, 2)
     return min(2 * radius, 2 * radius - (radius + 1) % 2)
 
 
 @lru_cache(maxsize=64)
-def kernel_functions(kernel: int, invariant_under: Group | None = None) -> tuple[KernelFunction, ...]:
+def kernel_functions(
+    kernel: int, invariant_under: Group | None = None, rings: Rings = _TAPERED
+) -> tuple[KernelFunction, ...]:
     """The functions that span the kernels of size ``kernel``: 1, 6, 11, 18, 31 for sizes 1, 3, 5, 7, 9.
+
+    With a ``cutoff`` of 1 they are 1, 8, 21, 40, 65.
 
     Args:
         kernel: odd kernel size k; the rings have radii 0 .. k // 2.
         invariant_under: keep only the functions with f(g^-1 x) = f(x) for every element of this group, which
             are the kernels between trivial fields.
+        rings: how they are chosen.
 
     Raises:
-        SettingError: for an even kernel.
+        SettingError: for an even kernel, or more functions than taps.
     """
     positive(kernel=kernel)
     if kernel % 2 == 0:
@@ -113,9 +136,14 @@ def kernel_functions(kernel: int, invariant_under: Group | None = None) -> tuple
     functions = []
     for radius in range(outermost + 1):
         sigma = _SIGMA_CENTRE if radius == 0 else _SIGMA_OUTERMOST if radius == outermost else _SIGMA_INNER
-        for frequency in range(max(highest_frequency(radius, outermost), 0) + 1):
+        sigma = sigma if rings.sigma is None else rings.sigma
+        for frequency in range(max(highest_frequency(radius, outermost, rings.cutoff), 0) + 1):
             for odd in (False, True) if frequency else (False,):
                 functions.append(KernelFunction(radius, sigma, frequency, odd))
+    if len(functions) > kernel**2:
+        raise SettingError(
+            f"cutoff (={rings.cutoff}) gives {len(functions)} functions for the {kernel**2} taps of kernel (={kernel})"
+        )
     if invariant_under is None:
         return tuple(functions)
     group = invariant_under
@@ -159,7 +187,7 @@ def acted(group: Group, element: int, points: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=256)
-def sampled_basis(group: Group, kernel: int, rotated: bool, invariant: bool = False) -> Tensor:
+def sampled_basis(group: Group, kernel: int, rotated: bool, invariant: bool = False, rings: Rings = _TAPERED) -> Tensor:
     """Every function at every tap of the kernel's grid, seen from every group element.
 
     Computed once per setting and shared by every layer; nobody may write to it.
@@ -169,6 +197,7 @@ def sampled_basis(group: Group, kernel: int, rotated: bool, invariant: bool = Fa
         kernel: odd kernel size k.
         rotated: sample at g^-1 x for all elements g, in element order; else at x alone.
         invariant: only the functions invariant under the group.
+        rings: how the functions are chosen.
 
     Returns:
         (n, elements * k * k), float64 on the CPU.
@@ -176,7 +205,7 @@ def sampled_basis(group: Group, kernel: int, rotated: bool, invariant: bool = Fa
     Raises:
         SettingError: for an even kernel.
     """
-    functions = kernel_functions(kernel, group if invariant else None)
+    functions = kernel_functions(kernel, group if invariant else None, rings)
     grid = grid_points(kernel)
     elements = group.elements if rotated else range(1)
     moved = torch.stack([acted(group, group.inverse(element), grid) for element in elements])
@@ -253,7 +282,7 @@ class SteerableConv2d(IrrepLayer):
     fields and 1 for trivial ones.
 
     Raises:
-        SettingError: for an even kernel, or sizes that are not positive.
+        SettingError: for an even kernel, sizes that are not positive, or a cutoff of more functions than taps.
         UnknownNameError: for a field type other than 'regular' and 'trivial'.
     """
 
@@ -305,9 +334,12 @@ class SteerableConv2d(IrrepLayer):
         bias: bool = False,
         field_in: FieldName = "regular",
         field_out: FieldName = "regular",
+        cutoff: float | None = None,
+        sigma: float | None = None,
         execution: Execution = "bank",
     ) -> None:
         super().__init__()
+        self.rings = Rings(cutoff, sigma)
         self._set_windows(c_in, c_out, kernel, square_group(group, type(self).__name__), stride, padding)
         for field in (field_in, field_out):
             if field not in ("trivial", "regular"):
@@ -335,7 +367,7 @@ class SteerableConv2d(IrrepLayer):
     @property
     def _basis(self) -> Tensor:
         trivial = self.field_in == self.field_out == "trivial"
-        return sampled_basis(self.group, self.kernel, rotated=not trivial, invariant=trivial)
+        return sampled_basis(self.group, self.kernel, rotated=not trivial, invariant=trivial, rings=self.rings)
 
     @property
     def _relative_elements(self) -> int:
@@ -383,7 +415,7 @@ class SteerableConv2d(IrrepLayer):
         """
         group, weight = self.group, self.weight
         regular_in, regular_out = self.field_in == "regular", self.field_out == "regular"
-        functions = kernel_functions(self.kernel, None if regular_in or regular_out else group)
+        functions = kernel_functions(self.kernel, None if regular_in or regular_out else group, self.rings)
         seen = [
             evaluate_functions(functions, acted(group, group.inverse(element), points)).to(weight)
             for element in group.elements
@@ -412,7 +444,7 @@ class SteerableConv2d(IrrepLayer):
             A_in: self._channels(self.field_in), A_out: self._channels(self.field_out),
             is_lifting: int(self.irrep_window.lifts),
             n_grids: 1 if trivial else self.group.order,
-            n_k: len(kernel_functions(self.kernel, self.group if trivial else None)),
+            n_k: len(kernel_functions(self.kernel, self.group if trivial else None, self.rings)),
         }  # fmt: skip
 
     def filter_bytes(self, bytes_per_element: int = 4) -> int:
@@ -433,6 +465,7 @@ class SteerableConv2d(IrrepLayer):
         """Settings for the contract tests."""
         yield Sample({"c_in": 2, "c_out": 3, "kernel": 3, "padding": 1}, (5, 6))
         yield Sample({"c_in": 3, "c_out": 2, "kernel": 1, "bias": True}, (4, 4))
+        yield Sample({"c_in": 1, "c_out": 2, "kernel": 3, "cutoff": 1.0, "sigma": 0.45}, (4, 5))
         yield Sample({"c_in": 2, "c_out": 1, "kernel": 5, "padding": 2, "stride": 2, "bias": True}, (7, 5))
         lifting = {"field_in": "trivial", "padding": 3, "stride": 2}
         yield Sample({"c_in": 3, "c_out": 2, "kernel": 7, **lifting}, (9, 8))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from inspect import Parameter, signature
@@ -12,7 +12,16 @@ from torch import nn
 
 from e4profile.errors import SettingError
 from e4profile.groups import FiniteGroup
-from e4profile.layers import Chain, E4Conv2d, FieldBatchNorm2d, GroupConv2d, GroupMaxPool, LiftingConv2d, set_execution
+from e4profile.layers import (
+    Chain,
+    E4Conv2d,
+    FieldBatchNorm2d,
+    GroupConv2d,
+    GroupMaxPool,
+    LiftingConv2d,
+    Residual,
+    set_execution,
+)
 from e4profile.layers.execution import EXECUTIONS
 
 StrideBy = Literal["conv", "max_pool"]
@@ -111,6 +120,21 @@ def residual_stages(
             c_in = c_out
         built[f"stage{stage}"] = container(**blocks)
     return built, c_in
+
+
+def activated_block(
+    first: Mapping[str, nn.Module], rest: Mapping[str, nn.Module | None], shortcut: nn.Module | None
+) -> nn.Module:
+    """A pre-activation block whose shortcut, where it is none of the identity, starts behind the first norm and ReLU.
+
+    Args:
+        first: the norm and the ReLU that the block begins with.
+        rest: what follows them.
+        shortcut: None for the identity, which starts at the block's input.
+    """
+    if shortcut is None:
+        return Residual(Chain(**first, **rest))
+    return Chain(**first, residual=Residual(Chain(**rest), shortcut))
 
 
 NETWORKS: dict[str, Callable[..., nn.Module]] = {}

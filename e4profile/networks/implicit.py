@@ -13,9 +13,9 @@ from typing import Literal
 from torch import nn
 
 from e4profile.errors import SettingError, positive
-from e4profile.layers import Chain, Residual
+from e4profile.layers import Chain
 from e4profile.layers.channel_pool import ChannelMaxPool, channel_parts
-from e4profile.networks.blocks import network, residual_stages
+from e4profile.networks.blocks import activated_block, network, residual_stages
 
 Mode = Literal["R4", "R8"]
 
@@ -166,9 +166,7 @@ def _pre_activation_block(c_in: int, c_out: int, stride: int) -> nn.Module:
         "relu2": nn.ReLU(),
         "conv2": nn.Conv2d(c_out, c_out, 3, stride, padding=1),
     }
-    if stride == 1 and c_in == c_out:
-        return Residual(Chain(**first, **rest))
-    return Chain(**first, residual=Residual(Chain(**rest), nn.Conv2d(c_in, c_out, 1, stride)))
+    return activated_block(first, rest, nn.Conv2d(c_in, c_out, 1, stride) if stride != 1 or c_in != c_out else None)
 
 
 @network

@@ -26,7 +26,7 @@ from e4profile.witnesses.memory.layer_peak import measure_layer_peak, no_peak_re
 from e4profile.witnesses.memory.saved import saved_for_backward
 
 SQUARE = ("AttentiveGroupConv2d", "AttentiveLiftingConv2d", "GroupSelfAttention2d", "LiftingSelfAttention2d",
-          "SeparableGroupConv2d", "SteerableConv2d")  # fmt: skip
+          "Restriction", "SeparableGroupConv2d", "SteerableConv2d")  # fmt: skip
 """Layers of C_n and D_n of the square grid only. A new layer is tested with every group by being registered."""
 TAKEN = sorted(set(LAYERS) - {*SQUARE, "E4Conv2d"})
 SIZE = {Shifts(): (5, 8)}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from e4profile.networks.cards import all_cards, find_card
-from e4profile.networks.papers import CITED, bibliography, bibtex, cited_by
+from e4profile.networks.papers import bibliography, bibtex, cited_as, cited_by
 
 ROOT = Path(__file__).resolve().parents[2]
 OWN = "e4profile, by the pattern of the published family"
@@ -18,13 +18,13 @@ def test_every_card_cites_an_entry_and_every_entry_is_cited() -> None:
     without = {name for name, card in all_cards().items() if not cited_by(card)}
     assert {all_cards()[name].source for name in without} == {OWN}
     assert {key for card in all_cards().values() for key in cited_by(card)} == set(bibliography())
-    assert set(CITED.values()) == set(bibliography())
+    assert set(cited_as().values()) == set(bibliography())
 
 
 def test_no_source_names_a_year_that_has_no_entry() -> None:
     for card in all_cards().values():
         for source in (card.source, *(row.source for row in card.published)):
-            rest = re.sub("|".join(map(re.escape, CITED)), "", source)
+            rest = re.sub("|".join(map(re.escape, cited_as())), "", source)
             assert not re.search(r"\b(19|20)\d\d\b", rest), f"{card.name}: {source}"
 
 

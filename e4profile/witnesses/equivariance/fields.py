@@ -189,6 +189,12 @@ def check_field(field: str) -> None:
         layout_of(field)
 
 
+def _named_group(field: str) -> FiniteGroup | None:
+    """The group that a layout names as the field's own."""
+    own = None if field in FIELDS else layout_of(field).own
+    return None if own is None else as_group(own)
+
+
 def is_field(field: object) -> bool:
     """Whether a module's attribute says a field type or a layout."""
     if not isinstance(field, str):
@@ -263,14 +269,14 @@ def act(features: Tensor, group: FiniteGroup, element: int, field: str, own: Fin
         group: the group that acts.
         element: of it.
         field: the type, or a layout.
-        own: the group of a regular field that is larger than the one that acts.
+        own: the group of a regular field that is larger than the one that acts; a layout may name it instead.
 
     Raises:
         UnknownNameError: for another field type.
         SettingError: for a shape that no field of the type has, or a regular field whose group lacks the element.
     """
     check_field(field)
-    own = own or group
+    own = _named_group(field) or own or group
     shape = tuple(features.shape)
     if field == "invariant":
         return features
@@ -404,8 +410,9 @@ class Reading(NamedTuple):
 
 def readings_as(field: str, shape: Sequence[int], owns: Sequence[FiniteGroup]) -> list[Reading]:
     """What a tensor may be that is said to be of a field: of each group that fits; of the last where none does."""
-    if field not in FIELDS and layout_of(field).own is not None:
-        return [Reading(field, as_group(str(layout_of(field).own)))]
+    named = _named_group(field)
+    if named is not None:
+        return [Reading(field, named)]
     fitting = [own for own in owns if acts_on_elements(field) and fits(field, shape, own)]
     return [Reading(field, own) for own in fitting or owns[-1:]]
 
