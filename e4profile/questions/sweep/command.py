@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -41,6 +41,13 @@ def sweep(
     least: Annotated[list[str] | None, typer.Option("--min", help="At least.", metavar="COST=VALUE")] = None,
     front: Annotated[
         str | None, typer.Option("--front", help="What no other beats: params,time or error,macs.", metavar="COST,...")
+    ] = None,
+    errors: Annotated[
+        list[str] | None,
+        typer.Option("--error", help="A network's test error, as you know it.", metavar="NAME=PERCENT", hidden=True),
+    ] = None,
+    its_table: Annotated[
+        str | None, typer.Option("--table", help="The table whose errors are set.", metavar="NAME", hidden=True)
     ] = None,
     sort: Annotated[
         str | None, typer.Option("--sort", help="By a cost; -COST puts the largest first.", metavar="[-]COST")
@@ -115,9 +122,11 @@ def sweep(
              "width": width}  # fmt: skip
     if not named and not (settings or inputs or arguments or memory):
         vary, given = _of_the_grid(vary or [], given)
-    asked = any(one is not None for one in (most, least, front, sort, top, calibration, verify or None))
+    asked = any(
+        one is not None for one in (errors, its_table, most, least, front, sort, top, calibration, verify or None)
+    )
     if named or vary or settings or inputs or arguments or memory or asked:
-        if not named:
+        if not named and not its_table:
             raise SettingError(
                 "--vary, --set, --input, --memory, limits and fronts need a network: sweep NAME --vary width=8"
             )
@@ -128,7 +137,8 @@ def sweep(
         short = [f"{name}={text}" for name, text in given.items() if text]
         _sweep_networks(
             named, [*(vary or []), *short], settings, inputs, arguments, execution, counters,
-            Asked(most or [], least or [], front, sort, top, calibration, verify), memory=memory, time=time,
+            Asked(most or [], least or [], front, sort, top, calibration, verify, errors, its_table), memory=memory,
+            time=time,
             batch_size=batch_size, device=device, max_run_time_s=max_run_time_s, jobs=asked_jobs,
             shown=Shown(output_format, units, out, html),
         )  # fmt: skip
@@ -186,6 +196,8 @@ class Asked(NamedTuple):
     top: int | None
     calibration: Path | None
     verify: int
+    errors: list[str] | None
+    table: str | None
 
 
 class Shown(NamedTuple):
@@ -225,8 +237,13 @@ def _sweep_networks(
 
     wanted_front = options.names([asked.front] if asked.front is not None else None)
     if ERROR in wanted_front:
-        _published_front(named, wanted_front, vary, settings, inputs, arguments, shown)
+        _published_front(
+            named, wanted_front, vary, settings, inputs, arguments, asked, shown, batch_size=batch_size, device=device,
+            max_run_time_s=max_run_time_s,
+        )  # fmt: skip
         return
+    if asked.errors or asked.table:
+        raise SettingError("--error and --table are of published errors: give --front error,macs too")
 
     def meant(one: Quantity) -> Quantity:
         # what is not timed is predicted
@@ -308,17 +325,12 @@ def _predicting(how: How, device: str, file: Path | None) -> How:
 
 
 def _published_front(
-    named: list[str],
-    front: list[str],
-    vary: list[str],
-    settings: list[str] | None,
-    inputs: list[str] | None,
-    arguments: list[str] | None,
-    shown: Shown,
-) -> None:
-    """The published errors of networks against their cost, as ``e4profile pareto`` shows them."""
-    from e4profile.questions.sweep.pareto_view import pareto
-    from e4profile.questions.sweep.quantities import ERROR
+    named: list[str], front: list[str], vary: list[str], settings: list[str] | None, inputs: list[str] | None,
+    arguments: list[str] | None, asked: Asked, shown: Shown, **how: Any,
+) -> None:  # fmt: skip
+    """The published errors of networks against their cost, of those that keep to the limits."""
+    from e4profile.questions.sweep.pareto_view import published_front
+    from e4profile.questions.sweep.quantities import ERROR, read_limits
 
     if vary or len(front) != 2:
         raise SettingError(
@@ -326,9 +338,10 @@ def _published_front(
             f"{ERROR}, and leave --vary away"
         )
     (cost,) = [name for name in front if name != ERROR] or [ERROR]
-    pareto(
-        named, settings, inputs, arguments, x=cost, out=shown.out, output_format=shown.output_format, units=shown.units
-    )
+    published_front(
+        named, settings, inputs, arguments, limits=read_limits(asked.most, asked.least), errors=asked.errors,
+        table=asked.table, x=cost, out=shown.out, output_format=shown.output_format, units=shown.units, **how,
+    )  # fmt: skip
 
 
 def _folder_name(groups: Sequence[str], chosen: Mapping[str, str | None]) -> str:

@@ -270,5 +270,5 @@ FIGURE = Figure(
     default_models,
     place=5,
     takes_settings=False,
-    only_cards="it shows published errors; for an error of your own see e4profile pareto --error",
+    only_cards="it shows published errors; for an error of your own see e4profile sweep --front error,macs --error",
 )

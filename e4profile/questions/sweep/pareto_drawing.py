@@ -1,4 +1,4 @@
-"""The points of a front as ``e4profile pareto`` finds it: error against cost, every network named."""
+"""The points of a front as ``e4profile sweep --front error,macs`` finds it: error against cost, every network named."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""``e4profile pareto``: published or given errors against measured cost, and the networks that no other beats."""
+"""``e4profile sweep --front error,macs``: errors against measured cost, and the networks that no other beats."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from e4profile.questions.time.table import threads_text
 
 if TYPE_CHECKING:
     from e4profile.questions.sweep.pareto import Candidate, Point
+    from e4profile.questions.sweep.quantities import Limit
     from e4profile.subjects.subject import Subject
 
 
@@ -68,7 +70,38 @@ def pareto(
     data set, are compared; that a given error is of the same data is yours to say. Naming a file or package of yours
     runs its code.
     """
-    from e4profile.errors import SettingError, one_of, positive
+    published_front(
+        options.networks(models), settings, inputs, arguments, errors=errors, sweep=sweep, table=table, x=x, y=y,
+        batch_size=batch_size, device=device, max_run_time_s=max_run_time_s, out=out, output_format=output_format,
+        units=units,
+    )  # fmt: skip
+
+
+def published_front(
+    named: list[str],
+    settings: list[str] | None,
+    inputs: list[str] | None,
+    arguments: list[str] | None,
+    *,
+    limits: Sequence[Limit] = (),
+    errors: list[str] | None = None,
+    sweep: Path | None = None,
+    table: str | None = None,
+    x: str = "macs",
+    y: str = "error",
+    batch_size: int | None = None,
+    device: str = "cpu",
+    max_run_time_s: float = 2.0,
+    out: Path | None = None,
+    output_format: str = "table",
+    units: str = "auto",
+) -> None:
+    """Show the errors of networks against a cost, of those that keep to the limits; exit code 1 where none does.
+
+    Raises:
+        SettingError: for a limit of something else than what errors are set against.
+    """
+    from e4profile.errors import SettingError, one_of, positive, some_of
     from e4profile.questions.sweep import pareto as found_by
     from e4profile.questions.sweep.pareto_table import pareto_table
     from e4profile.show.style import check_folder
@@ -76,16 +109,22 @@ def pareto(
     if batch_size is not None:
         positive(**{"--batch-size": batch_size})
     one_of("cost", x, found_by.COSTS)
+    for limit in limits:
+        if limit.quantity.name not in found_by.COSTS or limit.quantity.name == "time" != x:
+            raise SettingError(
+                f"{limit}: errors are set against {', '.join(found_by.COSTS)}, so limits are of params, macs, memory "
+                "or, with --front error,time, time"
+            )
     if out is not None:
         check_folder(out)
     if sweep is not None and errors:
         raise SettingError("--sweep takes costs from records of cards: leave --error away")
-    named = options.networks(models)
     percents = _percents(errors or [], named)
     subjects = options.several_subjects(named, settings, inputs, arguments, batch_size)
     candidates = _candidates(dict(zip(named, subjects, strict=True)), percents, sweep, table, y)
     batch = batch_size or options.given_batch(subjects) or 1
     interrupted = False
+    candidates, missed = _within(candidates, [one for one in limits if one.quantity.name != x], batch)
     if sweep is not None:
         costed, notes = found_by.sweep_costs(sweep, x, candidates)
     elif x == "time":
@@ -93,7 +132,15 @@ def pareto(
     else:
         costed, notes = _counted(candidates, x, batch)
         interrupted = len(costed) < len(candidates)
-    points = found_by.front(costed)
+    kept = [(one, cost) for one, cost in costed if all(limit.met(cost) for limit in limits if limit.quantity.name == x)]
+    missed += [one.label for one, _ in costed if one not in [other for other, _ in kept]]
+    if missed:
+        said = " and ".join(map(str, limits))
+        notes = [*notes, f"{len(missed)} of {len(missed) + len(kept)} rows miss {said}: {some_of(missed, '; ', 3)}"]
+    if missed and not kept:
+        note(notes[-1])
+        sys.exit(1)
+    points = found_by.front(kept)
     published = [point.candidate for point in points if point.candidate.origin == found_by.PUBLISHED]
     error = found_by.error_name(published[0].quantity) if published else "given error"
     how = _how(x, device, batch, recorded=sweep is not None)
@@ -102,6 +149,23 @@ def pareto(
         stop_interrupted()
     if out is not None:
         _draw(points, x, error, how, out)
+
+
+def _within(candidates: list[Candidate], limits: Sequence[Limit], batch: int) -> tuple[list[Candidate], list[str]]:
+    """The candidates that keep to the limits, and the labels of the others; a lower bound keeps to no upper one."""
+    from e4profile.questions.sweep.pareto import cost_of
+
+    costs = [(limit, cost_of(limit.quantity.name, batch_size=max(2, batch))) for limit in limits]
+
+    def keeps(one: Candidate) -> bool:
+        for limit, cost in costs:
+            amount, unknown = cost(one.subject.at_batch(batch))
+            if not limit.met(amount) or (unknown and limit.most):
+                return False
+        return True
+
+    kept = [one for one in candidates if keeps(one)]
+    return kept, [one.label for one in candidates if one not in kept]
 
 
 def _candidates(
@@ -118,9 +182,7 @@ def _candidates(
         elif has_published_error(subject) or (table is not None and subject.published):
             cards.append(subject)
         else:
-            raise SettingError(
-                f"{name} has no published error: say its error in percent: e4profile pareto --error {name}=VALUE"
-            )
+            raise SettingError(f"{name} has no published error: say its error in percent: --error {name}=VALUE")
     if sweep is not None and not cards:
         cards = _cards_in(sweep)
     if cards or table is not None or not found:
@@ -139,7 +201,9 @@ def _percents(errors: list[str], given_names: list[str]) -> dict[str, str]:
             raise SettingError(f"--error: {text!r} must be NAME=PERCENT, for example {example}=0.9")
         if name not in given_names:
             if not given_names:
-                raise SettingError(f"--error {text}: name the network too: e4profile pareto {name} --error {text}")
+                raise SettingError(
+                    f"--error {text}: name the network too: e4profile sweep {name} --front error,macs --error {text}"
+                )
             raise UnknownNameError("network in --error", name, given_names)
         if name in found:
             raise SettingError(f"--error: {name} has two errors, {found[name]} and {value}")

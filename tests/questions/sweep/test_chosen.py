@@ -24,7 +24,7 @@ from e4profile.witnesses.many_settings import EXACT
 from e4profile.witnesses.timing.calibration import Calibration, FitError
 from e4profile.witnesses.timing.rates import Rate
 from e4profile.witnesses.variants import VariantCounter
-from tests.program import Run
+from tests.program import Run, says
 
 FORMULAS = [name for name, one in QUANTITIES.items() if one.formula in EXACT]
 
@@ -122,6 +122,8 @@ def test_a_limit_that_nothing_meets_shows_the_nearest(run: Run) -> None:
         (("z2cnn", "--vary", "width=1..1001", "--counter", "fvcore"), "--counter fvcore runs every setting"),
         (("z2cnn", "--vary", "width=2", "--sort", "error"), "errors are published for networks"),
         (("z2cnn", "--front", "error,macs", "--vary", "width=2"), "leave --vary away"),
+        (("z2cnn", "--front", "error,macs", "--max", "time=1s"), "or, with --front error,time, time"),
+        (("z2cnn", "--table", "3"), "give --front error,macs too"),
         (("z2cnn", "--vary", "width=0,-3", "--sort", "macs"), "width (=0) must be a positive integer"),
     ],
 )
@@ -137,6 +139,24 @@ def test_published_errors_against_cost_are_those_of_pareto(run: Run) -> None:
     swept = run("sweep", *arguments, "--front", "error,params", "-f", "json")
     assert swept.code == 0
     assert swept.out == run("pareto", *arguments, "--x", "params", "-f", "json").out
+    given = ("z2cnn", "p4cnn", "--error", "z2cnn=9", "--error", "p4cnn=4")
+    swept = run("sweep", *given, "--front", "error,macs", "-f", "json")
+    assert (swept.code, swept.out) == (0, run("pareto", *given, "-f", "json").out)
+
+
+@pytest.mark.parametrize("quantity", ["macs", "params"])
+def test_published_errors_keep_to_limits(run: Run, quantity: str) -> None:
+    front = ("sweep", "--table", "3", "--front", "error,macs", "-f", "json")
+    of_cost = json.loads(run("pareto", "--table", "3", "--x", quantity, "-f", "json").out)
+    costs = {row["network"]: row[quantity] for row in of_cost}
+    bound = sorted(costs.values())[len(costs) // 2]
+    kept = json.loads(run(*front, "--max", f"{quantity}={bound}").out)
+    names = {name for row in kept for name in row["network"].split(" = ")}
+    assert names == {name for row, cost in costs.items() if cost <= bound for name in row.split(" = ")}
+    assert len(names) < sum(len(row.split(" = ")) for row in costs)
+    none = run(*front, "--max", f"{quantity}=1")
+    assert (none.code, none.out) == (1, "")
+    assert says(none.err, f"{quantity} <= 1", "miss")
 
 
 def test_a_network_without_a_closed_form_is_built_setting_by_setting_and_says_so(run: Run) -> None:
