@@ -2,7 +2,7 @@
 
 Counters report operations by *kind*: multiply-accumulates for the arithmetic kinds, elements for the
 norms and for what runs element by element. A convention weighs the kinds: one of the table below, one of the files in
-``rules/``, or a file of one's own. A MAC becomes two FLOPs only there.
+``rules/``, or a user's file. A MAC becomes two FLOPs only there.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ _LISTED = 24
 
 
 class UnknownNameError(E4ProfileError, ValueError):
-    """A name that nothing answers to; carries the nearest names that exist."""
+    """An unknown name; carries the nearest names that exist."""
 
     def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
         """Build the message.
@@ -137,7 +137,7 @@ def read_text(file: Path, error: type[E4ProfileError] = SettingError) -> str:
     except OSError as problem:
         raise error(f"{file}: cannot be read: {problem.strerror}") from problem
     except UnicodeDecodeError as problem:
-        raise error(f"{file}: cannot be read: it is no text: {problem}") from problem
+        raise error(f"{file}: cannot be read: it is not text: {problem}") from problem
 
 
 def read_document(file: Path, what: str, schema: int, remedy: str) -> dict[str, Any]:

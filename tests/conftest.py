@@ -41,7 +41,7 @@ def program() -> Iterator[str]:
 
 @pytest.fixture
 def net(tmp_path: Path) -> str:
-    """A file of networks of one's own."""
+    """A file of user-defined networks."""
     return write(tmp_path, NET)
 
 
@@ -55,7 +55,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
 
 @pytest.fixture
 def own(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Run]:
-    """The program in a folder with ``net.py``, networks of one's own."""
+    """The program in a folder with ``net.py``, user-defined networks."""
     monkeypatch.delitem(sys.modules, "net", raising=False)
     own_model_nets.write(tmp_path, own_model_nets.NET)
     yield run

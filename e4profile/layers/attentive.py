@@ -197,7 +197,7 @@ class _AttentiveConv2d(WindowedConv2d):
         del input_shape
         return (
             "about sixty storages, with copies that come and go wherever a size is one, and gradients of the "
-            "responses along four paths: nobody has stated that timeline"
+            "responses along four paths: that timeline is not stated"
         )
 
     def dimensions(self, input_shape: Shape) -> Dimensions:

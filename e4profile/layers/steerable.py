@@ -190,7 +190,7 @@ def acted(group: Group, element: int, points: Tensor) -> Tensor:
 def sampled_basis(group: Group, kernel: int, rotated: bool, invariant: bool = False, rings: Rings = _TAPERED) -> Tensor:
     """Every function at every tap of the kernel's grid, seen from every group element.
 
-    Computed once per setting and shared by every layer; nobody may write to it.
+    Computed once per setting and shared by every layer; it must not be written to.
 
     Args:
         group: the group.
@@ -218,7 +218,7 @@ def pair_index(group: Group, kernel: int, from_regular: bool, to_regular: bool) 
 
     Returns:
         (A_out, A_in, k * k), int64 on the CPU: indices into the samples (relative elements, rotated grids,
-        k * k) of f, flattened. A_out is A for a regular output field and 1 for a trivial one; likewise A_in.
+        k * k) of f, flattened. A_out is A for a regular output field and 1 for a trivial one; A_in by the same rule.
     """
     taps = torch.arange(kernel * kernel, device="cpu")
     grids = group.order if from_regular or to_regular else 1

@@ -136,7 +136,7 @@ def _of_project() -> Iterator[Path]:
 
 
 def _table(file: Path) -> tuple[Path, dict[str, object]] | None:
-    """A configuration and what it says to this program; None for a file that says nothing to it."""
+    """A configuration and what it says to this program; None for a file without a part for it."""
     if not file.is_file():
         return None
     text = read_text(file, CardError)
@@ -195,5 +195,5 @@ def _folder_of(package: str, where: str) -> Path:
     folders = [] if spec is None else [Path(one, *parts) for one in spec.submodule_search_locations or ()]
     folder = next((one for one in folders if one.is_dir()), None)
     if folder is None:
-        raise CardError(f"{where}: is no package with a folder; name the package that holds the cards")
+        raise CardError(f"{where}: is not a package with a folder; name the package that holds the cards")
     return folder

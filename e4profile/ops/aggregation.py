@@ -36,7 +36,7 @@ def aggregate(
         stencils: already acted on by each group element (rotated, mirrored).
         values: the encoded field.
         kernel: k, odd.
-        stride: h_out = (h − 1) // stride + 1, likewise w_out.
+        stride: h_out = (h − 1) // stride + 1; w_out by the same rule.
         implementation: "reference" (unfold·multiply·sum), "cpu" (shifted multiply-adds in plain PyTorch, any
             device), "triton" (CUDA), or "auto": the best there is for the device.
 

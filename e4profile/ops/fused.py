@@ -58,10 +58,10 @@ def generate_and_aggregate(  # noqa: PLR0917
     Args:
         hidden: the kernel branch after its norm and activation.
         weight: the generator's, its rows permuted for each group element as the element moves the taps.
-        bias: likewise.
+        bias: as the weight.
         values: the encoded field.
         kernel: k, odd.
-        stride: h_out = (h − 1) // stride + 1, likewise w_out.
+        stride: h_out = (h − 1) // stride + 1; w_out by the same rule.
         implementation: as in `aggregate`.
 
     Raises:

@@ -165,7 +165,7 @@ def check_shows(figure: Figure, name: str) -> None:
     from e4profile.subjects.subject import names_code
 
     if figure.only_cards and names_code(name):
-        raise SettingError(f"{figure.kind} cannot show {name}, a model of your own: {figure.only_cards}")
+        raise SettingError(f"{figure.kind} cannot show {name}, a user-defined model: {figure.only_cards}")
 
 
 def _plots(figure: Figure, name: str, models: Sequence[str | Subject], records: Path | None) -> list[Plot]:
@@ -186,7 +186,7 @@ def _plots(figure: Figure, name: str, models: Sequence[str | Subject], records: 
     try:
         networks = [resolve(one) if isinstance(one, str) else one for one in chosen]
     except InputsMissing as error:
-        text = "a model of your own needs its inputs: resolve it first (subjects.subject.resolve)"
+        text = "a user-defined model needs its inputs: resolve it first (subjects.subject.resolve)"
         raise SettingError(text) from error
     if figure.each:
         return [plot for one in networks for plot in _drawn(figure, "-".join([figure.kind, *_suffix([one])]), one)]

@@ -319,7 +319,7 @@ def given_batch(subjects: Iterable[Subject]) -> int | None:
 
 
 def loss_named(text: str | Callable[[Any], Any]) -> AnyLoss:
-    """A loss by name, or a function of one's own, whose file is imported; one in hand is itself.
+    """A loss by name, or a user-defined function, whose file is imported; one in hand is itself.
 
     Raises:
         UnknownNameError: for a name that is neither, with the nearest names.
@@ -352,7 +352,7 @@ def batch_sizes(text: str | None) -> list[int] | list[None]:
 
 @contextmanager
 def own_loss_running(loss: AnyLoss) -> Iterator[None]:
-    """Run a loss of one's own as a guest: what it prints goes to stderr; nothing for any other loss."""
+    """Run a user-defined loss as a guest: what it prints goes to stderr; nothing for any other loss."""
     guest = getattr(loss, "guest", None)
     if guest is None:
         yield

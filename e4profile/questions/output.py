@@ -242,7 +242,7 @@ def stop_interrupted() -> NoReturn:
     """
     if kept() is not None:
         raise KeyboardInterrupt
-    sys.stderr.write("\ne4profile: interrupted; the result above holds what was finished, and no more\n")
+    sys.stderr.write("\ne4profile: interrupted; the result above holds only what was finished\n")
     sys.exit(_INTERRUPTED)
 
 

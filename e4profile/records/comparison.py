@@ -149,7 +149,7 @@ def compare_files(before: Path, after: Path, *, allow_mixed: bool = False) -> Fi
     skipped = sorted(first.skipped | second.skipped)
     notes = [*about, *first.notes, *second.notes, *_count_environments(first, second)]
     if skipped:
-        notes.append(f"not compared, because they are no counts: {', '.join(skipped)}")
+        notes.append(f"not compared, because they are not counts: {', '.join(skipped)}")
     convention = first.counted.convention if first.counted else "macs"
     return FileComparison(before, after, counts, times, tuple(notes), convention, _unrelated(first, second))
 

@@ -113,7 +113,7 @@ def read_results(file: Path, *, by_axes: bool = False) -> Results:
     if not text.strip():
         raise SettingError(f"{file}: is empty: nothing to compare")
     if re.search(rf"[0-9]{{{_DIGITS + 1}}}", text):
-        raise SettingError(f"{file}: a number of more than {_DIGITS:,} digits is no count")
+        raise SettingError(f"{file}: a number of more than {_DIGITS:,} digits is not a count")
     if _is_csv(text):
         raise SettingError(f"{file}: CSV is for other programs; write what is to be compared with --format json")
     found = Results(file)
@@ -133,7 +133,7 @@ def read_results(file: Path, *, by_axes: bool = False) -> Results:
         _read_records(found, by_axes=by_axes)
     if not found.counts and not found.times:
         first, *others = found.notes or ("",)
-        more = f"; and {len(others)} more lines likewise" if others else ""
+        more = f"; and {len(others)} more lines like it" if others else ""
         # a text that begins like one JSON object of several lines
         cut = (
             f"; as one JSON object it is cut short or damaged: {broken}"
@@ -179,7 +179,7 @@ def _read_count(found: Results, data: Mapping[str, Any]) -> None:
     _add(found, Key(""), data["totals"], bounds)
     for number, row in enumerate(data["layers"]):
         if not isinstance(row, dict) or not isinstance(row.get("path"), str):
-            raise SettingError(f"{found.file}: layer {number} is no object with a path")
+            raise SettingError(f"{found.file}: layer {number} is not an object with a path")
         found.classes[row["path"]] = str(row.get("layer"))
         # a layer in which both counters agree holds no unknown operator
         _add_once(found, Key("", row["path"] or NETWORK), row, () if row.get("agrees") else bounds)
@@ -188,7 +188,7 @@ def _read_count(found: Results, data: Mapping[str, Any]) -> None:
 def _read_rows(found: Results, rows: Sequence[Any]) -> None:
     for number, row in enumerate(rows):
         if not isinstance(row, dict):
-            raise SettingError(f"{found.file}: row {number} is no object with named values")
+            raise SettingError(f"{found.file}: row {number} is not an object with named values")
         if "median_s" in row:
             raise SettingError(
                 f"{found.file}: holds medians without their samples; keep the samples with: e4profile time --out FILE"
@@ -234,7 +234,7 @@ def _add(found: Results, key: Key, values: Mapping[str, Any], bounds: Sequence[s
             continue
         if isinstance(value, str) and name in _QUANTITIES:
             where = " ".join((key.model, key.layer)).strip() or "the totals"
-            raise SettingError(f"{found.file}: {where}: {name} (={value!r}) is no number")
+            raise SettingError(f"{found.file}: {where}: {name} (={value!r}) is not a number")
         if value is None or isinstance(value, int):
             counts[name] = AtLeast(value) if name in bounds and value is not None else value
         elif isinstance(value, float):

@@ -161,7 +161,7 @@ def read_history(file: Path) -> History:
     notes = []
     for record in store.load():
         if record.kind != KIND:
-            notes.append(f"{file.name}: a record of kind {record.kind!r} is no run of a guard")
+            notes.append(f"{file.name}: a record of kind {record.kind!r} is not a run of a guard")
             continue
         said, counts = record.arguments, dict(record.counts)
         seconds = counts.pop("seconds", [])

@@ -260,7 +260,7 @@ class RecordStore:
         try:
             kind = os.fstat(descriptor).st_mode
             if not stat.S_ISREG(kind) and not (exclusive and stat.S_ISCHR(kind)):
-                raise OSError(errno.EINVAL, "it is no ordinary file")
+                raise OSError(errno.EINVAL, "it is not an ordinary file")
             _lock(descriptor, exclusive)
             yield descriptor
         finally:

@@ -71,7 +71,7 @@ def length_cm(text: str) -> float:
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(cm|mm|in|pt)?", text.strip())
     if found is None:
-        raise SettingError(f"{text!r} is no length such as 8.5cm, 85mm, 3.35in or 242pt")
+        raise SettingError(f"{text!r} is not a length such as 8.5cm, 85mm, 3.35in or 242pt")
     return float(found[1]) * _CM[found[2] or "cm"]
 
 

@@ -72,7 +72,7 @@ class Column:
 
 
 class ColumnNote(str):
-    """A note that is about some columns and says nothing where none of them is shown.
+    """A note that is about some columns and is left out where none of them is shown.
 
     Args:
         text: the sentence.

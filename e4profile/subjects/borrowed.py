@@ -158,7 +158,7 @@ def measured(
 
     Args:
         model: as for ``borrowed``, also the other arguments.
-        input_shape: likewise.
+        input_shape: of the model.
         use: called once, or again for the run for real.
         device: where the measurement runs.
         lent: the other arguments of ``borrowed``.

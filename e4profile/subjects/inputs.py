@@ -1,4 +1,4 @@
-"""What a model of one's own is called with: input specifications, and examples made from them."""
+"""What a user-defined model is called with: input specifications, and examples made from them."""
 
 from __future__ import annotations
 

@@ -421,7 +421,7 @@ def resolve(
             for a card.
 
     Raises:
-        UnknownNameError: for a name that nothing answers to, with the nearest names.
+        UnknownNameError: for an unknown name, with the nearest names.
         InputsMissing: for code or a module without inputs.
         SettingError: for inputs that cannot be read, or arguments of a module in hand.
         UserCodeError: for a module that does not import.
@@ -470,7 +470,7 @@ def _card(name: str) -> Card:
         return find_card(name)
     except UnknownNameError as error:
         if Path(name).exists() or "." in name:
-            text = f"{name!r} is no card; a model of your own is package.module:build or path/file.py:build"
+            text = f"{name!r} is not a card; a user-defined model is package.module:build or path/file.py:build"
             raise SettingError(text) from error
         raise
 

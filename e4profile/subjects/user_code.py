@@ -101,7 +101,7 @@ def _as_package(source: str, attribute: str) -> str:
 
 def _import_file(path: Path) -> Any:
     if is_special(path):
-        raise SettingError(f"{path}: is no ordinary file")
+        raise SettingError(f"{path}: is not an ordinary file")
     if not path.is_file():
         near = sorted(one.name for one in path.parent.glob("*.py")) if path.parent.is_dir() else []
         near = difflib.get_close_matches(path.name, near, cutoff=0.0, n=1)
@@ -177,7 +177,7 @@ def _check_arguments(reference: str, builder: Any, arguments: Mapping[str, Any])
 
 
 class OwnLoss:
-    """A function of one's own from a network's output to the number that backward starts from.
+    """A user-defined function from a network's output to the number that backward starts from.
 
     Raises:
         SettingError: for a reference that is no function.

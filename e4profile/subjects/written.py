@@ -219,7 +219,7 @@ def parse_duration(value: str | float, what: str) -> float:
 
 
 def quantity_of(text: str) -> Quantity | None:
-    """The quantity that a number's unit belongs to; a count without any, and None for a text that is no number."""
+    """The quantity that a number's unit belongs to; a count without any, and None for a text that is not a number."""
     found = _QUANTITY.fullmatch(text.strip().casefold())
     return next((one for one in _QUANTITIES if found and found["unit"] in one.units), None)
 

@@ -168,7 +168,7 @@ def peak_bytes(subject: Subject, batch_size: int | None, counter: VariantCounter
 
 
 def forward_peak_bytes(subject: Subject, batch_size: int | None, counter: VariantCounter) -> int:
-    """The most bytes that a forward pass in evaluation mode without gradients holds, likewise.
+    """The most bytes that a forward pass in evaluation mode without gradients holds, by the same rules.
 
     Raises:
         SettingError: for arguments that a network refuses.

@@ -172,7 +172,7 @@ def test_a_sweep_table_is_compared_with_its_records(tmp_path: Path) -> None:
     found = compare_files(table, stored)
     assert found.holds
     assert {one.quantity for one in found.counts} == {"macs_measured", "agrees", "thop"}
-    assert found.notes == ("not compared, because they are no counts: macs_ratio",)
+    assert found.notes == ("not compared, because they are not counts: macs_ratio",)
     assert not compare_files(records(tmp_path / "c.jsonl", sweep_record(99)), table).holds
 
 

@@ -154,8 +154,8 @@ def test_marks_that_editors_and_shells_leave_are_read(tmp_path: Path, encoding: 
         ({"model": 3}, r"model \(=3\) must be a str"),
         ({"totals": []}, r"totals \(=\[\]\) must be a dict"),
         ({"layers": {}}, r"layers \(=\{\}\) must be a list"),
-        ({"layers": [1]}, "layer 0 is no object with a path"),
-        ({"layers": [{"path": "a"}, {"params": 1}]}, "layer 1 is no object with a path"),
+        ({"layers": [1]}, "layer 0 is not an object with a path"),
+        ({"layers": [{"path": "a"}, {"params": 1}]}, "layer 1 is not an object with a path"),
         ({"layers": [ROWS[1], ROWS[1]]}, "two rows for a: they cannot be told apart"),
     ],
 )

@@ -254,9 +254,9 @@ def test_a_pipe_or_a_device_holds_no_records(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     for path in (pipe, Path("/dev/zero")):
-        with pytest.raises(SettingError, match=r"cannot read records from .*: it is no ordinary file"):
+        with pytest.raises(SettingError, match=r"cannot read records from .*: it is not an ordinary file"):
             RecordStore(path).load()
-    with pytest.raises(SettingError, match=r"cannot write records to .*: it is no ordinary file"):
+    with pytest.raises(SettingError, match=r"cannot write records to .*: it is not an ordinary file"):
         RecordStore(pipe).check_writable()
     RecordStore("/dev/null").append(record())
 

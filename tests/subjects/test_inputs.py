@@ -1,4 +1,4 @@
-"""What models of one's own are called with."""
+"""What user-defined models are called with."""
 
 from __future__ import annotations
 

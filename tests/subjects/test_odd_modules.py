@@ -1,4 +1,4 @@
-"""Networks of one's own that are no ordinary modules, and what to write for inputs that do not fit."""
+"""User-defined networks that are no ordinary modules, and what to write for inputs that do not fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models of one's own on the command line: counted, checked, held against their symmetry."""
+"""User-defined models on the command line: counted, checked, held against their symmetry."""
 
 from __future__ import annotations
 

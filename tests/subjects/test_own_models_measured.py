@@ -1,4 +1,4 @@
-"""Models of one's own under the clock, the allocator and the roof."""
+"""User-defined models under the clock, the allocator and the roof."""
 
 from __future__ import annotations
 
@@ -248,13 +248,13 @@ def test_the_batch_that_fits_a_time(own: Run, tmp_path: Path, monkeypatch: pytes
     assert len(file.read_text().splitlines()) == row["measured"]
     code, out, err = own(*fits, "--fits", "1ns")
     assert code == 1
-    assert "not even a batch of 1 stays within the limit" in out
+    assert "even a batch of 1 exceeds the limit" in out
     assert "nothing fits: no batch of any network stays within 1ns" in err
     for options, message in (
         (("--fits", "5"), "--fits (=5) is a time without its unit: write 30ms"),
         (("--fits", "0ms"), "--fits (=0ms) must be positive: write 30ms"),
-        (("--fits", "5ms", "--batch-size", "3"), "leave --batch-size 3 away"),
-        (("--fits", "5ms", "--against", "e4net"), "leave --against e4net away"),
+        (("--fits", "5ms", "--batch-size", "3"), "omit --batch-size 3"),
+        (("--fits", "5ms", "--against", "e4net"), "omit --against e4net"),
         (("--fits", "5ms", "--breakdown"), "--breakdown profiles one network as it is"),
     ):
         code, out, err = own(*fits, *options)
@@ -264,7 +264,7 @@ def test_the_batch_that_fits_a_time(own: Run, tmp_path: Path, monkeypatch: pytes
 
 def test_memory_says_the_batch_or_looks_for_it(own: Run) -> None:
     code, _, err = own("memory", "e4net", "--fits", "1GiB", "--batch-size", "3")
-    assert (code, "--fits looks for the batch: leave --batch-size 3 away" in err) == (2, True)
+    assert (code, "--fits finds the batch size: omit --batch-size 3" in err) == (2, True)
     code, out, _ = own("memory", *OWN, "--fits", "1MiB", "-f", "json")
     (row,) = json.loads(out)
     assert code == 0

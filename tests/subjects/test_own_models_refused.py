@@ -1,4 +1,4 @@
-"""Models of one's own that cannot be imported, built, copied or run: one line, and their own traceback."""
+"""User-defined models that cannot be imported, built, copied or run: one line, and their own traceback."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from program import Run
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (("net.py:needs", "--input", "1x3x8x8"), "needs width: give --arg width=VALUE"),
+        (("net.py:needs", "--input", "1x3x8x8"), "needs width: give --set width=VALUE"),
         (("net.py:build", "--input", "1x3x8x8", "--arg", "widht=3"), "did you mean width"),
         (("net.py:bild", "--input", "1x3x8x8"), "did you mean build"),
         (("net.py:build",), "needs its inputs"),
@@ -145,7 +145,7 @@ def test_time_and_memory_name_the_module_that_refuses(own: Run, tmp_path: Path, 
     assert code == 2
     assert "unexpected keyword argument 'image'" in err
     _, out, _ = own(command, "--help")
-    assert "runs its code" in " ".join(out.replace("│", " ").split())
+    assert "code to run (e4profile help networks)" in " ".join(out.replace("│", " ").split())
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def calibrate(
         float, typer.Option("--max-run-time-s", help="Time the networks this long.", metavar="SECONDS")
     ] = 60.0,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Five tiny networks: a look at what a calibration is, not one to use.")
+        bool, typer.Option("--quick", help="Five tiny networks: for a first look, not for predictions.")
     ] = False,
     out: Annotated[
         Path | None, typer.Option("--out", help="Write it here, not into the user's cache folder.", metavar="FILE")
@@ -80,8 +80,8 @@ def _table(found: Calibration) -> Table:
         rows,
         [
             f"{found.rounds} rounds of {found.networks} networks, timed with {found.clock}.",
-            "A time is the sum of max(MACs / rate, bytes / bandwidth) + calls x time per call; an empty cell bounds "
-            "nothing.",
+            "A time is the sum of max(MACs / rate, bytes / bandwidth) + calls x time per call; an empty cell sets "
+            "no bound.",
             *error_notes(found),
         ],
         columns=(
@@ -100,8 +100,8 @@ def error_notes(found: Calibration) -> list[str]:
         unknown = f"; {error.without_rate} more had operators that no other network has" if error.without_rate else ""
         return (
             f"Error for {what}: {error.mean_percent:.0f}% on average, {error.largest_percent:.0f}% at most, rank "
-            f"correlation {error.rank_correlation:.2f} (each of {error.networks} networks predicted without its "
-            f"like{unknown})."
+            f"correlation {error.rank_correlation:.2f} (each of {error.networks} networks predicted by a fit "
+            f"without it{unknown})."
         )
 
     return [

@@ -53,7 +53,7 @@ def cards_table(cards: Sequence[Card], *, full_titles: bool = True) -> Table:
         for card in cards
     ]
     notes = (
-        "published rows: lines of published tables that the card has figures of",
+        "published rows: rows of published tables for which the card has figures",
         *(
             f"NAME{ending}: {meaning}"
             for ending, meaning in _ENDINGS.items()

@@ -101,7 +101,7 @@ def select(
         raise SettingError("inputs are for user-defined models: package.module:build or file.py:build")
     settings = settings or {}
     if (arguments or settings) and not names:
-        raise SettingError(f"{described({**settings, **arguments})}: arguments are of a network: name it")
+        raise SettingError(f"{described({**settings, **arguments})}: arguments belong to a network: name it")
     return resolve_together(list(names or all_cards()), settings, inputs, arguments)
 
 

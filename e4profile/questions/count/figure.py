@@ -36,7 +36,7 @@ def default_models() -> tuple[str, ...]:
 def counter_rows(networks: Sequence[Subject]) -> list[dict[str, Any]]:
     """One row per network and stock counter, for one image; the counters run the real networks.
 
-    A model of one's own is called with its own inputs.
+    A user-defined model is called with its own inputs.
 
     ``macs`` run, by the dispatch counter. ``reported`` is the counter's own figure, of which ``besides`` is charged
     for what is no MAC (norms, pooling) and ``seen`` is the rest. ``reported_share`` and ``seen_share`` are of

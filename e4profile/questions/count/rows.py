@@ -100,7 +100,7 @@ def gap_notes(measured: Measurement, convention_name: str = "macs") -> list[str]
     notes = []
     if measured.gaps and convention_name != "macs":
         who = f"{' and '.join(measured.gaps)} {'are' if len(measured.gaps) > 1 else 'is'}"
-        notes.append(f"{who} held against the MACs that run, not against the totals by {convention_name}")
+        notes.append(f"{who} compared with the MACs that run, not with the totals by {convention_name}")
     for name, gap in measured.gaps.items():
         share = f" ({100 * gap.reported / gap.truth:.4g}%)" if gap.truth else ""
         rest = "; operators are unknown, so the MACs that run are not all known" if measured.dispatch.uncounted else ""

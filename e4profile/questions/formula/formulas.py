@@ -250,12 +250,12 @@ def formula_text(
     Args:
         layer: a layer class.
         values: of every symbol; the text then has a column with the number of each term.
-        assumed: the symbols whose values nobody gave.
+        assumed: the symbols whose values were not given.
         memory: whether to show what is kept for backward.
         origin: where the values come from.
 
     Raises:
-        SettingError: where a term is no whole number at these values.
+        SettingError: where a term is not a whole number at these values.
     """
     used = layer_symbols(layer, memory=memory)
     shown = None if values is None else {symbol: values[symbol] for symbol in used}
@@ -406,7 +406,7 @@ def formula_terms(layer: type[EquivariantLayer], values: Values | None = None) -
     """One object per term: table, name, expression, whether the paper's formula has it (``printed``), its value.
 
     Raises:
-        SettingError: where a term is no whole number at the values.
+        SettingError: where a term is not a whole number at the values.
     """
     found = []
     for table in tables(layer):

@@ -50,11 +50,11 @@ def peak_text(
         layer: a layer class with a timeline.
         values: of every symbol; the text then has the number of each storage, the bytes live while each step runs,
             and the most of them, in float32.
-        assumed: the symbols whose values nobody gave.
+        assumed: the symbols whose values were not given.
         origin: where the values come from.
 
     Raises:
-        SettingError: for a layer without a timeline, and where a storage is no whole number at these values.
+        SettingError: for a layer without a timeline, and where a storage is not a whole number at these values.
     """
     timeline = layer_timeline(layer)
     lines = heading_lines(layer, values, assumed, origin)
@@ -93,7 +93,7 @@ def peak_terms(layer: type[EquivariantLayer], values: Values | None = None) -> l
     ``value``.
 
     Raises:
-        SettingError: for a layer without a timeline, and where a storage is no whole number at the values.
+        SettingError: for a layer without a timeline, and where a storage is not a whole number at the values.
     """
     found = []
     for row in timeline_rows(layer_timeline(layer)):

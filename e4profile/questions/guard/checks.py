@@ -301,7 +301,7 @@ def _equivariance(name: str, budgets: Budgets, limit: float, loaded: Loaded) -> 
     worst = max(range(len(errors)), key=errors.__getitem__)
     check = Check(name, "equivariance_error_max", limit, errors[worst])
     if found.unshown is not None:
-        message = f"equivariance error: {found.unshown.replace('--field-', 'field_')}, so that an error says nothing"
+        message = f"equivariance error: {found.unshown.replace('--field-', 'field_')}, so an error proves nothing"
         return replace(check, status="deviation", message=message)
     # written so that an error which is not a number fails
     if errors[worst] <= limit:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def diff(
-    before: Annotated[str | None, typer.Argument(help="Results to hold against.", metavar="A.json")] = None,
+    before: Annotated[str | None, typer.Argument(help="Results to compare with.", metavar="A.json")] = None,
     after: Annotated[str | None, typer.Argument(help="Results to judge.", metavar="B.json")] = None,
     history: Annotated[
         Path | None,
@@ -56,7 +56,7 @@ def diff(
 
     if history is not None:
         if before is not None or mixed or show_all:
-            raise SettingError("--history is in place of two files: leave them, --mixed and --all away")
+            raise SettingError("--history replaces the two files: omit them, --mixed and --all")
         _show_history(history, plot, html, output_format, units)
         return
     if plot is not None:

@@ -51,7 +51,7 @@ class ModelResult:
         after: the counts now; None for a network that is only in the baseline.
         changes: every layer that moved, by quantity.
         asked: what was asked differently from the baseline: builder, input, arguments.
-        notes: what a reader must know, for example operators that nobody counts.
+        notes: what a reader must know, for example operators without a known cost.
         details: of a network that could not be measured, the traceback of its own code.
         exact: whether every operator is known; else the operations are a lower bound.
     """

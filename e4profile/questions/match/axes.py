@@ -30,7 +30,7 @@ class Axis:
 
     Raises:
         UnknownNameError: for an argument that cannot be varied, or that the network does not take.
-        SettingError: for one that the network does not take, or that is no whole number and has no values given.
+        SettingError: for one that the network does not take, or that is not a whole number and has no values given.
     """
 
     subject: Subject
@@ -53,7 +53,7 @@ class Axis:
         now = self.subject.argument(name)
         if given is None and now is not None and (isinstance(now, bool) or not isinstance(now, int)):
             raise SettingError(
-                f"{self.subject.name}: {name} (={now!r}) is no whole number: say which values it may take, for "
+                f"{self.subject.name}: {name} (={now!r}) is not a whole number: say which values it may take, for "
                 f"example --vary {name}=A,B"
             )
 

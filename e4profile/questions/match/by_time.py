@@ -125,7 +125,7 @@ def _brief_match(search: _Search, target_name: str | None) -> Match:
         raise KeyboardInterrupt
     points = [(search.axis.setting(index), seconds) for index, seconds in search.brief_s.items()]
     brief = f"{len(points)} brief measurement{'s' if len(points) > 1 else ''}"
-    notes = (f"interrupted: {brief} one after another, nothing sampled in turn; the order may be another one",)
+    notes = (f"interrupted: {brief} one after another, nothing sampled in turn; the order may differ",)
     model = search.axis.subject.name
     found = closest(model, points, by="time", target=search.target_s, target_name=target_name, notes=notes)
     return replace(found, interrupted=True)

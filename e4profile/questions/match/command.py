@@ -137,7 +137,7 @@ def _target(to: str | None, params: str | None, macs: str | None, by: str | None
             raise SettingError(f"--by {by} contradicts {option} {value}")
         by = quantity
         if not is_number(value):
-            raise SettingError(f"{option}: {value!r} is no number such as 25210, 25k, 18.8K or 3G")
+            raise SettingError(f"{option}: {value!r} is not a number such as 25210, 25k, 18.8K or 3G")
     return by, value, option
 
 
@@ -245,8 +245,8 @@ def _near_ties(found: Match) -> list[str]:
     """A setting on the target's other side that is nearly as near; two on one side are no tie."""
     nearest = found.nearest
     return [
-        f"near tie: {', '.join(f'{name} {value}' for name, value in other.setting.items())} is "
-        f"{abs(other.deviation):,} away, the nearest {abs(nearest.deviation):,}"
+        f"near tie: {', '.join(f'{name} {value}' for name, value in other.setting.items())} misses "
+        f"by {abs(other.deviation):,}, the nearest by {abs(nearest.deviation):,}"
         for other in (found.below, found.above)
         if other is not None
         and found.by != "time"

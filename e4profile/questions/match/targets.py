@@ -37,7 +37,7 @@ def wanted(text: str | int | float, by: str, option: str = "target") -> int | fl
         option: what the number was given as, for messages.
 
     Returns:
-        Seconds for time and a whole number otherwise; None for a text that is no number but a name.
+        Seconds for time and a whole number otherwise; None for a text that is not a number but a name.
 
     Raises:
         SettingError: for a number that no cost can be, saying what is wrong with it.

@@ -64,7 +64,7 @@ def memory(
     cards = options.several_subjects(models, settings, inputs, arguments, execution=execution)
     budget = None if fits is None else parse_size(fits, "--fits")
     if budget is not None and batch_size is not None:
-        raise SettingError(f"--fits looks for the batch: leave --batch-size {batch_size} away")
+        raise SettingError(f"--fits finds the batch size: omit --batch-size {batch_size}")
     asked = [option for option, given in (("--fits", fits), ("--layers", layers), ("--peaks", peaks)) if given]
     if len(asked) > 1:
         raise SettingError(f"{' and '.join(asked)} are different tables: ask for one at a time")
@@ -112,10 +112,10 @@ def _check_forward(tables: Mapping[str, bool], training: Mapping[str, str]) -> N
 
     for option, asked in tables.items():
         if asked:
-            raise SettingError(f"{option} is of a training step: leave it, or --pass forward, away")
+            raise SettingError(f"{option} applies to a training step: omit it, or --pass forward")
     for option, value in training.items():
         if value not in ("sgd", "auto"):
-            raise SettingError(f"{option} {value} is of a training step: leave it, or --pass forward, away")
+            raise SettingError(f"{option} {value} applies to a training step: omit it, or --pass forward")
 
 
 def _step_table(
@@ -138,7 +138,7 @@ def _forward_table(rows: Sequence[Mapping[str, Any]], dtype: str, notes: Sequenc
     known = (
         "peak: live storages at 512-byte granularity of the first pass or a later one, in evaluation mode without "
         "gradients, no workspaces; forward pass: peak + parameters + buffers + input",
-        "kept between passes: a part of the peak, filters that a layer expands once in evaluation mode",
+        "kept between passes: filters that a layer expands once in evaluation mode, a part of the peak",
     )
     return table_of_rows(f"Memory of a forward pass, {dtype}", rows, (*known, *dict.fromkeys(notes)))
 

@@ -32,8 +32,8 @@ def memory_rows(networks: Sequence[Subject], batch_sizes: Sequence[int] = BATCH_
     both passes hold at once beyond parameters, buffers and input.
 
     Raises:
-        SettingError: for inputs of one's own model whose leading sizes are no batch.
-        UserCodeError: for what a model of one's own raises.
+        SettingError: for inputs of a user-defined model whose leading sizes are no batch.
+        UserCodeError: for what a user-defined model raises.
     """
     return [
         {

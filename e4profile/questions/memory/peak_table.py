@@ -65,7 +65,7 @@ def peak_rows(
             for term, amount in sorted(most.bytes_by_term.items(), key=lambda item: -item[1])
         ]
     reasons = [f"{', '.join(dict.fromkeys(paths))}: {reason}" for reason, paths in paths_by_reason.items()]
-    between = "between the layers: a forward of one's own states no timeline of its storages"
+    between = "between the layers: a user-defined forward states no timeline of its storages"
     return rows, reasons if whole else [*reasons, between]
 
 
@@ -142,7 +142,7 @@ def peak_table(card: Subject, batch_size: int | None, dtype_name: str) -> Table:
 
     Raises:
         SettingError: for a network none of whose layers states what it holds, with the reasons.
-        UserCodeError: for what a model of one's own raises.
+        UserCodeError: for what a user-defined model raises.
     """
     check_input(card, batch_size)
     model = card.build_whole()

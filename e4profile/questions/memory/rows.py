@@ -86,8 +86,8 @@ def memory_row(
     notes += [*(f"{card.full_name}: {said}" for said in step.notes), *loss_notes(card, step.loss, loss)]
     grows = batch is not None and step.saved_constant_bytes >= 0
     if batch is not None and not grows:
-        less = f"grows by less from {batch} to {batch + 1} images than up to {batch}"
-        notes.append(f"{card.full_name}: what is saved {less}")
+        more = f"image {batch + 1} adds more than the average of the first {batch}"
+        notes.append(f"{card.full_name}: saved bytes grow faster than the batch: {more}")
     formula = None
     if card.input is not None:
         with suppress(SettingError), card.running():
@@ -112,10 +112,10 @@ def memory_row(
 
 
 def loss_notes(card: Subject, name: str, loss: Loss) -> list[str]:
-    """What backward starts from, where nobody asked for it and it is no cross-entropy."""
+    """What backward starts from, where no loss was chosen and it is not cross-entropy."""
     if loss != "auto" or name in ("", "cross_entropy"):
         return []
-    return [f"{card.full_name}: the loss is the {name}" + (": --loss says another" if " of " in name else "")]
+    return [f"{card.full_name}: the loss is the {name}" + (": --loss chooses another" if " of " in name else "")]
 
 
 def layer_rows(

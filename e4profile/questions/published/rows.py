@@ -38,7 +38,7 @@ BUILT = "built, nothing published"
 
 COST, MEASUREMENT, CARRIED, BUILT_KIND = "cost", "measurement", "carried", "built"
 """What a line of a published table is: a published cost with a verdict, a recorded measurement beside one, a quantity
-that is only carried along (a test error), or a built figure that nobody published."""
+that is only carried along (a test error), or a built figure without a published one."""
 
 PUBLISHED = "published"
 """The verdict of a quantity that is only carried along."""

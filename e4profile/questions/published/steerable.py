@@ -80,7 +80,7 @@ def steerable_table() -> Table:
 
 
 def steerable_objects() -> list[dict[str, Any]]:
-    """The same figures as built figures that nobody published: one line each, for programs."""
+    """The same figures as built figures without a published one: one line each, for programs."""
     return [
         built_object(row["model"], row["model"], quantity, meaning, row[quantity])
         for row in steerable_rows()

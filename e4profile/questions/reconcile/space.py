@@ -117,7 +117,7 @@ def axes_of(networks: Sequence[Subject], vary: Sequence[str] | None = None) -> d
     if not all(one.arguments_as_in_layers for one in networks):
         if len({one.topology for one in networks}) > 1:
             raise SettingError(
-                "a model of your own is reconciled alone, or beside cards of the same builder: give one network"
+                "a user-defined model is reconciled alone, or beside cards of the same builder: give one network"
             )
         return _whole_number_axes(networks, given if vary is not None else None)
     chosen = {one.name: one.given for one in given}
@@ -169,7 +169,7 @@ def _whole_number_axes(networks: Sequence[Subject], given: Sequence[Varied] | No
                 values = tuple(own + step for step in _WIDTH_STEPS if own + step > 0)
             else:
                 raise SettingError(
-                    f"{first.name}: {one.name} (={own!r}) is no whole number: say which values it may take, for "
+                    f"{first.name}: {one.name} (={own!r}) is not a whole number: say which values it may take, for "
                     f"example --vary {one.name}=8..64"
                 )
         # True equals 1, but is another argument

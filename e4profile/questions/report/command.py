@@ -45,7 +45,7 @@ def report(
         sys.stdout.write("".join(f"{name}: stale\n" if "\n" in text else f"{text}\n" for name, text in pairs))
         sys.stdout.write("".join(f"\n{text}\n" for _, text in pairs if "\n" in text))
         files = "1 file is" if count == 1 else f"{count} files are"
-        note(f"{out}: {files} not as made now; run: e4profile report")
+        note(f"{out}: {files} stale; run: e4profile report")
         sys.exit(1)
     note(f"{out} is current")
 

@@ -177,7 +177,7 @@ def _manifest(folder: Path) -> dict[str, str]:
         if name not in (content.PAGE, content.VERSIONS) and (
             Path(file).name != file or Path(file).suffix not in _ENDINGS.get(below, ())
         ):
-            raise SettingError(f"{path}: {name!r} is no file of a report; remove the manifest to keep all files")
+            raise SettingError(f"{path}: {name!r} is not a file of a report; remove the manifest to keep all files")
     return found
 
 

@@ -76,7 +76,7 @@ def _listing() -> str:
     lines = ["Figures: e4profile plot KIND [MODELS...] --out DIR", ""]
     for figure in figures().values():
         models = _some(figure.default_models()) or "every network recorded"
-        own = "cards only" if figure.only_cards else "cards and models of your own"
+        own = "cards only" if figure.only_cards else "cards and user-defined models"
         for place, text in enumerate((figure.meaning, f"default: {models}; {own}")):
             lead = f"{figure.kind:<11}" if place == 0 else " " * 11
             lines += textwrap.wrap(text, width, initial_indent=lead, subsequent_indent=" " * 11)

@@ -188,7 +188,7 @@ def _notes(found: Cloud, chosen: Chosen, wanted: Wanted, how: How) -> list[str]:
             notes.append(f"alike in {one.name}, their intervals overlap: {said}")
         unstated = [f"{subject.name}: {parts[0][1]}" for subject, costs in zip(found.subjects, found.found, strict=True)
                     if one.formula and (parts := costs.unstated.get(one.formula))]  # fmt: skip
-        notes += [f"{one.name} is not stated of {text}" for text in unstated]
+        notes += [f"{one.name} is not stated for {text}" for text in unstated]
     return notes
 
 

@@ -279,7 +279,7 @@ def within(cloud: Cloud, limits: Sequence[Limit], how: How) -> Chosen:
         stated = cloud.stated(limit.quantity)[left]
         if not stated.any():
             raise SettingError(
-                f"{limit.quantity.name} is stated of no setting that is left: {_why(cloud, limit.quantity)}"
+                f"{limit.quantity.name} is stated for no setting that is left: {_why(cloud, limit.quantity)}"
             )
         kept = left[stated & limit.met(cloud.values(limit.quantity)[left]).astype(bool)]
         if not len(kept):

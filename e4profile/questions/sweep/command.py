@@ -335,7 +335,7 @@ def _published_front(
     if vary or len(front) != 2:
         raise SettingError(
             f"--front {','.join(front)}: errors are published for networks, not for settings: name one cost beside "
-            f"{ERROR}, and leave --vary away"
+            f"{ERROR}, and omit --vary"
         )
     (cost,) = [name for name in front if name != ERROR] or [ERROR]
     published_front(

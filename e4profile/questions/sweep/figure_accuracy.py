@@ -125,7 +125,7 @@ def accuracy_rows(cards: Sequence[Subject]) -> list[dict[str, Any]]:
 
 
 def _label(row: PublishedRow) -> str:
-    """The row as printed, but for Table 2's "None", which says nothing by itself."""
+    """The row as printed, but for Table 2's "None", which has no meaning by itself."""
     return "no concatenation" if row.arguments.get("concatenate") == "none" else row.row
 
 

@@ -50,7 +50,9 @@ def pareto(
     batch_size: Annotated[
         int | None,
         typer.Option(
-            "--batch-size", help="Images, for time [1] and memory [2]; of your own model as in --input.", metavar="N"
+            "--batch-size",
+            help="Images, for time [1] and memory [2]; of a user-defined model as in --input.",
+            metavar="N",
         ),
     ] = None,
     device: Annotated[str, typer.Option("--device", help="For time: cpu or cuda.", metavar="DEVICE")] = "cpu",
@@ -118,7 +120,7 @@ def published_front(
     if out is not None:
         check_folder(out)
     if sweep is not None and errors:
-        raise SettingError("--sweep takes costs from records of cards: leave --error away")
+        raise SettingError("--sweep takes costs from records of cards: omit --error")
     percents = _percents(errors or [], named)
     subjects = options.several_subjects(named, settings, inputs, arguments, batch_size)
     candidates = _candidates(dict(zip(named, subjects, strict=True)), percents, sweep, table, y)

@@ -166,11 +166,11 @@ def _check_together(breakdown: bool, limit_s: float | None, given: dict[str, obj
     from e4profile.errors import SettingError
 
     if breakdown and any(value for option, value in given.items() if option != "--batch-size"):
-        raise SettingError("--breakdown profiles one network as it is: leave --against, --compile, --cuda-graphs, "
-                           "--fits and --join away")  # fmt: skip
+        raise SettingError("--breakdown profiles one network as it is: omit --against, --compile, --cuda-graphs, "
+                           "--fits and --join")  # fmt: skip
     for option in ("--against", "--join", "--batch-size"):
         if limit_s is not None and given[option] is not None:
-            raise SettingError(f"--fits looks for the batch of each network: leave {option} {given[option]} away")
+            raise SettingError(f"--fits finds the batch size of each network: omit {option} {given[option]}")
 
 
 def _for_roofline(asked: bool, named: list[str], only: Mapping[str, object], other: Mapping[str, object]) -> str:
@@ -185,7 +185,7 @@ def _for_roofline(asked: bool, named: list[str], only: Mapping[str, object], oth
         raise SettingError(f"{next(option for option, value in only.items() if value)} is for --roofline: give it too")
     for option, value in other.items():
         if value:
-            raise SettingError(f"--roofline is of a forward pass as it is: leave {option} away")
+            raise SettingError(f"--roofline measures a plain forward pass: omit {option}")
     if len(named) != 1:
         raise SettingError(f"--roofline takes one network, not {len(named)}: {', '.join(named)}")
     return named[0]
@@ -212,11 +212,11 @@ def _check_predicted(predicted: bool, given: Mapping[str, object], choices: list
         raise SettingError("--calibration is what --predicted reads: give --predicted too")
     for option, value in given.items():
         if value:
-            raise SettingError(f"--predicted runs nothing: leave {option} away")
+            raise SettingError(f"--predicted runs nothing: omit {option}")
     for one in choices:
         if (one.pass_, one.mode) != ("forward", "eval"):
-            raise SettingError(f"--predicted is of a forward pass in eval mode: leave --pass {one.pass_}, --mode "
-                               f"{one.mode} away")  # fmt: skip
+            raise SettingError(f"--predicted applies to a forward pass in eval mode: omit --pass {one.pass_}, "
+                               f"--mode {one.mode}")  # fmt: skip
 
 
 def _predict(

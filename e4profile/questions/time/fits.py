@@ -49,7 +49,7 @@ def _reasons(found: FittingBatch, limit_s: float) -> list[str]:
 
     reasons = []
     if found.stopped or found.largest is None:
-        reasons.append(found.stopped or f"not even a batch of {found.batch_above} stays within the limit")
+        reasons.append(found.stopped or f"even a batch of {found.batch_above} exceeds the limit")
     for bound in found.undecided:
         low, high = bound.interval_s
         upwards = si(high, "s") if math.isfinite(high) else "any length"
@@ -89,7 +89,7 @@ def _own_inputs(cards: Sequence[Subject]) -> list[str]:
     kept = [f"{card.name} {'x'.join(map(str, card.shape[1:]))}" for card in cards if not card.input_given]
     if not given or not kept:
         return []
-    return [f"--input is that of {', '.join(given)}; cards keep their own images: {', '.join(kept)}"]
+    return [f"--input applies to {', '.join(given)}; cards keep their own images: {', '.join(kept)}"]
 
 
 def _search(
@@ -185,7 +185,7 @@ def _table(rows: Sequence[_Searched], limit_s: float, notes: list[str]) -> Table
     ]
     if undecided:
         told.append(
-            f"within noise: in {undecided} of {len(rows)} rows, for the reasons above, another run may find another "
-            "batch"
+            f"within noise: {undecided} of {len(rows)} rows may show another batch in the next run, for the reasons "
+            "above"
         )
     return table_of(f"Largest batch within {si(limit_s, 's')}", _FIELDS, rows, told)

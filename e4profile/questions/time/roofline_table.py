@@ -167,11 +167,11 @@ def _notes(found: list[Roofline]) -> list[str]:
         between_s = one.whole.median_s - one.layers_s
         summed = f"{one.name}: the layers' times add up to {si(one.layers_s, 's')}"
         if between_s >= 0:
-            rest = f"; the other {si(between_s, 's')} of the whole pass lie between them, or are noise."
+            rest = f"; the remaining {si(between_s, 's')} of the whole pass is time between layers, or noise."
         else:
             rest = (
-                f", {si(-between_s, 's')} more than the whole pass takes: looking at the clock around each layer costs "
-                "time of its own, which weighs on small layers."
+                f", {si(-between_s, 's')} more than the whole pass takes: timing each layer adds overhead, "
+                "which is large for small layers."
             )
         notes.append(summed + rest)
         notes += one.notes
@@ -185,10 +185,10 @@ def _above_the_roof(found: list[Roofline]) -> list[str]:
     notes = []
     above = [layer for one in found for layer in one.layers if layer.achieved > 1]
     for bound, meaning in (
-        ("memory", "found their data in a cache, which the copy did not"),
+        ("memory", "read their data from a cache, and the copy did not"),
         (
             "compute",
-            "are no faster than arithmetic can be: the peak was measured too low, for example on a busy machine "
+            "exceed the measured peak: it was measured too low, for example on a busy machine "
             "(--refresh measures it anew), or their convolution runs with fewer products (Winograd) or, in float32 on "
             "CUDA, in TF32",
         ),

@@ -175,5 +175,5 @@ def _notes(records: Sequence[TimeRecord], labels: Sequence[str], what: str = "ro
         if record.inputs:
             notes.append(f"{record.title} is called with {record.inputs}.")
         if " of " in record.loss:
-            notes.append(f"{record.title}: the loss is the {record.loss}; --loss says another.")
+            notes.append(f"{record.title}: the loss is the {record.loss}; --loss chooses another.")
     return notes + noise_notes([record.samples for record in records], what)

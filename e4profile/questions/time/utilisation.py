@@ -32,7 +32,7 @@ def pass_macs(card: Subject, choice: PassSetting) -> int:
     By the closed form what backward computes again to save memory is no use of the device and does not count.
 
     Raises:
-        SettingError: where operators run that have no cost: a share of a lower bound says nothing.
+        SettingError: where operators run that have no cost: a share of a lower bound proves nothing.
         UserCodeError: for what a user-defined model raises.
     """
     import torch

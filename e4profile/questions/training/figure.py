@@ -43,7 +43,7 @@ def training_rows(cards: Sequence[Subject]) -> list[dict[str, Any]]:
     rows = []
     for card in cards:
         if card.topology not in NETWORKS:
-            raise SettingError(f"{card.name} is no implicitly equivariant network, as {default_models()[0]} is one")
+            raise SettingError(f"{card.name} is not an implicitly equivariant network, as {default_models()[0]} is one")
         found = comparison_row(card)
         for equivariance, prefix in (("implicit", ""), ("explicit", "gcnn_")):
             shown = ("group", "width", "params", "inference_macs", "step_macs")

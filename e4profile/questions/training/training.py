@@ -229,7 +229,7 @@ def measure_budget(
 
     Raises:
         SettingError: for a recipe that lacks a value, or inputs whose leading sizes are no batch.
-        UserCodeError: for what a model of one's own raises.
+        UserCodeError: for what a user-defined model raises.
         MeasurementError: when the step cannot run.
     """
     recipe = recipe or recipe_of(subject.name, subject.training)

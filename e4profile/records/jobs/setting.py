@@ -141,7 +141,7 @@ def setting_of(subject: Subject, choice: PassSetting, rule: StopRule, name: str 
 
     Raises:
         SettingError: for a network that cannot be named so: a module in hand, arguments that are no JSON values, a loss
-            of one's own, or threads that are not said.
+            of the user's, or threads that are not given.
     """
     arguments = {key: _recorded_plain(subject, key, value) for key, value in subject.arguments.items()}
     execution = None
@@ -172,7 +172,9 @@ def _recorded_plain(subject: Subject, name: str, value: Any) -> Any:
     try:
         return json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError):
-        raise SettingError(f"{subject.name}: {name} (={value!r}) is no plain value, so it cannot go to a job") from None
+        raise SettingError(
+            f"{subject.name}: {name} (={value!r}) is not a plain value, so it cannot go to a job"
+        ) from None
 
 
 def recorded_arguments(subject: Subject) -> dict[str, Any]:

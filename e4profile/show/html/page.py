@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def write_page(
     path: Path, title: str, tables: Sequence[Table], figures: Sequence[Path] = (), notes: Sequence[str] = ()
 ) -> None:
-    """Write one's own results as a page: sortable, filterable tables and the figures inline.
+    """Write a user's results as a page: sortable, filterable tables and the figures inline.
 
     Args:
         path: the file, which appears whole or not at all; a link's target, or a pipe, is written as it stands.

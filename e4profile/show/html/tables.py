@@ -164,7 +164,7 @@ def _choices(columns: tuple[Column, ...], rows: tuple[tuple[ShownCell, ...], ...
     for index, column in enumerate(columns):
         cells = {row[index].text: row[index].sort_key for row in rows}
         if column.kind == "text" and all(text[:1].isdigit() or text == MISSING for text in cells):
-            continue  # figures as they were published: nobody picks one from a list
+            continue  # figures as they were published: a list of them helps no reader
         few = 1 < len(cells) <= min(MOST_CHOICES, max(2, len(rows) // 2))
         if column.kind in _CHOICE_KINDS and few:
             values = sorted(cells, key=lambda text: (float(cells[text] or "inf"), text)) if (

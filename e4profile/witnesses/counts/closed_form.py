@@ -184,7 +184,7 @@ def _entry_terms(step: Step, weighted: dict[str, int]) -> frozenset[str]:
 
 
 def _read_constants(step: Step) -> int:
-    """MACs of weights with constants such as coordinates, whose gradient nobody needs."""
+    """MACs of weights with constants such as coordinates, whose gradient is not needed."""
     constant: Terms = getattr(step.form, "constant_inputs", {})
     if not constant:
         return 0

@@ -308,7 +308,7 @@ ATTENTIONS: dict[str, Macs] = {
     **dict.fromkeys(_ONE_ATTENTION, _attention),
     **{f"{name}_backward": _attention_backward for name in _ONE_ATTENTION},
 }
-"""Attention as one operator, likewise."""
+"""Attention as one operator, in the same form."""
 
 CONVOLUTIONS: dict[str, Macs] = {
     **_each(
@@ -333,4 +333,4 @@ CONVOLUTIONS: dict[str, Macs] = {
     "conv_tbc": lambda _, weight, *__, out, **___: int(out.numel()) * math.prod(weight.shape[:2]),
     "convolution_backward": _convolution_backward,
 }
-"""Convolutions that PyTorch's own registry of FLOPs does not have, or has wrong, likewise."""
+"""Convolutions that PyTorch's own registry of FLOPs does not have, or has wrong, in the same form."""

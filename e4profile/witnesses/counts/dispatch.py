@@ -237,7 +237,7 @@ def count_dispatch(
     Args:
         model: any module; left as it was found, also when its forward raises.
         inputs: positional inputs; tensors are replaced by meta tensors of the same shape.
-        keywords: keyword inputs, likewise.
+        keywords: keyword inputs, in the same form.
         training: count in training mode instead of evaluation mode.
         on_meta: False runs the model for real on its own device, for a model that cannot run on meta.
         watchers: told of every module that runs, for other accounts of the same run.

@@ -82,7 +82,7 @@ class EquivarianceReport:
     causes: tuple[str, ...] = ()
 
     def exact(self, error: float | None) -> bool:
-        """Whether an error is no more than rounding; an element that was not compared says nothing against it."""
+        """Whether an error is no more than rounding; an element that was not compared is no evidence against it."""
         return error is None or error < self.tolerance
 
     @property
@@ -122,7 +122,7 @@ class EquivarianceReport:
         for (kind, reason), (first, *others) in alike.items():
             amounts = ", ".join(f"{_number(first.worst(state))} {states[state]}" for state in self.output)
             why = f": {reason}" if reason else ""
-            more = f"; likewise {', '.join(layer.path for layer in others)}" if others else ""
+            more = f"; the same at {', '.join(layer.path for layer in others)}" if others else ""
             found.append(f"breaks at {first.path or 'the network'} ({kind}), error {amounts}{why}{more}")
         if not self.layers:
             amounts = ", ".join(f"{_number(worst_of(errors))} {states[state]}" for state, errors in self.output.items())

@@ -136,7 +136,7 @@ def witness(
                 probes[state] = Probe(_evaluated(network), acting, read, field_out, TOLERANCES[dtype])
                 made[state] = probes[state].run(inputs)
                 if _shows_nothing(made[state]):
-                    notes.append(f"{state}: {made[state][0].empty}, so its error says nothing")
+                    notes.append(f"{state}: {made[state][0].empty}, so its error proves nothing")
             if progress is not None:
                 progress(state)
     assert causes is not None
@@ -387,7 +387,7 @@ def _loss(outputs: Sequence[Tensor], generator: torch.Generator) -> Tensor:
 
 
 def _layers(probes: Mapping[str, Probe], held: bool, tolerance: float) -> tuple[LayerErrors, ...]:
-    """The compared layers; a pool, which says nothing of itself, only where it holds or may explain the output."""
+    """The compared layers; a pool, which proves nothing by itself, only where it holds or may explain the output."""
     first = probes[AT_INIT]
     modules = dict(first.network.named_modules())
     owned = {path for path, module in modules.items() if group_of(module) and path in first.errors}

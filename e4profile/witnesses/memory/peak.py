@@ -214,11 +214,11 @@ def forward_emulation(
 
     Args:
         model: as for ``allocator_emulation``, also the other arguments.
-        input_shape: likewise.
-        batch_size: likewise.
-        device: likewise.
-        dtype: likewise.
-        kernels: likewise.
+        input_shape: as for the step.
+        batch_size: as for the step.
+        device: as for the step.
+        dtype: as for the step.
+        kernels: as for the step.
 
     Raises:
         SettingError: when the model and the device do not fit together.

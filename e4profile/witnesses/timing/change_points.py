@@ -6,7 +6,7 @@ there would be without a step is counted: over every order of the same values up
 are drawn with a fixed seed. The share of orders with as much, the series itself among them, is an exact p-value
 whatever the distribution, as long as the order of the runs does not matter where nothing changed.
 
-A series with several steps is split at the clearest one, and each side is tested likewise.
+A series with several steps is split at the clearest one, and each side is tested in the same way.
 """
 
 from __future__ import annotations

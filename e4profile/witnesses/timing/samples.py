@@ -44,7 +44,7 @@ _WARM_UP_SHARE = 0.25
 _TEXTS = {
     NOISE_TARGET: "the median is {known}, within the target of {target:.2%}",
     MAX_RUN_TIME: "max_run_time_s (={cap:g}) is used up with the median {known}, target {target:.2%}",
-    LIMIT_DECIDED: "the median, {known}, is on one side of the limit of {limit:g} s (99% interval)",
+    LIMIT_DECIDED: "the 99% interval of the median, {known}, does not contain the limit of {limit:g} s",
     MAX_SAMPLES: "max_samples (={most}) are taken with the median {known}, target {target:.2%}",
 }
 
@@ -352,7 +352,7 @@ def _warm_up(work: Work, clock: Clock, limit_s: float, now: Callable[[], float])
     times: list[float] = []
     while True:
         times.append(clock.read(work).seconds)
-        # the first call allocates and compiles: it says nothing about the ones that follow
+        # the first call allocates and compiles: it is no measure of the ones that follow
         if _settled(times[1:]):
             return times[0], len(times), True
         if len(times) >= _WARM_UP_CALLS or (now() - start >= limit_s and len(times) >= 2):

@@ -1,4 +1,4 @@
-"""The named terms of a network of one's own: its layers' where they have a closed form, kinds elsewhere."""
+"""The named terms of a user-defined network: its layers' where they have a closed form, kinds elsewhere."""
 
 from __future__ import annotations
 

@@ -162,7 +162,7 @@ def test_the_programs_own_json_is_read(tmp_path: Path, run: Run) -> None:
         ("", "a.json", "A.json is empty: name a file of results"),
         ("a.json", "", "B.json is empty: name a file of results"),
         ("a.json", "rows.csv", "rows.csv: CSV … --format json"),
-        ("a.json", "text.json", "text.json: head: params (='5') is no number"),
+        ("a.json", "text.json", "text.json: head: params (='5') is not a number"),
         ("a.json", "long.json", "long.json: … 4,300 digits"),
         ("a.json", "times.jsonl", "a.json holds counts … times.jsonl holds times"),
         ("a.json", "empty", "empty: … without records.jsonl … name a file"),

@@ -29,7 +29,7 @@ def test_the_table_shows_the_runners_up(run, monkeypatch):
     code, out, _ = run("match", "c-z2cnn", "--to", "z2cnn")
     assert code == 0
     assert [line.split()[0] for line in out.splitlines()[4:7]] == ["below", "nearest", "above"]
-    assert "near tie: width 57 is 393 away, the nearest 392" in " ".join(out.split())
+    assert "near tie: width 57 misses by 393, the nearest by 392" in " ".join(out.split())
     assert max(map(len, out.splitlines())) <= 80
     assert run("match", "c-z2cnn", "--to", "z2cnn")[1] == out
 
@@ -54,7 +54,7 @@ def test_settings_are_kept(run):
     [
         (["p4cnn"], "give one target"),
         (["p4cnn", "--params", "25k", "--macs", "3M"], "found --params and --macs"),
-        (["p4cnn", "--params", "many"], "'many' is no number"),
+        (["p4cnn", "--params", "many"], "'many' is not a number"),
         (["p4cnn", "--params", "25k", "--by", "macs"], "contradicts"),
         (["p4cnn", "--to", "nosuch"], "unknown model 'nosuch'"),
         (["p4cnn", "--to", "25k", "--vary", "kernel"], "takes no kernel"),
@@ -171,7 +171,7 @@ def test_memory_of_a_model_of_ones_own(nets):
         (["nets.py:Two", "--input", "1x3x8x8", "--params", "1k"], "missing 1 required positional argument"),
         (["nets.py:build", "--input", "1x3x8x8", "--params", "1k", "--vary", "widht"], "did you mean width"),
         (["nets.py:Two", "--input", "1x3x8x8", "--input", "1x5", "--params", "1k", "--vary", "scale"],
-         "scale (=1.0) is no whole number"),
+         "scale (=1.0) is not a whole number"),
         (["nets.py:raises", "--input", "1x3x8x8", "--params", "1k"], "cannot build with (): ValueError: never"),
     ],
 )  # fmt: skip
@@ -199,7 +199,7 @@ def test_an_interrupt_shows_what_was_measured(run, monkeypatch):
     assert code == 130
     assert "nearest" in out
     assert "interrupted: 2 brief measurements" in out
-    assert "the result above holds what was finished" in err
+    assert "the result above holds only what was finished" in err
     calls.clear()
     code, out, _ = run(*arguments, "--format", "json")
     assert (code, json.loads(out)["verdict"]) == (130, "interrupted")

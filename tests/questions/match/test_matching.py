@@ -384,7 +384,7 @@ def test_memory_of_a_model_of_ones_own(own):
     ("name", "vary", "message"),
     [
         ("build", "widht", "unknown argument of .*did you mean width"),
-        ("build", "act", r"act \(='relu'\) is no whole number: say which values"),
+        ("build", "act", r"act \(='relu'\) is not a whole number: say which values"),
         ("build", "act=relu,gelu", "act does not change the params"),
         ("flat", "unused", "unused does not change the params"),
         ("never", "width", "cannot build with .*not today"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -139,3 +140,16 @@ def test_what_a_forward_pass_has_not_is_refused(run: Run, arguments: tuple[str, 
 def test_nothing_fits(run: Run) -> None:
     found = run("memory", "p4cnn", "--pass", "forward", "--fits", "50kB")
     assert (found.code, "no network runs on a single image in 50kB" in found.err) == (1, True)
+
+
+def test_bytes_that_grow_faster_than_the_batch_are_said_to_do_so(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "pairs.py").write_text(
+        "from torch import nn\n\n\nclass Pairs(nn.Linear):\n    def forward(self, x):\n"
+        "        y = super().forward(x)\n        return (y @ y.T).exp()\n\n\nnet = Pairs(2, 2)\n"
+    )
+    rows = [json.loads(run("memory", "pairs.py:net", "--input", f"{b}x2", "-f", "json").out)[0] for b in (1, 8, 9)]
+    one, eight, nine = (row["saved_measured_bytes"] for row in rows)
+    assert nine - eight > eight / 8 > one
+    assert says(
+        run("memory", "pairs.py:net", "--input", "8x2").out, "image 9 adds more than the average of the first 8"
+    )

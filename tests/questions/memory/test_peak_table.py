@@ -97,7 +97,7 @@ def test_a_network_that_is_no_chain_says_what_its_layers_hold_and_what_it_cannot
     notes = " ".join(free.notes)
     assert "attention: MultiheadAttention states no timeline" in notes
     assert "head: " in notes  # matrices, where the closed form takes vectors
-    assert "between the layers: a forward of one's own" in notes
+    assert "between the layers: a user-defined forward" in notes
     assert "between the layers" not in " ".join(peak_table(own("sequence"), None, "float32").notes)
     model = own("Free").build()
     peak_rows(model, (1, 28, 28), 1, "float32")

@@ -170,7 +170,9 @@ def test_cards_of_one_builder_are_reconciled_together(mine: Run, tmp_path: Path)
     # one width for both would be no small difference
     assert document["space"]["changed_arguments"] == {"deep": 1}
     assert document["matches"][0]["changes"] == {"deep": False}
-    assert mine("reconcile", "me-net", "z2cnn", "--published").err.startswith("e4profile: a model of your own is recon")
+    assert mine("reconcile", "me-net", "z2cnn", "--published").err.startswith(
+        "e4profile: a user-defined model is recon"
+    )
 
 
 def test_the_rules_of_tools_are_tried_where_nothing_simpler_gives_the_figures(mine: Run) -> None:

@@ -251,7 +251,7 @@ def test_an_interrupted_search_says_how_much_it_left_out(own):
         ("never", None, "not today"),
         ("needs", None, "needs width: give --arg width=VALUE"),
         ("build", ["widht"], "did you mean width"),
-        ("build", ["act"], r"act \(='relu'\) is no whole number"),
+        ("build", ["act"], r"act \(='relu'\) is not a whole number"),
         ("build", ["width=1..90000"], "holds 90,000 architectures, at most 20,000"),
         ("build", ["width=1..3", "width=4..5"], "given twice"),
     ],

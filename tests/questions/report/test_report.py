@@ -318,7 +318,7 @@ def test_a_manifest_reaches_only_files_of_a_report(light: Path, name: str) -> No
     (light / "mine.csv").write_text("mine")
     (light / files.MANIFEST).write_text(json.dumps({name: hashlib.sha256(b"mine").hexdigest()}))
     for attempt in (write_report, check_report):
-        with pytest.raises(SettingError, match=r"report-manifest\.json: .* is no file of a report"):
+        with pytest.raises(SettingError, match=r"report-manifest\.json: .* is not a file of a report"):
             attempt(light, _silent)
     assert (light.parent / "mine.csv").read_text() == (light / "mine.csv").read_text() == "mine"
 

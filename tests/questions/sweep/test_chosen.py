@@ -121,7 +121,7 @@ def test_a_limit_that_nothing_meets_shows_the_nearest(run: Run) -> None:
         (("z2cnn", "--vary", "width=1..1001", "--max", "memory=1MB"), "at most 1,000 are built"),
         (("z2cnn", "--vary", "width=1..1001", "--counter", "fvcore"), "--counter fvcore runs every setting"),
         (("z2cnn", "--vary", "width=2", "--sort", "error"), "errors are published for networks"),
-        (("z2cnn", "--front", "error,macs", "--vary", "width=2"), "leave --vary away"),
+        (("z2cnn", "--front", "error,macs", "--vary", "width=2"), "omit --vary"),
         (("z2cnn", "--front", "error,macs", "--max", "time=1s"), "or, with --front error,time, time"),
         (("z2cnn", "--table", "3"), "give --front error,macs too"),
         (("z2cnn", "--vary", "width=0,-3", "--sort", "macs"), "width (=0) must be a positive integer"),

@@ -99,7 +99,7 @@ def test_time_is_measured(run):
         (["--error", "z2cnn=1"], "name the network too"),
         (["z2cnn", "--arg", "widht=3"], "did you mean width"),
         (["nets.py:build", "--error", "nets.py:build=3"], "needs its inputs"),
-        (["--sweep", "x.jsonl", "z2cnn", "--error", "z2cnn=1"], "leave --error away"),
+        (["--sweep", "x.jsonl", "z2cnn", "--error", "z2cnn=1"], "omit --error"),
         (["z2cnn", "--x", "memory", "--batch-size", "0"], "--batch-size (=0) must be a positive integer"),
     ],
 )

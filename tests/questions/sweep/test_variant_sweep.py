@@ -1,4 +1,4 @@
-"""Sweeps over the arguments of cards and of models of one's own."""
+"""Sweeps over the arguments of cards and of user-defined models."""
 
 from __future__ import annotations
 

@@ -32,8 +32,8 @@ from e4profile.witnesses.memory.peak import LiveStorages
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16]
 REFUSED = {
-    "AttentiveGroupConv2d": "nobody has stated that timeline",
-    "AttentiveLiftingConv2d": "nobody has stated that timeline",
+    "AttentiveGroupConv2d": "that timeline is not stated",
+    "AttentiveLiftingConv2d": "that timeline is not stated",
     "GroupSelfAttention2d": "a loop over the group's elements",
     "LiftingSelfAttention2d": "a loop over the group's elements",
 }
