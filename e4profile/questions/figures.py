@@ -138,6 +138,26 @@ def draw(
         return [path for plot in plots for path in save(plot, out, formats)]
 
 
+def check_plot(folder: Path | None, kinds: Sequence[str], networks: Sequence[Subject]) -> None:
+    """Refuse, before any work, a folder that cannot be written, or a network that a figure cannot show."""
+    from e4profile.show.style import check_folder
+
+    if folder is not None:
+        check_folder(folder)
+        for kind in kinds:
+            for one in networks:
+                check_shows(find_figure(kind), one.name)
+
+
+def draw_beside(folder: Path | None, kinds: Sequence[str], networks: Sequence[Subject]) -> None:
+    """Draw what a command has shown of networks, where a folder is given, and say which files there are."""
+    from e4profile.questions.output import note
+
+    for kind in kinds if folder is not None else ():
+        assert folder is not None
+        note(*(f"wrote {path}" for path in draw(kind, networks, folder)))
+
+
 def draw_all(out: Path, records: Path | None = None, notes: list[str] | None = None) -> list[Path]:
     """Draw every figure of its default networks: the same networks and records give the same bytes.
 

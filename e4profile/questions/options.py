@@ -109,6 +109,7 @@ MaxRunTime = Annotated[float, typer.Option("--max-run-time-s", help="Sample at m
 Mixed = Annotated[
     bool, typer.Option("--mixed", "--allow-mixed", help="Allow times of different environments, labelled.")
 ]
+Plot = Annotated[Path | None, typer.Option("--plot", help="Draw it into a folder too (SVG, PNG, CSV).", metavar="DIR")]
 Records = Annotated[
     Path | None, typer.Option("--out", help="Append the records, raw samples included.", metavar="FILE")
 ]

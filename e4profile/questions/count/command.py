@@ -23,6 +23,10 @@ _Counted = tuple["Subject", "Measurement"]
 _Further = tuple[dict[str, dict[str, Any]], list[str]]
 
 
+_FIGURES = ("terms", "counters")
+"""What ``--plot`` draws: the named terms, and what stock counters see."""
+
+
 def count(
     models: Annotated[list[str], typer.Argument(help=options.MODEL_HELP, metavar=options.MODEL)],
     settings: options.Overrides = None,
@@ -53,6 +57,7 @@ def count(
         int | None,
         typer.Option("--top", help="Only the N costliest rows.", metavar="N", callback=options.positive_whole),
     ] = None,
+    plot: options.Plot = None,
     output_format: options.Format = "table",
     units: options.Units = "auto",
 ) -> None:
@@ -66,6 +71,7 @@ def count(
         from e4profile.conventions import convention
         from e4profile.questions.count.besides import beside, chosen
         from e4profile.questions.count.facts import facts_of_several
+        from e4profile.questions.figures import check_plot, draw_beside
         from e4profile.subjects.card_code import NotInstalled
         from e4profile.witnesses.counts.measure import measure
 
@@ -78,7 +84,9 @@ def count(
         counted: list[_Counted] = []
         absent: list[str] = []
         further: list[_Further] = []
-        for found in options.several_subjects(models, settings, inputs, arguments, batch_size, execution):
+        subjects = options.several_subjects(models, settings, inputs, arguments, batch_size, execution)
+        check_plot(plot, _FIGURES, subjects)
+        for found in subjects:
             progress.step(found.name)
             try:
                 counted.append((found, measure(found, counters)))
@@ -106,6 +114,7 @@ def count(
         )
     else:
         _layers(*counted[0], documents[0], counters, depth, top, output_format, units)
+    draw_beside(plot, _FIGURES, [found for found, _ in counted])
     wrong = _disagreements(counted) if {"closed-form", "dispatch"} <= set(counters) else []
     note(*wrong)
     if wrong:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +17,7 @@ from e4profile.questions.output import Progress, emit, note
 
 if TYPE_CHECKING:
     from e4profile.show.tables import Table
+    from e4profile.subjects.subject import Subject
 
 
 def memory(
@@ -43,6 +45,7 @@ def memory(
     ] = "cpu",
     layers: Annotated[bool, typer.Option("--layers", help="What each layer keeps for backward, by term.")] = False,
     peaks: Annotated[bool, typer.Option("--peaks", help="What each layer holds at its peak, by term.")] = False,
+    plot: options.Plot = None,
     output_format: options.Format = "table",
     units: options.Units = "auto",
 ) -> None:
@@ -70,6 +73,7 @@ def memory(
         raise SettingError(f"{' and '.join(asked)} are different tables: ask for one at a time")
     if (layers or peaks) and (len(cards) != 1 or len(batches) != 1):
         raise SettingError(f"{asked[0]} takes one network and one batch size")
+    _check_plot(plot, cards, alone=not (asked or forward))
     if forward:
         _check_forward({"--layers": layers, "--peaks": peaks}, {"--optimiser": optimiser, "--loss": loss})
     if peaks or layers:
@@ -95,14 +99,34 @@ def memory(
     if fits is None:
         table = _forward_table(rows, dtype, notes) if forward else _step_table(rows, dtype, optimiser, notes, kernels)
         emit(table, output_format, units)
-        if any(row.get("agrees") is False for row in rows):
-            note("closed form and measured saved bytes differ")
-            sys.exit(1)
+        _finish(rows, plot, cards)
         return
     setting = dtype if forward else f"{dtype}, {optimiser}"
     emit(partial(_fits_table, rows, setting, notes, fits, forward), output_format, units)
     if all(row["batch_size"] == 0 for row in rows):
         note(f"nothing fits: no network {'runs' if forward else 'trains'} on a single image in {fits}")
+        sys.exit(1)
+
+
+def _check_plot(plot: Path | None, cards: Sequence[Subject], *, alone: bool) -> None:
+    """Refuse a figure beside another table than that of a training step, or one that cannot be drawn."""
+    from e4profile.errors import SettingError
+    from e4profile.questions.figures import check_plot
+
+    if plot is not None and not alone:
+        raise SettingError(
+            "--plot draws a training step against the batch: leave --pass forward, --fits, --layers and --peaks away"
+        )
+    check_plot(plot, ("memory",), cards)
+
+
+def _finish(rows: Sequence[Mapping[str, Any]], plot: Path | None, cards: Sequence[Subject]) -> None:
+    """Draw the figure where one is asked for; exit code 1 where closed form and measured bytes differ."""
+    from e4profile.questions.figures import draw_beside
+
+    draw_beside(plot, ("memory",), cards)
+    if any(row.get("agrees") is False for row in rows):
+        note("closed form and measured saved bytes differ")
         sys.exit(1)
 
 

@@ -315,3 +315,20 @@ def test_a_folder_below_a_file_is_refused_before_anything_is_drawn(command, tmp_
     code, _, err = command("terms", "--out", str(tmp_path / "afile" / "x"))
     assert code == 2
     assert "afile is a file; name another folder" in err
+
+
+def test_a_command_draws_what_it_shows(monkeypatch, capsys, tmp_path: Path):
+    from program import caller
+
+    run = caller(capsys, monkeypatch)
+    alone, beside = tmp_path / "alone", tmp_path / "beside"
+    for command, kinds in (("count", ("terms", "counters")), ("memory", ("memory",))):
+        found = run(command, "p4-cnn", "--plot", beside, "-f", "json")
+        assert found.code == 0
+        for kind in kinds:
+            for path in draw(kind, [resolve("p4-cnn")], alone):
+                assert (beside / path.name).read_bytes() == path.read_bytes()
+                assert f"wrote {beside / path.name}" in found.err
+    found = run("memory", "p4-cnn", "--plot", beside, "--pass", "forward")
+    assert (found.code, found.out) == (2, "")
+    assert "leave --pass forward" in found.err
