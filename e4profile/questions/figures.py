@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -117,8 +117,8 @@ def draw(
         kind: one of ``figures()``.
         models: names of cards, card files, or networks (see ``subjects.subject.resolve``); the figure's default
             when empty. Figures of records take any recorded name.
-        out: the folder, created when missing.
-        formats: of ``svg``, ``png`` and ``csv``.
+        out: the folder, created when missing; or one file, ``x.pdf``, whose ending is the format.
+        formats: of ``svg``, ``png``, ``csv`` and ``pdf``.
         records: a file of records, or a folder that is searched for ``*.jsonl``, for figures of measured times.
 
     Raises:
@@ -135,6 +135,10 @@ def draw(
     name = "-".join([kind, *_suffix(models)])
     with paper_style():
         plots = _plots(figure, name, models, records)
+        if (ending := out.suffix.removeprefix(".")) in FORMATS and not out.is_dir():
+            only = len(plots) == 1
+            plots = [replace(plot, name=out.stem if only else f"{out.stem}-{plot.name}") for plot in plots]
+            out, formats = out.parent, (ending,)
         return [path for plot in plots for path in save(plot, out, formats)]
 
 

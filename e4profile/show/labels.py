@@ -62,7 +62,7 @@ def label_points(
 
     anchors = in_points([(x, y) for x, y, *_ in points])
     texts = [
-        axes.annotate(text, (x, y), xytext=(0, 0), textcoords="offset points", fontsize=5, color=colour, zorder=4)
+        axes.annotate(text, (x, y), xytext=(0, 0), textcoords="offset points", color=colour, zorder=4)
         for x, y, text, colour in points
     ]
     measured = np.array([text.get_window_extent(renderer).extents for text in texts]) / scale

@@ -19,25 +19,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from e4profile.conventions import convention
-from e4profile.errors import SettingError, replace_file
+from e4profile.errors import SettingError, one_of, replace_file
 from e4profile.show.numbers import percent
+from e4profile.show.paper import LEAST_POINTS, paper
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-COLUMN_CM = 8.5
-CM_PER_INCH = 2.54
 PNG_DPI = 300
-CAPTION_CHARACTERS = 80
-TITLE_CHARACTERS = 56
-_TITLE_INCHES = 0.2
-_LEGEND_ROW_INCHES = 0.15
 _LEGEND_KEY_INCHES = 0.3
-_CHARACTER_INCHES = 0.05
-_LINE_INCHES = 0.1
 _PAD_INCHES = 0.04
+_POINTS_PER_INCH = 72
+# widths of a character and heights of a line, of the size of the type
+_CHARACTER, _BOLD_CHARACTER, _LINE, _TITLE_LINE, _LEGEND_LINE = 0.54, 0.63, 1.3, 1.9, 1.75
 
 # Okabe and Ito's palette: told apart under protanopia, deuteranopia and tritanopia, and by lightness in grey.
 BLACK = "#000000"
@@ -74,13 +70,6 @@ RC: dict[str, Any] = {
     "font.sans-serif": ["DejaVu Sans"],
     # names are the user's: between two dollars there may be anything
     "text.parse_math": False,
-    "font.size": 6.5,
-    "axes.titlesize": 6.5,
-    "axes.labelsize": 6.5,
-    "xtick.labelsize": 6,
-    "ytick.labelsize": 6,
-    "legend.fontsize": 6,
-    "figure.titlesize": 7,
     "figure.facecolor": "white",
     "axes.linewidth": 0.5,
     "axes.edgecolor": GREY,
@@ -102,9 +91,17 @@ RC: dict[str, Any] = {
     "legend.handletextpad": 0.5,
     "figure.constrained_layout.h_pad": 0.03,
     "figure.constrained_layout.w_pad": 0.03,
-    "svg.fonttype": "path",
+    # text stays text: it can be searched, and set in the document's own type
+    "svg.fonttype": "none",
     "svg.hashsalt": "e4profile",
+    # journals want whole fonts, not outlines of letters
+    "pdf.fonttype": 42,
 }
+
+_TEXTS = (
+    "font.size", "axes.titlesize", "axes.labelsize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize",
+    "figure.titlesize",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -118,18 +115,38 @@ class Plot:
 
 @contextmanager
 def paper_style() -> Iterator[None]:
-    """Matplotlib's defaults with this style on top, whatever the reader's own configuration says."""
+    """Matplotlib's defaults with this style on top, whatever the reader's own configuration says.
+
+    Raises:
+        SettingError: for a font that this machine lacks.
+    """
     import matplotlib.style
 
-    with matplotlib.style.context(["default", RC]):
+    with matplotlib.style.context(["default", {**RC, **dict.fromkeys(_TEXTS, points()), **_font(paper().font)}]):
         yield
 
 
+def points() -> float:
+    """The size of all text; nothing is set smaller."""
+    return paper().font_points
+
+
+def _font(family: str) -> dict[str, Any]:
+    if not family or family == "sans":
+        return {}
+    if family == "serif":
+        return {"font.family": "serif", "font.serif": ["DejaVu Serif"]}
+    from matplotlib.font_manager import get_font_names
+
+    return {"font.family": one_of("font", family, ("sans", "serif", *sorted(get_font_names())))}
+
+
 def new_figure(panel_inches: float) -> Figure:
-    """An empty figure, one column (8.5 cm) wide, that lays itself out; ``finish`` adds to its height."""
+    """An empty figure, as wide as the column of a paper, that lays itself out; ``finish`` adds to its height."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(COLUMN_CM / CM_PER_INCH, panel_inches), dpi=PNG_DPI, layout="constrained")
+    larger = points() / LEAST_POINTS
+    return Figure(figsize=(paper().width_inches, panel_inches * larger), dpi=PNG_DPI, layout="constrained")
 
 
 def finish(
@@ -148,22 +165,26 @@ def finish(
     """
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    sentences = list(remarks)
-    if convention_name is not None:
+    width, height = (float(inches) for inches in figure.get_size_inches())
+    em = points() / _POINTS_PER_INCH
+    sentences = [] if paper().bare else list(remarks)
+    if convention_name is not None and not paper().bare:
         sentences.insert(0, f"{convention_name}: {convention(convention_name).meaning}; one image.")
-    lines = [line for sentence in sentences for line in textwrap.wrap(sentence, CAPTION_CHARACTERS)]
-    footnote = _LINE_INCHES * len(lines) + 2 * _PAD_INCHES
-    columns = _legend_columns([str(handle.get_label()) for handle in handles])
-    below = footnote + _LEGEND_ROW_INCHES * math.ceil(len(handles) / columns)
-    heading = f"{subject}: {title}" if title else subject
-    one_line = len(heading) <= TITLE_CHARACTERS
-    width, height = figure.get_size_inches()
-    height += below + _TITLE_INCHES * (1 if one_line else 2)
+    across = int((width - 2 * _PAD_INCHES) / (_CHARACTER * em))
+    lines = [line for sentence in sentences for line in textwrap.wrap(sentence, across)]
+    footnote = _LINE * em * len(lines) + 2 * _PAD_INCHES
+    columns = _legend_columns([str(handle.get_label()) for handle in handles], width, em)
+    below = footnote + _LEGEND_LINE * em * math.ceil(len(handles) / columns)
+    heading = "" if paper().bare else f"{subject}: {title}" if title else subject
+    across = int((width - 2 * _PAD_INCHES) / (_BOLD_CHARACTER * em))
+    headings = [heading] if len(heading) <= across else [f"{subject}:", title] if title else [subject]
+    headings = [line for part in headings for line in textwrap.wrap(part, across)]
+    height += below + _TITLE_LINE * em * len(headings)
     figure.set_size_inches(width, height)
-    wrapped = "\n".join(textwrap.wrap(subject, TITLE_CHARACTERS))
-    figure.suptitle(heading if one_line else f"{subject}:\n{title}" if title else wrapped, fontweight="bold")
+    if headings:
+        figure.suptitle("\n".join(headings), fontweight="bold")
     left, bottom = _PAD_INCHES / width, _PAD_INCHES / height
-    note = figure.text(left, bottom, "\n".join(lines), va="bottom", fontsize=5.5, color=GREY, linespacing=1.2)
+    note = figure.text(left, bottom, "\n".join(lines), va="bottom", color=GREY, linespacing=1.2)
     legend = figure.legend(
         handles=list(handles),
         loc="lower center",
@@ -182,7 +203,7 @@ def finish(
     figure.set_layout_engine("none")
 
 
-def _legend_columns(labels: Sequence[str]) -> int:
+def _legend_columns(labels: Sequence[str], width: float, em: float) -> int:
     """As many columns as fit the width, at most four; matplotlib fills them from top to bottom."""
     for columns in range(min(4, len(labels)), 1, -1):
         # Full columns come first: with seven entries in four columns, three hold two and one holds one.
@@ -190,7 +211,7 @@ def _legend_columns(labels: Sequence[str]) -> int:
         heights = [rows + (column < longer) for column in range(columns)]
         starts = [sum(heights[:column]) for column in range(columns)]
         widest = [max(map(len, labels[start : start + n])) for start, n in zip(starts, heights, strict=True)]
-        if sum(_LEGEND_KEY_INCHES + _CHARACTER_INCHES * width for width in widest) < COLUMN_CM / CM_PER_INCH:
+        if sum(_LEGEND_KEY_INCHES + _CHARACTER * em * length for length in widest) < width:
             return columns
     return 1
 
@@ -257,8 +278,7 @@ def stacked_shares(
         length = percents.get(name, 0.0)
         axes.barh(place, length, left=edge, height=height, color=colour, edgecolor="white", linewidth=0.3)
         if length >= named:
-            text: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 5 if height < 0.5 else 5.5}
-            axes.text(edge + length / 2, place, percent(length), color=readable_on(colour), **text)
+            axes.text(edge + length / 2, place, percent(length), color=readable_on(colour), ha="center", va="center")
         edge += length
 
 
@@ -268,24 +288,26 @@ def readable_on(colour: str) -> str:
     return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 130 else "white"
 
 
-def beside(axes: Axes, points: float, row: float, text: str, colour: str) -> None:
-    """A right-aligned entry of a column to the right of the panel, so many points from its edge."""
+def beside(axes: Axes, ems: float, row: float, text: str, colour: str) -> None:
+    """A right-aligned entry of a column to the right of the panel, so many sizes of the type from its edge."""
     axes.annotate(
         text,
         (1, row),
         xycoords=axes.get_yaxis_transform(),
-        xytext=(points, 0),
+        xytext=(ems * points(), 0),
         textcoords="offset points",
         ha="right",
         va="center",
-        fontsize=5.5,
         color=colour,
         annotation_clip=False,
     )
 
 
-FORMATS = ("svg", "png", "csv")
-"""What a figure is written as: drawing, picture, and its numbers."""
+FORMATS = ("svg", "png", "csv", "pdf")
+"""What a figure can be written as: drawing, picture, its numbers, and a drawing for LaTeX."""
+
+USUAL = ("svg", "png", "csv")
+"""What it is written as where nothing else is asked for."""
 
 
 def check_folder(folder: Path) -> None:
@@ -301,8 +323,8 @@ def check_folder(folder: Path) -> None:
         raise SettingError(f"cannot write figures to {folder}: no permission in {there}; name another folder")
 
 
-def save(plot: Plot, folder: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
-    """Write the figure as SVG and PNG and its numbers as CSV; each file appears whole or not at all.
+def save(plot: Plot, folder: Path, formats: Sequence[str] = USUAL) -> list[Path]:
+    """Write the figure as drawings and picture and its numbers as CSV; each file appears whole or not at all.
 
     Returns the paths. The same plot gives the same bytes.
 
@@ -310,21 +332,30 @@ def save(plot: Plot, folder: Path, formats: Sequence[str] = FORMATS) -> list[Pat
         SettingError: when the folder or a file in it cannot be written.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
-    svg, png, table = io.BytesIO(), io.BytesIO(), io.StringIO()
+    svg, png, pdf, table = io.BytesIO(), io.BytesIO(), io.BytesIO(), io.StringIO()
     # The canvases are asked directly: savefig would draw everything once more per format, to find the layout.
     raster: Any = FigureCanvasAgg(plot.figure)
-    raster.print_png(png, metadata={"Software": None})
     vector: Any = FigureCanvasSVG(plot.figure)
-    vector.print_svg(svg, metadata={"Date": None, "Creator": "e4profile"})
+    contents: dict[str, bytes] = {}
+    if "png" in formats:
+        raster.print_png(png, metadata={"Software": None})
+        contents["png"] = png.getvalue()
+    if "svg" in formats:
+        vector.print_svg(svg, metadata={"Date": None, "Creator": "e4profile"})
+        contents["svg"] = numbered_names(svg.getvalue().decode("utf-8")).encode()
+    if "pdf" in formats:
+        printed: Any = FigureCanvasPdf(plot.figure)
+        printed.print_pdf(pdf, metadata={"CreationDate": None, "Creator": "e4profile"})
+        contents["pdf"] = pdf.getvalue()
     columns = list(dict.fromkeys(key for item in plot.data for key in item))
     writer = csv.DictWriter(table, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(plot.data)
-    drawing = numbered_names(svg.getvalue().decode("utf-8")).encode()
-    contents = {"svg": drawing, "png": png.getvalue(), "csv": table.getvalue().encode()}
-    chosen = {ending: content for ending, content in contents.items() if ending in formats}
+    contents["csv"] = table.getvalue().encode()
+    chosen = {ending: contents[ending] for ending in FORMATS if ending in formats}
     paths = {folder / f"{plot.name}.{ending}": content for ending, content in chosen.items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)

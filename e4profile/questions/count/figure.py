@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from e4profile.subjects.subject import Subject
 
 _STYLES = dict(zip(STOCK, ((BLUE, "o"), (VERMILION, "D")), strict=True))
-_ROW_INCHES = 0.27
+_ROW_INCHES = 0.3
 _OFFSET = 0.2
-_POINTS = {"reported": 30, "seen": 68}
+_EMS = {"reported": 5.2, "seen": 11.4}
 
 _BESIDES = ("e4net", "e4net-large")
 
@@ -109,7 +109,7 @@ def counters_plot(
     for row in rows:
         _stem(axes, models.index(row["model"]), row)
     for column, text in (("reported", "reports"), ("seen", "sees")):
-        beside(axes, _POINTS[column], -0.85, text, "black")
+        beside(axes, _EMS[column], -0.85, text, "black")
     named_rows(axes, models)
     axes.set_xlabel("% of the MACs that run (log)")
     handles = [
@@ -147,8 +147,8 @@ def _percent_axis(axes: Axes, low: float, high: float) -> None:
 def _stem(axes: Axes, place: int, row: Mapping[str, Any]) -> None:
     colour, marker = _STYLES[row["counter"]]
     y = place + _OFFSET * (-1 if row["counter"] == STOCK[0] else 1)
-    for column, points in _POINTS.items():
-        beside(axes, points, y, _percent(row[f"{column}_share"]), colour)
+    for column, ems in _EMS.items():
+        beside(axes, ems, y, _percent(row[f"{column}_share"]), colour)
     if row["reported"] is None:
         return
     # nothing seen lies infinitely far to the left: an arrow at the edge stands for it

@@ -161,7 +161,7 @@ def _map(axes: Axes, rows: Sequence[Mapping[str, Any]], shades: Any) -> None:
         # the eye's own weights of red, green and blue decide which text is legible
         light = 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
         text_colour = "black" if light > 0.55 else "white"
-        axes.text(x, y, _ratio(row["ratio"]), ha="center", va="center", fontsize=5.5, color=text_colour)
+        axes.text(x, y, _ratio(row["ratio"]), ha="center", va="center", color=text_colour)
     axes.set_xlim(-0.5, len(kernels) - 0.5)
     axes.set_ylim(-0.5, len(orders) - 0.5)
     axes.set_xticks(range(len(kernels)), [str(kernel) for kernel in kernels])

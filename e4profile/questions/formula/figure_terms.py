@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from e4profile.subjects.subject import Subject
 
 _ROW_INCHES = 0.2
-_TOTAL_POINTS = 34
+_TOTAL_EMS = 6.2
 _INVISIBLE_SHARE = 0.003
 _NAMED_SHARE = 0.095
 REST = "further terms"
@@ -124,8 +124,8 @@ def terms_plot(
         rest = sum(amount for term, amount in terms.items() if term not in colours)
         percents = {term: 100 * amount / whole for term, amount in {**terms, REST: rest}.items()}
         stacked_shares(axes, place, percents, colours, height=0.74, named=100 * _NAMED_SHARE)
-        beside(axes, _TOTAL_POINTS, place, si(whole), "black")
-    beside(axes, _TOTAL_POINTS, -0.85, "MACs", "black")
+        beside(axes, _TOTAL_EMS, place, si(whole), "black")
+    beside(axes, _TOTAL_EMS, -0.85, "MACs", "black")
     named_rows(axes, list(bars))
     axes.set_xlim(0, 100)
     axes.set_xlabel("share of the network's MACs in %")

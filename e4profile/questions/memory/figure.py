@@ -126,7 +126,7 @@ def _panel(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
         axes.axvline(equal, color=GREY, linestyle=":", linewidth=0.8, zorder=1)
         axes.annotate(
             f"B = {equal:.0f}", (equal, 1), xycoords=("data", "axes fraction"), xytext=(2, -1),
-            textcoords="offset points", fontsize=5.5, color=GREY, va="top",
+            textcoords="offset points", color=GREY, va="top",
         )  # fmt: skip
     value_ticks(axes, batches, doubled=True, most=3)
 

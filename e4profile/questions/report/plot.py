@@ -23,10 +23,12 @@ def plot(
     settings: options.Overrides = None,
     inputs: options.Inputs = None,
     arguments: options.Arguments = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder of the figures.", metavar="DIR")] = Path("figures"),
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder of the figures, or one file, x.pdf.", metavar="PATH")
+    ] = Path("figures"),
     formats: Annotated[
         list[str] | None,
-        typer.Option("--format", "-f", help="svg, png, csv; all by default. Repeatable.", metavar="FORMAT"),
+        typer.Option("--format", "-f", help="svg, png, csv (by default) or pdf. Repeatable.", metavar="FORMAT"),
     ] = None,
     records: Annotated[
         Path | None, typer.Option("--records", help="Records of timings, file or folder [reports].", metavar="PATH")
@@ -39,7 +41,7 @@ def plot(
     """
     from e4profile.errors import SettingError, one_of
     from e4profile.questions.figures import check_shows, draw, figures, find_figure
-    from e4profile.show.style import FORMATS, check_folder
+    from e4profile.show.style import FORMATS, USUAL, check_folder
 
     if list_kinds:
         typer.echo(_listing(), nl=False)
@@ -49,7 +51,7 @@ def plot(
     figure = find_figure(kind)
     for ending in options.names(formats):
         one_of("figure format", ending, FORMATS)
-    check_folder(out)
+    check_folder(out.parent if out.suffix.removeprefix(".") in FORMATS else out)
     given_names = options.networks(models)
     for name in given_names:
         check_shows(figure, name)
@@ -63,7 +65,7 @@ def plot(
         if inputs and not given_names:
             raise SettingError("--input is of a user-defined model: name it")
         chosen = options.several_subjects(given_names or list(figure.default_models()), settings, inputs, arguments)
-    for path in draw(kind, chosen, out, formats=options.names(formats) or FORMATS, records=records):
+    for path in draw(kind, chosen, out, formats=options.names(formats) or USUAL, records=records):
         typer.echo(path)
     note(f"{kind}: {figure.meaning}")
 

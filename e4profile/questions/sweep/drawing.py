@@ -57,9 +57,7 @@ def front_plot(found: Cloud, front: Sequence[int], wanted: Wanted) -> Plot:
     )  # fmt: skip
     for index in _named(front):
         place = front.index(index)
-        axes.annotate(
-            found.named(index), (xs[place], ys[place]), textcoords="offset points", xytext=(3, 3), fontsize=4.5
-        )
+        axes.annotate(found.named(index), (xs[place], ys[place]), textcoords="offset points", xytext=(3, 3))
     handles = [
         Line2D([], [], marker="o", color=BLUE, markersize=3, label="front"),
         Line2D([], [], marker="o", linestyle="", color=GREY, markersize=2, label="settings"),

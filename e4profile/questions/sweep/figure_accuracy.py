@@ -165,7 +165,7 @@ def accuracy_plot(name: str, title: str, rows: Sequence[Mapping[str, Any]]) -> P
         raise SettingError(f"{title}: no published test error to draw")
     series = list(dict.fromkeys(row["series"] for row in rows))
     styles = {one: _STYLES[index % len(_STYLES)] for index, one in enumerate(sorted(series))}
-    figure = new_figure(4.8)
+    figure = new_figure(5.8)
     panels = []
     for axes, (cost, (scale, label)) in zip(figure.subplots(2, 1), _PANELS.items(), strict=True):
         points = [

@@ -155,7 +155,7 @@ def cost_plot(name: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
         scale, prefix = (1e6, "M") if min(costs) >= 1e5 else (1e3, "thousand")
         for axes, (setting, found) in zip(line, panels.items(), strict=True):
             _panel(axes, quantity, found, scale)
-            value_ticks(axes, [row["value"] for row in found], doubled=setting != "kernel")
+            value_ticks(axes, [row["value"] for row in found], doubled=setting != "kernel", most=3)
         log_axis(line[0], "y", *around([cost / scale for cost in costs], 1.2))
         line[0].set_ylabel(f"{prefix} {title}")
         for axes in line[1:]:

@@ -38,9 +38,9 @@ PAPER: dict[str, int] = {"width": 16, "kernel": 5, "reduction": 1, "slices": 2}
 _SYMBOLS = {"width": "c", "kernel": "k", "reduction": "r", "slices": "s"}
 _MOST_BARS = 12
 _MOST_DOTS = 30
-_ROW_INCHES = 0.125
+_ROW_INCHES = 0.135
 _GAP_ROWS = 0.5
-_RATIO_POINTS = 22
+_RATIO_EMS = 4.0
 
 
 def draw_sweep(rows: Sequence[Row], out: Path) -> list[Path]:
@@ -285,7 +285,7 @@ def _dots(axes: Axes, rows: Sequence[Row], places: Sequence[float], quantity: st
         axes.plot([cost], [place], color=E4_COLOUR, marker="o", zorder=3)
         ratio = row[f"{quantity}_ratio"]
         text = MISSING if ratio is None else f"{fixed(ratio, 2 if ratio >= 0.1 else 3)}×"
-        beside(axes, _RATIO_POINTS, place, text, E4_COLOUR)
+        beside(axes, _RATIO_EMS, place, text, E4_COLOUR)
     costs = [row[name] / scale for row in rows for name in (quantity, f"baseline_{quantity}")]
     log_axis(axes, "x", *around(costs, 1.15))
     axes.set_xlabel(f"{unit} (log)")

@@ -132,7 +132,7 @@ def share_plot(name: str, rows: Sequence[Mapping[str, Any]]) -> style.Plot:
             y = place + side * 0.52 * _BAR
             percents = {row["term"]: 100 * row[share] for row in found}
             style.stacked_shares(axes, y, percents, COLOURS, height=_BAR, named=100 * _NAMED_SHARE)
-            axes.text(101.5, y, _SHARES[share], va="center", fontsize=5.5)
+            axes.text(101.5, y, _SHARES[share], va="center")
     style.named_rows(axes, list(passes), 0.45)
     axes.set_xlim(0, 100)
     axes.set_xlabel("share in %")

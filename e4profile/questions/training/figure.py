@@ -13,10 +13,10 @@ from e4profile.show.style import BLUE, VERMILION, Plot, around, beside, finish, 
 if TYPE_CHECKING:
     from e4profile.subjects.subject import Subject
 
-_ROW_INCHES = 0.27
+_ROW_INCHES = 0.3
 _OFFSET = 0.18
 _STYLES = {"implicit": BLUE, "explicit": VERMILION}
-_POINTS = {"ratio": 24, "params": 58}
+_EMS = {"ratio": 4.4, "params": 10.6}
 
 
 def default_models() -> tuple[str, ...]:
@@ -79,10 +79,10 @@ def training_plot(name: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
         axes.plot(ends, [place] * 2, color=colour, linewidth=0.8)
         axes.plot(ends[:1], [place], color=colour, marker="o", markersize=3, markerfacecolor="white", zorder=3)
         axes.plot(ends[1:], [place], color=colour, marker="D", markersize=3, zorder=3)
-        beside(axes, _POINTS["ratio"], place, f"{row['step_to_inference']:.2f}×", colour)
-        beside(axes, _POINTS["params"], place, si(row["params"]), colour)
-    beside(axes, _POINTS["ratio"], -0.85, "step", "black")
-    beside(axes, _POINTS["params"], -0.85, "params", "black")
+        beside(axes, _EMS["ratio"], place, f"{row['step_to_inference']:.2f}×", colour)
+        beside(axes, _EMS["params"], place, si(row["params"]), colour)
+    beside(axes, _EMS["ratio"], -0.85, "step", "black")
+    beside(axes, _EMS["params"], -0.85, "params", "black")
     named_rows(axes, models)
     axes.set_xlabel("G MACs (log)")
     handles = [

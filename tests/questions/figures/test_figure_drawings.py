@@ -16,7 +16,8 @@ from e4profile.questions.time.figure import share_plot
 from e4profile.questions.time.figure_roofline import roofline_plots
 from e4profile.questions.training.figure import training_plot
 from e4profile.show.labels import label_points
-from e4profile.show.style import COLUMN_CM, SPARE_COLOURS, TERM_COLOURS, log_axis, new_figure, paper_style, readable_on
+from e4profile.show.paper import COLUMN_CM
+from e4profile.show.style import SPARE_COLOURS, TERM_COLOURS, log_axis, new_figure, paper_style, readable_on
 
 
 @pytest.fixture(autouse=True)

@@ -288,7 +288,7 @@ def test_recorded_models_of_ones_own_are_drawn_without_running_them(own, records
         (("cost", "e4nt"), "unknown model 'e4nt'; did you mean e4net"),
         (("terms", "e4net", "--set", "widht=3"), "unknown argument of e4net 'widht'; did you mean width?"),
         (("accuracy", "--set", "width=3"), "--set: accuracy shows what was published"),
-        (("terms", "--format", "pdf"), "unknown figure format 'pdf'"),
+        (("terms", "--format", "eps"), "unknown figure format 'eps'"),
         (("ratio-map", "r18"), "r18 has no E4 layers"),
         (("share", "--records", "nowhere"), "share: no record of kind 'breakdown' in nowhere"),
         (("cost", "nets.py:build"), "cost cannot show nets.py:build, a user-defined model: it varies a card's group"),

@@ -24,7 +24,8 @@ from e4profile.questions.sweep.figures import FIGURES, counter_rows, draw_sweep,
 from e4profile.questions.sweep.plans import make_plan
 from e4profile.questions.sweep.sweeps import Sweep
 from e4profile.records.store import RecordStore
-from e4profile.show.style import COLUMN_CM, Plot, paper_style
+from e4profile.show.paper import COLUMN_CM
+from e4profile.show.style import Plot, paper_style
 from e4profile.witnesses.counts.closed_form import count_closed_form
 
 SMALL = sweep((3, 5), (1,), (2,))
