@@ -59,7 +59,7 @@ _LISTED = (
     Column("dtype", "dtype", "text", priority=30),
     Column("threads", "threads", "integer", priority=20),
     Column("median_s", "median", "seconds", priority=90),
-    Column("noisy", "noisy", "boolean", priority=70),
+    Column("noisy", "noisy", "boolean", priority=70, doubt=True),
     Column("deviation_percent", "deviation %", "percent", "dev. %", 60),
     Column("ratio", "ratio", "ratio", priority=85),
     Column("low", "from", "ratio", priority=50),

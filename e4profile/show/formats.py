@@ -13,7 +13,7 @@ from decimal import Decimal
 from fractions import Fraction
 from html import escape
 
-from e4profile.show.numbers import cell, one_line
+from e4profile.show.numbers import cell_of, one_line
 from e4profile.show.tables import Table
 
 
@@ -64,7 +64,7 @@ _LOOSE_UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
 def render_markdown(table: Table, units: str) -> str:
     """Title in bold, the table, then the convention and the notes as paragraphs."""
     header = [_escape(one_line(column.header)) for column in table.columns]
-    rows = [[_escape(cell(row[c.key], c, si_units=units == "si")) for c in table.columns] for row in table.rows]
+    rows = [[_escape(cell_of(row, c, si_units=units == "si")) for c in table.columns] for row in table.rows]
     widths = [max(3, *(len(line[i]) for line in [header, *rows])) for i in range(len(header))]
     rule = [
         "-" * (width - 1) + ":" if column.is_number else "-" * width
@@ -97,7 +97,7 @@ def render_notebook(table: Table) -> str:
     rows = "".join(
         "<tr>"
         + "".join(
-            f"<td{_side(column.is_number)}>{_text(cell(row[column.key], column, si_units=False))}</td>"
+            f"<td{_side(column.is_number)}>{_text(cell_of(row, column, si_units=False))}</td>"
             for column in table.columns
         )
         + "</tr>"

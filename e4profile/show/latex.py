@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from e4profile.show.numbers import broken, cell, one_line
+from e4profile.show.numbers import broken, cell_of, one_line
 from e4profile.show.paper import CM_PER_INCH, COLUMN_CM, paper
 from e4profile.show.tables import Column, Table, constant, hiding_order, telling
 
@@ -105,7 +105,7 @@ def render_latex(table: Table, units: str, *, every_column: bool = False) -> str
             r"\toprule",
             _line([_header(_header_lines(table, column, units, page.short), column) for column in page.columns]),
             r"\midrule",
-            *(_line([_cell(row[c.key], c, units, page.fold) for c in page.columns]) for row in table.rows),
+            *(_line([_cell(row, c, units, page.fold) for c in page.columns]) for row in table.rows),
             r"\bottomrule",
             rf"\end{{tabular}}{page.size.behind}",
             *([r"\par\smallskip", rf"\parbox{{\linewidth}}{{\footnotesize\raggedright {below}}}"] if below else []),
@@ -116,7 +116,7 @@ def render_latex(table: Table, units: str, *, every_column: bool = False) -> str
 
 
 def _text(row: Mapping[str, object], column: Column, units: str) -> str:
-    return cell(row[column.key], column, si_units=units == "si")
+    return cell_of(row, column, si_units=units == "si")
 
 
 def _header_lines(table: Table, column: Column, units: str, short: bool) -> list[str]:
@@ -280,8 +280,8 @@ def _character(character: str) -> str:
     return rf"\texttt{{U+{ord(character):04X}}}"
 
 
-def _cell(value: object, column: Column, units: str, fold: int | None = None) -> str:
-    text = cell(value, column, si_units=units == "si")
+def _cell(row: Mapping[str, object], column: Column, units: str, fold: int | None = None) -> str:
+    text, value = _text(row, column, units), row[column.key]
     if column.is_number:
         # A thin space between number and unit, and a minus rather than a hyphen.
         return escape(text).replace("-", "$-$", 1).replace(" ", r"\,") if value is not None else escape(text)

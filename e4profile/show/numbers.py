@@ -7,7 +7,7 @@ everywhere; a float is taken at its exact binary value.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
@@ -120,6 +120,13 @@ def cell(value: object, column: Column, *, si_units: bool) -> str:
     if not column.is_number:
         return one_line(str(value))
     return _number(cast(Number, value), column, si_units)
+
+
+def cell_of(row: Mapping[str, object], column: Column, *, si_units: bool) -> str:
+    """The text of a row's cell, with the name of the doubt about it: ``yes, noisy``."""
+    text = cell(row[column.key], column, si_units=si_units)
+    doubted = column.doubted_by and row[column.key] is not None and row.get(column.doubted_by)
+    return f"{text}, {column.doubted_by}" if doubted else text
 
 
 # fitting a table to a terminal tries many layouts of the same values

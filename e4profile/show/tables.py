@@ -44,6 +44,8 @@ class Column:
             ``error`` values relative.
         short_header: a narrower header for a narrow terminal; the header itself when None.
         priority: a narrow terminal hides columns of the lowest priority first, the rightmost among equals.
+        doubt: whether a yes says that what was measured is uncertain: it is no good news, and a no is no bad news.
+        doubted_by: the key of such a column: where it says yes, a value of this one carries its name and is not good.
     """
 
     key: str
@@ -51,6 +53,8 @@ class Column:
     kind: Kind
     short_header: str | None = None
     priority: int = 0
+    doubt: bool = False
+    doubted_by: str = ""
 
     def __post_init__(self) -> None:
         one_of("column kind", str(self.kind), KINDS)
@@ -156,6 +160,10 @@ def standing(text: str, column: Column) -> str:
     """Whether the text of a verdict or a boolean is ``good``, ``bad`` or ``open``; empty for another column."""
     if column.kind not in ("verdict", "boolean"):
         return ""
+    if column.doubt:
+        return "open" if text.startswith(_GOOD) else ""
+    if column.doubted_by and text.endswith(f", {column.doubted_by}"):
+        return "open"
     if text.startswith(_GOOD):
         return "good"
     return "bad" if text.startswith(_BAD) and not text.startswith("not ") else "open"

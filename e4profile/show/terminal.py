@@ -16,7 +16,7 @@ from typing import Any
 from rich.cells import cell_len
 
 from e4profile.errors import SettingError
-from e4profile.show.numbers import broken, cell, one_line
+from e4profile.show.numbers import broken, cell, cell_of, one_line
 from e4profile.show.tables import Column, Table, constant, hiding_order, standing, telling
 
 GAP = 2
@@ -220,7 +220,7 @@ def _layout(
         [
             text if column.is_number else fold(text, style.text_limit)
             for column in visible
-            for text in [cell(row[column.key], column, si_units=style.si_units)]
+            for text in [cell_of(row, column, si_units=style.si_units)]
         ]
         for row in table.rows
     ]

@@ -14,6 +14,8 @@ import pytest
 from table_sample import COLUMNS, sweep_table
 
 from e4profile.errors import SettingError, UnknownNameError
+from e4profile.show.html.model import PageTable
+from e4profile.show.html.tables import shown_table
 from e4profile.show.tables import FORMATS, Column, ColumnNote, Table, render
 
 KEYS = [column.key for column in COLUMNS]
@@ -193,3 +195,20 @@ def test_nobody_is_called_by_markdown() -> None:
     table = Table("@team", (Column("a", "@a", "text"),), ({"a": "x@team @ y"},), ("by @org/team",))
     assert not re.search(r"@\w", render(table, "markdown"))
     assert "x@<!-- -->team @ y" in render(table, "markdown")
+
+
+def test_a_yes_in_doubt_is_not_good_in_any_format() -> None:
+    columns = (
+        Column("on_front", "on front", "boolean", doubted_by="alike"), Column("alike", "alike", "boolean", doubt=True),
+    )  # fmt: skip
+    rows = ({"on_front": True, "alike": True}, {"on_front": True, "alike": False}, {"on_front": None, "alike": True})
+    table = Table("t", columns, rows)
+    coloured = render(table, "table", width=80, color=True)
+    assert "\x1b[33myes, alike" in coloured
+    assert coloured.count("\x1b[32m") == 1
+    assert [[cell.standing for cell in row] for row in shown_table(PageTable("t", table), "t").rows] == [
+        ["open", "open"], ["good", ""], ["", "open"],
+    ]  # fmt: skip
+    for form in ("markdown", "latex"):
+        assert render(table, form).count("yes, alike") == 1
+    assert json.loads(render(table, "json"))[0] == {"on_front": True, "alike": True}

@@ -84,11 +84,13 @@ class Point:
         cost: MACs, parameters, bytes or seconds.
         dominated_by: labels of the members of the front that are no worse in both and better in one; none for
             a member.
+        alike: whether the intervals of measured costs do not decide if it is on the front.
     """
 
     candidate: Candidate
     cost: int | float
     dominated_by: tuple[str, ...] = ()
+    alike: bool = False
 
     @property
     def on_front(self) -> bool:
@@ -129,11 +131,25 @@ def error_name(quantity: str) -> str:
     return f"published test error{', ' + words.get(data_set, data_set) if data_set else ''}"
 
 
-def front(costed: Sequence[tuple[Candidate, int | float]]) -> list[Point]:
+def front(
+    costed: Sequence[tuple[Candidate, int | float]], intervals: Mapping[int, tuple[float, float]] | None = None
+) -> list[Point]:
     """Every candidate as a point, the cheapest first; the front by exact comparison of cost and printed error.
 
     Equal points do not dominate each other. A cost that is a lower bound is on no front and dominates none.
+
+    Args:
+        costed: candidates with their costs.
+        intervals: of measured costs, by the candidate's ``id``.
     """
+    between = intervals or {}
+
+    def undecided(one: Candidate, *, member: bool) -> bool:
+        if id(one) not in between:
+            return False
+        low, high = between[id(one)]
+        rivals = [between[id(other)] for other, _ in costed if other is not one and other.error <= one.error]
+        return any(rival[0] <= high for rival in rivals) if member else not any(rival[1] < low for rival in rivals)
 
     def beats(one: tuple[Candidate, int | float], other: tuple[Candidate, int | float]) -> bool:
         no_worse = one[1] <= other[1] and one[0].error <= other[0].error
@@ -143,7 +159,9 @@ def front(costed: Sequence[tuple[Candidate, int | float]]) -> list[Point]:
     exact = [item for item in ordered if not item[0].unknown]
     members = [item for item in exact if not any(beats(other, item) for other in exact)]
     return [
-        Point(item[0], item[1], tuple(member[0].label for member in members if beats(member, item))) for item in ordered
+        Point(item[0], item[1], beaten_by, undecided(item[0], member=not beaten_by))
+        for item in ordered
+        for beaten_by in [tuple(member[0].label for member in members if beats(member, item))]
     ]
 
 

@@ -19,7 +19,8 @@ def pareto_table(points: Sequence[Point], x: str, error: str, how: str, notes: S
     kind: Any = {"time": "seconds", "memory": "bytes"}.get(x, "integer")
     origins = {point.candidate.origin for point in points}
     columns = [
-        Column("on_front", "on front", "boolean", "front", 100),
+        Column("on_front", "on front", "boolean", "front", 100, doubted_by="alike"),
+        *([Column("alike", "alike", "boolean", priority=60, doubt=True)] if x == "time" else []),
         Column("network", "network", "text", priority=95),
         Column("card", "card", "text", priority=30),
         *([Column("bound", "cost is", "text", priority=92)] if any(p.candidate.unknown for p in points) else []),
@@ -40,6 +41,7 @@ def pareto_table(points: Sequence[Point], x: str, error: str, how: str, notes: S
         published = one.origin == PUBLISHED
         row = {
             "on_front": point.on_front,
+            "alike": point.alike,
             "network": one.label,
             "card": one.subject.name,
             "bound": "at least" if one.unknown else None,
@@ -51,6 +53,13 @@ def pareto_table(points: Sequence[Point], x: str, error: str, how: str, notes: S
             "dominated_by": ", ".join(point.dominated_by) or None,
         }
         rows.append({column.key: row[column.key] for column in columns})
+    alike = [point.candidate.label for point in points if point.alike]
+    if alike:
+        notes = (
+            f"alike: the measured times do not decide whether {some_of(alike)} {'are' if len(alike) > 1 else 'is'} on "
+            "the front; sample longer (--max-run-time-s) on an idle machine",
+            *notes,
+        )
     members = [point.candidate.label for point in points if point.on_front]
     return Table(
         _title(points, x, error),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -126,11 +127,12 @@ def published_front(
     candidates = _candidates(dict(zip(named, subjects, strict=True)), percents, sweep, table, y)
     batch = batch_size or options.given_batch(subjects) or 1
     interrupted = False
+    intervals: dict[int, tuple[float, float]] = {}
     candidates, missed = _within(candidates, [one for one in limits if one.quantity.name != x], batch)
     if sweep is not None:
         costed, notes = found_by.sweep_costs(sweep, x, candidates)
     elif x == "time":
-        costed, notes = _timed_in_turn(candidates, device, batch, max_run_time_s)
+        costed, notes, intervals = _timed_in_turn(candidates, device, batch, max_run_time_s)
     else:
         costed, notes = _counted(candidates, x, batch)
         interrupted = len(costed) < len(candidates)
@@ -142,7 +144,7 @@ def published_front(
     if missed and not kept:
         note(notes[-1])
         sys.exit(1)
-    points = found_by.front(kept)
+    points = found_by.front(kept, intervals)
     published = [point.candidate for point in points if point.candidate.origin == found_by.PUBLISHED]
     error = found_by.error_name(published[0].quantity) if published else "given error"
     how = _how(x, device, batch, recorded=sweep is not None)
@@ -260,19 +262,22 @@ def _counted(
 
 def _timed_in_turn(
     found: Sequence[Candidate], device: str, batch: int, max_run_time_s: float
-) -> tuple[list[tuple[Candidate, int | float]], list[str]]:
-    """Median seconds of forward passes, round by round over all networks, so that a drift meets all of them."""
+) -> tuple[list[tuple[Candidate, int | float]], list[str], dict[int, tuple[float, float]]]:
+    """Median seconds of forward passes, round by round over all networks, so that a drift meets all of them.
+
+    Beside them what a reader must know, and the interval of each median, by the candidate's ``id``.
+    """
     from e4profile.witnesses.timing.in_turn import ForwardInTurn
+    from e4profile.witnesses.timing.samples import noise_notes
+    from e4profile.witnesses.timing.statistics import median_interval
 
     timer = ForwardInTurn(device, max_run_time_s, threads=None)
     note(f"pareto, time: {len(found)} networks in turn, {len(found) * max_run_time_s:g} s of samples at most")
     taken = timer([one.subject.at_batch(batch) for one in found])
-    notes = [
-        f"noisy: {one.subject.name}: {reason}"
-        for one, samples in zip(found, taken, strict=True)
-        for reason in samples.noise_reasons
-    ]
-    return [(one, samples.median_s) for one, samples in zip(found, taken, strict=True)], notes
+    notes = noise_notes(taken, "networks", [one.subject.name for one in found])
+    pairs = list(zip(found, taken, strict=True))
+    intervals = {id(one): median_interval(samples.seconds) or (0.0, math.inf) for one, samples in pairs}
+    return [(one, samples.median_s) for one, samples in pairs], notes, intervals
 
 
 def _how(x: str, device: str, batch: int, *, recorded: bool) -> str:

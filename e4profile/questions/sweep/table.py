@@ -35,7 +35,7 @@ _TIMES = (
     Column("step_iqr_s", "step IQR", "seconds", priority=15),
     Column("forward_ratio", "forward ratio", "ratio", priority=82),
     Column("step_ratio", "step ratio", "ratio", priority=82),
-    Column("noisy", "noisy", "boolean", priority=65),
+    Column("noisy", "noisy", "boolean", priority=65, doubt=True),
 )
 _OF_JOBS = (Column("machine", "machine", "text", priority=83), Column("failure", "failure", "text", priority=95))
 

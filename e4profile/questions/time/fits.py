@@ -167,7 +167,7 @@ _FIELDS: tuple[Field, ...] = (
     (Column("above_s", "takes", "seconds", priority=60),
      lambda one: None if one.found.above is None else one.found.above.record.median_s),
     (Column("limit_s", "limit", "seconds", priority=10), lambda one: one.limit_s),
-    (Column("within_noise", "within noise", "boolean", "noise?", 95), lambda one: one.found.within_noise),
+    (Column("within_noise", "within noise", "boolean", "noise?", 95, doubt=True), lambda one: one.found.within_noise),
     (Column("measured", "measurements", "integer", "meas.", 15), lambda one: one.found.measured),
 )  # fmt: skip
 

@@ -40,7 +40,7 @@ _TIMES: tuple[Field, ...] = (
     (Column("mfu_percent", "MFU %", "percent", "MFU", 45), lambda one: None if one.mfu is None else 100 * one.mfu),
     (Column("samples", "samples", "integer", priority=50), lambda one: len(one.samples.seconds)),
     (Column("dropped", "dropped", "integer", priority=5), lambda one: one.samples.dropped),
-    (Column("noisy", "noisy", "boolean", priority=70), lambda one: one.noisy),
+    (Column("noisy", "noisy", "boolean", priority=70, doubt=True), lambda one: one.noisy),
     (Column("stopped_by", "stopped by", "text", priority=15), lambda one: one.samples.stopped_by),
 )
 _COMPARED: tuple[Field, ...] = (

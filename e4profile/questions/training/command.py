@@ -150,9 +150,10 @@ def _notes(found: list[Budget], measured: bool) -> list[str]:
     notes.append(f"Peak: what a step that ran held beyond parameters, optimiser state and input, {how}.")
     if any(step.energy_j is None for step in steps):
         notes.append("No energy: this device's driver does not count it (NVML).")
-    for step in steps:
-        notes += [f"{step.record.name} is noisy: {reason}." for reason in step.record.samples.noise_reasons]
-    return notes
+    from e4profile.witnesses.timing.samples import noise_notes
+
+    records = [step.record for step in steps]
+    return notes + noise_notes([one.samples for one in records], "networks", [one.name for one in records])
 
 
 ENTRY = Entry(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from e4profile.show.formats import render_csv
 from e4profile.show.html.model import Details, PageTable
-from e4profile.show.numbers import MISSING, cell, one_line
+from e4profile.show.numbers import MISSING, cell, cell_of, one_line
 from e4profile.show.tables import Column, Table, standing
 
 EVIDENCE = "evidence"
@@ -87,7 +87,7 @@ def shown_table(given: PageTable, anchor: str) -> ShownTable:
         for number in range(len(table.rows))
     ]
     rows = tuple(
-        tuple(_shown(row[column.key], column, details[number] if column is opens else []) for column in visible)
+        tuple(_shown(row, column, details[number] if column is opens else []) for column in visible)
         for number, row in enumerate(table.rows)
     )
     return ShownTable(
@@ -140,8 +140,8 @@ def _evidence(table: Table, number: int) -> Details:
     ]
 
 
-def _shown(value: object, column: Column, details: Details) -> ShownCell:
-    text = cell(value, column, si_units=False)
+def _shown(row: Mapping[str, object], column: Column, details: Details) -> ShownCell:
+    text, value = cell_of(row, column, si_units=False), row[column.key]
     found = "" if value is None or text in _CARRIED else standing(text, column)
     return ShownCell(text, _sort_key(value, column), found, details)
 

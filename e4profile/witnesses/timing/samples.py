@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from e4profile.errors import SettingError, positive
+from e4profile.errors import SettingError, positive, some_of
 from e4profile.witnesses.timing.clock import Clock, MeasurementError, Work
 from e4profile.witnesses.timing.statistics import (
     COMPARISON_CONFIDENCE,
@@ -266,12 +266,13 @@ _CAUSES = {
 }
 
 
-def noise_notes(several: Sequence[Samples], what: str = "rows") -> list[str]:
+def noise_notes(several: Sequence[Samples], what: str = "rows", names: Sequence[str] = ()) -> list[str]:
     """One sentence per cause of noise: how many have it, and how bad it is at worst.
 
     Args:
         several: the samples of everything in a table.
         what: one of them is, in the plural.
+        names: of the samples, where a reader should know which are noisy.
     """
     notes = []
     for cause, words in _CAUSES.items():
@@ -282,7 +283,9 @@ def noise_notes(several: Sequence[Samples], what: str = "rows") -> list[str]:
         if cause == SPREAD:
             largest = max(samples.spread for samples in found)
             worst = f", up to {largest:.0%}" if math.isfinite(largest) else ""
-        notes.append(f"noisy: {len(found)} of {len(several)} {what} ({words}{worst})")
+        named = [name for name, samples in zip(names, several, strict=True) if samples in found] if names else []
+        which = f": {some_of(named)}" if named else ""
+        notes.append(f"noisy: {len(found)} of {len(several)} {what} ({words}{worst}){which}")
     return notes
 
 

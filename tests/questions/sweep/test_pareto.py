@@ -12,6 +12,7 @@ from e4profile.errors import SettingError, UnknownNameError
 from e4profile.networks.cards import all_cards
 from e4profile.questions.sweep.pareto import Candidate, candidates, cost_of, error_name, front, sweep_costs
 from e4profile.questions.sweep.pareto_drawing import plot_pareto
+from e4profile.questions.sweep.pareto_table import pareto_table
 from e4profile.records.jobs.setting import recorded_arguments
 from e4profile.records.store import Record, RecordStore
 from e4profile.show.style import paper_style, save
@@ -225,3 +226,19 @@ def test_a_lower_bound_is_on_no_front_and_dominates_none():
     points = {one.candidate.label: one for one in front(items)}
     assert [points[name].on_front for name in ("bound", "a", "c")] == [False, True, False]
     assert points["c"].dominated_by == ("a",)
+
+
+def test_a_front_through_noise_says_alike() -> None:
+    few, same, more = (made_up(label, error) for label, error in (("few", "2"), ("same", "1.9"), ("more", "1")))
+    costed = [(few, 1.0), (same, 1.01), (more, 5.0)]
+    between = {id(few): (0.9, 1.1), id(same): (0.95, 1.05), id(more): (4.9, 5.1)}
+    points = front(costed, between)
+    assert [(point.on_front, point.alike) for point in points] == [(True, True), (True, False), (True, False)]
+    table = pareto_table(points, "time", "given error", "how")
+    assert table.rows[0]["alike"] is True
+    assert any(note.startswith("alike: the measured times do not decide whether few is on") for note in table.notes)
+    assert not any(point.alike for point in front(costed))
+    beaten = front([(few, 1.0), (more, 0.99)], {id(few): (0.9, 1.1), id(more): (0.9, 1.1)})
+    assert [(point.candidate.label, point.on_front, point.alike) for point in beaten] == [
+        ("more", True, False), ("few", False, True),
+    ]  # fmt: skip

@@ -232,6 +232,7 @@ def test_noise_is_one_note_per_cause():
     assert [note.split(" (")[0] for note in notes] == ["noisy: 1 of 4 rows", "noisy: 3 of 4 rows", "noisy: 2 of 4 rows"]
     assert "up to " in notes[0]
     assert noise_notes([quiet]) == []
+    assert noise_notes([quiet, few], "networks", ["a", "b"])[0].endswith("): b")
 
 
 def test_a_median_on_the_limit_is_seldom_put_on_one_side_of_it():
