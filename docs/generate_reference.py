@@ -11,7 +11,9 @@ import os
 import re
 import statistics
 import sys
-from collections.abc import Callable, Iterator
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
@@ -244,15 +246,65 @@ def measured() -> str:
     return "\n".join(text) + "\n"
 
 
+def python() -> str:
+    """The functions of Python: signature, what they return, and what every argument means."""
+    import e4profile.api
+    from e4profile.cli.main import listed
+
+    text = [
+        "# Python\n",
+        "Every command is a function of the same name, and every option an argument. A network is a card's name or "
+        "file, `file.py:Net`, `package.module:Net`, or an `nn.Module` in hand, which is left as it was found; a list "
+        "holds several. Where an option takes several values with commas, an argument takes a list or one value; "
+        "where it takes `NAME=VALUE`, a dict. Refusals are those of the command, as exceptions: `E4ProfileError`, "
+        "its `SettingError` and `UnknownNameError`.\n",
+        f"## Result\n\n{_docstring(e4profile.Result)}\n",
+        f"### Result.to_latex\n\n{_docstring(e4profile.Result.to_latex)}\n",
+        f"### Result.plot\n\n{_docstring(type(e4profile.Result().plot).__call__)}\n",
+    ]
+    for name, command in listed().items():
+        function = getattr(e4profile, name.replace(" ", "_"), None)
+        if function is not None:
+            text.append(_function(function, {_in_python(one): one for one in command.params}))
+    text += [
+        _function(function)
+        for function in vars(e4profile.api).values()
+        if inspect.isfunction(function) and not function.__name__.startswith("_")
+    ]
+    return "\n".join(text)
+
+
+def _in_python(option: Any) -> str:
+    flags = [flag for flag in option.opts if flag.startswith("--")]
+    name = flags[0].removeprefix("--").replace("-", "_") if flags else option.name
+    return f"{name}_" if iskeyword(name) else name
+
+
+def _function(function: Any, options: Mapping[str, Any] | None = None) -> str:
+    """One function; what its arguments mean is what the command's help says."""
+    signature = inspect.signature(function)
+    plain = [one.replace(annotation=inspect.Parameter.empty) for one in signature.parameters.values()]
+    called = f"{function.__name__}{signature.replace(parameters=plain, return_annotation=inspect.Signature.empty)}"
+    called = textwrap.fill(f"e4profile.{called}", 100, subsequent_indent="    ", break_long_words=False)
+    text = [f"## e4profile.{function.__name__}\n\n```text\n{called}\n```\n\n{_docstring(function)}\n"]
+    meant = {one.name: getattr((options or {}).get(one.name), "help", None) for one in plain}
+    rows = [f"- `{name}`: {text}" for name, text in meant.items() if text]
+    return "\n".join([*text, *(["**Arguments**, in the words of the command\n", *rows, ""] if rows else [])])
+
+
 def _docstring(thing: Any) -> str:
     """A docstring as Markdown: a section with indented entries becomes a list."""
     lines = (inspect.getdoc(thing) or "").replace("``", "`").splitlines()
     found: list[str] = []
     for line in lines:
-        if re.fullmatch(r"[A-Z][a-z ]+:", line):
+        if line.startswith("    >>> ") or (found and found[-1].startswith("    ") and line.startswith("    ")):
+            found.append(line)
+        elif re.fullmatch(r"[A-Z][a-z ]+:", line):
             found += [f"**{line[:-1]}**", ""]
         elif entry := re.match(r"    (\w+): (.*)", line):
             found.append(f"- `{entry[1]}`: {entry[2]}")
+        elif re.match(r"    \S", line):
+            found.append(line.strip())
         else:
             found.append(re.sub(r"^ {5,}", "  ", line))
     return "\n".join(found)
@@ -265,6 +317,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "conventions.md": conventions,
     "counters.md": counters,
     "layers.md": layers,
+    "python.md": python,
     "measured.md": measured,
 }
 

@@ -16,11 +16,14 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     """The function of a command."""
     from importlib import import_module
-    from importlib.util import find_spec
 
-    if not name.isidentifier() or name.startswith("_") or find_spec(f"e4profile.questions.{name}") is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"e4profile.questions.{name}.api"), name)
+    room = f"e4profile.questions.{name}"
+    try:
+        return getattr(import_module(f"{room}.api"), name)
+    except ModuleNotFoundError as error:
+        if error.name not in (room, f"{room}.api"):
+            raise
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
 
 
 def register_operator(name: str, formula: Callable[..., Mapping[str, int]]) -> None:

@@ -18,16 +18,18 @@ class Answer:
     """What a command that Python called would have written.
 
     Attributes:
-        tables: with every digit and every column, as programs get them.
-        shown: the same as people get them, in LaTeX.
+        table: with every digit and every column, as programs get it.
+        shown: the same as people get it in LaTeX, perhaps as several.
+        latex: the text of LaTeX, where that is something else than a table.
         notes: what went to stderr.
         facts: what Python is told besides, by name: totals, gaps, a verdict.
         figure: draws the numbers; None where the command has no figure of them.
         exit_code: of the command.
     """
 
-    tables: list[Table] = field(default_factory=list)
+    table: Table | None = None
     shown: list[Table] = field(default_factory=list)
+    latex: Callable[[], str] | None = None
     notes: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     figure: Callable[[], Plot] | None = None

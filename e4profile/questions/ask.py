@@ -105,7 +105,7 @@ class Option:
                 return _inputs(value)
             return [Path(one) if kind is Path else one for one in _texts(value)]
         if self.kind is Path:
-            return Path(value)
+            return value if isinstance(value, Mapping) else Path(value)
         if self.kind is str:
             return (
                 value if not isinstance(value, (int, float, list, tuple, range)) else ",".join(map(str, _many(value)))
@@ -183,7 +183,7 @@ def _answer(command: Command, given: Mapping[str, Any]) -> Answer:
 
     known = {one.name: one for one in options_of(command)}
     values = {known[name].parameter: known[name].read(value) for name, value in given.items() if name != "cards"}
-    formats = {"output_format": "csv"} if "format" in known else {}
+    formats = {} if known["format"].default == "text" else {"output_format": "csv"}
     with looking_in([Path(one) for one in _many(given.get("cards") or ())]), keeping() as answer:
         try:
             command(**values, **formats)

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -42,40 +42,47 @@ def screen_rows() -> int:
 
 
 def emit(
-    table: Table | Callable[[str, str], Table],
+    table: Table | Callable[[str, str], Table | list[Table]],
     output_format: str,
     units: str = "auto",
     *,
-    document: Callable[[], str] | None = None,
+    texts: Mapping[str, Callable[[], str]] | None = None,
     facts: Callable[[], dict[str, Any]] | None = None,
     figure: Callable[[], Plot] | None = None,
 ) -> None:
     """Write a table to stdout in one of the formats, or keep it for Python.
 
     Args:
-        table: what to show, or what makes it of the format and the units.
-        output_format: one of ``show.tables.FORMATS``.
+        table: what to show, or what makes it, or several, of the format and the units.
+        output_format: one of ``show.tables.FORMATS``, or of ``texts``.
         units: one of ``show.tables.UNITS``.
-        document: the text of ``json``, where that is more than the rows.
+        texts: by format, where that is something else than the table.
         facts: what Python is told besides the table, by name.
         figure: draws it, for Python.
     """
+
+    def made(output_format: str, units: str) -> list[Table]:
+        found = table(output_format, units) if callable(table) else table
+        return found if isinstance(found, list) else [found]
+
+    texts = texts or {}
     answer = kept()
     if answer is not None:
-        for found, asked in ((answer.tables, ("csv", "exact")), (answer.shown, ("latex", "auto"))):
-            found.append(table(*asked) if callable(table) else table)
-        answer.facts |= {} if facts is None else facts()
-        answer.figure = figure or answer.figure
+        (answer.table,) = made("csv", "exact")
+        answer.latex = texts.get("latex")
+        answer.shown = [] if answer.latex else made("latex", "auto")
+        answer.facts, answer.figure = {} if facts is None else facts(), figure
         return
-    if document is not None and output_format == "json":
-        sys.stdout.write(document())
+    if output_format in texts:
+        sys.stdout.write(texts[output_format]())
         sys.stdout.flush()
         return
     from e4profile.show.tables import render
 
-    table = table(output_format, units) if callable(table) else table
     color = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
-    sys.stdout.write(render(table, output_format, width=terminal_width(), color=color, units=units))
+    width = terminal_width()
+    found = (render(one, output_format, width=width, color=color, units=units) for one in made(output_format, units))
+    sys.stdout.write("\n".join(found))
     sys.stdout.flush()
 
 

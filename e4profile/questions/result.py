@@ -34,16 +34,19 @@ class _Origin:
     Attributes:
         table: as programs get it; of parts that were joined its columns alone.
         shown: the tables in LaTeX.
+        latex: the text of LaTeX, where that is no table.
         figure: draws the numbers; None where the command has no figure.
     """
 
     table: Table
     shown: tuple[Table, ...] = ()
+    latex: Callable[[], str] | None = None
     figure: Callable[[], Plot] | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # a function made for one call has no name by which another process would find it
-        return _Origin, (self.table, self.shown, self.figure if isinstance(self.figure, partial) else None)
+        named = [one if isinstance(one, partial) else None for one in (self.latex, self.figure)]
+        return _Origin, (self.table, self.shown, *named)
 
 
 class _Plots(PlotAccessor):
@@ -201,16 +204,15 @@ class Result(pd.DataFrame):
         paper = Paper(bare=bare, columns=tuple(columns or ()), caption=caption, label=label, **_width(width))
         kind = "latex-all" if every_column else "latex"
         with on_paper(paper):
-            text = "\n".join(render(one, kind, units=units) for one in self._tables())
+            origin = self._origin if self._origin is not None and self.equals(_frame(self._origin.table)) else None
+            if origin is not None and origin.latex is not None and not columns:
+                text = origin.latex()
+            else:
+                shown = (origin.shown if origin else ()) or (self._as_table(),)
+                text = "\n".join(render(one, kind, units=units) for one in shown)
         if path is not None:
             replace_file(Path(path), text.encode())
         return text
-
-    def _tables(self) -> Sequence[Table]:
-        """The command's own tables where all rows and columns are there as they were, else one of those that are."""
-        origin = self._origin
-        whole = origin is not None and origin.shown and self.equals(_frame(origin.table))
-        return origin.shown if origin is not None and whole else [self._as_table()]
 
     def _as_table(self) -> Table:
         numbered = self.index.name is None and pd.api.types.is_integer_dtype(self.index.dtype)
@@ -231,12 +233,14 @@ class Result(pd.DataFrame):
 
 def result_of(answer: Answer) -> Result:
     """What a command answered as a frame."""
-    (table,) = answer.tables
+    table = answer.table
+    if table is None:
+        raise SettingError("this has no rows: ask it on the command line")
     found = Result(_frame(table))
     notes = list(dict.fromkeys([*table.notes, *answer.notes]))
     said: dict[Any, Any] = {"title": table.title, "notes": notes, "exit_code": answer.exit_code}
     found.attrs = said | answer.facts
-    found._origin = _Origin(table, tuple(answer.shown), answer.figure)
+    found._origin = _Origin(table, tuple(answer.shown), answer.latex, answer.figure)
     return found
 
 

@@ -27,7 +27,7 @@ def check(
     ``arguments`` are short for ``set``.
 
     Returns:
-        One row per network. ``problems`` lists every disagreement, ``notes`` what was not covered.
+        One row per network. ``disagreements`` lists every one, ``notes`` also what was not covered.
 
     Raises:
         UnknownNameError: for an unknown network or argument.
@@ -35,7 +35,7 @@ def check(
 
     Example:
         >>> found = e4profile.check("e4net", random=2)
-        >>> bool(found.agrees.all()), found.problems
+        >>> bool(found.agrees.all()), found.disagreements
         (True, [])
     """
     given = locals()

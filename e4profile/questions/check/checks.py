@@ -97,7 +97,7 @@ def select(
     """
     from e4profile.subjects.subject import names_code
 
-    if inputs is not None and not any(map(names_code, names)):
+    if inputs is not None and len(inputs) and not any(map(names_code, names)):
         raise SettingError("inputs are for user-defined models: package.module:build or file.py:build")
     settings = settings or {}
     if (arguments or settings) and not names:

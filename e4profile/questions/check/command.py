@@ -56,7 +56,7 @@ def check(
             results.append(result)
             progress.step(result.model)
     problems = [problem for result in results for problem in result.problems]
-    emit(check_table(results), output_format, units, facts=lambda: {"problems": problems})
+    emit(check_table(results), output_format, units, facts=lambda: {"disagreements": problems, "problems": problems})
     if not any(result.installed for result in results):
         sys.exit(1)
     if problems:

@@ -109,7 +109,7 @@ def count(
             lambda *_: _costs(counted, documents, counters, convention_name, further, added),
             output_format,
             units,
-            document=lambda: json.dumps(costs, indent=2, ensure_ascii=False) + "\n",
+            texts={"json": lambda: json.dumps(costs, indent=2, ensure_ascii=False) + "\n"},
             facts=lambda: facts_of_several(counted, convention_name),
         )
     else:
@@ -150,7 +150,7 @@ def _layers(
         table,
         output_format,
         units,
-        document=lambda: document_text({**document, "layers": shown("json").rows}),
+        texts={"json": lambda: document_text({**document, "layers": shown("json").rows})},
         facts=lambda: facts(measured, document["convention"]),
     )
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-import sys
 import textwrap
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from e4profile.questions.columns import table_of_rows
 from e4profile.questions.entry import Entry
 from e4profile.questions.options import overrides
-from e4profile.questions.output import Progress
+from e4profile.questions.output import Progress, emit
 
 if TYPE_CHECKING:
     from e4profile.layers import EquivariantLayer
+    from e4profile.show.tables import Table
 
 _FORMATS = ("text", "latex", "json")
 
@@ -52,15 +55,13 @@ def formula(
 
     one_of("format", output_format, _FORMATS)
     given = overrides(settings)
-    for option, asked, remark in (
-        ("--set", bool(given), "gives numbers"),
-        ("--of", of is not None, "gives numbers"),
-        ("--peak", peak, "is a list of steps"),
-    ):
+    numbers_asked = {"--set": bool(given), "--of": of is not None}
+    for option, asked in {**numbers_asked, "--peak": peak}.items():
         if asked and layer is None:
             example = {"--set": "--set c_in=16", "--of": "--of e4net"}.get(option, option)
             raise SettingError(f"{option}: name a layer, for example e4profile formula e4 {example}")
         if asked and output_format == "latex":
+            remark = "gives numbers" if option in numbers_asked else "is a list of steps"
             raise SettingError(f"{option} {remark}, which --format latex does not show; use text or json")
     if peak and memory:
         raise SettingError("--memory and --peak are two views of the same storages; give one of them")
@@ -68,23 +69,24 @@ def formula(
         from e4profile.questions.formula import formulas, peak_formulas
 
         progress.step("PyTorch and the layers")
-        text = _listed(output_format) if layer is None else ""
-        if layer is not None:
-            found = formulas.find_layer(layer, execution)
-            used = peak_formulas.peak_symbols(found) if peak else formulas.layer_symbols(found)
-            numbers, origin = _numbers(found, of, given, {str(symbol) for symbol in used})
-            values, assumed = formulas.settings(found, numbers, used) if numbers else (None, [])
-            if output_format == "json":
-                terms = (peak_formulas.peak_terms if peak else formulas.formula_terms)(found, values)
-                text = json.dumps(terms, indent=2) + "\n"
-            elif peak:
-                text = peak_formulas.peak_text(found, values, assumed, origin=origin)
-            elif output_format == "latex":
-                text = formulas.formula_latex(found, memory=memory)
-            else:
-                text = formulas.formula_text(found, values, assumed, memory=memory, origin=origin)
+        if layer is None:
+            progress.step("the text")
+            _list(output_format)
+            return
+        found = formulas.find_layer(layer, execution)
+        used = peak_formulas.peak_symbols(found) if peak else formulas.layer_symbols(found)
+        numbers, origin = _numbers(found, of, given, {str(symbol) for symbol in used})
+        values, assumed = formulas.settings(found, numbers, used) if numbers else (None, [])
+        terms = partial(peak_formulas.peak_terms if peak else formulas.formula_terms, found, values)
         progress.step("the text")
-    sys.stdout.write(text)
+    write = peak_formulas.peak_text if peak else partial(formulas.formula_text, memory=memory)
+    texts = {
+        "text": lambda: write(found, values, assumed, origin=origin),
+        "json": lambda: json.dumps(terms(), indent=2) + "\n",
+    }
+    if not (peak or any(numbers_asked.values())):
+        texts["latex"] = partial(formulas.formula_latex, found, memory=memory)
+    emit(lambda *_: _table(found.__name__, terms(), origin), output_format, texts=texts)
 
 
 def _numbers(
@@ -100,19 +102,27 @@ def _numbers(
     return {name: value for name, value in values.items() if name in used or name in given}, origin
 
 
-def _listed(output_format: str) -> str:
+def _table(title: str, terms: Sequence[Mapping[str, Any]], origin: str = "") -> Table:
+    """The terms as rows, for Python."""
+    rows = [{key: ", ".join(one) if isinstance(one, list) else one for key, one in term.items()} for term in terms]
+    return table_of_rows(title, rows, [f"at {origin}"] if origin else [])
+
+
+def _list(output_format: str) -> None:
+    """Write the names of the layers."""
     from e4profile.questions.formula.formulas import find_layer, layer_names, summary
 
-    names = layer_names()
-    if output_format == "json":
-        return json.dumps(names, indent=2) + "\n"
+    names = {name: summary(find_layer(name)) for name in layer_names()}
     width = max(map(len, names)) + 2
     lines = [
         line
-        for name in names
-        for line in textwrap.wrap(f"{name:<{width}}{summary(find_layer(name))}", 80, subsequent_indent=" " * width)
+        for name, meaning in names.items()
+        for line in textwrap.wrap(f"{name:<{width}}{meaning}", 80, subsequent_indent=" " * width)
     ]
-    return "\n".join([*lines, "", "one of them: e4profile formula LAYER, for example e4profile formula e4"]) + "\n"
+    text = "\n".join([*lines, "", "one of them: e4profile formula LAYER, for example e4profile formula e4"]) + "\n"
+    rows = [{"layer": name, "meaning": meaning} for name, meaning in names.items()]
+    texts = {"json": lambda: json.dumps(list(names), indent=2) + "\n", **dict.fromkeys(("text", "latex"), lambda: text)}
+    emit(lambda *_: _table("Layers with a formula", rows), output_format, texts=texts)
 
 
 ENTRY = Entry("count", 3, formula, "Show a layer's named cost terms")

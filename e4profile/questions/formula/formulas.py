@@ -40,15 +40,22 @@ class TermTable:
     summed: bool = True
 
 
-def find_layer(name: str, execution: str = "bank") -> type[EquivariantLayer]:
+def find_layer(name: str | type | EquivariantLayer, execution: str = "bank") -> type[EquivariantLayer]:
     """A layer class by its name, in any case, with or without ``Conv2d`` or ``2d``; ``e4`` is ``E4Conv2d``.
+
+    A class in hand, or the class of a layer in hand, is itself.
 
     Its terms are those of one execution (see ``executed``).
 
     Raises:
-        SettingError: for a layer that does not run that way.
+        SettingError: for a layer that does not run that way, or a class without named terms.
         UnknownNameError: with the nearest names.
     """
+    if not isinstance(name, str):
+        given = name if isinstance(name, type) else type(name)
+        if not (issubclass(given, EquivariantLayer) and given.has_closed_form()):
+            raise SettingError(f"{given.__name__} is no e4profile.layers.EquivariantLayer with named terms")
+        return executed(given, execution)
     wanted = name.lower().replace("-", "").replace("_", "")
     spellings: dict[str, type[EquivariantLayer]] = {}
     for known, layer in LAYERS.items():

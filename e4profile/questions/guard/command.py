@@ -55,6 +55,7 @@ def guard(
     from e4profile.questions.guard.config import find_config, load_config
     from e4profile.questions.guard.report import (
         PLATFORMS,
+        STATES,
         github_annotations,
         guard_table,
         junit_error,
@@ -90,7 +91,12 @@ def guard(
     if junit is not None:
         write_report(junit, junit_text(result))
     for_programs = output_format in ("json", "csv")
-    emit(guard_table(result, for_programs=for_programs), output_format, units)
+    emit(
+        lambda output_format, _: guard_table(result, for_programs=output_format in ("json", "csv")),
+        output_format,
+        units,
+        facts=lambda: {"verdict": STATES[result.exit_code]},
+    )
     # the platform reads both streams; data for a program must stay alone on stdout
     stream = sys.stdout if output_format == "table" else sys.stderr
     stream.writelines(f"{line}\n" for line in (github_annotations(result) if annotations == "github" else ()))

@@ -167,15 +167,19 @@ def _has_table(file: Path) -> bool:
     return isinstance(tool, dict) and "e4profile" in tool
 
 
-def load_config(file: Path) -> GuardConfig:
+def load_config(file: Path | Mapping[str, Any]) -> GuardConfig:
     """Read a configuration.
 
-    In ``e4profile.toml`` the keys stand at the top level or under ``[tool.e4profile]``.
+    In ``e4profile.toml`` the keys stand at the top level or under ``[tool.e4profile]``. What is read already is in the
+    working directory, and has a baseline only where it names one.
 
     Raises:
         SettingError: naming file, key and reason.
     """
-    data = parse_toml(read_text(file), file)
+    if isinstance(file, Mapping):
+        data, file = {"baseline": False, "models": [], **file}, Path("configuration").absolute()
+    else:
+        data = parse_toml(read_text(file), file)
     tool = data.get("tool", {})
     if isinstance(tool, dict) and "e4profile" in tool:
         table = tool["e4profile"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +19,7 @@ from e4profile.show.tables import Column, Table
 
 if TYPE_CHECKING:
     from e4profile.records.comparison import CountComparison, FileComparison
+    from e4profile.show.style import Plot
 
 
 def diff(
@@ -69,10 +72,12 @@ def diff(
         if not text:
             raise SettingError(f"{name} is empty: name a file of results")
     found = compare_files(Path(before), Path(after), allow_mixed=mixed)
-    for_programs = output_format in ("json", "csv")
-    table = comparison_table(found, show_all=show_all, every_column=for_programs)
+
+    def table(output_format: str, _: str = "") -> Table:
+        return comparison_table(found, show_all=show_all, every_column=output_format in ("json", "csv"))
+
     _emit(table, output_format, units)
-    write_tables(html, [table])
+    write_tables(html, [table(output_format)])
     if not found.holds:
         sys.exit(1)
 
@@ -91,17 +96,17 @@ def _show_history(file: Path, plot: Path | None, html: Path | None, output_forma
         with style.paper_style():
             figures = style.save(history_plot(history), plot)
         note(f"wrote {', '.join(path.name for path in figures)} to {plot}")
-    _emit(table, output_format, units)
+    _emit(lambda *_: table, output_format, units, partial(history_plot, history))
     write_tables(html, [table], figures)
 
 
-def _emit(table: Table, output_format: str, units: str) -> None:
-    if output_format == "table" and not table.rows:
-        # a head above no rows would look like a failure
-        sys.stdout.write("\n".join((table.title, "", *table.notes)) + "\n")
-        sys.stdout.flush()
-    else:
-        emit(table, output_format, units)
+def _emit(
+    made: Callable[[str, str], Table], output_format: str, units: str, figure: Callable[[], Plot] | None = None
+) -> None:
+    table = made(output_format, units)
+    # a head above no rows would look like a failure
+    empty = {} if table.rows else {"table": lambda: "\n".join((table.title, "", *table.notes)) + "\n"}
+    emit(made, output_format, units, texts=empty, figure=figure)
     if output_format in ("json", "csv"):
         note(*table.notes)
 

@@ -24,7 +24,8 @@ from e4profile.show.tables import Column, Table, render
 MARKER = "<!-- e4profile guard -->"
 """First line of the comment, by which a later run finds its own comment again."""
 
-_STATES = {0: "everything holds", 1: "deviations", 2: "not everything is measured", 3: "no baseline"}
+STATES = {0: "everything holds", 1: "deviations", 2: "not everything is measured", 3: "no baseline"}
+"""What an exit code says."""
 
 
 def guard_table(result: GuardResult, *, for_programs: bool = False) -> Table:
@@ -41,7 +42,7 @@ def guard_table(result: GuardResult, *, for_programs: bool = False) -> Table:
         columns.append(Column("message", "message", "text"))
     rows = [_row(check, for_programs=for_programs) for check in result.checks]
     return Table(
-        title=f"Guard of {result.config.file.name}: {_STATES[result.exit_code]}",
+        title=f"Guard of {result.config.file.name}: {STATES[result.exit_code]}",
         columns=tuple(columns),
         rows=tuple({column.key: row[column.key] for column in columns} for row in rows),
         notes=tuple(_notes(result, messages=not for_programs)),
@@ -86,7 +87,7 @@ def _notes(result: GuardResult, *, messages: bool) -> list[str]:
 
 def markdown_comment(result: GuardResult) -> str:
     """The whole run as a comment: checks, then per network what moved, layer by layer, and why."""
-    parts = [MARKER, f"### e4profile guard: {_STATES[result.exit_code]}"]
+    parts = [MARKER, f"### e4profile guard: {STATES[result.exit_code]}"]
     parts.append(render(guard_table(result), "markdown").strip())
     for model in result.models:
         if model.after is None or model.before is None or not (model.changes or model.asked):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from fractions import Fraction
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -78,7 +77,7 @@ def match(
             "settings below one"
         )
     # a number that cannot be is refused before anything is imported
-    number = wanted(text, by, option)
+    number = wanted(text, by, option) if isinstance(text, str) else None
     if number is not None and to_arguments:
         raise SettingError(f"--to-arg ({', '.join(to_arguments)}) is for a network, but {option} is the number {text}")
     its = options.inputs_of(model, [model, text], inputs)
@@ -107,14 +106,21 @@ def match(
                 subject, other, by=by, vary=vary, convention_name=convention_name, at_most=at_most,
                 batch_size=_step_batch(subject.batch_size), progress=say,
             )  # fmt: skip
-    if output_format == "json":
-        sys.stdout.write(json.dumps(found.as_object(), indent=2) + "\n")
-        note(*found.notes)
-    else:
+
+    def table(output_format: str, units: str) -> Table:
         meaning = _meaning(by, convention_name, subject.batch_size, by_form=by_form)
         people = output_format != "csv" and units != "exact"
-        unit = size_unit(text) if number is not None and by == "memory" and people else ""
-        emit(match_table(found, meaning, unit), output_format, units)
+        return match_table(found, meaning, size_unit(text) if number is not None and by == "memory" and people else "")
+
+    emit(
+        table,
+        output_format,
+        units,
+        texts={"json": lambda: json.dumps(found.as_object(), indent=2) + "\n"},
+        facts=lambda: {"setting": dict(found.nearest.setting), "target": found.target},
+    )
+    if output_format == "json":
+        note(*found.notes)
     if found.interrupted:
         stop_interrupted()
 
@@ -130,7 +136,7 @@ def _target(to: str | None, params: str | None, macs: str | None, by: str | None
 
     ((option, value),) = named
     if option == "--to":
-        by = by or quantity_by_unit(value) or "params"
+        by = by or (quantity_by_unit(value) if isinstance(value, str) else None) or "params"
     else:
         quantity = option.removeprefix("--")
         if by not in (None, quantity):

@@ -32,17 +32,17 @@ def memory(
 
     Returns:
         One row per network and batch size. With ``fits`` the largest batch in that much memory; with ``layers`` or
-        ``peaks`` a row per layer and term. ``verdict`` says whether closed form and measured saved bytes agree.
+        ``peaks`` a row per layer and term. ``agrees`` says whether closed form and measured saved bytes do.
 
     Raises:
         UnknownNameError: for an unknown network, argument, dtype, optimiser or device.
         SettingError: for arguments that do not go together, or a module without an input.
 
     Example:
-        >>> found = e4profile.memory(["e4net", "p4-cnn"], batch_size=[1, 32])
+        >>> found = e4profile.memory("e4net", batch_size=[1, 32])
         >>> bool((found.saved_formula_bytes == found.saved_measured_bytes).all())
         True
-        >>> e4profile.memory("e4net", fits="24GiB").batch_size.item() > 1000
+        >>> e4profile.memory("z2cnn", pass_="forward", fits="50MB").batch_size.item() > 100
         True
     """
     given = locals()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,6 +18,7 @@ _EXACT = ("json", "csv")
 
 if TYPE_CHECKING:
     from e4profile.questions.published.tables import Built
+    from e4profile.show.tables import Table
 
 
 def published(
@@ -49,44 +51,31 @@ def published(
     wanted = known if "all" in asked else asked
     built: dict[str, Built] = {}
     with Progress("published", len(wanted) + 1, quiet=True) as progress:
-        from e4profile.questions.published.tables import build
+        from e4profile.questions.published.tables import build, tally_text
 
         progress.step("PyTorch")
         for one in wanted:
             built[one] = build(one, execution)
             progress.step(one)
-    if len(wanted) > 1:
-        _emit_several(built, output_format, units)
-    else:
-        _emit_one(wanted[0], built[wanted[0]], output_format, units)
-
-
-def _emit_one(name: str, built: Built, output_format: str, units: str) -> None:
-    from e4profile.questions.published.steerable import steerable_table
-    from e4profile.questions.published.tables import STEERABLE, as_table
-
-    emit(as_table(name, built, for_programs=output_format in _EXACT), output_format, units)
-    if name == STEERABLE and output_format not in _EXACT:
-        sys.stdout.write("\n")
-        emit(steerable_table(), output_format, units)
-
-
-def _emit_several(built: dict[str, Built], output_format: str, units: str) -> None:
-    from e4profile.questions.published.steerable import steerable_table
-    from e4profile.questions.published.tables import STEERABLE, as_table, tally_text
-
     summary = tally_text(list(built.values()))
-    if output_format in _EXACT:
-        from e4profile.questions.published.tables import every_table
+    emit(partial(_tables, built), output_format, units, facts=lambda: {"tally": summary})
+    if len(wanted) > 1:
+        if output_format in _EXACT:
+            note(summary)
+        else:
+            sys.stdout.write(f"\n{'% ' if output_format.startswith('latex') else ''}{summary}\n")
 
-        emit(every_table(built), output_format, units)
-        note(summary)
-        return
-    tables = [as_table(name, one, for_programs=False) for name, one in built.items()]
-    for found in (*tables, *([steerable_table()] if STEERABLE in built else [])):
-        emit(found, output_format, units)
-        sys.stdout.write("\n")
-    sys.stdout.write(f"{'% ' if output_format.startswith('latex') else ''}{summary}\n")
+
+def _tables(built: dict[str, Built], output_format: str, _: str) -> Table | list[Table]:
+    """One table with every line for programs, for people each as it is printed."""
+    from e4profile.questions.published.steerable import steerable_table
+    from e4profile.questions.published.tables import STEERABLE, as_table, every_table
+
+    exact = output_format in _EXACT
+    if exact and len(built) > 1:
+        return every_table(built)
+    tables = [as_table(name, one, for_programs=exact) for name, one in built.items()]
+    return tables if exact or STEERABLE not in built else [*tables, steerable_table()]
 
 
 ENTRY = Entry(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -88,12 +87,16 @@ def reconcile(
     finally:
         for one in progress:
             one.close()
-    if output_format == "json":
-        document = {"models": [network.name for network in networks], **found.as_object(limit)}
-        sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-    else:
-        name = ", ".join(network.name for network in networks)
-        emit(reconcile_table(name, found, limit, _call(networks)), output_format, units)
+    names = [network.name for network in networks]
+    emit(
+        lambda *_: reconcile_table(", ".join(names), found, limit, _call(networks)),
+        output_format,
+        units,
+        texts={
+            "json": lambda: json.dumps({"models": names, **found.as_object(limit)}, indent=2, ensure_ascii=False) + "\n"
+        },
+        facts=lambda: {"matches": found.found},
+    )
     if output_format in ("json", "csv"):
         note(*_space_notes(found))
     if found.left_out:

@@ -87,7 +87,12 @@ def show_chosen(
     table = chosen_table(found, chosen, wanted, how)
     figures = [] if out is None or len(wanted.front) < 2 or chosen.nearest else _draw(found, chosen, wanted, out)
     write_results(table, out, page, figures)
-    emit(table, output_format, units, document=lambda: json.dumps(_objects(found, chosen, wanted), indent=2) + "\n")
+    emit(
+        table,
+        output_format,
+        units,
+        texts={"json": lambda: json.dumps(_objects(found, chosen, wanted), indent=2) + "\n"},
+    )
     if output_format in ("json", "csv"):
         note(*table.notes)
     if chosen.nearest or found.disagreements:

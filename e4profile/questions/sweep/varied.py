@@ -40,7 +40,7 @@ def show_variants(
         table,
         output_format,
         units,
-        document=lambda: json.dumps([one.as_object() for one in found.variants], indent=2) + "\n",
+        texts={"json": lambda: json.dumps([one.as_object() for one in found.variants], indent=2) + "\n"},
         facts=lambda: {"skipped": found.refused},
     )
     if output_format in ("json", "csv"):

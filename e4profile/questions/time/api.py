@@ -25,7 +25,7 @@ def time(
     loss: Loss = "auto",
     compile: bool = False,
     cuda_graphs: bool = False,
-    threads: int = 1,
+    threads: int | None = None,
     min_run_time_s: float | None = None,
     max_run_time_s: float = 10.0,
     against: Network | None = None,
