@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from e4profile.records.jobs.executors import Jobs
     from e4profile.records.jobs.setting import TimeSetting
 
-How = Annotated[
-    str | None, typer.Option("--jobs", help="As jobs: slurm, local or print (e4profile help jobs).", metavar="WHERE")
-]
+_HOW = "As jobs: slurm, local, print (e4profile help jobs)."
+How = Annotated[str | None, typer.Option("--jobs", help=_HOW, metavar="WHERE")]
+HowOfTime = Annotated[str | None, typer.Option("--jobs", help=_HOW, metavar="WHERE", hidden=True)]
+"""The same where the help has no line left; e4profile help jobs names the command."""
 Partition = Annotated[str | None, typer.Option("--partition", help="Of Slurm.", metavar="NAME", hidden=True)]
 Gpus = Annotated[
     int | None, typer.Option("--gpus", help="Of each job; with --device cuda one.", metavar="N", hidden=True)
@@ -82,6 +83,7 @@ def time_by_jobs(work: Sequence[tuple[str, TimeSetting]], known: Known, jobs: Jo
         running.submit(progress.say)
         if running.script:
             sys.stdout.write(running.script)
+            note(*running.known_failures())
             note("give the script to sbatch; when its jobs have ended, the same command shows the table")
             sys.exit(0)
         with on_interrupt(running.interrupted):

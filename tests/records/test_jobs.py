@@ -54,7 +54,7 @@ def test_a_setting_is_plain_data_from_which_the_same_network_is_built(net: str) 
     assert own_again.specs == own.specs
     with pytest.raises(SettingError, match=r"setting: .*pas"):
         run_setting({"network": "z2cnn", "pas": "forward"})
-    with pytest.raises(SettingError, match="no plain value"):
+    with pytest.raises(SettingError, match="not a plain value"):
         setting_of(own.with_arguments({"width": object()}), PassSetting(), BRIEF)
 
 
@@ -224,6 +224,30 @@ def test_a_script_for_sbatch_runs_the_same_parts(run: Run, monkeypatch: pytest.M
     assert len(table.out.splitlines()) == 3
     assert says(table.err, "4 of 4 timings were read back")
     assert says(table.err, "reference network z2cnn", "4 jobs")
+
+
+def test_networks_as_they_are_are_timed_by_jobs_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = ["time", "z2cnn", "e4net(width=4)", "--pass", "forward,step", "--max-run-time-s", "0.01",
+             "--batch-size", "2", "--jobs", "print"]  # fmt: skip
+    out = ["--out", "shared/times.jsonl"]
+    command = shlex.split(run(*asked, *out).out.splitlines()[-1])
+    monkeypatch.setenv("SLURM_JOB_ID", "3")
+    run_part(command[-2], 0)
+    found = run(*asked, *out, "-f", "json")
+    assert found.code == 0
+    rows = [(one["network"], one["pass"]) for one in json.loads(found.out)]
+    assert rows == [(name, one) for name in ("z2cnn", "e4net width=4") for one in ("forward", "step")]
+    # norms of a single image have no variance: the reason comes with the script that asks again
+    alone = [*asked[:2], *asked[3:7], "--batch-size", "1", *asked[-2:], *out]
+    command = shlex.split(run(*alone).out.splitlines()[-1])
+    run_part(command[-2], 0)
+    again = run(*alone)
+    assert again.out.startswith("#!/bin/bash")
+    assert says(again.err, "z2cnn", "step: job 3: ")
+    for options, words in (([], "--out FILE"), ([*out, "--against", "z2cnn"], "omit --against")):
+        refused = run(*asked, *options)
+        assert (refused.code, refused.out) == (2, "")
+        assert says(refused.err, words)
 
 
 def test_states_of_slurm_in_words() -> None:

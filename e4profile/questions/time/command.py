@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from e4profile.questions import options
+from e4profile.questions import job_options, options
 from e4profile.questions.entry import Entry, OldName
 from e4profile.questions.output import check_files, emit, note, on_interrupt, write_tables
 from e4profile.questions.time.roofline_table import roofline
@@ -74,6 +74,12 @@ def time(
         Path | None, typer.Option("--join", help="Show the records of a file in the same table.", metavar="FILE")
     ] = None,
     mixed: options.Mixed = False,
+    jobs: job_options.HowOfTime = None,
+    partition: job_options.Partition = None,
+    gpus: job_options.Gpus = None,
+    array_parallelism: job_options.ArrayParallelism = None,
+    timeout_min: job_options.TimeoutMin = None,
+    job_minutes: job_options.JobMinutes = 5.0,
     html: options.Html = None,
     output_format: options.Format = "table",
     units: options.Units = "auto",
@@ -87,14 +93,15 @@ def time(
     from e4profile.witnesses.timing.samples import StopRule
 
     given = {"--against": against, "--compile": compile, "--cuda-graphs": graphs, "--join": join, "--fits": fits}
+    asked_jobs = job_options.jobs_asked(jobs, partition, gpus, array_parallelism, timeout_min, job_minutes, time=True)
     limit_s = None if fits is None else parse_duration(fits, "--fits")
-    _check_together(breakdown, limit_s, {**given, "--batch-size": batch_size})
+    _check_together(breakdown, limit_s, {**given, "--batch-size": batch_size, "--jobs": jobs})
     if by_roofline or reference or refresh or plot:
         only = {"--reference": reference, "--refresh": refresh, "--plot": plot}
         of_a_pass = {
             **given, "--breakdown": breakdown, "--predicted": predicted, "--calibration": calibration, "--html": html,
             "--mixed": mixed, "--mode": mode, "--min-run-time-s": min_run_time_s,
-            f"--pass {passes}": passes != "forward", f"--loss {loss}": loss != "auto",
+            "--jobs": jobs, f"--pass {passes}": passes != "forward", f"--loss {loss}": loss != "auto",
         }  # fmt: skip
         roofline(
             _for_roofline(by_roofline, options.networks(models), only, of_a_pass), settings, inputs, arguments,
@@ -108,17 +115,18 @@ def time(
     # while a batch is searched, a clear answer needs few samples
     shortest_s = min(0.5 if limit_s is None else 0.1, max_run_time_s) if min_run_time_s is None else min_run_time_s
     rule = StopRule(min_run_time_s=shortest_s, max_run_time_s=max_run_time_s)
+    here = "cpu" if predicted or asked_jobs else device
     choices = [
         PassSetting(
-            one, mode or ("eval" if one == "forward" else "train"), "cpu" if predicted else device, dtype, size,
-            compile, graphs, None if predicted else used, scalar,
+            one, mode or ("eval" if one == "forward" else "train"), here, dtype, size,
+            compile, graphs and not asked_jobs, None if predicted else used, scalar,
         )
         for size in batches
         for one in _passes(passes)
     ]  # fmt: skip
     cards = options.several_subjects(options.networks(models), settings, inputs, arguments, execution=execution)
     if predicted or calibration is not None:
-        _check_predicted(predicted, {**given, "--breakdown": breakdown, "--out": out}, choices)
+        _check_predicted(predicted, {**given, "--breakdown": breakdown, "--out": out, "--jobs": jobs}, choices)
         _predict(cards, batches, (device, choices[0].dtype, threads), calibration, output_format, units, html)
         return
     other = None if against is None else options.one_subject(against, None, inputs if names_code(against) else None)
@@ -129,6 +137,11 @@ def time(
     with loss_runs, on_interrupt(None if out is None else _finished(out)):
         if breakdown:
             tables = break_down_networks(cards, choices, rule, output_format, units, out)
+        elif asked_jobs is not None:
+            from e4profile.questions.time.by_jobs import time_networks_by_jobs
+
+            apart = {option: value for option, value in given.items() if option != "--compile"}
+            tables, failed = time_networks_by_jobs(cards, choices, rule, device, out, asked_jobs, apart)
         elif limit_s is not None:
             from e4profile.questions.time.fits import fits_networks
 
@@ -140,12 +153,17 @@ def time(
     if not breakdown:
         emit(tables[0], output_format, units)
     unfit = limit_s is not None and not any(row["batch_size"] for row in tables[0].rows)
+    _end(html, tables, used, unfit=fits if unfit else None, failed=failed)
+
+
+def _end(html: Path | None, tables: Sequence[Table], threads: int, *, unfit: str | None, failed: bool) -> None:
+    """Write the page; exit code 1 where a network could not be timed, or no batch of any fits into a time."""
     if unfit:
-        note(f"nothing fits: no batch of any network stays within {fits}")
+        note(f"nothing fits: no batch of any network stays within {unfit}")
     if failed:
         note("not every network could be timed")
         sys.exit(1)
-    _write_page(html, tables, used)
+    _write_page(html, tables, threads)
     if unfit:
         sys.exit(1)
 
@@ -167,7 +185,7 @@ def _check_together(breakdown: bool, limit_s: float | None, given: dict[str, obj
 
     if breakdown and any(value for option, value in given.items() if option != "--batch-size"):
         raise SettingError("--breakdown profiles one network as it is: omit --against, --compile, --cuda-graphs, "
-                           "--fits and --join")  # fmt: skip
+                           "--fits, --join and --jobs")  # fmt: skip
     for option in ("--against", "--join", "--batch-size"):
         if limit_s is not None and given[option] is not None:
             raise SettingError(f"--fits finds the batch size of each network: omit {option} {given[option]}")

@@ -23,7 +23,7 @@ from statistics import median
 from typing import Any
 
 from e4profile.errors import SettingError, read_document, replace_file
-from e4profile.records.jobs.executors import Jobs, State, how_to_end, sbatch_script, states, submit, this_job
+from e4profile.records.jobs.executors import UNREACHED, Jobs, State, how_to_end, sbatch_script, states, submit, this_job
 from e4profile.records.jobs.setting import TimeSetting, key_of_record, read_setting, record_of
 from e4profile.records.sharing import alone, share
 from e4profile.records.store import Record, RecordStore
@@ -287,7 +287,10 @@ class TimedByJobs:
         with alone(self.known.store, "submission"):
             self.known("", self.known.store.follow())
             self.ledger.follow()
-            on_their_way = {key for key, _, state in self._jobs_of_pending() if state.live}
+            printed = self.jobs.how == "print"
+            # who gives a script to sbatch may do so where Slurm cannot be asked
+            on_their_way = {key for key, _, state in self._jobs_of_pending()
+                            if state.live and not (printed and state is UNREACHED)}  # fmt: skip
             keys = [key for key in self.pending if key not in on_their_way]
             if not keys:
                 return
@@ -297,7 +300,7 @@ class TimedByJobs:
             device = self.work[keys[0]].device
             plan = self._write_plan(keys, parts)
             say(self._grouped(keys, parts))
-            if self.jobs.how == "print":
+            if printed:
                 self.script = sbatch_script(self.jobs, plan, len(parts), timeout_min, device)
                 return
             sent = submit(self.jobs, plan, len(parts), timeout_min, device)
@@ -321,7 +324,7 @@ class TimedByJobs:
             # what the last jobs stored between the two looks is not lost
             self.known("", self.known.store.follow())
             live = {part.job: state.text for _, part, state in found if state.live}
-            if unseen and not live:
+            if unseen and (not live or self.jobs.how == "print"):
                 break
             text = ", ".join(f"{list(live.values()).count(one)} {one}" for one in dict.fromkeys(live.values()))
             now = time.monotonic()
@@ -335,6 +338,14 @@ class TimedByJobs:
             if self.known(key) is not None:
                 yield key
         self._name_failures()
+
+    def known_failures(self) -> list[str]:
+        """What jobs have said of settings that have no record, a sentence each."""
+        return [
+            f"{self.work[key].described}: job {job}: {reason}"
+            for (key, job), reason in self.ledger.failures.items()
+            if key in self.work and self.known(key) is None
+        ]
 
     def interrupted(self) -> str:
         """What becomes of the jobs, for who pressed Ctrl-C."""
@@ -386,7 +397,9 @@ class TimedByJobs:
                 continue
             part, state = last[key]
             reason = self.ledger.failures.get((key, part.job))
-            if reason is None:
+            if state.live:
+                reason = state.text
+            elif reason is None:
                 # stored too, as Slurm forgets
                 reason = state.text if key == self._at_work(part) else f"{state.text} before it was reached"
                 self.ledger.add_failure(key, part.job, reason)

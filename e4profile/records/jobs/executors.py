@@ -33,6 +33,10 @@ class State(NamedTuple):
     text: str
 
 
+UNREACHED = State(True, "Slurm does not answer")
+"""Of jobs that may run or may not: whoever waits for them goes on waiting."""
+
+
 @dataclass(frozen=True)
 class Jobs:
     """How work becomes jobs.
@@ -170,7 +174,7 @@ def _slurm_states(main: str) -> dict[str, State]:
     """States of an array's jobs; under the empty name what is said of all where the controller does not answer."""
     asked = _run(["squeue", "--noheader", "--array", "--states=all", "--jobs", main, "--Format", _FORMAT])
     if asked is None or (asked.returncode and "Invalid job id" not in asked.stderr):
-        return {"": State(True, "Slurm does not answer")}
+        return {"": UNREACHED}
     lines = [line.split() for line in asked.stdout.splitlines()]
     if not lines:
         # forgotten some minutes after it ended; the accounting database, where there is one, remembers

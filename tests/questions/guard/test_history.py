@@ -118,7 +118,7 @@ def test_what_cannot_be_a_history_is_refused(run: Run, tmp_path: Path) -> None:
         (("guard", "--time"), ("--history FILE",)),
         (("guard", "diff", "--history", "none.jsonl"), ("none.jsonl does not exist",)),
         (("guard", "diff", "--history", "pyproject.toml"), ("holds no run",)),
-        (("guard", "diff", "a.json", "b.json", "--history", "h.jsonl"), ("in place of two files",)),
+        (("guard", "diff", "a.json", "b.json", "--history", "h.jsonl"), ("replaces the two files",)),
         (("guard", "diff"), ("name two files",)),
         (("guard", "--history", "net.py", "--commit", "x"), ("net.py", "left as it is")),
     ):
