@@ -6,11 +6,14 @@ import json
 import re
 import runpy
 import shlex
+import signal
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -248,6 +251,32 @@ def test_networks_as_they_are_are_timed_by_jobs_too(run: Run, monkeypatch: pytes
         refused = run(*asked, *options)
         assert (refused.code, refused.out) == (2, "")
         assert says(refused.err, words)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C reaches processes otherwise there")
+def test_processes_of_this_machine_outlive_a_ctrl_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[subprocess.Popen[bytes]] = []
+    asked: dict[str, Any] = {}
+    ignores = "import signal, sys; sys.exit(3 * (signal.getsignal(signal.SIGINT) == signal.SIG_IGN))"
+
+    class LocalExecutor:
+        def __init__(self, folder: Path) -> None:
+            assert folder == tmp_path
+
+        def update_parameters(self, **parameters: Any) -> None:
+            asked.update(parameters)
+
+        def submit(self, *_: object) -> SimpleNamespace:
+            begun.append(subprocess.Popen([sys.executable, "-S", "-c", ignores]))
+            return SimpleNamespace(job_id=str(begun[-1].pid))
+
+    monkeypatch.setitem(sys.modules, "submitit", SimpleNamespace(LocalExecutor=LocalExecutor))
+    before = signal.getsignal(signal.SIGINT)
+    sent = executors.submit(Jobs("local"), tmp_path / "plan.json", 2, 7, "cpu")
+    assert signal.getsignal(signal.SIGINT) == before
+    assert [one.wait() for one in begun] == [3, 3]
+    assert (asked["timeout_min"], asked["gpus_per_node"]) == (7, 0)
+    assert [state.live for state in executors.states("local", dict(sent)).values()] == [False, False]
 
 
 def test_states_of_slurm_in_words() -> None:
