@@ -87,7 +87,10 @@ def _sections(params: Sequence[Any]) -> Iterator[tuple[str, list[tuple[str, str]
 
 
 def _heading(option: Any) -> str:
-    found = option.rich_help_panel or next((_OF[name] for name in option.opts if name in _OF), HEADINGS[0])
+    # Typer adds some options by click's own class, which has no heading
+    found = getattr(option, "rich_help_panel", None) or next(
+        (_OF[name] for name in option.opts if name in _OF), HEADINGS[0]
+    )
     return str(found)
 
 

@@ -132,7 +132,7 @@ def draw(
     figure = find_figure(kind)
     for name in formats:
         one_of("figure format", name, FORMATS)
-    name = "-".join([kind, *_suffix(models)])
+    name = file_name(kind, models)
     with paper_style():
         plots = _plots(figure, name, models, records)
         if (ending := out.suffix.removeprefix(".")) in FORMATS and not out.is_dir():
@@ -160,6 +160,20 @@ def draw_beside(folder: Path | None, kinds: Sequence[str], networks: Sequence[Su
     for kind in kinds if folder is not None else ():
         assert folder is not None
         note(*(f"wrote {path}" for path in draw(kind, networks, folder)))
+
+
+def save_beside(folder: Path, drawing: Callable[[], Plot]) -> None:
+    """Save what a command draws of its own measurements, and say which files there are."""
+    from e4profile.questions.output import note
+    from e4profile.show.style import paper_style, save
+
+    with paper_style():
+        note(*(f"wrote {path}" for path in save(drawing(), folder)))
+
+
+def file_name(kind: str, networks: Sequence[str | Subject]) -> str:
+    """The name of a figure's files, after its kind and the networks that it shows."""
+    return "-".join([kind, *_suffix(networks)])
 
 
 def draw_all(out: Path, records: Path | None = None, notes: list[str] | None = None) -> list[Path]:
@@ -213,7 +227,7 @@ def _plots(figure: Figure, name: str, models: Sequence[str | Subject], records: 
         text = "a user-defined model needs its inputs: resolve it first (subjects.subject.resolve)"
         raise SettingError(text) from error
     if figure.each:
-        return [plot for one in networks for plot in _drawn(figure, "-".join([figure.kind, *_suffix([one])]), one)]
+        return [plot for one in networks for plot in _drawn(figure, file_name(figure.kind, [one]), one)]
     return _drawn(figure, name, networks)
 
 

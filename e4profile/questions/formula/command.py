@@ -6,6 +6,7 @@ import json
 import textwrap
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -39,6 +40,9 @@ def formula(
     peak: Annotated[
         bool, typer.Option("--peak", help="Instead the storages of a training step: what each step makes and frees.")
     ] = False,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Draw the card's ratios into a folder (SVG, PNG, CSV).", metavar="DIR")
+    ] = None,
     execution: Annotated[
         str, typer.Option("--execution", help="bank (filter banks, as published) or irreps", metavar="NAME")
     ] = "bank",
@@ -63,12 +67,18 @@ def formula(
         if asked and output_format == "latex":
             remark = "gives numbers" if option in numbers_asked else "is a list of steps"
             raise SettingError(f"{option} {remark}, which --format latex does not show; use text or json")
+    if plot is not None and of is None:
+        raise SettingError("--plot draws a card's layers against group convolutions: name the card, --of e4net")
     if peak and memory:
         raise SettingError("--memory and --peak are two views of the same storages; give one of them")
     with Progress("formula", 2, quiet=True) as progress:
+        from e4profile.questions.figures import check_plot, draw_beside
         from e4profile.questions.formula import formulas, peak_formulas
+        from e4profile.subjects.subject import resolve
 
         progress.step("PyTorch and the layers")
+        shown = [] if plot is None or of is None else [resolve(of)]
+        check_plot(plot, ("ratio-map",), shown)
         if layer is None:
             progress.step("the text")
             _list(output_format)
@@ -87,6 +97,7 @@ def formula(
     if not (peak or any(numbers_asked.values())):
         texts["latex"] = partial(formulas.formula_latex, found, memory=memory)
     emit(lambda *_: _table(found.__name__, terms(), origin), output_format, texts=texts)
+    draw_beside(plot, ("ratio-map",), shown)
 
 
 def _numbers(

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Collection
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from e4profile.questions.entry import Entry, OldName
-from e4profile.questions.options import Execution, Format, Units
+from e4profile.questions.options import Execution, Format, Plot, Units
 from e4profile.questions.options import names as given_names
 from e4profile.questions.output import Progress, emit, note
 
 _EXACT = ("json", "csv")
+
+_FIGURES = ("accuracy", "executions")
 
 if TYPE_CHECKING:
     from e4profile.questions.published.tables import Built
@@ -27,6 +31,7 @@ def published(
     ] = None,
     listing: Annotated[bool, typer.Option("--list", help="List the tables' names.")] = False,
     execution: Execution = None,
+    plot: Plot = None,
     output_format: Format = "table",
     units: Units = "auto",
 ) -> None:
@@ -36,6 +41,7 @@ def published(
     a value that this changes is no verdict on the published one.
     """
     from e4profile.errors import SettingError, one_of
+    from e4profile.questions.figures import check_plot
     from e4profile.questions.published.rows import table_names
 
     known = table_names()
@@ -49,6 +55,7 @@ def published(
     for name in asked:
         one_of("table", name, (*known, "all"))
     wanted = known if "all" in asked else asked
+    check_plot(plot, (), [])
     built: dict[str, Built] = {}
     with Progress("published", len(wanted) + 1, quiet=True) as progress:
         from e4profile.questions.published.tables import build, tally_text
@@ -64,6 +71,23 @@ def published(
             note(summary)
         else:
             sys.stdout.write(f"\n{'% ' if output_format.startswith('latex') else ''}{summary}\n")
+    if plot is not None:
+        _draw(plot, set(wanted))
+
+
+def _draw(folder: Path, tables: Collection[str]) -> None:
+    """Draw the published errors of these tables against what their networks cost."""
+    from e4profile.networks.cards import all_cards
+    from e4profile.questions.figures import draw_beside, find_figure
+    from e4profile.subjects.subject import resolve
+
+    cards = {name: card for name, card in all_cards().items() if any(row.table in tables for row in card.published)}
+    drawn = {kind: [resolve(one) for one in find_figure(kind).default_models() if one in cards] for kind in _FIGURES}
+    for kind, shown in drawn.items():
+        if shown:
+            draw_beside(folder, (kind,), shown)
+    if not any(drawn.values()):
+        note("--plot draws published test errors against cost, and these tables print none")
 
 
 def _tables(built: dict[str, Built], output_format: str, _: str) -> Table | list[Table]:

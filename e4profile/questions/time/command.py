@@ -61,7 +61,7 @@ def time(
     ] = False,
     refresh: Annotated[bool, typer.Option("--refresh", help="... with the device's peaks measured anew.")] = False,
     plot: Annotated[
-        Path | None, typer.Option("--plot", help="... drawn into a folder (SVG, PNG, CSV).", metavar="DIR")
+        Path | None, typer.Option("--plot", help="Draw either into a folder (SVG, PNG, CSV).", metavar="DIR")
     ] = None,
     predicted: Annotated[
         bool, typer.Option("--predicted", help="By term from e4profile calibrate; nothing runs.")
@@ -96,7 +96,7 @@ def time(
     asked_jobs = job_options.jobs_asked(jobs, partition, gpus, array_parallelism, timeout_min, job_minutes, time=True)
     limit_s = None if fits is None else parse_duration(fits, "--fits")
     _check_together(breakdown, limit_s, {**given, "--batch-size": batch_size, "--jobs": jobs})
-    if by_roofline or reference or refresh or plot:
+    if by_roofline or reference or refresh or (plot and not breakdown):
         only = {"--reference": reference, "--refresh": refresh, "--plot": plot}
         of_a_pass = {
             **given, "--breakdown": breakdown, "--predicted": predicted, "--calibration": calibration, "--html": html,
@@ -136,7 +136,7 @@ def time(
     loss_runs = nullcontext() if breakdown else options.own_loss_running(scalar)
     with loss_runs, on_interrupt(None if out is None else _finished(out)):
         if breakdown:
-            tables = break_down_networks(cards, choices, rule, output_format, units, out)
+            tables = break_down_networks(cards, choices, rule, output_format, units, out, plot)
         elif asked_jobs is not None:
             from e4profile.questions.time.by_jobs import time_networks_by_jobs
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,6 +49,7 @@ def roofline(
     A model of your own without a closed form has its MACs from the dispatch counter, and its bytes from what its
     modules hand on. Naming a file or package of yours runs its code.
     """
+    from e4profile.questions.figures import file_name, save_beside
     from e4profile.questions.time.figure_roofline import roofline_plot, roofline_record, roofline_rows
     from e4profile.questions.time.roofline import measure_roofline, with_implementation
     from e4profile.records.store import RecordStore
@@ -111,13 +111,8 @@ def roofline(
             RecordStore(out).append(record)
     emit(table, output_format, units)
     if plot is not None:
-        from e4profile.show.style import paper_style, save
-
-        stem = re.sub(r"[^\w.-]+", "-", name).strip("-.")
-        with paper_style():
-            drawn = roofline_plot(f"roofline-{stem}-{peaks.device}-{dtype}", card.title, roofline_rows(records))
-            for path in save(drawn, plot):
-                note(f"wrote {path}")
+        stem = f"{file_name('roofline', [name])}-{peaks.device}-{dtype}"
+        save_beside(plot, lambda: roofline_plot(stem, card.title, roofline_rows(records)))
 
 
 def _rows(found: Roofline) -> list[dict[str, object]]:

@@ -137,15 +137,19 @@ def break_down_networks(
     output_format: str,
     units: str,
     out: Path | None,
+    plot: Path | None = None,
 ) -> list[Table]:
-    """Profile each network at each setting, write a table for each and return them; ``out`` keeps the records.
+    """Profile each network at each setting, write a table for each and return them.
+
+    ``out`` keeps the records, and ``plot`` gets the figure of all.
 
     Raises:
         SettingError: for several tables in a format that holds one.
     """
     from e4profile.errors import SettingError
+    from e4profile.questions.figures import file_name, save_beside
     from e4profile.questions.options import own_loss_running
-    from e4profile.questions.time.figure import breakdown_record
+    from e4profile.questions.time.figure import breakdown_record, share_plot, share_rows
     from e4profile.questions.time.table import breakdown_table
     from e4profile.records.store import RecordStore
     from e4profile.witnesses.environment import environment
@@ -156,7 +160,7 @@ def break_down_networks(
         raise SettingError(
             f"--breakdown gives a table per network and setting, and {output_format} holds one: ask for one"
         )
-    tables = []
+    tables, records = [], []
     for card in cards:
         network = card.build("cpu")
         for choice in choices:
@@ -170,12 +174,15 @@ def break_down_networks(
                 steps.begin(text)
                 found = measure_breakdown(network, card.batched, chosen, name=card.full_name, rule=rule)
                 steps.step(text)
-            if out is not None:
+            if out is not None or plot is not None:
                 with fixed_threads(chosen.threads) as used:  # as while it was measured
-                    record = breakdown_record(found, chosen.device, chosen.dtype, used, environment())
-                RecordStore(out).append(record)
+                    records.append(breakdown_record(found, chosen.device, chosen.dtype, used, environment()))
+            if out is not None:
+                RecordStore(out).append(records[-1])
             tables.append(breakdown_table(found))
             emit(tables[-1], output_format, units)
+    if plot is not None:
+        save_beside(plot, lambda: share_plot(file_name("share", cards), share_rows(records)))
     return tables
 
 

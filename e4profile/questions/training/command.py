@@ -38,6 +38,7 @@ def training(
     max_run_time_s: Annotated[
         float, typer.Option("--max-run-time-s", help="Sample each step at most this long.", metavar="SECONDS")
     ] = 10.0,
+    plot: options.Plot = None,
     output_format: options.Format = "table",
     units: options.Units = "auto",
 ) -> None:
@@ -46,6 +47,8 @@ def training(
     MACs come from the closed form; a user-defined model without one is counted from what a training step runs, and
     needs a recipe.
     """
+    from e4profile.questions.figures import check_plot, draw_beside
+    from e4profile.questions.training.figure import check_networks
     from e4profile.questions.training.training import measure_budget
     from e4profile.witnesses.timing.passes import device_named, dtype_named
     from e4profile.witnesses.timing.samples import StopRule
@@ -56,6 +59,9 @@ def training(
         device_named(device)
     dtype_named(dtype)
     subjects = options.several_subjects(options.networks(models), settings, inputs, arguments)
+    if plot is not None:
+        check_plot(plot, ("training",), subjects)
+        check_networks(subjects)
     recipes = [_recipe(subject, recipe or []) for subject in subjects]
     found: list[Budget] = []
     with Progress("training", len(subjects), quiet=True) as progress:
@@ -69,6 +75,7 @@ def training(
             if not found:
                 raise
     emit(_table(found, device, dtype, threads, len(subjects)), output_format, units)
+    draw_beside(plot, ("training",), subjects[: len(found)])
     if len(found) < len(subjects):
         stop_interrupted()
 

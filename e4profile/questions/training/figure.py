@@ -29,6 +29,20 @@ def default_models() -> tuple[str, ...]:
     return tuple(card.name for card in cards)
 
 
+def check_networks(cards: Sequence[Subject]) -> None:
+    """Refuse a network that the figure does not show.
+
+    Raises:
+        SettingError: for a card whose network is not one of an implicitly equivariant study.
+    """
+    from e4profile.questions.published.implicit import NETWORKS
+
+    for card in cards:
+        if card.topology not in NETWORKS:
+            known = default_models()[0]
+            raise SettingError(f"the figure shows implicitly equivariant networks, as {known}; {card.name} is not one")
+
+
 def training_rows(cards: Sequence[Subject]) -> list[dict[str, Any]]:
     """Two rows per network: itself (``implicit``) and the G-CNN of the nearest number of parameters (``explicit``).
 
@@ -38,12 +52,11 @@ def training_rows(cards: Sequence[Subject]) -> list[dict[str, Any]]:
     Raises:
         SettingError: for a card whose network is not one of an implicitly equivariant study.
     """
-    from e4profile.questions.published.implicit import NETWORKS, comparison_row
+    from e4profile.questions.published.implicit import comparison_row
 
+    check_networks(cards)
     rows = []
     for card in cards:
-        if card.topology not in NETWORKS:
-            raise SettingError(f"{card.name} is not an implicitly equivariant network, as {default_models()[0]} is one")
         found = comparison_row(card)
         for equivariance, prefix in (("implicit", ""), ("explicit", "gcnn_")):
             shown = ("group", "width", "params", "inference_macs", "step_macs")

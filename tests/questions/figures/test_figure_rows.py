@@ -244,5 +244,5 @@ def test_a_training_step_with_a_copy_costs_twice_the_step_without():
 
 
 def test_only_implicit_networks_have_a_training_figure():
-    with pytest.raises(SettingError, match="e4net is not an implicitly equivariant network"):
+    with pytest.raises(SettingError, match="e4net is not one"):
         training_rows([resolve("e4net")])
