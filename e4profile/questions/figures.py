@@ -127,7 +127,7 @@ def draw(
         UserCodeError: for what a user-defined model raises.
         NothingRecorded: for a figure of measured times without a record.
     """
-    from e4profile.show.style import FORMATS, paper_style, save
+    from e4profile.show.style import FORMATS, is_file, paper_style, save
 
     figure = find_figure(kind)
     for name in formats:
@@ -135,10 +135,10 @@ def draw(
     name = file_name(kind, models)
     with paper_style():
         plots = _plots(figure, name, models, records)
-        if (ending := out.suffix.removeprefix(".")) in FORMATS and not out.is_dir():
+        if is_file(out):
             only = len(plots) == 1
             plots = [replace(plot, name=out.stem if only else f"{out.stem}-{plot.name}") for plot in plots]
-            out, formats = out.parent, (ending,)
+            out, formats = out.parent, (out.suffix.removeprefix("."),)
         return [path for plot in plots for path in save(plot, out, formats)]
 
 
@@ -156,19 +156,25 @@ def check_plot(folder: Path | None, kinds: Sequence[str], networks: Sequence[Sub
 def draw_beside(folder: Path | None, kinds: Sequence[str], networks: Sequence[Subject]) -> None:
     """Draw what a command has shown of networks, where a folder is given, and say which files there are."""
     from e4profile.questions.output import note
+    from e4profile.show.style import is_file
 
     for kind in kinds if folder is not None else ():
         assert folder is not None
-        note(*(f"wrote {path}" for path in draw(kind, networks, folder)))
+        several = len(kinds) > 1 and is_file(folder)
+        place = folder.with_name(f"{folder.stem}-{kind}{folder.suffix}") if several else folder
+        note(*(f"wrote {path}" for path in draw(kind, networks, place)))
 
 
 def save_beside(folder: Path, drawing: Callable[[], Plot]) -> None:
     """Save what a command draws of its own measurements, and say which files there are."""
     from e4profile.questions.output import note
-    from e4profile.show.style import paper_style, save
+    from e4profile.show.style import USUAL, is_file, paper_style, save
 
     with paper_style():
-        note(*(f"wrote {path}" for path in save(drawing(), folder)))
+        plot, formats = drawing(), tuple[str, ...](USUAL)
+        if is_file(folder):
+            plot, folder, formats = replace(plot, name=folder.stem), folder.parent, (folder.suffix.removeprefix("."),)
+        note(*(f"wrote {path}" for path in save(plot, folder, formats)))
 
 
 def file_name(kind: str, networks: Sequence[str | Subject]) -> str:

@@ -310,12 +310,18 @@ USUAL = ("svg", "png", "csv")
 """What it is written as where nothing else is asked for."""
 
 
+def is_file(place: Path) -> bool:
+    """Whether figures go into one file, ``x.pdf``, and not into a folder."""
+    return place.suffix.removeprefix(".") in FORMATS and not place.is_dir()
+
+
 def check_folder(folder: Path) -> None:
-    """Refuse a folder of figures that could not be made or written, before anything is drawn.
+    """Refuse a folder of figures, or a file of one, that could not be made or written, before anything is drawn.
 
     Raises:
         SettingError: naming what is in the way.
     """
+    folder = folder.parent if is_file(folder) else folder
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir():
         raise SettingError(f"cannot write figures to {folder}: {there} is a file; name another folder")

@@ -51,7 +51,7 @@ def plot(
     figure = find_figure(kind)
     for ending in options.names(formats):
         one_of("figure format", ending, FORMATS)
-    check_folder(out.parent if out.suffix.removeprefix(".") in FORMATS else out)
+    check_folder(out)
     given_names = options.networks(models)
     for name in given_names:
         check_shows(figure, name)

@@ -49,7 +49,8 @@ class Dataset:
 DATASETS = (
     Dataset("rot-mnist", "rot-MNIST", {"test_error": ""}),
     Dataset("cifar10", "CIFAR-10", {"test_error_cifar10": "", "test_error_cifar10_augmented": "augmented"}),
-    Dataset("cifar100", "CIFAR-100", {"test_error_cifar100": ""}),
+    Dataset("cifar100", "CIFAR-100", {"test_error_cifar100": "", "test_error_cifar100_augmented": "augmented"}),
+    Dataset("stl10", "STL-10", {"test_error_stl10": ""}),
 )
 
 

@@ -329,6 +329,37 @@ def test_a_command_draws_what_it_shows(monkeypatch, capsys, tmp_path: Path):
             for path in draw(kind, [resolve("p4-cnn")], alone):
                 assert (beside / path.name).read_bytes() == path.read_bytes()
                 assert f"wrote {beside / path.name}" in found.err
+    for _ in range(2):  # a file that is there is written anew
+        found = run("count", "p4-cnn", "--plot", tmp_path / "x.pdf", "-f", "json")
+        assert (found.code, sorted(path.name for path in tmp_path.glob("*.pdf"))) == (
+            0,
+            ["x-counters.pdf", "x-terms.pdf"],
+        )
     found = run("memory", "p4-cnn", "--plot", beside, "--pass", "forward")
     assert (found.code, found.out) == (2, "")
     assert "leave --pass forward" in found.err
+
+
+RECIPE = "training_images=60000,epochs=1,batch_size=64,optimiser=sgd"
+
+
+def test_other_commands_draw_what_they_show(monkeypatch, capsys, tmp_path: Path):
+    from program import caller
+
+    run = caller(capsys, monkeypatch)
+    for command, drawn in (
+        (("training", "basiccnn-r4", "--recipe", RECIPE), "training-basiccnn-r4"),
+        (("formula", "e4", "--of", "e4net"), "ratio-map-e4net"),
+        (("time", "p4-cnn", "--breakdown", "--max-run-time-s", "0.01"), "share-p4-cnn"),
+    ):
+        assert run(*command, "--plot", tmp_path).code == 0
+        assert {path.suffix for path in tmp_path.glob(f"{drawn}.*")} == {".svg", ".png", ".csv"}
+    assert run("published", "gcnn-2016", "--plot", tmp_path).code == 0
+    assert list(tmp_path.glob("accuracy-*-cifar10.csv"))
+    for command, said in (
+        (("training", "e4net"), "e4net is not one"),
+        (("formula", "e4"), "name the card, --of e4net"),
+    ):
+        found = run(*command, "--plot", tmp_path)
+        assert (found.code, found.out) == (2, "")
+        assert said in found.err
