@@ -77,6 +77,15 @@ def test_a_time_that_stepped_is_named_once_it_can_be_told(run: Run, tmp_path: Pa
     assert says(done.err, "2 series", "0.005", "1%")
 
 
+def test_a_count_that_comes_back_without_a_commit_is_no_double(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path / "h.jsonl")
+    for params in (1, 2, 1):
+        append_run(store, "net", "abc+", costs(params))
+    history = read_history(store.path)
+    assert [(one.before, one.after) for one in history.moves() if one.quantity == "params"] == [(1, 2), (2, 1)]
+    assert history.notes == []
+
+
 LINES = st.lists(
     st.one_of(
         st.just("run"), st.sampled_from([b"", b"\xff\xfe", b"{}", b"[1]", b"not json", b'{"schema": 1, "kind": "hist'])
