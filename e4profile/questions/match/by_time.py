@@ -231,7 +231,7 @@ def _unsure(found: Match, noise: Sequence[str], networks: int) -> list[str]:
     if found.alike:
         others = "; ".join(described(point.setting) for point in found.alike)
         notes.append(
-            f"ambiguous: {others} cannot be told apart from {described(found.nearest.setting)} by what was measured; "
+            f"alike: {others} cannot be told apart from {described(found.nearest.setting)} by what was measured; "
             "sample longer (--max-run-time-s), on an idle machine, or take any of them"
         )
     if noise:

@@ -208,7 +208,7 @@ def match_table(found: Match, meaning: str, unit: str = "") -> Table:
         ]
     title = f"{found.model} {'of at most' if found.at_most else 'nearest to'} {whose}{target}"
     if found.alike or found.noise:
-        words = [word for word, true in (("ambiguous", found.alike), ("noisy", found.noise)) if true]
+        words = [word for word, true in (("alike", found.alike), ("noisy", found.noise)) if true]
         title = f"{' and '.join(words).capitalize()}: {title}"
     notes = (*found.notes, *_ends(found), *(() if found.at_most else _near_ties(found)))
     return Table(title, columns, tuple(rows), notes, convention=meaning)

@@ -167,7 +167,7 @@ _FIELDS: tuple[Field, ...] = (
     (Column("above_s", "takes", "seconds", priority=60),
      lambda one: None if one.found.above is None else one.found.above.record.median_s),
     (Column("limit_s", "limit", "seconds", priority=10), lambda one: one.limit_s),
-    (Column("within_noise", "within noise", "boolean", "noise?", 95, doubt=True), lambda one: one.found.within_noise),
+    (Column("within_noise", "alike", "boolean", "alike", 95, doubt=True), lambda one: one.found.within_noise),
     (Column("measured", "measurements", "integer", "meas.", 15), lambda one: one.found.measured),
 )  # fmt: skip
 
@@ -185,7 +185,7 @@ def _table(rows: Sequence[_Searched], limit_s: float, notes: list[str]) -> Table
     ]
     if undecided:
         told.append(
-            f"within noise: {undecided} of {len(rows)} rows may show another batch in the next run, for the reasons "
+            f"alike: {undecided} of {len(rows)} rows may show another batch in the next run, for the reasons "
             "above"
         )
     return table_of(f"Largest batch within {si(limit_s, 's')}", _FIELDS, rows, told)

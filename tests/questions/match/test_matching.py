@@ -243,7 +243,7 @@ def test_settings_that_cannot_be_told_apart_are_said_first():
     found = match_time(resolve("p4cnn"), "5ms", timer(lambda one: 5e-3, jitter=jitter))
     assert found.alike
     assert (found.below, found.above) == (None, None)
-    assert found.notes[0].startswith("ambiguous: width=")
+    assert found.notes[0].startswith("alike: width=")
     assert "cannot be told apart" in found.notes[0]
     assert found.noise
     assert found.notes[1].startswith("noisy: ")
