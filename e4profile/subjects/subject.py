@@ -228,6 +228,13 @@ class Subject:
 
     # the model
 
+    @property
+    def is_rebuilt(self) -> bool:
+        """Whether ``fresh`` is another network; a finished module is the same."""
+        from torch import nn
+
+        return not isinstance(self._source.builder, nn.Module)
+
     def build(self, device: str | None = None, seed: int = 0) -> nn.Module:
         """The model in evaluation mode; somebody's builder runs once and its result is kept.
 

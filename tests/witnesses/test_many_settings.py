@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from e4profile.errors import SettingError, UnknownNameError
-from e4profile.groups import Group
+from e4profile.groups import FiniteGroup, Group
 from e4profile.layers.containers import trace
 from e4profile.layers.many import Columns, Many, Split
 from e4profile.networks import NETWORKS
@@ -29,14 +29,15 @@ from e4profile.witnesses.many_settings import EXACT, FORMULAS, Drawn, NotTogethe
 
 EVERY = int(os.environ.get("E4PROFILE_SETTINGS", "0"))
 TOGETHER = 50 if EVERY else 3
-ONE_OF_EACH = {card.network: name for name, card in all_cards().items()} | {"steerable_resnet": "c4resnet18"}
-CARDS = sorted(all_cards() if EVERY else ONE_OF_EACH.values())
+NATIVE = {name: card.network for name, card in all_cards().items() if card.network}
+ONE_OF_EACH = {network: name for name, network in NATIVE.items()} | {"steerable_resnet": "c4resnet18"}
+CARDS = sorted(NATIVE if EVERY else ONE_OF_EACH.values())
 
 
 def values_of_argument(card: Subject, name: str) -> st.SearchStrategy[Any] | None:
     """Values of an argument, possible and impossible ones; None for one that is left as it is."""
     own = card.argument(name)
-    hint = get_type_hints(NETWORKS[card.topology], localns={"Group": Group}).get(name)
+    hint = get_type_hints(NETWORKS[card.topology], localns={"Group": Group, "FiniteGroup": FiniteGroup}).get(name)
     if name == "group":
         return st.sampled_from(["z2", "C2", "p4", "D1", "p4m", "C8"])
     literals = [

@@ -9,17 +9,28 @@ from e4profile.errors import E4ProfileError, SettingError, one_of
 if TYPE_CHECKING:
     from e4profile.subjects.subject import Subject
 
-BESIDES = ("memory", "time", "predicted")
+BESIDES = ("memory", "time", "predicted", "files")
 
 MEMORY = ("saved_measured_bytes", "peak_bytes", "step_bytes", "forward_peak_bytes", "forward_bytes")
 TIME = ("median_s", "iqr_s")
 PREDICTED = ("predicted_s", "error_percent")
+FILES = (
+    "state_bytes",
+    "state_formula_bytes",
+    "eval_state_bytes",
+    "beside_bytes",
+    "file_bytes",
+    "construct_s",
+    "first_forward_s",
+)
 
 _MEANINGS = {
     "memory": "memory in float32, SGD: saved and peak of forward and backward, training step, peak of a forward pass "
     "without gradients and that pass whole (e4profile memory)",
     "time": "median and interquartile range of a forward pass in evaluation mode, cpu, float32, {threads}",
     "predicted": "predicted: time of the same pass from the calibration of this device (e4profile time --predicted)",
+    "files": "state dict in training mode, by terms and in evaluation mode; buffers and expanded filters beside it; "
+    "the file that torch.save writes; seconds to build the network and of its first forward pass, both once, on cpu",
 }
 
 
@@ -83,4 +94,12 @@ def beside(found: Subject, besides: tuple[str, ...]) -> tuple[dict[str, dict[str
         table = predicted_table([found], [None], ("cpu", "float32", None), None)
         figures["predicted"] = {key: table.rows[-1][key] for key in PREDICTED}
         notes += table.notes
+    if "files" in besides:
+        from e4profile.witnesses.memory.files import measure_files
+
+        files = vars(measure_files(found))
+        figures["files"] = {key: files[key] for key in FILES}
+        by_terms = files["state_formula_bytes"]
+        if by_terms not in (None, files["state_bytes"]):
+            notes.append(f"{found.full_name}: its state dict has {files['state_bytes']} bytes, by terms {by_terms}")
     return figures, notes

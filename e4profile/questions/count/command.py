@@ -39,7 +39,7 @@ def count(
     besides: Annotated[
         str | None,
         typer.Option(
-            "--with", help="In a row per network, besides counts: memory, time, predicted.", metavar="WHAT,..."
+            "--with", help="In a row per network, besides counts: memory, time, predicted, files.", metavar="WHAT,..."
         ),
     ] = None,
     batch_size: options.BatchSize = None,
@@ -178,7 +178,7 @@ def _costs(
 ) -> Table:
     """Several networks: a row for each, the totals of its layers."""
     from e4profile.questions.columns import table_of_rows
-    from e4profile.questions.count.besides import MEMORY, PREDICTED, TIME, meanings
+    from e4profile.questions.count.besides import FILES, MEMORY, PREDICTED, TIME, meanings
     from e4profile.questions.count.rows import IN_IRREPS, summed_notes
     from e4profile.records.count_document import cost_row
     from e4profile.show.tables import Column
@@ -220,6 +220,7 @@ def _costs(
         *MEMORY,
         *TIME,
         *PREDICTED,
+        *FILES,
     )
     return table_of_rows(
         "Costs of " + ", ".join(str(row["model"]) for row in rows),
