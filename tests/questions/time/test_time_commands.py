@@ -272,10 +272,10 @@ def test_layers_above_the_roof_are_explained_by_their_bound():
     below = found(layer("under", 10**9, 10, 2.0), layer("cached", 10, 10**9, 0.5))
     assert says(below, "bound by memory (cached)", "cache")
     assert "compute" not in below
-    assert says(below, "1.500 s more than the whole pass", "clock")
+    assert says(below, "1.500 s more than the whole pass", "overhead")
     above = found(layer("fast", 10**9, 10, 0.5))
-    assert says(above, "bound by compute (fast)", "arithmetic")
+    assert says(above, "bound by compute (fast)", "fewer products")
     assert "--refresh measures it anew" in above
     assert "cache" not in above
-    assert "the other 500.0 ms of the whole pass lie between them" in above
+    assert "the remaining 500.0 ms of the whole pass is time between layers" in above
     assert "Above 100%" not in found(layer("under", 10**9, 10, 2.0))
