@@ -30,6 +30,7 @@ def published(
         list[str] | None, typer.Argument(help="Tables by name, yours too: 3, 4, me-1; or all.", metavar="NAME")
     ] = None,
     listing: Annotated[bool, typer.Option("--list", help="List the tables' names.")] = False,
+    as_printed: Annotated[bool, typer.Option("--as-printed", help="In the paper's own layout and digits.")] = False,
     execution: Execution = None,
     plot: Plot = None,
     output_format: Format = "table",
@@ -42,7 +43,7 @@ def published(
     """
     from e4profile.errors import SettingError, one_of
     from e4profile.questions.figures import check_plot
-    from e4profile.questions.published.rows import table_names
+    from e4profile.questions.published.rows import IMPLICIT, table_names
 
     known = table_names()
     if listing:
@@ -55,6 +56,8 @@ def published(
     for name in asked:
         one_of("table", name, (*known, "all"))
     wanted = known if "all" in asked else asked
+    if as_printed and (len(wanted) > 1 or IMPLICIT in wanted):
+        raise SettingError(f"--as-printed takes one table with published figures, not {', '.join(wanted)}")
     check_plot(plot, (), [])
     built: dict[str, Built] = {}
     with Progress("published", len(wanted) + 1, quiet=True) as progress:
@@ -65,7 +68,7 @@ def published(
             built[one] = build(one, execution)
             progress.step(one)
     summary = tally_text(list(built.values()))
-    emit(partial(_tables, built), output_format, units, facts=lambda: {"tally": summary})
+    emit(partial(_tables, built, as_printed), output_format, units, facts=lambda: {"tally": summary})
     if len(wanted) > 1:
         if output_format in _EXACT:
             note(summary)
@@ -90,12 +93,15 @@ def _draw(folder: Path, tables: Collection[str]) -> None:
         note("--plot draws published test errors against cost, and these tables print none")
 
 
-def _tables(built: dict[str, Built], output_format: str, _: str) -> Table | list[Table]:
+def _tables(built: dict[str, Built], as_printed: bool, output_format: str, _: str) -> Table | list[Table]:
     """One table with every line for programs, for people each as it is printed."""
+    from e4profile.questions.published.as_printed import printed_layout
     from e4profile.questions.published.steerable import steerable_table
     from e4profile.questions.published.tables import STEERABLE, as_table, every_table
 
     exact = output_format in _EXACT
+    if as_printed:
+        return [printed_layout(name, cells) for name, cells in built.items()]  # type: ignore[arg-type]
     if exact and len(built) > 1:
         return every_table(built)
     tables = [as_table(name, one, for_programs=exact) for name, one in built.items()]

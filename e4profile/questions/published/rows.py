@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -114,6 +115,14 @@ def table_title(name: str) -> str:
     """The title of a published table for people: the one given here, else what one of its rows says."""
     rows = (row for card in all_cards().values() for row in card.published if row.table == name)
     return TITLES.get(name) or next((row.table_title for row in rows if row.table_title), f"Table {name}")
+
+
+def rebuilt_title(name: str) -> str:
+    """The title of a table of what was built, as a caption that has a number of its own before it."""
+    title = table_title(name)
+    # a caption has a number of its own before it: "Table 1: Table 4: ..." would read as a mistake
+    printed = re.fullmatch(r"(Table \w+): (.*) \((.*)\)", title)
+    return f"Costs of {printed[1]} of {printed[3]}, rebuilt: {printed[2]}" if printed else title
 
 
 def table_names() -> list[str]:

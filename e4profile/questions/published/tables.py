@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias, cast
 
 from e4profile.networks.cards import BY_RULE, all_cards, find_card
 from e4profile.networks.published import tally
+from e4profile.questions.published.as_printed import rule_of_rounding
 from e4profile.questions.published.implicit import implicit_comparison, implicit_objects, implicit_table
 from e4profile.questions.published.rows import (
     CARRIED,
@@ -20,8 +20,8 @@ from e4profile.questions.published.rows import (
     BuiltCell,
     build_table,
     published_text,
+    rebuilt_title,
     table_rows,
-    table_title,
 )
 from e4profile.questions.published.steerable import steerable_objects
 from e4profile.show.tables import Column, Table
@@ -73,7 +73,7 @@ def every_table(built: Mapping[str, Built]) -> Table:
 
 def exact_table(name: str, cells: Sequence[BuiltCell]) -> Table:
     """Every cell of one published table, carried quantities and evidence included: one line each."""
-    return _objects(_title(name), table_rows(cells), published_notes(cells))
+    return _objects(rebuilt_title(name), table_rows(cells), published_notes(cells))
 
 
 def readable_table(name: str, cells: Sequence[BuiltCell]) -> Table:
@@ -87,7 +87,9 @@ def readable_table(name: str, cells: Sequence[BuiltCell]) -> Table:
             (cell, table_rows([cell])[0], _beside(cell, cells, carried)) for cell in shown_cells(cells)
         )
     ]
-    return Table(_title(name), tuple(columns), tuple(rows), tuple(published_notes(cells)), convention=_CONVENTION)
+    return Table(
+        rebuilt_title(name), tuple(columns), tuple(rows), tuple(published_notes(cells)), convention=_CONVENTION
+    )
 
 
 def shown_cells(cells: Sequence[BuiltCell]) -> list[BuiltCell]:
@@ -114,7 +116,8 @@ def published_notes(cells: Sequence[BuiltCell]) -> list[str]:
     counts = ", ".join(f"{n} {v}" for v, n in tally(compared).items())
     notes = [f"{len(compared)} cost cells: {counts}" if counts or not cells else "no cost cell has a verdict"]
     if any(cell.cell.quantity == "flops" for cell in cells if cell.judged):
-        notes.append("flops is the publication's word; what is counted is each row's convention, mostly MACs")
+        notes.append("flops is the publication's word; each row is counted by its convention, mostly MACs")
+    notes += rule_of_rounding(cells)
     others = sum(cell.verdict == OTHER_EXECUTION for cell in cells)
     if others:
         notes.append(f"{OTHER_EXECUTION}: {others} built as --execution says, which is not what was published")
@@ -161,13 +164,6 @@ def tally_text(built: Sequence[Built]) -> str:
     verdicts = [cell.verdict for cells in built for cell in cells if isinstance(cell, BuiltCell) and cell.judged]
     counts = ", ".join(f"{count} {verdict}" for verdict, count in tally(verdicts).items())
     return f"{len(verdicts)} published cost cells: {counts}"
-
-
-def _title(name: str) -> str:
-    title = table_title(name)
-    # a caption has a number of its own before it: "Table 1: Table 4: ..." would read as a mistake
-    printed = re.fullmatch(r"(Table \w+): (.*) \((.*)\)", title)
-    return f"Costs of {printed[1]} of {printed[3]}, rebuilt: {printed[2]}" if printed else title
 
 
 def _objects(title: str, rows: Sequence[dict[str, Any]], notes: Sequence[str] = ()) -> Table:

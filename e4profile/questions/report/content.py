@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -33,6 +34,7 @@ _LEAD = (
 )
 _NOTES = (
     "Generated from the cards and the committed records by e4profile report; nothing on this page is fetched.",
+    "Every table is also a file in the folder tables, every figure SVG, PNG and CSV in the folder figures.",
     "A MAC is one fused multiply-add. Counts are per image unless a table says otherwise.",
 )
 
@@ -54,11 +56,14 @@ def make_report(folder: Path, records: Path, done: Callable[[str], None]) -> Non
         SettingError: for records that cannot be read.
     """
     (folder / TABLES).mkdir(parents=True)
-    measured = measured_tables(records)
+    # a record that cannot be read is refused before the work begins
+    measured_tables(records)
     published: list[Published] = []
     for name in table_names():
         published.append(build_published(name))
         _write_table(folder / TABLES, name, published[-1].readable, published[-1].exact)
+        if published[-1].as_printed is not None:
+            _write_table(folder / TABLES, f"{name}-as-printed", published[-1].as_printed, published[-1].as_printed)
         done(f"table {name}")
     sweeps = []
     for group in SWEPT_GROUPS:
@@ -68,7 +73,7 @@ def make_report(folder: Path, records: Path, done: Callable[[str], None]) -> Non
     figures = draw_all(folder / DRAWINGS, records)
     done("figures")
     (folder / VERSIONS).write_text(json.dumps(installed_versions(), indent=2) + "\n", encoding="utf-8")
-    sections = tuple(_sections(published, sweeps, figures, measured))
+    sections = tuple(_sections(published, sweeps, figures, records))
     page = Page(_TITLE, _LEAD, _tally(published), sections, _NOTES)
     (folder / PAGE).write_text(render_page(page), encoding="utf-8")
     done("page")
@@ -95,17 +100,37 @@ def _swept(group: str) -> Table:
     return sweep_table(running)
 
 
-def _figures(paths: Sequence[Path]) -> Section:
-    """The figures with what each shows; a kind without a record to draw is named as left out."""
-    names = list(dict.fromkeys(path.stem for path in paths))
-    by_name = {name: _kind(name) for name in names}
-    captions = {name: f"{name}: {figure.meaning}" for name, figure in by_name.items() if figure}
-    drawn = {figure.kind for figure in by_name.values() if figure}
-    absent = [kind for kind, figure in figures().items() if figure.records and kind not in drawn]
-    paragraphs = ["Every figure is also drawn as SVG and PNG, with its numbers as CSV, in the folder figures."]
-    if absent:
-        paragraphs.append(f"Left out, as there is no record to draw them from: {', '.join(absent)}.")
-    return Section("Figures", paragraphs, figures=paths, captions=captions)
+_BESIDE = {
+    "table-1": ("accuracy-rot-mnist", "executions-rot-mnist"),
+    "table-4": ("accuracy-cifar10", "accuracy-cifar100", "executions-cifar10", "executions-cifar100"),
+    "table-implicit": ("training",),
+    "sweep-p4": ("cost-e4net", "ratio-map-e4net"),
+    "sweep-p4m": ("ratio-map-p4m-e4r18",),
+}
+"""The figures that belong to a table of the page."""
+
+
+class _Drawings:
+    """The files of the figures, handed out once each, with what each shows."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._left = {name: [path for path in paths if path.stem == name] for name in {path.stem: 0 for path in paths}}
+        kinds = {name: _kind(name) for name in self._left}
+        self.captions = {name: f"{name}: {figure.meaning}" for name, figure in kinds.items() if figure}
+        drawn = {figure.kind for figure in kinds.values() if figure}
+        self.absent = [kind for kind, figure in figures().items() if figure.records and kind not in drawn]
+
+    def take(self, *names: str) -> list[Path]:
+        """The files of figures by name, as far as they are there."""
+        return [path for name in names for path in self._left.pop(name, [])]
+
+    def beside(self, tables: Sequence[PageTable]) -> list[PageTable]:
+        """The tables, each with the figures that belong to it."""
+        return [replace(one, figures=self.take(*_BESIDE.get(one.name, ()))) for one in tables]
+
+    def rest(self) -> list[Path]:
+        """The files that are left."""
+        return self.take(*list(self._left))
 
 
 def _kind(name: str) -> Figure | None:
@@ -119,32 +144,50 @@ def _tally(published: list[Published]) -> list[tuple[str, str]]:
 
 
 def _sections(
-    published: list[Published], sweeps: list[PageTable], figures: list[Path], measured: list[PageTable]
+    published: list[Published], sweeps: list[PageTable], drawn: list[Path], records: Path
 ) -> Iterator[Section]:
+    """The page in the order of a paper: the outcome, the method, the results, and last the program's own benchmarks."""
+    drawings = _Drawings(drawn)
+    captions = drawings.captions
     yield Section(
         "Verdicts",
         ("A published value is reproduced when the built network gives every printed digit.",),
         [PageTable("verdicts", verdict_table(published))],
     )
     yield Section(
-        "Published tables",
-        ("Open a verdict for its source, the network that was built, how it was counted and the evidence.",),
-        [one.page for one in published],
+        "Closed forms",
+        ("The named cost terms of every layer. Counts of what runs agree with them, layer by layer.",),
+        forms=closed_forms(),
     )
     yield Section(
-        "Sweeps",
+        "Published tables",
+        ("Open a verdict for its source, the network that was built, how it was counted and the evidence.",),
+        drawings.beside([page for one in published for page in one.pages]),
+        captions=captions,
+    )
+    yield Section(
+        "E4 against group convolutions",
         (
             "Settings of the E4 layer (r: reduction, s: slices, k: kernel) in the rot-MNIST network, each beside "
             "the group convolution of the same topology.",
         ),
-        sweeps,
+        drawings.beside(sweeps),
+        captions=captions,
     )
-    if figures:
-        yield _figures(figures)
-    if measured:
-        yield Section("Measured", ("Times are committed records, each with where it was measured.",), measured)
-    yield Section(
-        "Closed forms",
-        ("The named cost terms of every layer, which are checked against counts of what runs.",),
-        forms=closed_forms(),
-    )
+    counted = drawings.take("terms", "counters", "memory")
+    if counted:
+        yield Section("What is counted, and what is kept", figures=counted, captions=captions)
+    timed, timings = drawings.take("roofline", "share"), measured_tables(records, ".jsonl")
+    if timed or timings:
+        left_out = [f"No record to draw {', '.join(drawings.absent)} from."] if drawings.absent else []
+        words = ("Times are committed records, each with where it was measured.", *left_out)
+        yield Section("Times", words, timings, timed, captions)
+    rest = drawings.rest()
+    if rest:
+        yield Section("Further figures", figures=rest, captions=captions)
+    benchmarks = measured_tables(records, ".json")
+    if benchmarks:
+        words = (
+            "How fast the operators and counters of this program are, and what they allocate: no result of a paper.",
+        )
+        yield Section("Appendix: benchmarks of the program", words, benchmarks)

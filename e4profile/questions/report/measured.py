@@ -22,11 +22,11 @@ FOLDERS = ("benchmarks", "gpu")
 """Where records of measurements are kept, below the reports folder."""
 
 
-def measured_tables(reports: Path) -> list[PageTable]:
+def measured_tables(reports: Path, *endings: str) -> list[PageTable]:
     """Every table that the committed records below a reports folder give, by file name.
 
     Lines of ``e4profile time --out`` (.jsonl) and results of the benchmarks (.json, with ``environment`` and
-    ``rows`` or ``results``) are read; of samples the median is shown.
+    ``rows`` or ``results``) are read, or those of one of these endings; of samples the median is shown.
 
     Raises:
         SettingError: for a file that cannot be read as what its ending says.
@@ -34,7 +34,7 @@ def measured_tables(reports: Path) -> list[PageTable]:
     found: list[PageTable] = []
     for folder in FOLDERS:
         for path in sorted((reports / folder).rglob("*.json*")):
-            if path.suffix in (".json", ".jsonl"):
+            if path.suffix in (endings or (".json", ".jsonl")):
                 label = path.relative_to(reports).as_posix()
                 tables = _times(path, label) if path.suffix == ".jsonl" else _results(path, label)
                 found += [PageTable(slug(table.title), table) for table in tables]

@@ -10,10 +10,14 @@ from e4profile.conventions import convention
 from e4profile.networks.cards import VERDICTS
 from e4profile.networks.published import tally
 from e4profile.questions.columns import table_of_rows
+from e4profile.questions.published.as_printed import printed_layout, rule_of_rounding
 from e4profile.questions.published.rows import IMPLICIT, BuiltCell, table_title
 from e4profile.questions.published.tables import as_table, build, rule_note, shown_cells
 from e4profile.show.html.model import PageTable
 from e4profile.show.tables import Column, Table
+
+IN_BOTH_LAYOUTS = ("3",)
+"""Tables that the report holds in the paper's own layout too."""
 
 
 @dataclass(frozen=True)
@@ -21,14 +25,17 @@ class Published:
     """One published table: for readers, for programs, and for the page.
 
     Attributes:
+        pages: on the page, with the paper's own layout where that is shown too.
         verdicts: of the compared cells.
+        as_printed: in the paper's own layout, for the table whose settings the paper varies.
     """
 
     name: str
     readable: Table
     exact: Table
-    page: PageTable
+    pages: Sequence[PageTable]
     verdicts: tuple[str, ...]
+    as_printed: Table | None = None
 
 
 def build_published(name: str) -> Published:
@@ -40,19 +47,19 @@ def build_published(name: str) -> Published:
     built = build(name)
     readable, exact = (as_table(name, built, for_programs=asked) for asked in (False, True))
     if name == IMPLICIT:
-        return Published(name, readable, exact, PageTable(f"table-{name}", readable), ())
+        return Published(name, readable, exact, (PageTable(f"table-{name}", readable),), ())
     cells = cast("list[BuiltCell]", built)
     # what a verdict opens on click needs no column, and of the notes the tally and the rules stay below the rows
     columns = tuple(column for column in readable.columns if column.key != "executed_macs")
     rows = tuple({column.key: row[column.key] for column in columns} for row in readable.rows)
-    table = replace(readable, columns=columns, rows=rows, notes=(*readable.notes[:1], *_rules(cells)))
-    return Published(
-        name,
-        readable,
-        exact,
-        PageTable(f"table-{name}", table, [_details(cell) for cell in shown_cells(cells)]),
-        tuple(cell.verdict for cell in cells if cell.judged),
+    table = replace(
+        readable, columns=columns, rows=rows, notes=(*readable.notes[:1], *rule_of_rounding(cells), *_rules(cells))
     )
+    pages = [PageTable(f"table-{name}", table, [_details(cell) for cell in shown_cells(cells)])]
+    as_printed = printed_layout(name, cells) if name in IN_BOTH_LAYOUTS else None
+    if as_printed is not None:
+        pages.append(PageTable(f"table-{name}-as-printed", as_printed))
+    return Published(name, readable, exact, pages, tuple(cell.verdict for cell in cells if cell.judged), as_printed)
 
 
 def _details(cell: BuiltCell) -> list[tuple[str, str]]:

@@ -107,8 +107,8 @@ def _notes(running: Sweep) -> list[str]:
     if baselines:
         notes.append("ratios: to the G-CNN of the same topology, group, width and kernel")
     notes += [
-        f"{label} is {card} with group convolutions; alone: e4profile count {card} --set layer=group, and the row's "
-        "group, width and kernel likewise"
+        f"{label} is {card} with group convolutions; to count it alone: e4profile count {card} --set layer=group, "
+        "with the row's group, width and kernel"
         for label, card in baselines.items()
     ]
     return notes

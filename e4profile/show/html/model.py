@@ -23,6 +23,7 @@ class PageTable:
         name: of the file that a reader downloads, without its ending.
         table: the rows, exact.
         details: for each row, what opens on click; empty for a table that has nothing behind its rows.
+        figures: files of figures that are drawn from the table, shown below it.
 
     Raises:
         SettingError: when there are details for another number of rows.
@@ -31,6 +32,7 @@ class PageTable:
     name: str
     table: Table
     details: Sequence[Details] = ()
+    figures: Sequence[Path] = ()
 
     def __post_init__(self) -> None:
         if self.details and len(self.details) != len(self.table.rows):
@@ -100,7 +102,7 @@ class Page:
     Attributes:
         title: of the document.
         lead: the first sentences.
-        tally: numbers that stand large at the top, each with the label below it.
+        tally: numbers that are large at the top, each with the label below it; a verdict's has its colour.
         sections: in order.
         notes: what holds for everything on the page.
     """

@@ -15,10 +15,13 @@ from e4profile.errors import replace_file as write_whole
 from e4profile.show.html.figures import shown_figures
 from e4profile.show.html.model import Page, PageTable, Section, slug
 from e4profile.show.html.tables import shown_table
-from e4profile.show.tables import Table
+from e4profile.show.tables import Column, Table, standing
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+
+_TILE = Column("verdict", "verdict", "verdict")
 
 
 def write_page(
@@ -61,12 +64,16 @@ def render_page(page: Page) -> str:
         {
             "anchor": anchor(section.heading),
             "section": section,
-            "tables": [shown_table(table, anchor(f"table {table.name}")) for table in section.tables],
+            "tables": [
+                (shown_table(table, anchor(f"table {table.name}")), shown_figures(table.figures, section.captions))
+                for table in section.tables
+            ],
             "figures": shown_figures(section.figures, section.captions),
         }
         for section in page.sections
     ]
-    return _environment().get_template("page.html.j2").render(page=page, sections=sections) + "\n"
+    tally = [(number, label, standing(label, _TILE).replace("open", "")) for number, label in page.tally]
+    return _environment().get_template("page.html.j2").render(page=page, tally=tally, sections=sections) + "\n"
 
 
 @lru_cache(maxsize=1)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pytest
-from program import Run
+from program import Run, says
 
-from e4profile.questions.published.rows import CARRIED, COST, TABLE_COLUMNS, build_row
+from e4profile.networks.published import judge
+from e4profile.questions.published.as_printed import rule_of_rounding
+from e4profile.questions.published.rows import CARRIED, COST, TABLE_COLUMNS, BuiltCell, build_row, published_text
 from e4profile.questions.published.tables import exact_table, readable_table, shown_cells
 from e4profile.subjects.subject import resolve
 
@@ -72,3 +75,29 @@ def test_no_error_is_set_beside_the_cost_of_another_row(run: Run, name: str) -> 
 def test_a_caption_does_not_begin_with_another_number(run: Run) -> None:
     out = run("published", "4", "-f", "latex").out
     assert r"\caption{Costs of Table 4 of He et al. 2021, rebuilt: CIFAR." in out
+
+
+def test_the_paper_s_own_layout_has_its_rows_and_digits(run: Run) -> None:
+    rows = {row["row"]: row for row in json.loads(run("published", "3", "--as-printed", "-f", "json").out)}
+    printed = {(row.row, cell.quantity): published_text(cell)
+               for row in resolve("e4net-printed").published if row.table == "3" for cell in row.cells}  # fmt: skip
+    assert {(name, key): value for name, row in rows.items() for key, value in row.items() if key != "row"} == printed
+    assert list(rows) == ["s=1", "s=2", "s=4", "r=1", "r=2", "r=4", "k=3", "k=5", "k=7"]
+    differs = run("published", "4", "--as-printed", "-f", "json").out
+    assert "6.3M [5.8M]" in differs
+    assert differs.count(" [") == 4
+    assert run("published", "implicit", "--as-printed").code == 2
+
+
+def cell(figure: str, built: int, rounding: str = "rounded") -> BuiltCell:
+    (row, *_) = resolve("e4net-printed").published
+    one = replace(row.cells[0], quantity="params", value=figure, rounding=rounding)
+    return BuiltCell(resolve("e4net-printed"), row, one, built, judge(built, one).verdict, None)
+
+
+def test_a_table_says_when_no_single_rule_of_rounding_fits() -> None:
+    up, cut = cell("23.8K", 23_782), cell("18.8K", 18_886, "truncated")
+    either, wrong = cell("16.3K", 16_336), cell("5.8M", 6_343_178)
+    (said,) = rule_of_rounding([up, cut, either, wrong])
+    assert says(said, "no single rule", "18.8K for 18,886 only when truncated", "23.8K for 23,782 only when rounded")
+    assert rule_of_rounding([up, either, wrong]) == rule_of_rounding([cut, either, wrong]) == []

@@ -464,7 +464,7 @@ def test_the_command_writes_checks_and_fails(
     assert _run(monkeypatch, "report", "--out", out, "--check") == 1
     captured = capsys.readouterr()
     assert captured.out == "tables/2.md: missing\n"
-    assert "1 file is not" in captured.err
+    assert "1 file is stale" in captured.err
     (tmp_path / "reports/tables/2.csv").write_text("one\ntwo\n")
     assert _run(monkeypatch, "report", "--out", out, "--check") == 1
     assert capsys.readouterr().out.startswith("tables/2.csv: stale\ntables/2.md: missing\n\n--- tables/2.csv\n")
@@ -474,7 +474,7 @@ def test_the_command_writes_checks_and_fails(
 
 
 def test_a_published_row_names_its_card_and_a_rule_is_said_once() -> None:
-    page = build_published("separable-mnist").page
+    page = build_published("separable-mnist").pages[0]
     assert {row["card"] for row in page.table.rows} >= {"z2cnn", "g-p4cnn"}
     meaning = CONVENTIONS["weights-at-output"].meaning
     assert [meaning in note for note in page.table.notes].count(True) == 1
