@@ -30,5 +30,5 @@ def test_every_claim_names_a_command_with_its_options() -> None:
     assert len(CLAIMS) == PAGE.read_text("utf-8").count("| `e4profile ")
     for _, command, _ in CLAIMS:
         name, *arguments = shlex.split(command)[1:]
-        known = {option for parameter in listed()[name].params for option in parameter.opts}
+        known = {option for one in listed()[name].params for option in (*one.opts, *one.secondary_opts)}
         assert {one for one in arguments if one.startswith("-")} <= known, command

@@ -22,6 +22,7 @@ from e4profile.questions.published.rows import (
     published_text,
     rebuilt_title,
     table_rows,
+    table_title,
 )
 from e4profile.questions.published.steerable import steerable_objects
 from e4profile.show.tables import Column, Table
