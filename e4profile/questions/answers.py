@@ -23,7 +23,7 @@ class Answer:
         latex: the text of LaTeX, where that is something else than a table.
         notes: what went to stderr.
         facts: what Python is told besides, by name: totals, gaps, a verdict.
-        figure: draws the numbers; None where the command has no figure of them.
+        figures: each draws the numbers, or some of them; empty where the command has no figure.
         exit_code: of the command.
     """
 
@@ -32,7 +32,7 @@ class Answer:
     latex: Callable[[], str] | None = None
     notes: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
-    figure: Callable[[], Plot] | None = None
+    figures: list[Callable[[], list[Plot]]] = field(default_factory=list)
     exit_code: int = 0
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
@@ -127,19 +127,28 @@ def draw(
         UserCodeError: for what a user-defined model raises.
         NothingRecorded: for a figure of measured times without a record.
     """
-    from e4profile.show.style import FORMATS, is_file, paper_style, save
+    from e4profile.show.style import FORMATS, paper_style
 
-    figure = find_figure(kind)
+    find_figure(kind)
     for name in formats:
         one_of("figure format", name, FORMATS)
-    name = file_name(kind, models)
     with paper_style():
-        plots = _plots(figure, name, models, records)
-        if is_file(out):
-            only = len(plots) == 1
-            plots = [replace(plot, name=out.stem if only else f"{out.stem}-{plot.name}") for plot in plots]
-            out, formats = out.parent, (out.suffix.removeprefix("."),)
-        return [path for plot in plots for path in save(plot, out, formats)]
+        return save_plots(_named_plots(kind, models, records), out, formats)
+
+
+def save_plots(plots: Sequence[Plot], out: Path, formats: Sequence[str] = ("svg", "png", "csv")) -> list[Path]:
+    """Write figures into a folder, or into one file whose ending is the format; the paths written.
+
+    Raises:
+        SettingError: for what cannot be written.
+    """
+    from e4profile.show.style import is_file, save
+
+    if is_file(out):
+        only = len(plots) == 1
+        plots = [replace(plot, name=out.stem if only else f"{out.stem}-{plot.name}") for plot in plots]
+        out, formats = out.parent, (out.suffix.removeprefix("."),)
+    return [path for plot in plots for path in save(plot, out, formats)]
 
 
 def check_plot(folder: Path | None, kinds: Sequence[str], networks: Sequence[Subject]) -> None:
@@ -154,10 +163,17 @@ def check_plot(folder: Path | None, kinds: Sequence[str], networks: Sequence[Sub
 
 
 def draw_beside(folder: Path | None, kinds: Sequence[str], networks: Sequence[Subject]) -> None:
-    """Draw what a command has shown of networks, where a folder is given, and say which files there are."""
+    """Draw what a command has shown of networks, where a folder is given, and say which files there are.
+
+    Python draws when its caller asks for it.
+    """
+    from e4profile.questions.answers import kept
     from e4profile.questions.output import note
     from e4profile.show.style import is_file
 
+    answer = kept()
+    if answer is not None:
+        answer.figures += [partial(_named_plots, kind, networks) for kind in kinds]
     for kind in kinds if folder is not None else ():
         assert folder is not None
         several = len(kinds) > 1 and is_file(folder)
@@ -165,16 +181,21 @@ def draw_beside(folder: Path | None, kinds: Sequence[str], networks: Sequence[Su
         note(*(f"wrote {path}" for path in draw(kind, networks, place)))
 
 
-def save_beside(folder: Path, drawing: Callable[[], Plot]) -> None:
-    """Save what a command draws of its own measurements, and say which files there are."""
-    from e4profile.questions.output import note
-    from e4profile.show.style import USUAL, is_file, paper_style, save
+def save_beside(folder: Path | None, drawing: Callable[[], Plot]) -> None:
+    """Save what a command draws of its own measurements, where a folder is given, and say which files there are.
 
-    with paper_style():
-        plot, formats = drawing(), tuple[str, ...](USUAL)
-        if is_file(folder):
-            plot, folder, formats = replace(plot, name=folder.stem), folder.parent, (folder.suffix.removeprefix("."),)
-        note(*(f"wrote {path}" for path in save(plot, folder, formats)))
+    Python draws when its caller asks for it.
+    """
+    from e4profile.questions.answers import kept
+    from e4profile.questions.output import note
+    from e4profile.show.style import paper_style
+
+    answer = kept()
+    if answer is not None:
+        answer.figures.append(lambda: [drawing()])
+    elif folder is not None:
+        with paper_style():
+            note(*(f"wrote {path}" for path in save_plots([drawing()], folder)))
 
 
 def file_name(kind: str, networks: Sequence[str | Subject]) -> str:
@@ -210,6 +231,10 @@ def check_shows(figure: Figure, name: str) -> None:
 
     if figure.only_cards and names_code(name):
         raise SettingError(f"{figure.kind} cannot show {name}, a user-defined model: {figure.only_cards}")
+
+
+def _named_plots(kind: str, models: Sequence[str | Subject], records: Path | None = None) -> list[Plot]:
+    return _plots(find_figure(kind), file_name(kind, models), models, records)
 
 
 def _plots(figure: Figure, name: str, models: Sequence[str | Subject], records: Path | None) -> list[Plot]:

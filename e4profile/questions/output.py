@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from e4profile.questions.answers import kept
 
 if TYPE_CHECKING:
-    from e4profile.show.style import Plot
     from e4profile.show.tables import Table
 
 _ERASE = "\r\x1b[2K"
@@ -48,7 +47,6 @@ def emit(
     *,
     texts: Mapping[str, Callable[[], str]] | None = None,
     facts: Callable[[], dict[str, Any]] | None = None,
-    figure: Callable[[], Plot] | None = None,
 ) -> None:
     """Write a table to stdout in one of the formats, or keep it for Python.
 
@@ -58,7 +56,6 @@ def emit(
         units: one of ``show.tables.UNITS``.
         texts: by format, where that is something else than the table.
         facts: what Python is told besides the table, by name.
-        figure: draws it, for Python.
     """
 
     def made(output_format: str, units: str) -> list[Table]:
@@ -71,7 +68,7 @@ def emit(
         (answer.table,) = made("csv", "exact")
         answer.latex = texts.get("latex")
         answer.shown = [] if answer.latex else made("latex", "auto")
-        answer.facts, answer.figure = {} if facts is None else facts(), figure
+        answer.facts = {} if facts is None else facts()
         return
     if output_format in texts:
         sys.stdout.write(texts[output_format]())

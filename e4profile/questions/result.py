@@ -35,18 +35,21 @@ class _Origin:
         table: as programs get it; of parts that were joined its columns alone.
         shown: the tables in LaTeX.
         latex: the text of LaTeX, where that is no table.
-        figure: draws the numbers; None where the command has no figure.
+        figures: each draws the numbers, or some of them; empty where the command has no figure.
     """
 
     table: Table
     shown: tuple[Table, ...] = ()
     latex: Callable[[], str] | None = None
-    figure: Callable[[], Plot] | None = None
+    figures: tuple[Callable[[], list[Plot]], ...] = ()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # a function made for one call has no name by which another process would find it
-        named = [one if isinstance(one, partial) else None for one in (self.latex, self.figure)]
-        return _Origin, (self.table, self.shown, *named)
+        latex = None if self.latex is None else partial(str, self.latex())
+        return _Origin, (self.table, self.shown, latex, (_not_drawn,) if self.figures else ())
+
+
+def _not_drawn() -> list[Plot]:
+    raise SettingError("a result that was stored and read back cannot be drawn: plot it where it was asked")
 
 
 class _Plots(PlotAccessor):
@@ -65,11 +68,11 @@ class _Plots(PlotAccessor):
         bare: bool = False,
         **of_pandas: Any,
     ) -> Any:
-        """The figure of the command that was asked, or the paths of its files.
+        """The figure of the command that was asked, or the paths of its files; a list where it has several.
 
         Args:
-            path: a folder for it as SVG and PNG and its numbers as CSV; a file, whose ending says which; None to
-                get the figure of matplotlib.
+            path: a folder for it as SVG and PNG and its numbers as CSV, or one file such as ``x.pdf``; None to get
+                the figure of matplotlib.
             args: of pandas, where the command has no figure.
             width: in print, ``"17.8cm"``; a number is cm.
             font: ``"serif"``, ``"8pt"`` or both.
@@ -79,28 +82,22 @@ class _Plots(PlotAccessor):
         Raises:
             SettingError: for a path, a width or a font that cannot be.
         """
-        draws = None if self._origin is None else self._origin.figure
-        if draws is None or args or of_pandas:
+        drawings = () if self._origin is None else self._origin.figures
+        if not drawings or args or of_pandas:
             more = {} if path is None else {"x": path}
             return super().__call__(*args, **more, **of_pandas)  # type: ignore[call-overload]
-        from e4profile.show.style import FORMATS, check_folder, paper_style, save
+        from e4profile.questions.figures import save_plots
+        from e4profile.show.style import paper_style
 
         given: dict[str, Any] = {}
         if font is not None:
             given["font"], given["font_points"] = font_named(font)
-        where = None if path is None else Path(path)
-        if where is not None and where.suffix and where.suffix[1:] not in FORMATS:
-            raise SettingError(f"{where}: a figure is written as {', '.join(FORMATS)}, or into a folder as all of them")
         with on_paper(Paper(bare=bare, **_width(width), **given)), paper_style():
-            plot = draws()
-            if where is None:
-                return plot.figure
-            folder = where.parent if where.suffix else where
-            check_folder(folder)
-            if not where.suffix:
-                return save(plot, folder)
-            (made,) = save(plot, folder, [where.suffix[1:]])
-            return [made.replace(where)]
+            plots = [plot for drawing in drawings for plot in drawing()]
+            if path is not None:
+                return save_plots(plots, Path(path))
+            figures = [one.figure for one in plots]
+            return figures[0] if len(figures) == 1 else figures
 
 
 def _fact(name: str, absent: Any) -> Any:
@@ -240,7 +237,7 @@ def result_of(answer: Answer) -> Result:
     notes = list(dict.fromkeys([*table.notes, *answer.notes]))
     said: dict[Any, Any] = {"title": table.title, "notes": notes, "exit_code": answer.exit_code}
     found.attrs = said | answer.facts
-    found._origin = _Origin(table, tuple(answer.shown), answer.latex, answer.figure)
+    found._origin = _Origin(table, tuple(answer.shown), answer.latex, tuple(answer.figures))
     return found
 
 
@@ -255,7 +252,8 @@ def _series(values: Sequence[Any], kind: Kind) -> pd.Series[Any]:
     missing = any(value is None for value in values)
     if kind == "boolean":
         return pd.Series(values, dtype="boolean" if missing else bool)
-    if kind in ("integer", "bytes"):
+    present = [value for value in values if value is not None]
+    if kind in ("integer", "bytes") or (present and all(isinstance(value, int) for value in present)):
         if any(value is not None and value.bit_length() > _BITS for value in values):
             return pd.Series(values, dtype=object)
         return pd.Series(values, dtype="Int64" if missing else "int64")

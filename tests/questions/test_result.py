@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from program import Run
 from torch import Tensor, nn
 
 import e4profile
+import e4profile.layers
 from e4profile import Result
 from e4profile.show.tables import render
 
@@ -35,6 +37,15 @@ ASKED: dict[str, Callable[[], Result]] = {
     "equivariance e4net --set width=2 --set slices=1 --train-steps 0 --group p4": lambda: e4profile.equivariance(
         "e4net", width=2, slices=1, train_steps=0, group="p4"
     ),
+    "published 2": lambda: e4profile.published(2),
+    "match e4net --to 20k": lambda: e4profile.match("e4net", to=20_000),
+    "training e4net --recipe epochs=1,batch_size=2,training_images=9,optimiser=sgd": lambda: e4profile.training(
+        "e4net", recipe={"epochs": 1, "batch_size": 2, "training_images": 9, "optimiser": "sgd"}
+    ),
+    "reconcile e4net --params 18.8K --changes 1 --vary width=24..26": lambda: e4profile.reconcile(
+        "e4net", params="18.8K", changes=1, vary={"width": "24..26"}
+    ),
+    "cards --group p4m --table 4": lambda: e4profile.cards(group="p4m", table="4"),
     "sweep e4net --vary width=2,4 --max params=5k": lambda: e4profile.sweep(
         "e4net", vary={"width": [2, 4]}, max={"params": "5k"}
     ),
@@ -50,6 +61,50 @@ def test_rows_latex_and_exit_code_are_those_of_the_command(line: str, run: Run) 
     assert _rows(render(found._as_table(), "csv")) == rows
     assert found.to_latex() == run(*line.split(), "--format", "latex").out
     assert found.exit_code == shown.code
+
+
+def test_a_formula_has_its_terms_as_rows_and_equations_in_latex(run: Run) -> None:
+    found = e4profile.formula(e4profile.layers.E4Conv2d, of="e4net")
+    assert found[["table", "term", "latex", "value"]].to_dict("records") == [
+        {key: term[key] for key in ("table", "term", "latex", "value")}
+        for term in json.loads(run("formula", "e4", "--of", "e4net", "--format", "json").out)
+    ]
+    assert r"\begin{tabular}" in found.to_latex()
+    symbols = e4profile.formula("e4", memory=True)
+    assert symbols.to_latex() == run("formula", "e4", "--memory", "--format", "latex").out
+    assert pickle.loads(pickle.dumps(symbols)).to_latex() == symbols.to_latex()
+    assert list(e4profile.formula().layer) == json.loads(run("formula", "--format", "json").out)
+    with pytest.raises(e4profile.SettingError, match="Conv2d is no"):
+        e4profile.formula(nn.Conv2d)
+
+
+def test_a_guard_takes_what_a_file_would_hold(run: Run, tmp_path: Path) -> None:
+    models = [{"name": "e4net", "params_max": "20k", "peak_bytes_max": "1MB"}]
+    found = e4profile.guard({"models": models})
+    text = 'baseline = false\n[[models]]\nname = "e4net"\nparams_max = "20k"\npeak_bytes_max = "1MB"\n'
+    (tmp_path / "e4profile.toml").write_text(text)
+    shown = run("guard", "--format", "csv")
+    assert _rows(render(found._as_table(), "csv")) == _rows(shown.out)
+    assert (found.exit_code, shown.code) == (1, 1)
+    assert found.attrs["verdict"] == "deviations"
+    with pytest.raises(e4profile.SettingError, match=r"models\[0\].params_mx: unknown key"):
+        e4profile.guard({"models": [{"name": "e4net", "params_mx": 1}]})
+
+
+def test_figures_are_those_of_plot(run: Run, tmp_path: Path) -> None:
+    found = e4profile.count(["e4net", "p4-cnn"], counter=EXACT)
+    run("count", "e4net", "p4-cnn", "--counter", "dispatch", "--plot", tmp_path / "theirs")
+    drawn = found.plot(tmp_path / "ours")
+    theirs = {path.name: path.read_bytes() for path in (tmp_path / "theirs").iterdir()}
+    assert {path.name: path.read_bytes() for path in drawn} == theirs
+    assert len(found.plot()) == 2
+    (file,) = e4profile.sweep("e4net", vary="width=2,4,6", front=["params", "macs"]).plot(
+        tmp_path / "front.pdf", width="12cm", font="8pt", bare=True
+    )
+    assert file.read_bytes().startswith(b"%PDF")
+    with pytest.raises(e4profile.SettingError, match="read back"):
+        pickle.loads(pickle.dumps(found)).plot()
+    assert found.plot.bar(x="model", y="params").get_xlabel() == "model"
 
 
 def _rows(text: str) -> list[dict[str, str]]:

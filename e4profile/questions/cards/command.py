@@ -50,7 +50,7 @@ def cards(
     elif name is not None:
         emit(card_table(cards[0]), output_format, units)
     else:
-        emit(cards_table(cards, full_titles=output_format in ("json", "csv")), output_format, units)
+        emit(lambda form, _: cards_table(cards, full_titles=form in ("json", "csv")), output_format, units)
 
 
 def _write_bibtex(cards: Sequence[Card]) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from e4profile.questions.answers import kept
 from e4profile.questions.columns import table_of_rows
 from e4profile.questions.entry import Entry
 from e4profile.questions.options import overrides
@@ -77,7 +78,7 @@ def formula(
         from e4profile.subjects.subject import resolve
 
         progress.step("PyTorch and the layers")
-        shown = [] if plot is None or of is None else [resolve(of)]
+        shown = [] if of is None or (plot is None and kept() is None) else [resolve(of)]
         check_plot(plot, ("ratio-map",), shown)
         if layer is None:
             progress.step("the text")
@@ -97,7 +98,7 @@ def formula(
     if not (peak or any(numbers_asked.values())):
         texts["latex"] = partial(formulas.formula_latex, found, memory=memory)
     emit(lambda *_: _table(found.__name__, terms(), origin), output_format, texts=texts)
-    draw_beside(plot, ("ratio-map",), shown)
+    draw_beside(plot, ("ratio-map",) if shown else (), shown)
 
 
 def _numbers(

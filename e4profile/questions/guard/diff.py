@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +18,6 @@ from e4profile.show.tables import Column, Table
 
 if TYPE_CHECKING:
     from e4profile.records.comparison import CountComparison, FileComparison
-    from e4profile.show.style import Plot
 
 
 def diff(
@@ -83,6 +81,7 @@ def diff(
 
 
 def _show_history(file: Path, plot: Path | None, html: Path | None, output_format: str, units: str) -> None:
+    from e4profile.questions.figures import save_beside
     from e4profile.questions.guard.history import history_plot, history_table
     from e4profile.records.history import read_history
     from e4profile.show import style
@@ -96,17 +95,16 @@ def _show_history(file: Path, plot: Path | None, html: Path | None, output_forma
         with style.paper_style():
             figures = style.save(history_plot(history), plot)
         note(f"wrote {', '.join(path.name for path in figures)} to {plot}")
-    _emit(lambda *_: table, output_format, units, partial(history_plot, history))
+    save_beside(None, lambda: history_plot(history))
+    _emit(lambda *_: table, output_format, units)
     write_tables(html, [table], figures)
 
 
-def _emit(
-    made: Callable[[str, str], Table], output_format: str, units: str, figure: Callable[[], Plot] | None = None
-) -> None:
+def _emit(made: Callable[[str, str], Table], output_format: str, units: str) -> None:
     table = made(output_format, units)
     # a head above no rows would look like a failure
     empty = {} if table.rows else {"table": lambda: "\n".join((table.title, "", *table.notes)) + "\n"}
-    emit(made, output_format, units, texts=empty, figure=figure)
+    emit(made, output_format, units, texts=empty)
     if output_format in ("json", "csv"):
         note(*table.notes)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from e4profile.questions.answers import kept
 from e4profile.questions.entry import Entry, OldName
 from e4profile.questions.options import Execution, Format, Plot, Units
 from e4profile.questions.options import names as given_names
@@ -74,11 +75,11 @@ def published(
             note(summary)
         else:
             sys.stdout.write(f"\n{'% ' if output_format.startswith('latex') else ''}{summary}\n")
-    if plot is not None:
+    if plot is not None or kept() is not None:
         _draw(plot, set(wanted))
 
 
-def _draw(folder: Path, tables: Collection[str]) -> None:
+def _draw(folder: Path | None, tables: Collection[str]) -> None:
     """Draw the published errors of these tables against what their networks cost."""
     from e4profile.networks.cards import all_cards
     from e4profile.questions.figures import draw_beside, find_figure
@@ -89,7 +90,7 @@ def _draw(folder: Path, tables: Collection[str]) -> None:
     for kind, shown in drawn.items():
         if shown:
             draw_beside(folder, (kind,), shown)
-    if not any(drawn.values()):
+    if folder is not None and not any(drawn.values()):
         note("--plot draws published test errors against cost, and these tables print none")
 
 

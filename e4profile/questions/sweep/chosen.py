@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from e4profile.errors import SettingError, some_of
+from e4profile.questions.figures import save_beside
 from e4profile.questions.output import emit, note, waiting
 from e4profile.questions.sweep import cloud as clouds
 from e4profile.questions.sweep.cloud import Chosen, Cloud
@@ -85,7 +86,10 @@ def show_chosen(
             chosen = _finished(found, chosen, wanted, telling)
         clouds.prove(found, telling)
     table = chosen_table(found, chosen, wanted, how)
-    figures = [] if out is None or len(wanted.front) < 2 or chosen.nearest else _draw(found, chosen, wanted, out)
+    from e4profile.questions.sweep.drawing import front_plot
+
+    drawn = len(wanted.front) > 1 and not chosen.nearest
+    figures = [] if out is None or not drawn else _draw(found, chosen, wanted, out)
     write_results(table, out, page, figures)
     emit(
         table,
@@ -93,6 +97,8 @@ def show_chosen(
         units,
         texts={"json": lambda: json.dumps(_objects(found, chosen, wanted), indent=2) + "\n"},
     )
+    if drawn:
+        save_beside(None, lambda: front_plot(found, chosen.indices, wanted))
     if output_format in ("json", "csv"):
         note(*table.notes)
     if chosen.nearest or found.disagreements:

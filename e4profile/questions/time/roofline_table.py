@@ -110,9 +110,8 @@ def roofline(
         for record in records:
             RecordStore(out).append(record)
     emit(table, output_format, units)
-    if plot is not None:
-        stem = f"{file_name('roofline', [name])}-{peaks.device}-{dtype}"
-        save_beside(plot, lambda: roofline_plot(stem, card.title, roofline_rows(records)))
+    stem = f"{file_name('roofline', [name])}-{peaks.device}-{dtype}"
+    save_beside(plot, lambda: roofline_plot(stem, card.title, roofline_rows(records)))
 
 
 def _rows(found: Roofline) -> list[dict[str, object]]:

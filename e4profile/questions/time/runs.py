@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from e4profile.questions import answers
 from e4profile.questions.output import Progress, emit, note
 
 if TYPE_CHECKING:
@@ -174,14 +175,14 @@ def break_down_networks(
                 steps.begin(text)
                 found = measure_breakdown(network, card.batched, chosen, name=card.full_name, rule=rule)
                 steps.step(text)
-            if out is not None or plot is not None:
+            if out is not None or plot is not None or answers.kept() is not None:
                 with fixed_threads(chosen.threads) as used:  # as while it was measured
                     records.append(breakdown_record(found, chosen.device, chosen.dtype, used, environment()))
             if out is not None:
                 RecordStore(out).append(records[-1])
             tables.append(breakdown_table(found))
             emit(tables[-1], output_format, units)
-    if plot is not None:
+    if records:
         save_beside(plot, lambda: share_plot(file_name("share", cards), share_rows(records)))
     return tables
 
