@@ -151,7 +151,7 @@ def counters() -> str:
         "# Stock counters\n",
         f"`--counter NAME` takes any of them, and `count(..., counters=[...])` too; {' and '.join(STOCK)} are asked by "
         "default. Each is shown as it reports. It is "
-        "held against the MACs that run, and the gap is split into causes, module by module; what none explains is "
+        "compared with the MACs that run, and the gap is split into causes, module by module; what none explains is "
         "called unexplained. A counter that is not installed has no figure, and its note says how to install it.\n",
     ]
     text += [f"### `{spec.name}`\n\n{inspect.getdoc(import_module(spec.count.__module__))}\n" for spec in stock]

@@ -118,8 +118,8 @@ class Card:
         published: the printed rows.
         notes: what a reader should know, a sentence each.
         training: the published training recipe.
-        file: where the card stands, for messages.
-        overridden: the arguments that do not stand in the file.
+        file: where the card is, for messages.
+        overridden: the arguments that are not in the file.
         builder: in place of a topology, ``package.module:function``, or ``net.py:function`` beside the card.
         install: how the builder's package is installed, a line for a shell.
         commit: the commit of that package with which the card was checked.
