@@ -185,7 +185,6 @@ def _table(rows: Sequence[_Searched], limit_s: float, notes: list[str]) -> Table
     ]
     if undecided:
         told.append(
-            f"alike: {undecided} of {len(rows)} rows may show another batch in the next run, for the reasons "
-            "above"
+            f"alike: {undecided} of {len(rows)} rows may show another batch in the next run, for the reasons above"
         )
     return table_of(f"Largest batch within {si(limit_s, 's')}", _FIELDS, rows, told)
