@@ -111,5 +111,12 @@ def test_a_registered_operator_reports_whole_numbers_of_known_kinds() -> None:
         e4profile.register_free("shuffle")
 
 
+def test_it_imports_public_names_only() -> None:
+    imported = {
+        name for text in (SWEEP, LAYER, OPERATOR) for name in re.findall(r"(?:from|import) (e4profile\S*)", text)
+    }
+    assert imported <= {"e4profile", "e4profile.layers", "e4profile.symbols", "e4profile.groups"}
+
+
 def test_the_sweep_holds() -> None:
     exec(compile(SWEEP, "own_layers.md", "exec"), {})

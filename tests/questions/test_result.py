@@ -30,8 +30,8 @@ ASKED: dict[str, Callable[[], Result]] = {
         ["e4net", "p4-cnn"], counter="dispatch", batch_size=2
     ),
     "check e4net --set slices=1": lambda: e4profile.check("e4net", set={"slices": 1}),
-    "memory e4net --set width=2 --batch-size 1,2 --optimiser adam": lambda: e4profile.memory(
-        "e4net", set={"width": 2}, batch_size=[1, 2], optimiser="adam"
+    "memory z2cnn --batch-size 2,3 --optimiser adam": lambda: e4profile.memory(
+        "z2cnn", batch_size=[2, 3], optimiser="adam"
     ),
     "memory z2cnn --pass forward --fits 5MB": lambda: e4profile.memory("z2cnn", pass_="forward", fits="5MB"),
     "equivariance e4net --set width=2 --set slices=1 --train-steps 0 --group p4": lambda: e4profile.equivariance(
@@ -39,8 +39,8 @@ ASKED: dict[str, Callable[[], Result]] = {
     ),
     "published 2": lambda: e4profile.published(2),
     "match e4net --to 20k": lambda: e4profile.match("e4net", to=20_000),
-    "training e4net --recipe epochs=1,batch_size=2,training_images=9,optimiser=sgd": lambda: e4profile.training(
-        "e4net", recipe={"epochs": 1, "batch_size": 2, "training_images": 9, "optimiser": "sgd"}
+    "training z2cnn --recipe epochs=1,batch_size=2,training_images=9,optimiser=sgd": lambda: e4profile.training(
+        "z2cnn", recipe={"epochs": 1, "batch_size": 2, "training_images": 9, "optimiser": "sgd"}
     ),
     "reconcile e4net --params 18.8K --changes 1 --vary width=24..26": lambda: e4profile.reconcile(
         "e4net", params="18.8K", changes=1, vary={"width": "24..26"}
@@ -92,8 +92,8 @@ def test_a_guard_takes_what_a_file_would_hold(run: Run, tmp_path: Path) -> None:
 
 
 def test_figures_are_those_of_plot(run: Run, tmp_path: Path) -> None:
-    found = e4profile.count(["e4net", "p4-cnn"], counter=EXACT)
-    run("count", "e4net", "p4-cnn", "--counter", "dispatch", "--plot", tmp_path / "theirs")
+    found = e4profile.count("z2cnn", counter=EXACT)
+    run("count", "z2cnn", "--counter", "dispatch", "--plot", tmp_path / "theirs")
     drawn = found.plot(tmp_path / "ours")
     theirs = {path.name: path.read_bytes() for path in (tmp_path / "theirs").iterdir()}
     assert {path.name: path.read_bytes() for path in drawn} == theirs
@@ -104,7 +104,7 @@ def test_figures_are_those_of_plot(run: Run, tmp_path: Path) -> None:
     assert file.read_bytes().startswith(b"%PDF")
     with pytest.raises(e4profile.SettingError, match="read back"):
         pickle.loads(pickle.dumps(found)).plot()
-    assert found.plot.bar(x="model", y="params").get_xlabel() == "model"
+    assert found.plot.bar(x="path", y="params").get_xlabel() == "path"
 
 
 def _rows(text: str) -> list[dict[str, str]]:

@@ -24,8 +24,9 @@ def formula(
 ) -> Result:
     """The named cost terms of a layer: parameters, MACs, what backward keeps.
 
-    ``layer`` is a name, a class or a layer in hand; without one the layers are listed. ``memory`` puts what backward
-    keeps into LaTeX too, whose equations are those of ``--format latex``; the rows always have it.
+    ``layer`` is a name, a class or a layer in hand, or a card, all of whose layers are shown with their values; without
+    one the layers are listed. ``memory`` puts what backward keeps into LaTeX too, whose equations are those of
+    ``--format latex``; the rows always have it.
 
     Returns:
         One row per term; with ``set`` or ``of`` a ``value`` too, exactly. ``printed`` says whether the paper's own
@@ -39,6 +40,9 @@ def formula(
         >>> found = e4profile.formula("e4", of="e4net")
         >>> found[found.printed & (found.table == "params")][["term", "value"]].values.tolist()
         [['encoder', 1024], ['squeeze', 1024], ['generator', 800]]
+        >>> of_all = e4profile.formula("e4net")
+        >>> int(of_all[of_all.table == "macs"].value.sum())
+        17640160
         >>> "align*" in e4profile.formula("e4").to_latex()
         True
     """

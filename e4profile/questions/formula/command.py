@@ -15,10 +15,11 @@ from e4profile.questions.answers import kept
 from e4profile.questions.columns import table_of_rows
 from e4profile.questions.entry import Entry
 from e4profile.questions.options import overrides
-from e4profile.questions.output import Progress, emit
+from e4profile.questions.output import Progress, emit, terminal_width
 
 if TYPE_CHECKING:
     from e4profile.layers import EquivariantLayer
+    from e4profile.networks.cards import Card
     from e4profile.show.tables import Table
 
 _FORMATS = ("text", "latex", "json")
@@ -26,7 +27,7 @@ _FORMATS = ("text", "latex", "json")
 
 def formula(
     layer: Annotated[
-        str | None, typer.Argument(help="A layer, e.g. E4Conv2d or e4; without one, their names.", metavar="LAYER")
+        str | None, typer.Argument(help="A layer, e.g. e4, or a card; without one, the layers.", metavar="LAYER")
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -75,6 +76,7 @@ def formula(
     with Progress("formula", 2, quiet=True) as progress:
         from e4profile.questions.figures import check_plot, draw_beside
         from e4profile.questions.formula import formulas, peak_formulas
+        from e4profile.questions.formula.network import card_named
         from e4profile.subjects.subject import resolve
 
         progress.step("PyTorch and the layers")
@@ -83,6 +85,11 @@ def formula(
         if layer is None:
             progress.step("the text")
             _list(output_format)
+            return
+        card = card_named(layer)
+        if card is not None:
+            progress.step("the text")
+            _of_network(card, {**numbers_asked, "--peak": peak, "--memory": memory}, output_format)
             return
         found = formulas.find_layer(layer, execution)
         used = peak_formulas.peak_symbols(found) if peak else formulas.layer_symbols(found)
@@ -118,6 +125,23 @@ def _table(title: str, terms: Sequence[Mapping[str, Any]], origin: str = "") -> 
     """The terms as rows, for Python."""
     rows = [{key: ", ".join(one) if isinstance(one, list) else one for key, one in term.items()} for term in terms]
     return table_of_rows(title, rows, [f"at {origin}"] if origin else [])
+
+
+def _of_network(card: Card, asked: Mapping[str, bool], output_format: str) -> None:
+    """Write the terms of a network's layers."""
+    from e4profile.errors import SettingError
+    from e4profile.questions.formula.network import network_terms
+    from e4profile.show.tables import render
+
+    for option, value in asked.items():
+        if value:
+            raise SettingError(f"{option} is of one layer, and {card.name} is a network with its own values: omit it")
+    table = network_terms(card)
+    texts = {
+        "text": lambda: render(table, "table", width=terminal_width()),
+        "json": lambda: json.dumps(list(table.rows), indent=2) + "\n",
+    }
+    emit(lambda *_: table, output_format, texts=texts)
 
 
 def _list(output_format: str) -> None:

@@ -39,7 +39,7 @@ def memory(
         SettingError: for arguments that do not go together, or a module without an input.
 
     Example:
-        >>> found = e4profile.memory("e4net", batch_size=[1, 32])
+        >>> found = e4profile.memory("z2cnn", batch_size=[2, 32])
         >>> bool((found.saved_formula_bytes == found.saved_measured_bytes).all())
         True
         >>> e4profile.memory("z2cnn", pass_="forward", fits="50MB").batch_size.item() > 100

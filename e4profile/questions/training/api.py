@@ -36,9 +36,10 @@ def training(
         SettingError: for a recipe that lacks a value.
 
     Example:
-        >>> found = e4profile.training(["p4-r18", "p4-e4r18"])
-        >>> found.steps.tolist(), found.training_macs.is_monotonic_decreasing
-        ([78200, 78200], True)
+        >>> recipe = {"epochs": 2, "batch_size": 10, "training_images": 1000, "optimiser": "adam"}
+        >>> found = e4profile.training(["z2cnn", "p4-cnn"], recipe=recipe)
+        >>> found.steps.tolist(), found.training_macs.is_monotonic_increasing
+        ([200, 200], True)
     """
     given = locals()
     from e4profile.questions.training.command import training as command

@@ -122,3 +122,14 @@ def test_without_a_layer_each_is_named_with_what_it_does(run: Run) -> None:
     assert "E4Conv2d                The E4 layer: generate a k x k stencil" in out
     names = json.loads(run("formula", "-f", "json").out)
     assert all(f"\n{name}  " in f"\n{out}" for name in names)
+
+
+@pytest.mark.parametrize("name", ["e4net(width=8)", "p4-sa", "c4resnet18"])
+def test_a_card_has_the_terms_of_all_its_layers(name, run):
+    terms = json.loads(run("formula", name, "-f", "json").out)
+    totals = json.loads(run("count", name, "--counter", "closed-form", "-f", "json").out)["totals"]
+    for key, witness in (("params", "params"), ("macs", "closed_form")):
+        assert sum(term["value"] for term in terms if term["table"] == key) == totals[witness]
+    refused = run("formula", name, "--peak")
+    assert refused.code == 2
+    assert "--peak is of one layer" in refused.err
