@@ -156,7 +156,7 @@ def read_document(file: Path, what: str, schema: int, remedy: str) -> dict[str, 
     found = data.get("schema") if isinstance(data, dict) else None
     if type(found) is not int or found != schema:
         raise SettingError(
-            f"the {what} {file} is of schema {found!r}, this version of e4profile reads {schema}; {remedy}"
+            f"the {what} {file} has schema {found!r}; this version of e4profile reads {schema}; {remedy}"
         )
     document: dict[str, Any] = data
     return document

@@ -232,7 +232,7 @@ class Card:
             value = self.arguments.get(name)
             if name in parameters and name in set_here and value is not None and value != parameters[name].default:
                 raise SettingError(
-                    f"{name} (={value!r}) is of E4 layers, and {self.name} has none (layer='group'): leave it out, or "
+                    f"{name} (={value!r}) applies to E4 layers, and {self.name} has none (layer='group'): omit it, or "
                     "set layer=e4 too"
                 )
 

@@ -187,7 +187,7 @@ def _check(value: object, column: Column, row: int) -> None:
         found, wanted = type(value).__name__, column.kind
         raise SettingError(f"row {row}, column {column.key!r} (={value!r}): a {found} is no {wanted} value")
     if isinstance(value, float | Decimal) and not math.isfinite(value):
-        raise SettingError(f"row {row}, column {column.key!r} (={value!r}) must be finite; None stands for no value")
+        raise SettingError(f"row {row}, column {column.key!r} (={value!r}) must be finite; None means no value")
 
 
 def constant(table: Table, shown: Sequence[Column]) -> list[Column]:

@@ -137,7 +137,7 @@ class FromBuilder(OfCard):
             here = _installed_commit(source)
         if here is None or here.startswith(commit) or commit.startswith(here):
             return ()
-        return (f"{self.card.name}: commit {here} is installed, the card's figures are of {commit}",)
+        return (f"{self.card.name}: commit {here} is installed, the card's figures come from {commit}",)
 
     @property
     def code_digest(self) -> str:

@@ -112,7 +112,7 @@ class FromCard(OfCard):
         now = self.card.argument("execution")
         if "execution" in self.card.arguments and now not in EXECUTIONS:
             raise SettingError(
-                f"execution (={now!r}) is of {self.card.name}'s own layers: leave it out, or --execution"
+                f"execution (={now!r}) belongs to {self.card.name}'s own layers: omit it, or --execution"
             )
         return self if now == execution else self.with_arguments({"execution": execution})
 

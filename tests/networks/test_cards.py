@@ -77,7 +77,7 @@ def test_what_only_building_finds_names_the_file_too(text: str, where: str, reas
         ({"dropout": "x"}, "dropout='x'"),
         ({"width": 10**30}, "cannot be built"),
         ({"width": 2.5}, r"width (=2.5) must be a positive integer"),
-        ({"group": 4}, "unknown group '4'"),
+        ({"group": 4}, "group (=4) must be a name"),
         ({"kernel": 99_999_999}, "must be at most"),
     ],
 )
@@ -160,7 +160,7 @@ def test_every_card_says_where_its_figures_are_from(name: str) -> None:
         ("encoder_norm = 'no'", r"mine.toml: arguments.encoder_norm: encoder_norm \(='no'\) must be true or false"),
         ("layer = 'e5'", r"mine.toml: arguments.layer: layer \(='e5'\)"),
         ("dropout = 2", r"mine.toml cannot be built with .*dropout=2"),
-        ("layer = 'group'\nreduction = 2", r"mine.toml: arguments.reduction: reduction \(=2\) is of E4 layers"),
+        ("layer = 'group'\nreduction = 2", r"mine.toml: arguments.reduction: reduction \(=2\) applies to E4 layers"),
     ],
 )
 def test_a_bad_value_in_a_card_file_is_named_with_its_key(tmp_path: Path, more: str, said: str) -> None:
@@ -203,7 +203,7 @@ def test_what_only_e4_layers_have_is_refused_without_them(name: str, arguments: 
     if refused is None:
         card.build()
     else:
-        said = rf"{refused} \(={arguments[refused]}\) is of E4 layers, and {name} has none"
+        said = rf"{refused} \(={arguments[refused]}\) applies to E4 layers, and {name} has none"
         with pytest.raises(SettingError, match=said):
             card.build()
 

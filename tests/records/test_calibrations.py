@@ -91,8 +91,8 @@ def test_damaged_files_are_refused_in_a_line(calibration: Calibration, tmp_path:
     data["calibration"]["rates"]["view"]["s_per_call"] = -1.0
     for content, words in (
         (whole[:100], "is not JSON"),
-        ("[]", "is of schema None"),
-        (whole.replace('"schema": 1', '"schema": 2'), "is of schema 2"),
+        ("[]", "has schema None"),
+        (whole.replace('"schema": 1', '"schema": 2'), "has schema 2"),
         (json.dumps(data), "its checksum is not that of its content"),
         (json.dumps({"schema": 1}), "is damaged"),
         ("\0", "calibration.json"),

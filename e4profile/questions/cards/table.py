@@ -97,5 +97,5 @@ def card_table(card: Card) -> Table:
     notes = list(card.notes)
     if card.overridden and card.published:
         changed = ", ".join(sorted(card.overridden))
-        notes.append(f"the published figures are of {card.name} as it is, without the {changed} asked for")
+        notes.append(f"the published figures belong to {card.name} unchanged, without the {changed} asked for")
     return table_of_rows(card.name, rows, notes, priorities={"name": 100, "value": 100})

@@ -76,7 +76,7 @@ def count(
         from e4profile.witnesses.counts.measure import measure
 
         if (depth or top) and (len(models) > 1 or besides):
-            raise SettingError("--depth and --top are of the layers of one network; a table of costs has none")
+            raise SettingError("--depth and --top apply to the layers of one network; a table of costs has none")
         convention(convention_name)
         added = chosen(options.names([besides] if besides is not None else None))
         counters = tuple(dict.fromkeys(options.names(counter))) or COUNTERS

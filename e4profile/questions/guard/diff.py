@@ -61,7 +61,7 @@ def diff(
         _show_history(history, plot, html, output_format, units)
         return
     if plot is not None:
-        raise SettingError("--plot is of a history: give --history FILE")
+        raise SettingError("--plot draws a history: give --history FILE")
     if before is None or after is None:
         raise SettingError("Missing argument: name two files of results, or give --history FILE")
     from e4profile.records.comparison import compare_files

@@ -115,7 +115,7 @@ def _check_plot(plot: Path | None, cards: Sequence[Subject], *, alone: bool) -> 
 
     if plot is not None and not alone:
         raise SettingError(
-            "--plot draws a training step against the batch: leave --pass forward, --fits, --layers and --peaks away"
+            "--plot draws a training step against the batch: omit --pass forward, --fits, --layers and --peaks"
         )
     check_plot(plot, ("memory",), cards)
 

@@ -63,7 +63,7 @@ def plot(
         raise SettingError(f"{kind} is drawn from records, which no --input or argument changes")
     if not figure.records and (given_names or given or inputs or arguments):
         if inputs and not given_names:
-            raise SettingError("--input is of a user-defined model: name it")
+            raise SettingError("--input applies to a user-defined model: name it")
         chosen = options.several_subjects(given_names or list(figure.default_models()), settings, inputs, arguments)
     for path in draw(kind, chosen, out, formats=options.names(formats) or USUAL, records=records):
         typer.echo(path)

@@ -243,7 +243,7 @@ def _sweep_networks(
         )  # fmt: skip
         return
     if asked.errors or asked.table:
-        raise SettingError("--error and --table are of published errors: give --front error,macs too")
+        raise SettingError("--error and --table apply to published errors: give --front error,macs too")
 
     def meant(one: Quantity) -> Quantity:
         # what is not timed is predicted

@@ -115,7 +115,7 @@ def published_front(
     for limit in limits:
         if limit.quantity.name not in found_by.COSTS or limit.quantity.name == "time" != x:
             raise SettingError(
-                f"{limit}: errors are set against {', '.join(found_by.COSTS)}, so limits are of params, macs, memory "
+                f"{limit}: errors are set against {', '.join(found_by.COSTS)}, so limits apply to params, macs, memory "
                 "or, with --front error,time, time"
             )
     if out is not None:
@@ -254,7 +254,7 @@ def _counted(
         except KeyboardInterrupt:
             if not costed:
                 raise
-            return costed, [f"interrupted: {len(costed)} of {len(found)} networks; the front is of these alone"]
+            return costed, [f"interrupted: {len(costed)} of {len(found)} networks; the front covers these alone"]
     if absent and not costed:
         raise absent[0]
     return costed, [f"left out: {missing}" for missing in dict.fromkeys(map(str, absent))]

@@ -32,7 +32,7 @@ def test_a_card_is_shown_with_the_arguments_in_its_name(run: Run) -> None:
     shown = {row["name"]: row["value"] for row in json.loads(run("cards", "r18(width=8)", "-f", "json").out)}
     released = {row["name"]: row["value"] for row in json.loads(run("cards", "r18", "-f", "json").out)}
     assert shown == {**released, "width": "8"} != released
-    assert "published figures are of r18 as it is, without the width" in run("cards", "r18(width=8)").out
+    assert "published figures belong to r18 unchanged, without the width" in run("cards", "r18(width=8)").out
     code, _, err = run("cards", "r18(widht=8)")
     assert (code, "did you mean width" in err) == (2, True)
 

@@ -296,7 +296,7 @@ def test_recorded_models_of_ones_own_are_drawn_without_running_them(own, records
         (("accuracy", "nets.py:build"), "accuracy cannot show nets.py:build, a user-defined model: it shows published"),
         (("training", "nets.py:build"), "training cannot show nets.py:build, a user-defined model: "),
         (("share", "nets.py:build", "--input", "1x3"), "share is drawn from records, which no --input or argument"),
-        (("memory", "--input", "1x3x8x8"), "--input is of a user-defined model: name it"),
+        (("memory", "--input", "1x3x8x8"), "--input applies to a user-defined model: name it"),
         (("counters", "nets.py:build"), "nets.py:build needs its inputs"),
         (("terms", "r18", "--arg", "widht=3"), "unknown argument of r18 'widht'; did you mean width"),
     ],
@@ -337,7 +337,7 @@ def test_a_command_draws_what_it_shows(monkeypatch, capsys, tmp_path: Path):
         )
     found = run("memory", "p4-cnn", "--plot", beside, "--pass", "forward")
     assert (found.code, found.out) == (2, "")
-    assert "leave --pass forward" in found.err
+    assert "omit --pass forward" in found.err
 
 
 RECIPE = "training_images=60000,epochs=1,batch_size=64,optimiser=sgd"

@@ -150,7 +150,9 @@ def test_bracket_stops_where_nothing_can_be_built():
 
 
 def test_an_argument_of_layers_that_are_not_there_decides_nothing():
-    with pytest.raises(SettingError, match=r"no slices builds r18: slices \(=\d+\) is of E4 layers, and r18 has none"):
+    with pytest.raises(
+        SettingError, match=r"no slices builds r18: slices \(=\d+\) applies to E4 layers, and r18 has none"
+    ):
         match(resolve("r18"), "25k", vary="slices")
 
 

@@ -231,7 +231,7 @@ def test_another_commit_than_the_cards_is_said(mine: Run, tmp_path: Path, monkey
     for commit, said in (("0123abcdef", False), ("9876fedcba", True)):
         url = {"url": "https://git.example/me", "vcs_info": {"vcs": "git", "commit_id": commit}}
         (info / "direct_url.json").write_text(json.dumps(url))
-        note = f"me-net: commit {commit} is installed, the card's figures are of 0123abc"
+        note = f"me-net: commit {commit} is installed, the card's figures come from 0123abc"
         assert (note in mine("check", "me-net").out) is said
 
 
