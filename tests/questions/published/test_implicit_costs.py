@@ -52,7 +52,7 @@ def test_a_real_step_multiplies_exactly_twice_as_much(name: str, group: str, ref
     assert Fraction(step, plain) == 2
 
 
-@pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)
+@pytest.mark.parametrize("card", [CARDS[0], CARDS[-1]], ids=lambda card: card.name)
 def test_a_full_size_step_multiplies_exactly_twice_as_much(card: Card) -> None:
     subject = of_card(card)
     assert Fraction(measured_step(subject), measured_step(subject, plain=True)) == 2
