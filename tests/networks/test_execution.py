@@ -79,7 +79,7 @@ def test_a_whole_network_is_switched_and_back():
 
 
 def test_every_topology_takes_an_execution():
-    for card in all_cards().values():
+    for card in (one for one in all_cards().values() if one.network):
         assert card.accepts("execution"), card.name
     with pytest.raises(UnknownNameError, match="'fft'"):
         find_card("p4m-r18").with_arguments({"execution": "fft"}).build()

@@ -69,7 +69,7 @@ def test_a_distribution_names_a_package_of_cards_that_is_not_imported(
     (info / "entry_points.txt").write_text(f"[{places.GROUP}]\nall = atlas_of_nobody\n")
     places._of_distributions.cache_clear()
     with pytest.raises(
-        CardError, match=r"^atlas-of-mine: entry point e4profile.cards: all = 'atlas_of_nobody': is no p"
+        CardError, match=r"^atlas-of-mine: entry point e4profile.cards: all = 'atlas_of_nobody': is not a p"
     ):
         all_cards()
     assert find_card("e4net").name == "e4net"

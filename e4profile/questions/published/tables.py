@@ -164,7 +164,7 @@ def tally_text(built: Sequence[Built]) -> str:
     """How many published cost cells several tables have, and how many of them each verdict."""
     verdicts = [cell.verdict for cells in built for cell in cells if isinstance(cell, BuiltCell) and cell.judged]
     counts = ", ".join(f"{count} {verdict}" for verdict, count in tally(verdicts).items())
-    return f"{len(verdicts)} published cost cells: {counts}"
+    return f"{len(verdicts)} published cost cells: {counts}" if verdicts else "no published cost cell has a verdict"
 
 
 def _objects(title: str, rows: Sequence[dict[str, Any]], notes: Sequence[str] = ()) -> Table:
