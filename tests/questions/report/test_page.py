@@ -84,6 +84,15 @@ def test_details_are_part_of_the_download() -> None:
     assert len(document.all("details")) == 1
 
 
+def test_a_verdict_has_its_colour_at_the_top_and_a_figure_comes_before_the_next_table(tmp_path: Path) -> None:
+    first, second = (PageTable(name, table(4), figures=files) for name, files in (("a", figure(tmp_path)), ("b", ())))
+    tally = [("9", "published cost cells"), ("8", "reproduced"), ("1", "unresolved")]
+    text = render_page(Page("P", tally=tally, sections=[Section("S", tables=[first, second])]))
+    tiles = re.findall(r"<div(?: class=\"(\w+)\")?><dt>([^<]+)</dt>", text)
+    assert tiles == [("", "published cost cells"), ("good", "reproduced"), ("bad", "unresolved")]
+    assert text.index('id="table-a"') < text.index("<figure ") < text.index('id="table-b"')
+
+
 def test_details_must_fit_the_rows() -> None:
     one = Table("T", (Column("row", "row", "text"),), ({"row": "a"},))
     with pytest.raises(SettingError, match="details for 2 rows must be for 1"):
