@@ -111,6 +111,9 @@ def _handle(connection: socket.socket, main: object) -> NoReturn:
         for number, stream in enumerate(streams):
             os.dup2(stream, number)
             os.close(stream)
+        # a stream remembers whether what it was opened on can be sought in
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False, buffering=1)  # noqa: SIM115
         text = b"".join(iter(lambda: connection.recv(65536), b""))
         message = json.loads(text)
         os.environ.clear()

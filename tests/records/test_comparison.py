@@ -259,7 +259,7 @@ def test_counts_of_different_environments_are_comparable(tmp_path: Path) -> None
         ('[{"params": 1}]', "row 0 names neither a model nor a layer"),
         ('[{"model": null, "path": null, "params": 1}]', "row 0 names neither a model nor a layer"),
         ("no json\n", "nothing to compare.*it is not JSON"),
-        ("[3]", "row 0 is no object"),
+        ("[3]", "row 0 is not an object"),
         ("[", "not JSON"),
         ("[]", "nothing to compare"),
         ('[{"network": "a", "median_s": 1.0}]', "time --out FILE"),

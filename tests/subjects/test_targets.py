@@ -84,7 +84,7 @@ def test_a_card_takes_float32_images() -> None:
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        ("build", {}, "needs width: give --arg width=VALUE"),
+        ("build", {}, "needs width: give --set width=VALUE"),
         ("build", {"width": 2, "dept": 1}, "did you mean depth"),
         ("Net", {"height": 2}, "unknown argument"),
         ("ready", {"width": 2}, "takes no arguments"),

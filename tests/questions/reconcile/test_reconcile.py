@@ -249,7 +249,7 @@ def test_an_interrupted_search_says_how_much_it_left_out(own):
     ("name", "vary", "message"),
     [
         ("never", None, "not today"),
-        ("needs", None, "needs width: give --arg width=VALUE"),
+        ("needs", None, "needs width: give --set width=VALUE"),
         ("build", ["widht"], "did you mean width"),
         ("build", ["act"], r"act \(='relu'\) is not a whole number"),
         ("build", ["width=1..90000"], "holds 90,000 architectures, at most 20,000"),

@@ -98,7 +98,10 @@ def test_the_committed_report_is_current_and_every_published_cell_has_its_record
     monkeypatch.setattr(rows, "build_row", kept)
     stale = check_report(COMMITTED, _silent)
     assert set(built) == {(card.name, row.table, row.row) for card in all_cards().values() for row in card.published}
-    assert [cell for cells in built.values() for cell in cells if not cell.as_recorded] == []
+    # code that is not here gives no verdict
+    judged = [cell for cells in built.values() for cell in cells if cell.verdict != "not installed"]
+    assert [cell for cell in judged if not cell.as_recorded] == []
+    assert len(judged) > 100
     assert stale.differences == []
     assert (COMMITTED / "index.html").stat().st_size < 2_000_000
     document = Document((COMMITTED / "index.html").read_text("utf-8"))

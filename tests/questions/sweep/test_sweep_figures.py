@@ -306,7 +306,7 @@ def test_every_figure_names_its_convention_and_nothing_overlaps_or_leaves_the_pa
     assert boxes[2].y1 <= boxes[1].y0 + 1
 
 
-@pytest.mark.parametrize("name", all_cards())
+@pytest.mark.parametrize("name", [name for name, card in all_cards().items() if not card.builder])
 def test_the_named_terms_of_every_card_are_its_macs(name: str):
     card = all_cards()[name]
     count = count_closed_form(card.build("meta"), card.input_shape())
