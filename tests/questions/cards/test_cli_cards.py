@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from program import Run
@@ -24,7 +25,7 @@ def test_the_notes_say_what_the_endings_of_the_names_shown_mean(run: Run) -> Non
     both = run("cards").out
     assert "NAME-fast: the narrow variant" in both
     assert "NAME-printed: " in both
-    assert "published rows: lines of published tables" in both
+    assert "published rows: rows of published tables" in both
     assert "NAME-fast" not in run("cards", "--table", "4").out
 
 
@@ -39,7 +40,9 @@ def test_a_card_is_shown_with_the_arguments_in_its_name(run: Run) -> None:
 
 def test_bibtex_of_a_card_and_of_all(run: Run) -> None:
     assert run("cards", "e4net", "--bibtex").out.startswith("@inproceedings{he2021efficient,\n")
-    assert run("cards", "--bibtex").out.count("\n@") + 1 == 8
+    cited = re.findall(r"(?m)^@\w+\{(\w+),$", run("cards", "--bibtex").out)
+    assert len(set(cited)) == len(cited) >= 10
+    assert {"he2021efficient", "cohen2016group", "weiler2019general"} <= set(cited)
     assert run("cards", "--table", "separable-mnist", "--bibtex").out.count("@") == 1
     code, out, err = run("cards", "d8resnet50", "--bibtex")
     assert (code, out) == (0, "")

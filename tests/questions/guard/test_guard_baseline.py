@@ -64,7 +64,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"schema": 2}, "schema 2, this version of e4profile reads 1.*--update"),
+        ({"schema": 2}, "schema 2; this version of e4profile reads 1.*--update"),
         ({"schema": True}, "schema True"),
         ({"schema": None}, "schema None"),
         ({"convention": "flops"}, "convention 'flops', not 'macs'.*--update"),
