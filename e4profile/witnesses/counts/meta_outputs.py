@@ -29,7 +29,9 @@ def _plain(features: Any, *others: Any) -> bool:
 
 
 def _elementwise(features: Any) -> Tensor | None:
-    return torch.empty_like(features) if _plain(features) else None
+    made = torch.empty_like(features) if _plain(features) else None
+    # axes of size 1 may have any stride, and PyTorch keeps it
+    return made if made is not None and made.stride() == features.stride() else None
 
 
 def _batch_norm(features: Any, *others: Any) -> tuple[Tensor, ...] | None:

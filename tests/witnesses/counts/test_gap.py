@@ -162,7 +162,7 @@ def test_errors_that_cancel_are_not_hidden() -> None:
     assert note.endswith("unexplained 6 in a +3, c -3")
     assert f"reports {gap.reported:,} where {gap.truth:,} MACs run" in note
     held, same = gap_notes(measured, "printed")
-    assert (held.endswith("not against the totals by printed"), same) == (True, note)
+    assert (held.endswith("not with the totals by printed"), same) == (True, note)
 
 
 def test_layers_missed_whole_are_named_by_kind() -> None:
