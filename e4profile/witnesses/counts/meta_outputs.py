@@ -16,47 +16,48 @@ from torch import Tensor
 aten = torch.ops.aten
 
 
-def _plain(features: Any, *others: Any) -> bool:
-    """Whether an input is a contiguous floating-point tensor on meta, and all others that there are are like it."""
-    return (
-        type(features) is Tensor
-        and features.is_meta
-        and features.dtype in (torch.float32, torch.float64)
-        and features.numel() > 0
-        and features.is_contiguous()
-        and all(one is None or (one.dtype == features.dtype and one.is_meta) for one in others)
-    )
-
-
-def _elementwise(features: Any) -> Tensor | None:
-    made = torch.empty_like(features) if _plain(features) else None
+def _like(features: Any, *others: Any) -> Tensor | None:
+    """An output like a usual input, contiguous and floating-point on meta, where all others that there are are like it."""
+    if (
+        type(features) is not Tensor
+        or not features.is_meta
+        or features.dtype not in (torch.float32, torch.float64)
+        or not features.numel()
+        or not features.is_contiguous()
+        or any(one is not None and (one.dtype != features.dtype or not one.is_meta) for one in others)
+    ):
+        return None
+    made = torch.empty_like(features)
     # axes of size 1 may have any stride, and PyTorch keeps it
-    return made if made is not None and made.stride() == features.stride() else None
+    return made if made.stride() == features.stride() else None
 
 
 def _batch_norm(features: Any, *others: Any) -> tuple[Tensor, ...] | None:
     """Weight, bias, mean and variance follow, then whether it trains, momentum and epsilon."""
     *vectors, training, _, _ = others
-    if not _plain(features, *vectors) or not 2 <= features.dim() <= 5 or (vectors[2] is None and not training):
+    out = _like(features, *vectors)
+    if out is None or not 2 <= features.dim() <= 5 or (vectors[2] is None and not training):
         return None
     channels = features.shape[1]
-    if any(one is not None and one.shape != (channels,) for one in vectors):
+    alone = training and features.numel() == channels  # one value per channel has no variance, which PyTorch says
+    if alone or any(one is not None and one.shape != (channels,) for one in vectors):
         return None
-    return torch.empty_like(features), features.new_empty(channels), features.new_empty(channels)
+    return out, features.new_empty(channels), features.new_empty(channels)
 
 
 def _group_norm(features: Any, *others: Any) -> tuple[Tensor, ...] | None:
     """Weight and bias follow, then images, channels, positions, groups and epsilon."""
     *vectors, images, channels, positions, groups, _ = others
-    fits = _plain(features, *vectors) and features.shape[:2] == (images, channels)
-    fits = fits and features.numel() == images * channels * positions and channels % groups == 0
-    if not fits or any(one is not None and one.shape != (channels,) for one in vectors):
+    out = _like(features, *vectors)
+    if out is None or features.shape[:2] != (images, channels) or features.numel() != images * channels * positions:
         return None
-    return torch.empty_like(features), features.new_empty(images, groups), features.new_empty(images, groups)
+    if channels % groups or any(one is not None and one.shape != (channels,) for one in vectors):
+        return None
+    return out, features.new_empty(images, groups), features.new_empty(images, groups)
 
 
 _OUTPUTS: Mapping[Any, Callable[..., Any]] = {
-    aten.relu.default: _elementwise,
+    aten.relu.default: _like,
     aten.native_batch_norm.default: _batch_norm,
     aten.native_group_norm.default: _group_norm,
 }
