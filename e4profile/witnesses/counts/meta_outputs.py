@@ -17,7 +17,7 @@ aten = torch.ops.aten
 
 
 def _like(features: Any, *others: Any) -> Tensor | None:
-    """An output like a usual input, contiguous and floating-point on meta, where all others that there are are like it."""
+    """An output like a usual input, contiguous and floating-point on meta, where all others are like it or absent."""
     if (
         type(features) is not Tensor
         or not features.is_meta
