@@ -43,7 +43,7 @@ def register_group(group: FiniteGroup, *names: str) -> FiniteGroup:
 
 
 def _is_ours(key: str) -> bool:
-    """Whether it is the name of a group that is exact on the square grid, which nobody can take."""
+    """Whether it is the name of a group that is exact on the square grid, which cannot be taken."""
     return key in _ALIASES or key.upper() in {one.name for one in GRID_EXACT}
 
 

@@ -33,7 +33,7 @@ class NoSuchMap(SettingError):
 class FiniteGroup:
     """A finite group that acts on a grid of integer coordinates: on offsets, on maps and on fields.
 
-    A group of one's own defines ``name``, ``order``, ``product`` or ``product_table``, and ``act_on_offset``, and
+    A user-defined group defines ``name``, ``order``, ``product`` or ``product_table``, and ``act_on_offset``, and
     ``act_on_position`` where maps move otherwise than offsets do. Equal groups must be equal objects: a frozen
     dataclass is a good one.
     """

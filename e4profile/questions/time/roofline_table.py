@@ -46,7 +46,7 @@ def roofline(
 ) -> None:
     """Arithmetic intensity, bound, ideal and measured time of every layer of a forward pass.
 
-    A model of your own without a closed form has its MACs from the dispatch counter, and its bytes from what its
+    A user-defined model without a closed form has its MACs from the dispatch counter, and its bytes from what its
     modules hand on. Naming a file or package of yours runs its code.
     """
     from e4profile.questions.figures import file_name, save_beside

@@ -3,7 +3,7 @@
 ``(unfolded * weights).sum(dim)`` multiplies and accumulates, but to the dispatcher it is an element-by-element
 product and a sum, both free. The pair is found by following each product's memory to a sum. It is no contraction
 where only one factor varies along the summed axes (a scaling, then a sum), nor where the product's elements are used
-for something else too (a gated map that is also pooled). Likewise the sums of real and imaginary parts are followed to
+for something else too (a gated map that is also pooled). The sums of real and imaginary parts are followed to
 the convolution that does the work of two.
 """
 
