@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from functools import cache
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from e4profile.networks.cards import find_card
+from e4profile.networks.published import agrees_rounded
 from e4profile.questions.check.checks import check_subject
 from e4profile.questions.published.rows import BuiltCell, build_row
 from e4profile.subjects.subject import of_card, resolve
@@ -90,6 +92,14 @@ def test_table_4(card: str, params: int, convolution: str | None, verdicts: dict
         if cell.verdict == "unresolved":
             assert cell.cell.evidence
             assert cell.deviation_percent
+
+
+def test_the_evidence_of_p4_e4r18_names_a_reduction_that_gives_what_it_says() -> None:
+    (row,) = resolve("p4-e4r18").published
+    (said,) = re.findall(r"r=(\d+) would give ([\d.]+M), but ([\d.]+G)", row.cells[0].evidence or "")
+    one = built("p4-e4r18", reduction=int(said[0]))
+    assert agrees_rounded(one.dispatch.params, said[1])
+    assert agrees_rounded(one.dispatch.total("printed"), said[2])
 
 
 def test_the_strided_convolutions_run_before_their_pool() -> None:
