@@ -57,7 +57,7 @@ class _Plots(PlotAccessor):
 
     def __init__(self, found: Result) -> None:
         super().__init__(found)
-        self._origin = found._origin
+        self._origin, self._columns = found._origin, found.columns
 
     def __call__(
         self,
@@ -84,6 +84,8 @@ class _Plots(PlotAccessor):
         """
         drawings = () if self._origin is None else self._origin.figures
         if not drawings or args or of_pandas:
+            if isinstance(path, os.PathLike) or (path is not None and not of_pandas and path not in self._columns):
+                raise SettingError(f"path: {os.fspath(path)}: what was asked has no figure of its own; give x and y")
             more = {} if path is None else {"x": path}
             return super().__call__(*args, **more, **of_pandas)  # type: ignore[call-overload]
         from e4profile.questions.figures import save_plots

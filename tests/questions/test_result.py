@@ -105,6 +105,9 @@ def test_figures_are_those_of_plot(run: Run, tmp_path: Path) -> None:
     with pytest.raises(e4profile.SettingError, match="read back"):
         pickle.loads(pickle.dumps(found)).plot()
     assert found.plot.bar(x="path", y="params").get_xlabel() == "path"
+    for path in ("x.pdf", tmp_path / "x.pdf"):
+        with pytest.raises(e4profile.SettingError, match=r"x\.pdf: what was asked has no figure"):
+            e4profile.check("z2cnn").plot(path)
 
 
 def _rows(text: str) -> list[dict[str, str]]:

@@ -226,6 +226,8 @@ def card_values(layer: type[EquivariantLayer], card_name: str, given: Mapping[st
 
     written = parse_named(card_name)
     card = find_card(written.reference).with_arguments(written.arguments)
+    if card.builder:
+        raise SettingError(f"{card_name}: a card whose network is code has no topology to take sizes from")
     execution: Execution = getattr(layer, "shown_execution", "bank")
     _, steps = trace(set_execution(card.build(), execution), card.input_shape())
     for step in steps:

@@ -143,7 +143,8 @@ class Guard:
             if missing or bounds:
                 return
             write_baseline(self.config.baseline, Baseline(torch_version(), models))
-            self._notes.append(f"wrote {len(models)} networks to {self.config.baseline}")
+            networks = "1 network" if len(models) == 1 else f"{len(models)} networks"
+            self._notes.append(f"wrote {networks} to {self.config.baseline}")
         elif committed is not None:
             self._found += [self._stale(name, committed) for name in committed.models if name not in self._names]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from program import Run
@@ -60,6 +61,13 @@ def test_what_cannot_be_evaluated_is_refused_in_one_line(run: Run, arguments: tu
     code, out, err = run(*arguments)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert message in err
+
+
+def test_a_card_whose_network_is_code_has_no_sizes_to_give(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "me.toml").write_text('name = "me"\nbuilder = "net.py:build"\ninput = [3, 8, 8]\n')
+    code, out, err = run("formula", "e4", "--of", "me", "--cards", tmp_path)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "me: a card whose network is code has no topology" in err
 
 
 def test_the_peak_in_symbols_and_in_numbers(run: Run) -> None:

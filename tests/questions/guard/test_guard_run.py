@@ -207,6 +207,7 @@ class Mixed(nn.Module):
     assert "expected at least 75.5% (closed_form_min_percent)" in messages(found)["closed_form"]
     done = run_guard(tmp_path, "--update")
     assert "net: closed form: partial: 75% of the MACs" in done.stdout
+    assert says(done.stdout, "wrote 1 network to")
 
 
 EXPONENTIAL = """
