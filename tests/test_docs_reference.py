@@ -45,3 +45,9 @@ def test_every_page_is_in_the_navigation():
     decisions = set((ROOT / "docs" / "decisions").iterdir())
     for file in {*(ROOT / "docs").rglob("*.md")} - decisions:
         assert str(file.relative_to(ROOT / "docs")) in navigation, f"add {file.name} to nav in mkdocs.yml"
+
+
+def test_every_guide_and_explanation_is_on_the_first_page():
+    pages = {*(ROOT / "docs" / "how-to").glob("*.md"), *(ROOT / "docs" / "explanation").glob("*.md")}
+    first = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    assert [file.name for file in pages if f"({file.parent.name}/{file.name})" not in first] == []

@@ -83,7 +83,8 @@ def render_latex(table: Table, units: str, *, every_column: bool = False) -> str
     else:
         caption, below, comments = _sentences([*said, *convention]), _sentences(notes), ()
     if asked.caption is not None:
-        caption = asked.caption
+        # a bare % would hide the closing brace
+        caption = re.sub(r"(?<!\\)((?:\\\\)*)%(?!\n)", r"\1\\%", asked.caption)
     label = "" if asked.label is None else rf"\label{{{asked.label}}}"
     left_out = ", ".join(one_line(column.key) for column in page.hidden)
     # what is wider than one column spans both

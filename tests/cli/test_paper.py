@@ -12,6 +12,14 @@ from e4profile.show.paper import COLUMN_CM, font_named, length_cm, paper
 TINY = ("count", "e4net", "--counter", "closed-form")
 
 
+@pytest.mark.parametrize(
+    ("given", "written"), [("of 50% less", r"of 50\% less"), (r"50\%", r"50\%"), (r"a\\%", r"a\\\%")]
+)
+def test_a_percent_sign_in_a_caption_hides_nothing(run: Run, given: str, written: str) -> None:
+    lines = run(*TINY, "-f", "latex", "--caption", given, "--label", "tab:a").out.splitlines()
+    assert rf"\caption{{{written}}}\label{{tab:a}}\smallskip" in lines
+
+
 def test_every_command_with_latex_has_them() -> None:
     with_latex = 0
     for name, command in listed().items():
