@@ -273,7 +273,7 @@ class RecordStore:
         content = _read_all(descriptor) if os.fstat(descriptor).st_size else b""
         *lines, last = content.removeprefix(codecs.BOM_UTF8).split(b"\n")
         if content and not any(map(_is_record, (*lines, last))) and not _is_torn(last):
-            raise SettingError(f"{self.path} holds no records and is left as it is: choose another file with --out")
+            raise SettingError(f"{self.path} holds no records and is left as it is: choose another file")
         self._is_ours = True
 
     def _unwritable(self, error: OSError) -> SettingError:

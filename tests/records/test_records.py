@@ -208,7 +208,7 @@ def test_a_file_of_somebody_else_is_refused_and_stays_as_it_is(tmp_path: Path, n
     path = tmp_path / name
     path.write_bytes(FOREIGN[name])
     for attempt in (RecordStore(path).check_writable, lambda: RecordStore(path).append(record())):
-        with pytest.raises(SettingError, match="holds no records and is left as it is: choose another file"):
+        with pytest.raises(SettingError, match=r"holds no records and is left as it is: choose another file$"):
             attempt()
         assert path.read_bytes() == FOREIGN[name]
 
