@@ -5,6 +5,7 @@ Importing a file runs it.
 
 from __future__ import annotations
 
+import ast
 import difflib
 import hashlib
 import importlib
@@ -65,7 +66,8 @@ def load(reference: str, guest: Guest) -> Any:
 def code_digest(reference: str, guest: Guest) -> str:
     """A digest of the user's files that a builder was imported from: its own, and what it imported beside it.
 
-    What is installed is left out. The digest is taken once for a guest, so that what is imported later changes nothing.
+    What a function imports when it is called counts too. What is installed is left out. The digest is taken once for a
+    guest, so that what is imported later changes nothing.
     """
     if not guest.digest:
         source = reference.rpartition(":")[0]
@@ -77,6 +79,10 @@ def code_digest(reference: str, guest: Guest) -> str:
             root = Path(place).resolve()
         files = {Path(one).resolve() for module in list(sys.modules.values())
                  if isinstance(one := getattr(module, "__file__", None), str) and one.endswith(".py")}  # fmt: skip
+        ours = [one for one in files if one.is_relative_to(root)]
+        while ours and not _INSTALLED & set(root.parts):
+            ours = [one for file in ours for one in _imported_by(file, root) if one not in files]
+            files.update(ours)
         digest = hashlib.sha256()
         for file in sorted(one for one in files if one.is_relative_to(root)):
             below = file.relative_to(root)
@@ -84,6 +90,24 @@ def code_digest(reference: str, guest: Guest) -> str:
                 digest.update(below.as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
         guest.digest = digest.hexdigest()[:16]
     return guest.digest
+
+
+def _imported_by(file: Path, root: Path) -> set[Path]:
+    """The files below a folder that a file has import statements of, wherever they stand in it."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return set()
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            level, module = getattr(node, "level", 0), getattr(node, "module", None) or ""
+            base = file.parents[level - 1] if 0 < level <= len(file.parents) else root
+            for one in node.names:
+                parts = [part for part in f"{module}.{one.name}".split(".") if part]
+                for place in (base.joinpath(*parts[:end]) for end in range(len(parts) + 1)):
+                    found |= {place.parent / f"{place.name}.py", place / "__init__.py"}
+    return {one.resolve() for one in found if one.is_file() and one.resolve().is_relative_to(root)}
 
 
 def _as_package(source: str, attribute: str) -> str:

@@ -140,3 +140,17 @@ def test_what_a_file_puts_on_the_path_holds_when_its_code_runs(tmp_path: Path) -
     before = list(sys.path)
     assert measure(resolve(f"{file}:Net", ["1x2"]), EXACT).dispatch.macs == 6
     assert sys.path == before
+
+
+def test_the_digest_of_code_knows_what_a_constructor_imports(tmp_path: Path) -> None:
+    late = tmp_path / "late_part.py"
+    late.write_text("WIDTH = 1\n")
+    net = tmp_path / "net.py"
+    net.write_text(
+        "from torch import nn\ndef build():\n    from late_part import WIDTH\n    return nn.Linear(4, WIDTH)\n"
+    )
+
+    before, again = (resolve(f"{net}:build", ("1x4",)).code_digest for _ in range(2))
+    assert before == again
+    late.write_text("WIDTH = 20\n")
+    assert resolve(f"{net}:build", ("1x4",)).code_digest != before

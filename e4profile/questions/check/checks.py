@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import SettingError, not_negative, some_of
 from e4profile.networks.cards import Card, all_cards
-from e4profile.questions.columns import table_of_rows
+from e4profile.questions.columns import COLUMNS, table_of_rows
 from e4profile.questions.options import executed, resolve_together
 from e4profile.questions.published.rows import NOT_INSTALLED
 from e4profile.show.tables import Column, Table
@@ -56,7 +56,7 @@ class CheckResult:
         """The result as one row of a table."""
         shown = {name: value for name, value in vars(self).items() if name not in ("notes", "installed")}
         agrees = self.agrees if self.installed else None
-        return {"agrees": agrees, **shown, "problems": len(self.problems)}
+        return {"agrees": agrees, **shown, "problems": len(self.problems), "partial": self.coverage != "whole"}
 
 
 def check_table(results: Sequence[CheckResult]) -> Table:
@@ -78,7 +78,12 @@ def check_table(results: Sequence[CheckResult]) -> Table:
         [result.row() for result in results],
         (*(problems or (holds,)), *(text for result in results for text in result.notes)),
         "macs (convolution + linear + aggregation + attention)",
-        columns=(Column("cells", "published cells", "integer", "cells", 40),),
+        columns=(
+            Column("cells", "published cells", "integer", "cells", 40),
+            # a yes about a part of a network says so itself
+            replace(COLUMNS["agrees"], doubted_by="partial"),
+            Column("partial", "partial", "boolean", priority=5, doubt=True),
+        ),
         priorities={"problems": 60, "coverage": 65},
     )
 

@@ -93,6 +93,7 @@ def test_the_verdict_says_how_much_it_is_about(tmp_path: Path, arguments: dict[s
     (result,) = run_checks([f"{tmp_path}/net.py:Partly"], inputs=["1x10"], arguments=arguments)
     assert result.agrees
     assert result.row()["coverage"] == coverage
+    assert result.row()["partial"] is (coverage != "whole")
     said = check_table([result]).notes[0]
     partly = f"the network holds where it has a closed form: {coverage}"
     assert said == ("the network holds" if coverage == "whole" else partly)
