@@ -54,13 +54,21 @@ def load(reference: str, guest: Guest) -> Any:
     found: Any = module
     for part in attribute.split("."):
         if not hasattr(found, part):
-            known = [name for name in vars(found) if not name.startswith("_")] if hasattr(found, "__dict__") else []
+            known = _builders(found)
             if not known:
                 holder = attribute.rpartition(f".{part}")[0] or source
                 raise SettingError(f"unknown name in {source} {attribute!r}: {holder} holds no {part}")
             raise UnknownNameError(f"name in {source}", attribute, known)
         found = getattr(found, part)
     return found
+
+
+def _builders(holder: Any) -> list[str]:
+    """The names in a module or class that could build a network: its own before what it imported."""
+    found = {name: value for name, value in getattr(holder, "__dict__", {}).items() if not name.startswith("_")}
+    called = [name for name, value in found.items() if callable(value)]
+    place = getattr(holder, "__name__", None)
+    return [name for name in called if getattr(found[name], "__module__", None) == place] or called
 
 
 def code_digest(reference: str, guest: Guest) -> str:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from own_nets import write
 
+from e4profile.errors import UnknownNameError
 from e4profile.subjects.guest import UserCodeError
 from e4profile.subjects.subject import resolve
 from e4profile.witnesses.counts.measure import measure
@@ -154,3 +155,13 @@ def test_the_digest_of_code_knows_what_a_constructor_imports(tmp_path: Path) -> 
     assert before == again
     late.write_text("WIDTH = 20\n")
     assert resolve(f"{net}:build", ("1x4",)).code_digest != before
+
+
+def test_a_name_that_is_not_there_is_answered_with_what_could_be_built(tmp_path: Path) -> None:
+    file = tmp_path / "parts.py"
+    file.write_text("from torch import nn\nfrom torch.nn import Linear\n")
+    with pytest.raises(UnknownNameError, match="Linear"):
+        resolve(f"{file}:Net", ["1x2"])
+    file.write_text("from torch import nn\nfrom torch.nn import Linear\nclass Attention(nn.Module):\n    pass\n")
+    with pytest.raises(UnknownNameError, match="known: Attention"):
+        resolve(f"{file}:Net", ["1x2"])
