@@ -14,7 +14,22 @@ from e4profile.layers.terms import Terms
 from e4profile.symbols import A, B, c_in, h, w
 
 
-class GroupMaxPool(FieldLayer):
+class _GroupPool(FieldLayer):
+    """One map of each field, whatever the group does to it: what the pools share."""
+
+    field_out = "trivial"
+
+    def __init__(self, fields: int, *, group: GroupLike) -> None:
+        super().__init__()
+        self._set_fields(fields, group)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """(B, fields * A, h, w) -> (B, fields, h, w)."""
+        rows, columns = check_maps(self, input_shape, self.fields * self.group.order)
+        return (input_shape[0], self.fields, rows, columns)
+
+
+class GroupMaxPool(_GroupPool):
     """The maximum of each field over the group.
 
     Shapes: (B, fields * A, h, w) -> (B, fields, h, w).
@@ -24,7 +39,6 @@ class GroupMaxPool(FieldLayer):
     """
 
     source = "Cohen & Welling 2016, section 6; He et al. 2021, section 5.1"
-    field_out = "trivial"
     saved = {"input": c_in * A * h * w, "output": c_in * h * w}
     peak = Timeline(
         forward=(Step("maximum", {"output": B * c_in * h * w}),),
@@ -37,19 +51,10 @@ class GroupMaxPool(FieldLayer):
         units={"is maximum": FLAG, "maxima": INDEX},
     )
 
-    def __init__(self, fields: int, *, group: GroupLike) -> None:
-        super().__init__()
-        self._set_fields(fields, group)
-
     def forward(self, features: Tensor) -> Tensor:
         """(B, fields * A, h, w) -> (B, fields, h, w)."""
         pooled: Tensor = features.unflatten(1, (self.fields, self.group.order)).amax(2)
         return pooled
-
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """(B, fields * A, h, w) -> (B, fields, h, w)."""
-        rows, columns = check_maps(self, input_shape, self.fields * self.group.order)
-        return (input_shape[0], self.fields, rows, columns)
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
@@ -57,7 +62,7 @@ class GroupMaxPool(FieldLayer):
         yield Sample({"fields": 3}, (4, 5))
 
 
-class GroupMeanPool(FieldLayer):
+class GroupMeanPool(_GroupPool):
     """The mean of each field over the group.
 
     Shapes: (B, fields * A, h, w) -> (B, fields, h, w).
@@ -67,26 +72,16 @@ class GroupMeanPool(FieldLayer):
     """
 
     source = "Cohen & Welling 2016, released code"
-    field_out = "trivial"
     saved: ClassVar[Terms] = {}
     peak = Timeline(
         forward=(Step("mean", {"output": B * c_in * h * w}),),
         backward=(Step("mean, backward", {"gradient of input": B * c_in * A * h * w}),),
     )
 
-    def __init__(self, fields: int, *, group: GroupLike) -> None:
-        super().__init__()
-        self._set_fields(fields, group)
-
     def forward(self, features: Tensor) -> Tensor:
         """(B, fields * A, h, w) -> (B, fields, h, w)."""
         pooled: Tensor = features.unflatten(1, (self.fields, self.group.order)).mean(2)
         return pooled
-
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """(B, fields * A, h, w) -> (B, fields, h, w)."""
-        rows, columns = check_maps(self, input_shape, self.fields * self.group.order)
-        return (input_shape[0], self.fields, rows, columns)
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

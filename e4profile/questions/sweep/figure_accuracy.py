@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 from e4profile.errors import SettingError
 from e4profile.questions.figures import Figure
 from e4profile.show.style import (
+    BLACK,
     BLUE,
     GREEN,
     ORANGE,
     PURPLE,
+    SKY_BLUE,
     VERMILION,
     Plot,
     along_steps,
@@ -135,10 +137,11 @@ def _series(source: str, distinction: str) -> str:
     return f"{publication}, {distinction}" if distinction else publication
 
 
-MARKERS = "os^Dv"
+MARKERS = "os^DvPX*<>hd"
 """Of the publications of a figure."""
 
-_STYLES = tuple(zip((BLUE, VERMILION, GREEN, PURPLE, ORANGE), MARKERS, strict=True))
+_COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY_BLUE, BLACK)
+"""As many as share no factor with the markers, so that a pair comes again after 84 series."""
 _PANELS = {
     "macs": (1e6, "M MACs of the network as built"),
     "params": (1e3, "thousand parameters of the network as built"),
@@ -165,7 +168,10 @@ def accuracy_plot(name: str, title: str, rows: Sequence[Mapping[str, Any]]) -> P
     if not rows:
         raise SettingError(f"{title}: no published test error to draw")
     series = list(dict.fromkeys(row["series"] for row in rows))
-    styles = {one: _STYLES[index % len(_STYLES)] for index, one in enumerate(sorted(series))}
+    styles = {
+        one: (_COLOURS[index % len(_COLOURS)], MARKERS[index % len(MARKERS)])
+        for index, one in enumerate(sorted(series))
+    }
     figure = new_figure(5.8)
     panels = []
     for axes, (cost, (scale, label)) in zip(figure.subplots(2, 1), _PANELS.items(), strict=True):

@@ -72,7 +72,7 @@ def execution_plot(name: str, title: str, rows: Sequence[Mapping[str, Any]]) -> 
     styles = {
         series({"series": publication, "execution": execution}): (
             colour,
-            MARKERS[2 * index % 4 + (execution == "bank")],
+            MARKERS[2 * index % len(MARKERS) + (execution == "bank")],
         )
         for index, publication in enumerate(publications)
         for execution, (_, colour) in EXECUTIONS.items()

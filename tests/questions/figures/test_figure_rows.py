@@ -15,7 +15,7 @@ from e4profile.questions.count.figure import default_models as counter_models
 from e4profile.questions.formula.figure_ratio_map import KERNELS, ORDERS, ratio_rows
 from e4profile.questions.formula.figure_terms import macs_by_named_term, terms_rows
 from e4profile.questions.memory.figure import memory_rows
-from e4profile.questions.sweep.figure_accuracy import accuracy_rows
+from e4profile.questions.sweep.figure_accuracy import accuracy_plot, accuracy_rows
 from e4profile.questions.sweep.figure_accuracy import default_models as accuracy_models
 from e4profile.questions.sweep.figure_cost import cost_rows
 from e4profile.questions.training.figure import training_rows
@@ -250,3 +250,11 @@ def test_a_training_step_with_a_copy_costs_twice_the_step_without():
 def test_only_implicit_networks_have_a_training_figure():
     with pytest.raises(SettingError, match="e4net is not one"):
         training_rows([resolve("e4net")])
+
+
+def test_publications_of_one_figure_have_marks_of_their_own():
+    (row,) = accuracy_rows([resolve("c-z2cnn")])[:1]
+    rows = [{**row, "series": f"publication {index}", "label": str(index)} for index in range(12)]
+    plot = accuracy_plot("many", "Many", rows)
+    marks = [(line.get_color(), line.get_marker()) for line in plot.figure.legends[0].get_lines()[:12]]
+    assert len(set(marks)) == 12
