@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from e4profile.errors import SettingError, one_of, positive, short_numbers
+from e4profile.errors import E4ProfileError, SettingError, one_of, positive, short_numbers
 from e4profile.show.tables import FORMATS, UNITS
 
 if TYPE_CHECKING:
@@ -272,14 +272,12 @@ def executed(subjects: Sequence[Subject], execution: str | None) -> list[Subject
 
 
 def _switched(subject: Subject, execution: str) -> Subject | None:
-    """The network in another execution; None where it has none, or is not here to ask."""
-    from e4profile.subjects.card_code import NotInstalled
-
+    """The network in another execution; None where it has none. What cannot be built says so when it is asked for."""
     other = subject.executed(execution)
     try:
         return other if other.has_executions else None
-    except NotInstalled:
-        return None
+    except E4ProfileError:
+        return other
 
 
 def inputs_of(name: str, named: list[str], inputs: list[str] | None) -> list[str] | None:

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from e4profile.errors import SettingError, not_negative, some_of
+from e4profile.errors import E4ProfileError, SettingError, not_negative, some_of
 from e4profile.networks.cards import Card, all_cards
 from e4profile.questions.columns import COLUMNS, table_of_rows
 from e4profile.questions.options import executed, resolve_together
-from e4profile.questions.published.rows import NOT_INSTALLED
+from e4profile.questions.published.rows import CANNOT_RUN, NOT_INSTALLED
 from e4profile.show.tables import Column, Table
 from e4profile.subjects.card_code import NotInstalled
 from e4profile.subjects.written import described
@@ -34,7 +34,7 @@ class CheckResult:
         coverage: how much of the network the verdict is about: ``whole``, ``none``, for example ``partial: 0.002% of
             the MACs, 4% of the parameters``, or ``all but 28 MACs of summed products, which are not charged``.
         notes: what a reader must know, a sentence each.
-        installed: whether there was anything to check; params and macs are None otherwise.
+        installed: whether there was anything to check that runs; params and macs are None otherwise.
     """
 
     model: str
@@ -219,6 +219,8 @@ def run_checks(
 ) -> Iterator[CheckResult]:
     """Check the named networks (every card without names), then random settings.
 
+    Of several, one that cannot run is a problem of its own, and the others are checked.
+
     Args:
         names: cards' names or files, ``package.module:build``, ``path/to/file.py:build``.
         random_settings: how many.
@@ -231,12 +233,20 @@ def run_checks(
     Raises:
         SettingError: for a negative number of random settings, or an execution where nothing has one.
         UnknownNameError: for an unknown name.
+        Whatever ``check_subject`` raises of a single network.
     """
     from e4profile.subjects.subject import of_card
 
     not_negative(random=random_settings)
-    for found in executed(select(names, inputs, arguments or {}, settings), execution):
-        yield check_subject(found)
+    selected = executed(select(names, inputs, arguments or {}, settings), execution)
+    for found in selected:
+        try:
+            yield check_subject(found)
+        except E4ProfileError as error:
+            if len(selected) == 1 or found.costed_whole:
+                raise
+            problem = f"{found.name}: {CANNOT_RUN}: {error}"
+            yield CheckResult(found.name, None, None, 0, 0, (problem,), CANNOT_RUN, installed=False)
     for card in random_cards(random_settings, seed):
         found = of_card(card)
         yield check_subject(found if execution is None else found.executed(execution))

@@ -11,7 +11,7 @@ from e4profile.questions.published.rows import (
     BYTES_PER_MB,
     COST,
     MEASUREMENT,
-    NOT_INSTALLED,
+    NOT_BUILT,
     BuiltCell,
     published_text,
     rebuilt_title,
@@ -77,7 +77,7 @@ def _value(one: BuiltCell) -> Fraction:
 
 
 def _figure(one: BuiltCell) -> str:
-    if not one.cell.compared or one.verdict == NOT_INSTALLED:
+    if not one.cell.compared or one.verdict in NOT_BUILT:
         return published_text(one.cell)
     built = printed(_value(one), one.cell.value, truncated=one.cell.rounding == "truncated")
     unit = f" {one.cell.unit}" if one.cell.unit else ""

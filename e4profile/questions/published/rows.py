@@ -9,7 +9,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from e4profile.errors import SettingError, one_of
+from e4profile.errors import E4ProfileError, SettingError, one_of
 from e4profile.networks.cards import GPU_MEMORY, UNRESOLVED, Cell, PublishedRow, all_cards
 from e4profile.networks.published import deviation_percent, judge
 from e4profile.show.tables import Column, Field
@@ -53,6 +53,12 @@ OTHER_EXECUTION = "another execution"
 NOT_INSTALLED = "not installed"
 """The verdict on a cell whose network's code is not here: nothing was built."""
 
+CANNOT_RUN = "cannot run"
+"""The verdict on a cell whose network's code is here and fails, for want of a GPU or in another version."""
+
+NOT_BUILT = (NOT_INSTALLED, CANNOT_RUN)
+"""The verdicts on cells for which nothing was built."""
+
 BYTES_PER_MB = 2**20
 """The unit of the published GPU memory."""
 
@@ -76,7 +82,7 @@ class BuiltCell:
             nothing runs otherwise then.
         rule_causes: what the cell's convention charges beyond the executed MACs (or leaves out), by kind.
         measured_on: the device of a recorded measurement, which stands beside the cell and is no verdict on it.
-        how: for a network that is not installed, how it is.
+        how: for a network that is not built, how it is installed, or why it cannot run.
         unknown: operators that ran and could not be counted, and where: with any, no cost is reproduced.
     """
 
@@ -96,7 +102,7 @@ class BuiltCell:
     @property
     def judged(self) -> bool:
         """Whether this is a published cost cell with a verdict, and not a quantity that is carried along."""
-        return self.cell.compared and self.measured_on is None and self.verdict != NOT_INSTALLED
+        return self.cell.compared and self.measured_on is None and self.verdict not in NOT_BUILT
 
     @property
     def kind(self) -> str:
@@ -153,21 +159,29 @@ def build_table(name: str, execution: str | None = None) -> list[BuiltCell]:
 def build_row(subject: Subject, row: PublishedRow, execution: str | None = None) -> list[BuiltCell]:
     """Build one printed row; cells with the same arguments share one network.
 
-    What another execution changes has no verdict: it was not published. Nor has what is not installed.
+    What another execution changes has no verdict: it was not published. Nor has code that is not installed or fails.
     """
     try:
         own = _build_row(subject, row)
     except NotInstalled as missing:
-        return [
-            BuiltCell(subject, row, cell, None, NOT_INSTALLED if cell.compared else PUBLISHED, None, how=missing.how)
-            for cell in row.cells
-        ]
+        return _not_built(subject, row, NOT_INSTALLED, missing.how)
+    except E4ProfileError as error:
+        if subject.costed_whole:
+            raise
+        return _not_built(subject, row, CANNOT_RUN, str(error))
     other = subject if execution is None else subject.executed(execution)
     if other == subject or not other.has_executions:
         return own
     return [
         replace(cell, verdict=OTHER_EXECUTION) if cell.built != published.built else cell
         for cell, published in zip(_build_row(other, row), own, strict=True)
+    ]
+
+
+def _not_built(subject: Subject, row: PublishedRow, verdict: str, how: str) -> list[BuiltCell]:
+    return [
+        BuiltCell(subject, row, cell, None, verdict if cell.compared else PUBLISHED, None, how=how)
+        for cell in row.cells
     ]
 
 

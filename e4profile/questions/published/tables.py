@@ -14,7 +14,7 @@ from e4profile.questions.published.rows import (
     CARRIED,
     FIELDS,
     IMPLICIT,
-    NOT_INSTALLED,
+    NOT_BUILT,
     OTHER_EXECUTION,
     TABLE_COLUMNS,
     BuiltCell,
@@ -122,7 +122,7 @@ def published_notes(cells: Sequence[BuiltCell]) -> list[str]:
     others = sum(cell.verdict == OTHER_EXECUTION for cell in cells)
     if others:
         notes.append(f"{OTHER_EXECUTION}: {others} built as --execution says, which is not what was published")
-    missing = dict.fromkeys(f"{one.card.name}: {NOT_INSTALLED}: {one.how}" for one in cells if one.how)
+    missing = dict.fromkeys(f"{one.card.name}: {one.verdict}: {one.how}" for one in cells if one.verdict in NOT_BUILT)
     bounds = dict.fromkeys(
         f"{one.card.name}: a lower bound, which reproduces nothing: {text}; {SAY_THE_COST}"
         for one in cells for text in one.unknown

@@ -65,6 +65,8 @@ def build_published(name: str) -> Published:
 def _details(cell: BuiltCell) -> list[tuple[str, str]]:
     """What opens behind a verdict: the reason first, then where the figure stands and what was built for it."""
     found = [] if cell.cell.evidence is None else [("evidence", cell.cell.evidence)]
+    if cell.how:
+        found.append((cell.verdict, cell.how))
     found.append(("source", cell.row.source))
     if cell.cell.compared:
         found.append(("network", _network(cell)))

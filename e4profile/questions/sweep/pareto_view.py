@@ -128,14 +128,17 @@ def published_front(
     batch = batch_size or options.given_batch(subjects) or 1
     interrupted = False
     intervals: dict[int, tuple[float, float]] = {}
-    candidates, missed = _within(candidates, [one for one in limits if one.quantity.name != x], batch)
+    other_limits = [one for one in limits if one.quantity.name != x]
+    by_run = sweep is None and (x == "time" or bool(other_limits))
+    candidates, left_out = _that_run(candidates, batch) if by_run else (candidates, [])
+    candidates, missed = _within(candidates, other_limits, batch)
     if sweep is not None:
         costed, notes = found_by.sweep_costs(sweep, x, candidates)
     elif x == "time":
         costed, notes, intervals = _timed_in_turn(candidates, device, batch, max_run_time_s)
     else:
-        costed, notes = _counted(candidates, x, batch)
-        interrupted = len(costed) < len(candidates)
+        costed, notes, interrupted = _counted(candidates, x, batch)
+    notes = [*notes, *left_out]
     kept = [(one, cost) for one, cost in costed if all(limit.met(cost) for limit in limits if limit.quantity.name == x)]
     missed += [one.label for one, _ in costed if one not in [other for other, _ in kept]]
     if missed:
@@ -153,6 +156,34 @@ def published_front(
         stop_interrupted()
     if out is not None:
         _draw(points, x, error, how, out)
+
+
+def _that_run(candidates: Sequence[Candidate], batch: int) -> tuple[list[Candidate], list[str]]:
+    """The candidates without those whose code is not installed or fails, and a note for each of these.
+
+    Raises:
+        E4ProfileError: of the first, where none is left.
+    """
+    from e4profile.errors import E4ProfileError
+    from e4profile.questions.sweep.pareto import cost_of
+
+    cost = cost_of("macs")
+    kept: list[Candidate] = []
+    failed: list[E4ProfileError] = []
+    for one in candidates:
+        try:
+            if not one.subject.costed_whole:
+                cost(one.subject.at_batch(batch))
+            kept.append(one)
+        except E4ProfileError as error:
+            failed.append(error)
+    if failed and not kept:
+        raise failed[0]
+    return kept, _left_out(failed)
+
+
+def _left_out(failed: Sequence[Exception]) -> list[str]:
+    return [f"left out: {text}" for text in dict.fromkeys(map(str, failed))]
 
 
 def _within(candidates: list[Candidate], limits: Sequence[Limit], batch: int) -> tuple[list[Candidate], list[str]]:
@@ -234,30 +265,33 @@ def _cards_in(path: Path) -> list[Any]:
 
 def _counted(
     found: Sequence[Candidate], x: str, batch: int
-) -> tuple[list[tuple[Candidate, int | float]], list[str]]:  # fmt: skip
-    """The candidates with their costs, and notes; fewer where Ctrl-C ended it, none at all raises it."""
+) -> tuple[list[tuple[Candidate, int | float]], list[str], bool]:  # fmt: skip
+    """The candidates with their costs, notes, and whether Ctrl-C ended it, which is raised where there is none yet."""
+    from e4profile.errors import E4ProfileError
     from e4profile.questions.sweep.pareto import cost_of
-    from e4profile.subjects.card_code import NotInstalled
 
     cost = cost_of(x, batch_size=max(2, batch))
     costed: list[tuple[Candidate, int | float]] = []
-    absent: list[NotInstalled] = []
+    absent: list[E4ProfileError] = []
     with Progress(f"pareto, {x}", len(found)) as progress:
         try:
             for one in found:
                 try:
                     amount, unknown = cost(one.subject.at_batch(batch))
                     costed.append((replace(one, unknown=unknown), amount))
-                except NotInstalled as missing:
-                    absent.append(missing)
+                except E4ProfileError as error:
+                    if one.subject.costed_whole:
+                        raise
+                    absent.append(error)
                 progress.step(one.label)
         except KeyboardInterrupt:
             if not costed:
                 raise
-            return costed, [f"interrupted: {len(costed)} of {len(found)} networks; the front covers these alone"]
+            ended = f"interrupted: {len(costed)} of {len(found)} networks; the front covers these alone"
+            return costed, [ended, *_left_out(absent)], True
     if absent and not costed:
         raise absent[0]
-    return costed, [f"left out: {missing}" for missing in dict.fromkeys(map(str, absent))]
+    return costed, _left_out(absent), False
 
 
 def _timed_in_turn(

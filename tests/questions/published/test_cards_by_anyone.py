@@ -30,6 +30,9 @@ def build(width=4, deep=False):
 def late():
     import package_of_nobody
 
+def broken():
+    raise RuntimeError("no GPU is here\\nand more")
+
 class Own(nn.Module):
     def __init__(self, width=4):
         super().__init__()
@@ -217,6 +220,37 @@ def test_code_that_builds_nothing_is_said_with_its_card(
     found = mine("memory", "x")
     assert (found.code, found.out) == (2, "")
     assert found.err.startswith(f"e4profile: {said}")
+
+
+def test_code_that_fails_is_a_row_with_the_reason_and_the_others_are_built(mine: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "cards"
+    card(folder, "broken-net", "net.py:broken", order=3)
+    card(folder, "old-net", "net.py:biuld", order=4)
+    card(folder, "wide-input", "net.py:build", order=5)
+    (folder / "wide-input.toml").write_text((folder / "wide-input.toml").read_text().replace("[3, 8, 8]", "[4, 8, 8]"))
+    said = {"broken-net": "RuntimeError: no GPU is here", "old-net": "did you mean build?", "wide-input": "channel"}
+    rows = json.loads(mine("published", "me-1", "-f", "json").out)
+    found = {(row["row"], row["verdict"]) for row in rows if row["quantity"] == "macs"}
+    broken = {(name, "cannot run") for name in said}
+    assert found == {("me-net", "reproduced"), ("far-net", "not installed"), *broken}
+    shown = mine("published", "me-1").out.splitlines()
+    for name, reason in said.items():
+        assert any(line.startswith(f"{name}: cannot run: ") and reason in line for line in shown)
+    assert build_published("me-1").verdicts == ("reproduced", "reproduced")
+
+    several = mine("check", "broken-net", "me-net", "-f", "json")
+    assert several.code == 1
+    assert [(row["agrees"], row["coverage"]) for row in json.loads(several.out)] == [
+        (None, "cannot run"), (True, "whole"),
+    ]  # fmt: skip
+    assert said["broken-net"] in several.err
+    alone = mine("check", "broken-net", "--execution", "bank")
+    assert (alone.code, alone.out) == (2, "")
+    for limits in ((), ("--max", "params=1M")):
+        front = mine("sweep", "--front", "error,macs", "--table", "me-1", *limits)
+        assert front.code == 0
+        assert all(reason in front.out for reason in said.values())
+        assert "the front, cheapest first: me-net" in front.out
 
 
 def test_another_commit_than_the_cards_is_said(mine: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
