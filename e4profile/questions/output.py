@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -122,20 +124,43 @@ def write_tables(
         note(f"wrote {page}")
 
 
+class _Ended(SystemExit):
+    """A program that was told to end, by kill."""
+
+
 @contextmanager
 def on_interrupt(remark: str | Callable[[], str] | None) -> Iterator[None]:
-    """Say where a command left what it had finished, should Ctrl-C end it; nothing for None.
+    """Say where a command left what it had finished, should Ctrl-C or kill end it; nothing for None.
 
     Args:
         remark: the words, or what gives them once it is known how far the command came.
     """
     try:
-        yield
-    except KeyboardInterrupt:
+        with _told_to_end():
+            yield
+    except (KeyboardInterrupt, _Ended):
         if remark is not None:
             # behind the terminal's ^C
             note(f"\n{remark if isinstance(remark, str) else remark()}")
         raise
+
+
+@contextmanager
+def _told_to_end() -> Iterator[None]:
+    """Raise where the system would end the process without a word; in Python that is left to the caller."""
+    may = kept() is None and threading.current_thread() is threading.main_thread()
+    if not may or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def end(number: int, _: object) -> None:
+        raise _Ended(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _is_live() -> bool:

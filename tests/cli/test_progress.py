@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 import sys
+import time
 
 import pytest
 from program import Run
 
-from e4profile.questions.output import Progress, waiting
+from e4profile.questions.output import Progress, on_interrupt, waiting
 from e4profile.witnesses.beat import beat
 
 
@@ -100,6 +103,21 @@ def test_an_interrupted_bar_says_how_far_it_came(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert screens(terminal)[-1] == "count: 1 of 3 done\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+def test_a_command_that_is_told_to_end_says_what_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    def told_to_end() -> None:
+        with on_interrupt("what it left goes on"), on_interrupt(lambda: "1 job runs on"):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as end:
+        told_to_end()
+    assert end.value.code == 128 + signal.SIGTERM
+    assert capsys.readouterr().err.split("\n") == ["", "1 job runs on", "", "what it left goes on", ""]
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_pipe_hears_of_long_work_every_ten_seconds_between_and_inside_of_steps(

@@ -348,14 +348,12 @@ class TimedByJobs:
         ]
 
     def interrupted(self) -> str:
-        """What becomes of the jobs, for who pressed Ctrl-C."""
+        """What becomes of the jobs, for who ended the command."""
         live = list(dict.fromkeys(part.job for _, part, state in self._jobs_of_pending() if state.live))
         if not live:
             return "no job is left"
-        return (
-            f"{len(live)} job{'s' if len(live) > 1 else ''} run on; the same command comes back to them, and "
-            f"{how_to_end(self.jobs.how, live)} ends them"
-        )
+        they, them = (f"{len(live)} jobs run", "them") if len(live) > 1 else ("1 job runs", "it")
+        return f"{they} on; the same command comes back to {them}, and {how_to_end(self.jobs.how, live)} ends {them}"
 
     def reference_notes(self) -> list[str]:
         """How long the reference network took in the jobs, and which jobs were slow."""
