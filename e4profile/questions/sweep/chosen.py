@@ -11,9 +11,10 @@ from typing import Any
 
 from e4profile.errors import SettingError, some_of
 from e4profile.questions.figures import save_beside
-from e4profile.questions.output import emit, note, waiting
+from e4profile.questions.output import emit, note, on_interrupt, waiting
 from e4profile.questions.sweep import cloud as clouds
 from e4profile.questions.sweep.cloud import Chosen, Cloud
+from e4profile.questions.sweep.kept_costs import KeptCosts
 from e4profile.questions.sweep.quantities import PREDICTED, QUANTITIES, TIME, How, Limit, Quantity
 from e4profile.questions.sweep.varied import write_results
 from e4profile.questions.time.table import threads_text
@@ -75,8 +76,10 @@ def show_chosen(
 
     The same code where a network of the random sample counts otherwise than the closed form.
     """
-    with waiting("sweep") as say:
-        telling = replace(how, progress=say)
+    kept = KeptCosts(out)
+    remark = None if out is None else f"what was finished is saved in {out}; the same command goes on from there"
+    with on_interrupt(remark), waiting("sweep") as say:
+        telling = replace(how, progress=say, kept=kept)
         found = clouds.cloud_of(subjects, axes, wanted.quantities, telling)
         if not len(found.possible):
             reasons = dict.fromkeys(_refusals(found, 3))
@@ -85,6 +88,7 @@ def show_chosen(
         if not chosen.nearest:
             chosen = _finished(found, chosen, wanted, telling)
         clouds.prove(found, telling)
+    note(*kept.notes)
     table = chosen_table(found, chosen, wanted, how)
     from e4profile.questions.sweep.drawing import front_plot
 

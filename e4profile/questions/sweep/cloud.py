@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from e4profile.errors import SettingError, some_of
+from e4profile.errors import E4ProfileError, SettingError, some_of
 from e4profile.questions.sweep.quantities import How, Limit, Quantity, Reading
 from e4profile.subjects.guest import UserCodeError
 from e4profile.subjects.subject import Subject
@@ -206,19 +206,25 @@ def _each_built(subject: Subject, columns: Mapping[str, Column], total: int, how
     counter = VariantCounter()
     costs = {name: np.zeros(total, dtype=object) for name in ("params", "macs")}
     found = ManyCosts(total, np.zeros(total, dtype=bool), {}, subject, columns)
-    for index in range(total):
-        one = subject.with_arguments(found.setting(index))
-        how.progress(f"{index + 1} of {total}, {one.full_name}")
-        try:
-            counted = counter(one if how.batch_size is None else one.at_batch(how.batch_size))
-        except (SettingError, UserCodeError):
+    subjects = [subject.with_arguments(found.setting(index)) for index in range(total)]
+    subjects = [one if how.batch_size is None else one.at_batch(how.batch_size) for one in subjects]
+
+    def counts_of(one: Subject) -> dict[str, Any]:
+        counted = counter(one)
+        return {"params": counted.params, "macs": counted.total(), "unknown": list(counted.unknown),
+                "notes": list(counted.notes)}  # fmt: skip
+
+    for index, said in how.kept.each("counts", subjects, counts_of, how.batch_size, how.progress):
+        if isinstance(said, E4ProfileError):
+            if not isinstance(said, SettingError | UserCodeError):
+                raise said
             found.refusals.append(np.array([index]))
             continue
         found.possible[index] = True
-        costs["params"][index], costs["macs"][index] = counted.params, counted.total()
-        if counted.unknown:
+        costs["params"][index], costs["macs"][index] = said["params"], said["macs"]
+        if said["unknown"]:
             found.unstated.setdefault("macs", []).append((np.array([index]), "unknown operators"))
-        notes += [note for note in counted.notes if note not in notes]
+        notes += [note for note in said["notes"] if note not in notes]
     found.quantities.update(costs)
     for name in FORMULAS:
         if name not in costs:
@@ -233,16 +239,20 @@ def prove(cloud: Cloud, how: How) -> None:
     if not len(possible):
         return
     chosen = np.sort(np.random.default_rng(_SEED).choice(possible, min(SAMPLE, len(possible)), replace=False))
-    for number, index in enumerate(map(int, chosen), 1):
-        subject = cloud.subject(index)
-        how.progress(f"{number} of {len(chosen)} of the sample, {subject.full_name}")
-        subject = subject if how.batch_size is None else subject.at_batch(how.batch_size)
-        counted = measure(subject, ()).dispatch
-        place, inner = cloud.place(index)
+    subjects = [cloud.subject(int(index)) for index in chosen]
+    subjects = [one if how.batch_size is None else one.at_batch(how.batch_size) for one in subjects]
+
+    def counts_of(one: Subject) -> dict[str, Any]:
+        counted = measure(one, ()).dispatch
+        return {"params": counted.params, "macs": counted.macs}
+
+    for at, ran in how.kept.each("sample", subjects, counts_of, how.batch_size, how.progress):
+        if isinstance(ran, E4ProfileError):
+            raise ran
+        place, inner = cloud.place(int(chosen[at]))
         said = {name: int(cloud.found[place].quantities[name][inner]) for name in ("params", "macs")}
-        ran = {"params": counted.params, "macs": counted.macs}
         if said != ran:
-            cloud.disagreements.append(f"{cloud.named(index)}: closed form {said}, counted {ran}")
+            cloud.disagreements.append(f"{cloud.named(int(chosen[at]))}: closed form {said}, counted {ran}")
     how_many = f"{len(chosen)} of {len(possible):,} settings, drawn at random (seed {_SEED}), were built and counted"
     if cloud.disagreements:
         cloud.notes.insert(

@@ -7,10 +7,11 @@ costs: less is better.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import E4ProfileError, SettingError, UnknownNameError
+from e4profile.questions.sweep.kept_costs import KeptCosts
 from e4profile.subjects.subject import Subject
 from e4profile.subjects.written import parse_count, parse_duration, parse_size
 
@@ -46,6 +47,7 @@ class How:
         remarks: what a reader must know of predicted times.
         progress: told in words what is asked.
         threads: of times, intra-operator.
+        kept: what networks were found to cost before, and where it is stored.
     """
 
     batch_size: int | None = None
@@ -54,6 +56,7 @@ class How:
     remarks: tuple[str, ...] = ()
     progress: Callable[[str], None] = lambda _: None
     threads: int = 1
+    kept: KeptCosts = field(default_factory=KeptCosts)
 
 
 @dataclass(frozen=True)
@@ -89,36 +92,39 @@ def _sized(value: str, what: str) -> int:
     return parse_size(value, what, bare=False)
 
 
-def _one_by_one(ask: Callable[[Subject, How], int]) -> Callable[[Sequence[Subject], How], list[Reading]]:
+def _one_by_one(name: str, ask: Callable[[Subject, int], int]) -> Callable[[Sequence[Subject], How], list[Reading]]:
+    """Asks networks one by one for bytes of a batch."""
+
+    def bytes_of(subject: Subject, how: How) -> dict[str, Any]:
+        return {"bytes": ask(subject, how.batch_size or subject.batch_size)}
+
     def asked(subjects: Sequence[Subject], how: How) -> list[Reading]:
-        found = []
-        for number, subject in enumerate(subjects, 1):
-            how.progress(f"{number} of {len(subjects)}, {subject.full_name}")
-            try:
-                found.append(Reading(ask(subject, how)))
-            except E4ProfileError as error:
-                found.append(Reading(None, note=f"{subject.full_name}: {error}"))
-        return found
+        found: dict[int, Reading] = {}
+        for place, said in how.kept.each(name, subjects, lambda one: bytes_of(one, how), how.batch_size, how.progress):
+            refused = isinstance(said, E4ProfileError)
+            note = f"{subjects[place].full_name}: {said}" if refused else ""
+            found[place] = Reading(None if isinstance(said, E4ProfileError) else said["bytes"], note=note)
+        return [found[place] for place in range(len(subjects))]
 
     return asked
 
 
-def _step_bytes(subject: Subject, how: How) -> int:
+def _step_bytes(subject: Subject, batch_size: int) -> int:
     from e4profile.witnesses.variants import VariantCounter, step_bytes
 
-    return step_bytes(subject, how.batch_size or subject.batch_size, "sgd", VariantCounter())
+    return step_bytes(subject, batch_size, "sgd", VariantCounter())
 
 
-def _peak_bytes(subject: Subject, how: How) -> int:
+def _peak_bytes(subject: Subject, batch_size: int) -> int:
     from e4profile.witnesses.variants import VariantCounter, peak_bytes
 
-    return peak_bytes(subject, how.batch_size or subject.batch_size, VariantCounter())
+    return peak_bytes(subject, batch_size, VariantCounter())
 
 
-def _forward_peak_bytes(subject: Subject, how: How) -> int:
+def _forward_peak_bytes(subject: Subject, batch_size: int) -> int:
     from e4profile.witnesses.variants import VariantCounter, forward_peak_bytes
 
-    return forward_peak_bytes(subject, how.batch_size or subject.batch_size, VariantCounter())
+    return forward_peak_bytes(subject, batch_size, VariantCounter())
 
 
 def _times(subjects: Sequence[Subject], how: How) -> list[Reading]:
@@ -147,16 +153,20 @@ _LISTED = (
     Quantity("activations", "activations", "integer", parse_count, "elements that the layers make", "activations"),
     Quantity("saved", "saved", "bytes", _sized, "bytes kept for backward, float32 on a CPU", "saved_bytes"),
     Quantity("state", "training state", "bytes", _sized, "parameters, gradients and state of SGD", "state_bytes"),
-    Quantity("peak", "peak", "bytes", _sized, "most bytes of forward and backward", ask=_one_by_one(_peak_bytes)),
+    Quantity(
+        "peak", "peak", "bytes", _sized, "most bytes of forward and backward", ask=_one_by_one("peak", _peak_bytes)
+    ),
     Quantity(
         "forward-peak",
         "forward peak",
         "bytes",
         _sized,
         "most bytes of a forward pass without gradients",
-        ask=_one_by_one(_forward_peak_bytes),
+        ask=_one_by_one("forward-peak", _forward_peak_bytes),
     ),
-    Quantity("memory", "training step", "bytes", _sized, "bytes of a training step", ask=_one_by_one(_step_bytes)),
+    Quantity(
+        "memory", "training step", "bytes", _sized, "bytes of a training step", ask=_one_by_one("memory", _step_bytes)
+    ),
     Quantity(
         "predicted", "predicted", "seconds", parse_duration, "seconds of a forward pass, predicted", "predicted_s"
     ),

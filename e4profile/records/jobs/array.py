@@ -328,7 +328,7 @@ class TimedByJobs:
                 break
             text = ", ".join(f"{list(live.values()).count(one)} {one}" for one in dict.fromkeys(live.values()))
             now = time.monotonic()
-            if text != told and now >= next_s:
+            if live and text != told and now >= next_s:
                 say(f"{len(live)} job{'s' if len(live) > 1 else ''} left: {text}")
                 told, next_s = text, now + _SAY_S
             time.sleep(pause_s)

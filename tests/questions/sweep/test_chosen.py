@@ -71,7 +71,32 @@ def test_the_shorthands_are_the_same_axes_and_out_has_the_front(run: Run) -> Non
     assert "8 of 16 settings cannot be built, for example" in short.err
     assert "kernel (=4) must be odd" in short.err
     written = {path.name for path in Path("there").iterdir()}
-    assert written == {"table.md", "table.csv", *(f"front-params-macs.{ending}" for ending in ("svg", "png", "csv"))}
+    assert written == {
+        "table.md",
+        "table.csv",
+        "records.jsonl",
+        *(f"front-params-macs.{ending}" for ending in ("svg", "png", "csv")),
+    }
+
+
+def test_what_runs_is_stored_and_read_back(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("net.py").write_text(
+        "from torch import nn\ndef build(width=4):\n    return nn.Sequential(nn.LazyConv2d(width, 3), nn.Flatten())\n",
+        encoding="utf-8",
+    )
+    limits = ["--batch-size", "2", "--max", "peak=1GB,forward-peak=1GB,memory=1GB", "-f", "json", "--out", "there"]
+    card = ["sweep", "z2cnn", "--vary", "width=2,3", *limits]
+    own = ["sweep", "net.py:build", "--input", "1x3x8x8", "--vary", "width=2,3", *limits]
+    first = [run(*one) for one in (card, own)]
+    assert [one.code for one in first] == [0, 0]
+    for asks in ("step_bytes", "peak_bytes", "forward_peak_bytes"):
+        monkeypatch.setattr(f"e4profile.witnesses.variants.{asks}", None)
+    monkeypatch.setattr(clouds, "measure", None)
+    again = [run(*one) for one in (card, own)]
+    assert [(one.code, one.out) for one in again] == [(0, one.out) for one in first]
+    assert all("of 8 networks that were asked, 8 were read back from there/records.jsonl" in one.err for one in again)
+    with pytest.raises(TypeError):
+        run(*card, "--batch-size", "3")
 
 
 def test_more_settings_than_are_built_come_by_closed_form_with_a_sample(run: Run) -> None:
