@@ -172,7 +172,10 @@ def test_calflops_rule_is_what_calflops_reports() -> None:
     assert counted(Residual()).total("calflops") == reported(Residual())
     written = Residual(lambda x, y: x + y)
     assert counted(written).total("calflops") - reported(written) == elements(counted(written))["add"]
-    assert dict(convention("deepspeed").weights) == dict(convention("calflops").weights)
+    upsampling = {"upsample_nearest", "upsample_bilinear", "upsample_bicubic"}
+    assert {kind: weight for kind, weight in convention("deepspeed").weights.items() if kind not in upsampling} == dict(
+        convention("calflops").weights
+    )
 
 
 def test_a_layers_total_is_in_the_total_and_a_variant_has_it_too() -> None:
