@@ -52,7 +52,8 @@ def _text(option: Any) -> str:
     default = option.default
     # a number or a word; what is empty or off is no value
     shown = isinstance(default, (str, int, float)) and not isinstance(default, bool) and default
-    return f"{option.help or ''}{f' [{default}]' if shown else ''}"
+    unit = " s" if isinstance(default, float) and option.name.endswith("_s") else ""
+    return f"{option.help or ''}{f' [{default:g}{unit}]' if unit else f' [{default}]' if shown else ''}"
 
 
 def _argument(argument: Any) -> str:

@@ -17,16 +17,16 @@ A network is named in the same way wherever a command takes one:
 Naming a file or a package of yours imports it, which runs its code. What a
 card names as its builder runs when its network is built.
 
-Arguments. --set width=24 gives an argument to every network that is named;
-repeat it for several. "e4net(width=8)" and "net.py:Net(width=8, act=gelu)"
-give arguments to one network, and "Ours=net.py:Net(width=8)" names its row
-too. Values are numbers, True, False, None, lists (1,1,1 behind --set, else
-[1, 1, 1]) and text.
+Arguments. --set width=24,act=gelu gives arguments to every network that is
+named. "e4net(width=8)" and "net.py:Net(width=8, act=gelu)" give arguments to
+one network, and "Ours=net.py:Net(width=8)" names its row too. Values are
+numbers, True, False, None, lists (1,1,1 behind --set, else [1, 1, 1]) and
+text.
 
 Inputs. A card knows its input. Code of yours gets --input, with the batch:
 
   --input 2x3x32x32            a positional tensor of float32
-  --input mask=1x1x32x32:bool  by name, of another type; repeat it for several
+  --input mask=1x1x32x32:bool  by name, of another type
   --input steps:=4             a plain value
 
 --batch-size sets the leading size of every input tensor.
@@ -35,7 +35,9 @@ Inputs. A card knows its input. Code of yours gets --input, with the batch:
 published), irreps (the same function with fewer MACs) or auto (by sizes).
 Without it the network decides.
 
-Several networks follow one another, or are separated by commas.
+Commas divide lists: networks (which may also follow one another), inputs,
+arguments (a comma before KEY= begins the next), the folders of --cards. An
+option of a list may be repeated, too.
 """
 
 _COSTS = """\
@@ -49,7 +51,8 @@ errors of networks against a cost: macs, params, memory or time. --table NAME
 takes every card of a table, --error NAME=PERCENT an error as you know it.
 
 Units: counts as 25k, 1.2M or 3G (powers of 1000); sizes as 50MB (1000**2) or
-2GiB (1024**3); times as 30ms, 0.5s or 2min.
+2GiB (1024**3); times as 30ms, 0.5s or 2min. A size or a time needs its unit,
+unless the option's name says it (--max-run-time-s 2).
 """
 
 

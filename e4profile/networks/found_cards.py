@@ -113,8 +113,10 @@ def _check_name(card: Card, found: dict[str, Card]) -> None:
 
 
 def _asked() -> Iterator[Path]:
-    for path in _places.get().asked:
-        yield from map(_shown, _cards_at(path, f"--cards {path}"))
+    for given in _places.get().asked:
+        # a name that holds a comma may be there as it is
+        for path in [given] if given.exists() else map(Path, str(given).split(",")):
+            yield from map(_shown, _cards_at(path, f"--cards {path}"))
 
 
 def _of_project() -> Iterator[Path]:

@@ -106,7 +106,7 @@ class Option:
             return [Path(one) if kind is Path else one for one in _texts(value)]
         if self.kind is Path:
             return value if isinstance(value, Mapping) else Path(value)
-        if self.kind is str:
+        if self.kind is str or getattr(self.info, "parser", None) is str:
             return (
                 value if not isinstance(value, (int, float, list, tuple, range)) else ",".join(map(str, _many(value)))
             )

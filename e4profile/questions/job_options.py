@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from e4profile.errors import SettingError, one_of, positive
+from e4profile.questions.options import duration
 from e4profile.questions.output import Progress, note, on_interrupt
 
 if TYPE_CHECKING:
@@ -29,18 +31,15 @@ ArrayParallelism = Annotated[
     typer.Option("--array-parallelism", help="Jobs that run at once; 256, with local 1.", metavar="N", hidden=True),
 ]
 TimeoutMin = Annotated[
-    int | None,
-    typer.Option("--timeout-min", help="Of each job; else what its settings need.", metavar="MINUTES", hidden=True),
+    float | None, duration("--timeout-min", "Of each job; else what its settings need.", "min", hidden=True)
 ]
-JobMinutes = Annotated[
-    float, typer.Option("--job-minutes", help="A job lasts at least this long; 5.", metavar="MINUTES", hidden=True)
-]
+JobMinutes = Annotated[float, duration("--job-minutes", "A job lasts at least this long; 5 min.", "min", hidden=True)]
 EXPLAINED = ("--partition", "--gpus", "--array-parallelism", "--timeout-min", "--job-minutes")
 """What ``e4profile help jobs`` lists: beside everything else that a sweep can do, they would fill its help."""
 
 
 def jobs_asked(
-    how: str | None, partition: str | None, gpus: int | None, array_parallelism: int | None, timeout_min: int | None,
+    how: str | None, partition: str | None, gpus: int | None, array_parallelism: int | None, timeout_min: float | None,
     job_minutes: float, *, time: bool,
 ) -> Jobs | None:  # fmt: skip
     """How work becomes jobs; None where none were asked for.
@@ -51,7 +50,8 @@ def jobs_asked(
     """
     from e4profile.records.jobs.executors import EXECUTORS, Jobs
 
-    counts = {"--gpus": gpus, "--array-parallelism": array_parallelism, "--timeout-min": timeout_min}
+    minutes = None if timeout_min is None else math.ceil(timeout_min)
+    counts = {"--gpus": gpus, "--array-parallelism": array_parallelism, "--timeout-min": minutes}
     given = {option: value for option, value in counts.items() if value is not None}
     if how is None:
         if given or partition is not None:
@@ -63,7 +63,7 @@ def jobs_asked(
         raise SettingError(f"--job-minutes (={job_minutes:g}) must be from 0 to a day")
     if not time:
         raise SettingError("--jobs is for what is timed: add --time")
-    return Jobs(how, partition, gpus, array_parallelism, timeout_min, job_minutes)
+    return Jobs(how, partition, gpus, array_parallelism, minutes, job_minutes)
 
 
 def time_by_jobs(work: Sequence[tuple[str, TimeSetting]], known: Known, jobs: Jobs) -> dict[str, str]:

@@ -52,6 +52,17 @@ def positive_whole(option: typer.CallbackParam, value: int | None) -> int | None
     return value
 
 
+def duration(flag: str, help: str, unit: str = "s", *, hidden: bool = False) -> Any:
+    """An option that takes a time: ``2s``, ``500ms``, or a number in the unit that its name says."""
+
+    def read(value: str | float | None) -> float | None:
+        from e4profile.subjects.written import parse_duration_in
+
+        return None if value is None else parse_duration_in(unit, value, flag)
+
+    return typer.Option(flag, help=help, metavar="TIME", parser=str, callback=read, hidden=hidden)
+
+
 Format = Annotated[
     str,
     typer.Option(
@@ -71,7 +82,7 @@ Convention = Annotated[
     ),
 ]
 Overrides = Annotated[
-    list[str] | None, typer.Option("--set", help="An argument: width=24, act=gelu, blocks=1,1,1.", metavar="KEY=VALUE")
+    list[str] | None, typer.Option("--set", help="Arguments: width=24,act=gelu,blocks=1,1,1.", metavar="KEY=VALUE")
 ]
 Execution = Annotated[
     str | None,
@@ -81,7 +92,7 @@ Execution = Annotated[
 ]
 
 Cards = Annotated[
-    list[Path] | None, typer.Option("--cards", help="Find cards in this folder, or card file, too.", metavar="DIR")
+    list[Path] | None, typer.Option("--cards", help="Find cards in these folders or card files too.", metavar="DIR,...")
 ]
 Inputs = Annotated[
     list[str] | None, typer.Option("--input", help="A user-defined model's input: 1x3x32x32.", metavar="SHAPE")
@@ -105,7 +116,7 @@ Threads = Annotated[
     int | None,
     typer.Option("--threads", help="In an operator; else as PyTorch has them.", metavar="N", callback=positive_whole),
 ]
-MaxRunTime = Annotated[float, typer.Option("--max-run-time-s", help="Sample at most this long.", metavar="SECONDS")]
+MaxRunTime = Annotated[float, duration("--max-run-time-s", "Sample at most this long.")]
 Mixed = Annotated[
     bool, typer.Option("--mixed", "--allow-mixed", help="Allow times of different environments, labelled.")
 ]
@@ -167,20 +178,24 @@ def networks(values: list[str] | None) -> list[str]:
     return found
 
 
+Networks = Annotated[list[str], typer.Argument(help=MODEL_HELP, metavar=MODEL, callback=networks)]
+
+
 def overrides(pairs: Sequence[str] | Mapping[str, Any] | None, option: str = "--set") -> dict[str, Any]:
-    """``key=value`` pairs; for the values see ``plain_value``. The last of two values of one key holds.
+    """``key=value`` pairs, one or several in a text; for the values see ``plain_value``. The last of one key holds.
 
     The values that Python gives by name are as they are.
 
     Raises:
         SettingError: for a pair without ``=``.
     """
+    from e4profile.subjects.named import split_pairs
     from e4profile.subjects.written import plain_value
 
     if isinstance(pairs, Mapping):
         return dict(pairs)
     found: dict[str, Any] = {}
-    for pair in pairs or []:
+    for pair in (part for given in pairs or [] for part in split_pairs(given)):
         key, separator, text = pair.partition("=")
         if not separator or not key:
             raise SettingError(f"{option}: {pair!r} must be KEY=VALUE, for example width=24")

@@ -11,6 +11,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import SettingError, UnknownNameError, positive
+from e4profile.subjects.named import split_outside
 from e4profile.subjects.written import plain_value
 
 if TYPE_CHECKING:
@@ -125,6 +126,23 @@ def parse_input(text: str) -> InputSpec:
     if 0 in shape:
         raise SettingError(f"--input: {text!r}: every size must be positive")
     return InputSpec(name, shape, dtype)
+
+
+def parse_inputs(texts: Sequence[str]) -> list[InputSpec]:
+    """Several ``--input``, each of which may hold several with commas between: ``1x3x32x32,mask=1x1x32x32:bool``.
+
+    Raises:
+        SettingError: also for sizes with commas between, ``1,3,32,32``, which would be four inputs.
+        UnknownNameError: for an unknown dtype.
+    """
+    found: list[InputSpec] = []
+    for text in texts:
+        parts = split_outside(text, ",")
+        if len(parts) > 1 and any(part.isdecimal() for part in parts):
+            meant = "x".join(parts) if all(map(str.isdecimal, parts)) else "1x3x32x32,mask=1x32x32"
+            raise SettingError(f"--input: {text!r}: commas divide inputs; write sizes with x, as {meant}")
+        found += map(parse_input, parts)
+    return found
 
 
 def with_batch(specs: Sequence[InputSpec], batch_size: int) -> list[InputSpec]:

@@ -5,7 +5,8 @@ One grammar wherever a network is named: ``[NAME=]NETWORK[(ARGUMENT=VALUE, ...)]
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -75,8 +76,24 @@ def _is_path(text: str) -> bool:
 
 def split_named(text: str) -> list[str]:
     """Networks side by side, ``e4net,net.py:Net(width=8, depth=2)``: commas between arguments divide nothing."""
-    cuts = [-1, *_outside(text, ","), len(text)]
-    return [part for start, end in pairwise(cuts) if (part := text[start + 1 : end].strip())]
+    return [part for part in _parts(text, _outside(text, ",")) if part]
+
+
+def split_outside(text: str, mark: str) -> list[str]:
+    """The parts between marks that are outside of brackets and of quotes."""
+    return _parts(text, _outside(text, mark, inside=True))
+
+
+_KEY = re.compile(r"\s*[A-Za-z_][\w.-]*\s*:?=")
+
+
+def split_pairs(text: str) -> list[str]:
+    """``KEY=VALUE`` side by side, ``width=8,16,act=gelu``: a comma before a key divides, another is of the value."""
+    return _parts(text, (place for place in _outside(text, ",", inside=True) if _KEY.match(text, place + 1)))
+
+
+def _parts(text: str, cuts: Iterable[int]) -> list[str]:
+    return [text[start + 1 : end].strip() for start, end in pairwise([-1, *cuts, len(text)])]
 
 
 def distinct(subjects: Sequence[Subject]) -> None:
@@ -136,8 +153,7 @@ def _opened(text: str) -> int | None:
 
 
 def _arguments(text: str, shown: str) -> dict[str, Any]:
-    cuts = [-1, *_outside(text, ",", inside=True), len(text)]
-    parts = [text[start + 1 : end].strip() for start, end in pairwise(cuts)]
+    parts = split_outside(text, ",")
     if not parts[-1]:  # nothing in between, or a comma at the end
         parts.pop()
     found: dict[str, Any] = {}

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from e4profile.errors import SettingError, UnknownNameError, one_of
 from e4profile.networks.cards import Card, find_card
 from e4profile.subjects.card_code import CardCode, FromBuilder
-from e4profile.subjects.inputs import Example, InputSpec, as_example, example_from_specs, parse_input, with_batch
+from e4profile.subjects.inputs import Example, InputSpec, as_example, example_from_specs, parse_inputs, with_batch
 from e4profile.subjects.named import Named, parse_named
 from e4profile.subjects.sources import FromCard, FromCode, parameters_of
 
@@ -420,7 +420,7 @@ def resolve(
         what: a card's name, a card file (``.toml``), ``package.module:build`` or ``path/to/file.py:build``, where
             build is an ``nn.Module``, its class, or a callable that returns one; or an ``nn.Module``. A text may hold
             arguments and a name for the row, ``Ours=net.py:Net(width=8)`` (see ``e4profile.subjects.named``).
-        inputs: ``1x3x32x32``, ``image=1x3x32x32``, ``mask=1x1x32x32:bool``, ``steps:=4`` (see ``parse_input``);
+        inputs: ``1x3x32x32``, ``image=1x3x32x32``, ``mask=1x1x32x32:bool``, ``steps:=4`` (see ``parse_inputs``);
             for a card, one shape that replaces its own.
         arguments: of the builder, or overrides of the card's; those in the text go before them.
         batch_size: the batch, in place of the inputs' own.
@@ -435,7 +435,7 @@ def resolve(
         CardError: for a card file that cannot be used.
         NotInstalled: for arguments of a card whose builder's package is not installed.
     """
-    specs = [parse_input(text) for text in inputs]
+    specs = parse_inputs(inputs)
     if batch_size is not None:
         specs = with_batch(specs, batch_size)
     given = dict(arguments or {})

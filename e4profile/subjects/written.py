@@ -6,6 +6,7 @@ counts (``25k``), sizes (``24GiB``) and durations (``30 ms``): one parser for ea
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Mapping
@@ -148,8 +149,8 @@ _ONE = {"": Fraction(1)}
 
 COUNT = Quantity("a count", "25210, 25k, 3.2M or 1e9", _ONE | _DECIMAL)
 _SIZED = {"b": Fraction(1), **_DECIMAL, **_BYTES, **_BINARY}
-SIZE = Quantity("a size", "24GiB, 512MB, 80 GB or 1e9", _ONE | _SIZED)
-SIZE_WITH_UNIT = Quantity("a size", "24GiB, 512MB or 50B", _SIZED)
+SIZE = Quantity("a size", "24GiB, 512MB or 50B", _SIZED)
+BYTES = Quantity("a size", "24GiB, 512MB, 80 GB or 1e9", _ONE | _SIZED)
 DURATION = Quantity(
     "a time",
     "30ms, 0.5 s, 250us or 2min",
@@ -183,15 +184,21 @@ def parse_count(value: str | float, what: str) -> int:
     return int(found)
 
 
-def parse_size(value: str | float, what: str, *, bare: bool = True) -> int:
-    """Bytes, rounded down: ``24GiB`` (1024³), ``80 GB`` or ``80G`` (1000³), and where ``bare``, ``512`` or ``1e9``.
+def parse_size(value: str | float, what: str, *, in_bytes: bool = False) -> int:
+    """Bytes, rounded down: ``24GiB`` (1024³), ``80 GB`` or ``80G`` (1000³).
+
+    Args:
+        value: the text; without its unit it is refused, as a bare 50 may well mean megabytes. A number is in bytes.
+        what: the value's name in messages.
+        in_bytes: whether the name says bytes, so that ``"512"`` and ``"1e9"`` are bytes too.
 
     Raises:
         SettingError: as for `parse_count`, for less than one byte too.
     """
-    size = int(_read(value, SIZE if bare else SIZE_WITH_UNIT, what))
+    quantity = BYTES if in_bytes or not isinstance(value, str) else SIZE
+    size = int(_read(value, quantity, what))
     if not size:
-        raise _refused(value, SIZE, what, "must be at least one byte")
+        raise _refused(value, quantity, what, "must be at least one byte")
     return size
 
 
@@ -216,6 +223,19 @@ def parse_duration(value: str | float, what: str) -> float:
         SettingError: as for `parse_count`.
     """
     return float(_read(value if isinstance(value, str) else f"{value}s", DURATION, what))
+
+
+def parse_duration_in(unit: str, value: str | float, what: str) -> float:
+    """A time in the unit that the name says: a number as it is, a text with another unit in this one.
+
+    Raises:
+        SettingError: as for `parse_count`.
+    """
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    return number if math.isfinite(number) else float(_read(value, DURATION, what) / DURATION.units[unit])
 
 
 def quantity_of(text: str) -> Quantity | None:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from typing import get_origin
+
 import pytest
 
-from e4profile.errors import UnknownNameError
-from e4profile.questions.options import overrides, resolve_together
+from e4profile.cli.main import _ENTRIES
+from e4profile.errors import SettingError, UnknownNameError
+from e4profile.questions.ask import options_of
+from e4profile.questions.match.targets import wanted
+from e4profile.questions.memory.command import memory
+from e4profile.questions.options import MODEL, overrides, resolve_together
+from e4profile.subjects.inputs import parse_inputs
+from e4profile.subjects.named import split_pairs
 
 
 @pytest.mark.parametrize(
@@ -34,3 +42,42 @@ def test_set_is_for_every_network_and_arg_is_the_same_but_for_code_beside_cards(
     assert arguments(["e4net", code], {"group": "p4m"}, own) == ["p4m", "p4"]
     with pytest.raises(UnknownNameError, match="in_channels"):
         arguments(["e4net", code], own, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("width=8,16,act=gelu", ["width=8,16", "act=gelu"]), ("blocks=[1,a=2]", ["blocks=[1,a=2]"]),
+        ("params=1,000,000, macs=2M", ["params=1,000,000", "macs=2M"]), ('note="a,b=c"', ['note="a,b=c"']),
+        ("width,act=relu,gelu", ["width", "act=relu,gelu"]), ("x:=[1,2],y:=3", ["x:=[1,2]", "y:=3"]),
+        ("name=it's,ok", ["name=it's,ok"]), ("", [""]),
+    ],
+)  # fmt: skip
+def test_a_comma_before_a_key_divides_and_another_is_of_the_value(text: str, parts: list[str]) -> None:
+    assert split_pairs(text) == parts
+
+
+def test_inputs_side_by_side_and_sizes_with_commas_are_refused() -> None:
+    found = parse_inputs(["image=1x3x8x8,mask=1x1x8x8:bool,steps:=[1,2]", "7"])
+    assert [str(one) for one in found] == ["image=1x3x8x8", "mask=1x1x8x8:bool", "steps:=[1, 2]", "7"]
+    with pytest.raises(SettingError, match=r"as 1x3x32x32$"):
+        parse_inputs(["1,3,32,32"])
+    with pytest.raises(SettingError, match="write sizes with x"):
+        parse_inputs(["1x3x32x32,2"])
+
+
+def test_lists_and_units_are_read_alike_by_every_command() -> None:
+    """Each option that lists things takes them with commas; each time takes its unit; none takes a bare size."""
+    for command in {one for entry in _ENTRIES.values() for one in (entry.run, *entry.below.values())}:
+        for option in options_of(command):
+            if option.info.metavar == "TIME" and option.kind is float:
+                assert option.read("250ms") == pytest.approx(0.25 if option.flag.endswith("-s") else 0.25 / 60)
+                assert option.read(2) == 2, option.flag
+                with pytest.raises(SettingError, match="unit"):
+                    option.read("3 parsecs")
+            if option.info.metavar == MODEL and get_origin(option.kind) is list:
+                assert option.read("e4net,a=b(c=1, d=2)") == ["e4net", "a=b(c=1, d=2)"], command
+    with pytest.raises(SettingError, match=r"50. is a size without its unit"):
+        memory(["z2cnn"], fits="50")
+    with pytest.raises(SettingError, match=r"50. is a size without its unit"):
+        wanted("50", "memory")

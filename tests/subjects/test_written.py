@@ -76,11 +76,12 @@ def test_counts(text: str | int, count: int) -> None:
     ("text", "size"),
     [
         ("2GiB", 2**31), ("2gib", 2**31), ("2 GB", 2 * 10**9), ("2G", 2 * 10**9), ("20 MB", 2 * 10**7), ("4k", 4000),
-        ("0.5KiB", 512), ("1.1 kib", 1126), ("512", 512), ("512b", 512), ("1e3MiB", 1000 * 2**20), ("1TiB", 2**40),
+        ("0.5KiB", 512), ("1.1 kib", 1126), (512, 512), ("512b", 512), ("1e3MiB", 1000 * 2**20), ("1TiB", 2**40),
     ],
 )  # fmt: skip
-def test_sizes(text: str, size: int) -> None:
+def test_sizes(text: str | float, size: int) -> None:
     assert parse_size(text, "--fits") == size
+    assert parse_size(str(text), "saved_bytes_max", in_bytes=True) == size
 
 
 @pytest.mark.parametrize(
@@ -104,13 +105,14 @@ def test_durations(text: str | float, seconds: float) -> None:
         ("count", "3,0", "cannot be read"), ("count", "1.2.3", "cannot be read"), ("count", "", "cannot be read"),
         ("count", "many", "cannot be read"), ("count", True, "cannot be read"), ("count", "k", "cannot be read"),
         ("count", "1e999999999", "is out of range"), ("count", "1e9999999999999999999999", "is out of range"),
-        ("size", "0.5", "must be at least one byte"), ("size", "-1GiB", "must be positive"),
-        ("size", "5ms", "is a time, not a size"), ("size", "2PB", "unit 'pb'"), ("size", "nan GiB", "cannot be read"),
+        ("size", "0.5B", "must be at least one byte"), ("size", "-1GiB", "must be positive"),
+        ("size", "50", "without its unit"), ("size", "5ms", "is a time, not a size"),
+        ("size", "2PB", "unit 'pb'"), ("size", "nan GiB", "cannot be read"),
         ("duration", "30", "is a time without its unit"), ("duration", "5k", "is a count, not a time"),
         ("duration", "0s", "must be positive"), ("duration", "-1ms", "must be positive"),
         ("duration", "inf s", "is not finite"), ("duration", "3 hours", "unit 'hours'"),
         ("duration", float("inf"), "is not finite"), ("duration", -1.0, "must be positive"),
-        ("count", "9" * 309, "out of range"), ("size", "9" * 309, "out of range"), ("duration", "9" * 309 + "s", "out"),
+        ("count", "9" * 309, "out of range"), ("size", "9" * 309 + "B", "out"), ("duration", "9" * 309 + "s", "out"),
     ],
 )  # fmt: skip
 def test_a_refusal_names_the_value_what_is_wrong_and_the_forms(kind: str, text: str | float, wrong: str) -> None:
@@ -119,7 +121,7 @@ def test_a_refusal_names_the_value_what_is_wrong_and_the_forms(kind: str, text: 
     said = str(refused.value)
     assert said.startswith(f"--limit (={str(text)[:40]}")
     assert wrong in said
-    assert said.endswith({"count": "1e9", "size": "1e9", "duration": "2min"}[kind])
+    assert said.endswith({"count": "1e9", "size": "50B", "duration": "2min"}[kind])
     assert len(said) < 200
     assert "\n" not in said
 

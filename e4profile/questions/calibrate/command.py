@@ -22,9 +22,7 @@ def calibrate(
     device: options.Device = "cpu",
     dtype: options.Dtype = "float32",
     threads: options.Threads = None,
-    max_run_time_s: Annotated[
-        float, typer.Option("--max-run-time-s", help="Time the networks this long.", metavar="SECONDS")
-    ] = 60.0,
+    max_run_time_s: Annotated[float, options.duration("--max-run-time-s", "Time the networks this long.")] = 60.0,
     quick: Annotated[
         bool, typer.Option("--quick", help="Five tiny networks: for a first look, not for predictions.")
     ] = False,

@@ -225,7 +225,7 @@ def run_checks(
         names: cards' names or files, ``package.module:build``, ``path/to/file.py:build``.
         random_settings: how many.
         seed: of the random settings.
-        inputs: of those that are code (see ``e4profile.subjects.inputs.parse_input``).
+        inputs: of those that are code (see ``e4profile.subjects.inputs.parse_inputs``).
         arguments: of their builders.
         execution: of group convolutions: bank, irreps or auto; as the networks say when None.
         settings: arguments of all of them.

@@ -17,6 +17,7 @@ from e4profile.questions.options import (
     Inputs,
     Overrides,
     Units,
+    networks,
     overrides,
 )
 from e4profile.questions.output import Progress, emit, note
@@ -24,7 +25,7 @@ from e4profile.questions.output import Progress, emit, note
 
 def check(
     model: Annotated[
-        list[str] | None, typer.Argument(help=f"{MODEL_HELP[:-1]}; else every card.", metavar=MODEL)
+        list[str] | None, typer.Argument(help=f"{MODEL_HELP[:-1]}; else every card.", metavar=MODEL, callback=networks)
     ] = None,
     settings: Overrides = None,
     inputs: Inputs = None,

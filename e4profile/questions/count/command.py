@@ -28,13 +28,13 @@ _FIGURES = ("terms", "counters")
 
 
 def count(
-    models: Annotated[list[str], typer.Argument(help=options.MODEL_HELP, metavar=options.MODEL)],
+    models: options.Networks,
     settings: options.Overrides = None,
     inputs: options.Inputs = None,
     arguments: options.Arguments = None,
     execution: options.Execution = None,
     counter: Annotated[
-        list[str] | None, typer.Option("--counter", help=f"{', '.join(REGISTRY)}. Repeatable.", metavar="NAME")
+        list[str] | None, typer.Option("--counter", help=f"{', '.join(REGISTRY)}.", metavar="NAME,...")
     ] = None,
     besides: Annotated[
         str | None,

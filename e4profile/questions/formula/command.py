@@ -31,9 +31,7 @@ def formula(
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set", help="A symbol's value, for terms in numbers too: c_in=16, r=2. Repeatable.", metavar="SYMBOL=N"
-        ),
+        typer.Option("--set", help="A symbol's value, for terms in numbers too: c_in=16,r=2.", metavar="SYMBOL=N"),
     ] = None,
     of: Annotated[
         str | None, typer.Option("--of", help="A card whose first such layer gives the values.", metavar="CARD")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,11 @@ CONFIG_NAMES = ("e4profile.toml", "pyproject.toml")
 BASELINE_NAME = "e4profile-baseline.json"
 
 _SIZES = ("saved_bytes_max", "peak_bytes_max", "forward_peak_bytes_max")
-_LIMITS = {"params_max": parse_count, "macs_max": parse_count, **dict.fromkeys(_SIZES, parse_size)}
+_LIMITS: Mapping[str, Callable[[str, str], int]] = {
+    "params_max": parse_count,
+    "macs_max": parse_count,
+    **dict.fromkeys(_SIZES, partial(parse_size, in_bytes=True)),
+}
 _FIELDS = ("regular", "trivial", "invariant")
 
 

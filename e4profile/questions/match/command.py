@@ -44,7 +44,7 @@ def match(
     arguments: options.Arguments = None,
     to_arguments: Annotated[
         list[str] | None,
-        typer.Option("--to-arg", help="An argument of --to's builder. Repeatable.", metavar="KEY=VALUE"),
+        typer.Option("--to-arg", help="Arguments of --to's builder: width=8,depth=2.", metavar="KEY=VALUE"),
     ] = None,
     at_most: Annotated[bool, typer.Option("--at-most", help="The costliest that does not exceed the target.")] = False,
     convention_name: options.Convention = "macs",
@@ -53,8 +53,7 @@ def match(
     ] = None,
     device: Annotated[str, typer.Option("--device", help="For time: cpu or cuda", metavar="DEVICE")] = "cpu",
     max_run_time_s: Annotated[
-        float,
-        typer.Option("--max-run-time-s", help="For time: sample each setting at most this long.", metavar="SECONDS"),
+        float, options.duration("--max-run-time-s", "For time: sample each setting at most this long.")
     ] = 2.0,
     output_format: options.Format = "table",
     units: options.Units = "auto",

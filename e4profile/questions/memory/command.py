@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def memory(
-    models: Annotated[list[str], typer.Argument(help=options.MODEL_HELP, metavar=options.MODEL)],
+    models: options.Networks,
     settings: options.Overrides = None,
     inputs: options.Inputs = None,
     arguments: options.Arguments = None,

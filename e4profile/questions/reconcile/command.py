@@ -11,6 +11,7 @@ from e4profile.errors import SettingError, positive
 from e4profile.questions import options
 from e4profile.questions.entry import Entry
 from e4profile.questions.output import Progress, emit, note, stop_interrupted
+from e4profile.subjects.named import split_pairs
 
 if TYPE_CHECKING:
     from e4profile.questions.reconcile.ranking import Reconciled, Reconciliation
@@ -25,7 +26,12 @@ _UNITS = (("K", 1e3), ("M", 1e6), ("G", 1e9))
 
 def reconcile(
     models: Annotated[
-        list[str], typer.Argument(help="Cards, or one model of yours (e4profile help networks).", metavar=options.MODEL)
+        list[str],
+        typer.Argument(
+            help="Cards, or one model of yours (e4profile help networks).",
+            metavar=options.MODEL,
+            callback=options.networks,
+        ),
     ],
     params: Annotated[
         str | None, typer.Option("--params", help="Published parameters, e.g. 18.8K.", metavar="N")
@@ -47,14 +53,14 @@ def reconcile(
         list[str] | None,
         typer.Option(
             "--vary",
-            help="Search these arguments only, with values if you say them: width=8..64, act=relu,gelu. Repeatable.",
+            help="Search these arguments only, with values if you say them: width=8..64,act=relu,gelu.",
             metavar="NAME[=VALUES]",
         ),
     ] = None,
     conventions: Annotated[
         list[str] | None,
         typer.Option(
-            "--convention", help="Another rule that may have counted, or a file of weights. Repeatable.", metavar="RULE"
+            "--convention", help="Another rule that may have counted, or a file of weights.", metavar="RULE,..."
         ),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", help="Show at most N explanations.", metavar="N")] = 10,
@@ -72,7 +78,7 @@ def reconcile(
     from e4profile.subjects.subject import resolve
 
     positive(**{"--limit": limit})
-    networks = options.several_subjects(options.networks(models), settings, inputs, arguments)
+    networks = options.several_subjects(models, settings, inputs, arguments)
     given = {"params": params, "flops": flops, "macs": macs}
     rows = _rows(networks, given, resolve(rows_of) if rows_of else None, published or table is not None, table)
     progress: list[Progress] = []
@@ -83,7 +89,7 @@ def reconcile(
         progress[0].step("architectures")
 
     try:
-        found = search(rows, changes=changes, vary=_varied(vary), conventions=conventions or (), progress=step)
+        found = search(rows, changes=changes, vary=_varied(vary), conventions=options.names(conventions), progress=step)
     finally:
         for one in progress:
             one.close()
@@ -104,10 +110,11 @@ def reconcile(
 
 
 def _varied(vary: list[str] | None) -> list[str] | None:
-    """Repeated or comma-separated names; a comma behind ``=`` separates values."""
+    """Repeated or comma-separated names; a comma behind ``=`` separates values, unless a name and ``=`` follow."""
     if not vary:
         return None
-    return [one for text in vary for one in ([text] if "=" in text else options.names([text]))]
+    parts = [part for text in vary for part in split_pairs(text)]
+    return [one for part in parts for one in ([part] if "=" in part else options.names([part]))]
 
 
 def _call(networks: list[Subject]) -> str | None:

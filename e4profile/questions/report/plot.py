@@ -18,7 +18,10 @@ _LIST_WIDTH = 100
 def plot(
     kind: Annotated[str | None, typer.Argument(help="What to draw; --list shows every kind.", metavar="KIND")] = None,
     models: Annotated[
-        list[str] | None, typer.Argument(help=f"{options.MODEL_HELP[:-1]}; else the kind's own.", metavar=options.MODEL)
+        list[str] | None,
+        typer.Argument(
+            help=f"{options.MODEL_HELP[:-1]}; else the kind's own.", metavar=options.MODEL, callback=options.networks
+        ),
     ] = None,
     settings: options.Overrides = None,
     inputs: options.Inputs = None,
@@ -52,7 +55,7 @@ def plot(
     for ending in options.names(formats):
         one_of("figure format", ending, FORMATS)
     check_folder(out)
-    given_names = options.networks(models)
+    given_names = models or []
     for name in given_names:
         check_shows(figure, name)
     given = options.overrides(settings)

@@ -29,10 +29,12 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    networks: Annotated[list[str] | None, typer.Argument(help=options.MODEL_HELP, metavar=options.MODEL)] = None,
+    networks: Annotated[
+        list[str] | None, typer.Argument(help=options.MODEL_HELP, metavar=options.MODEL, callback=options.networks)
+    ] = None,
     vary: Annotated[
         list[str] | None,
-        typer.Option("--vary", help="width=8..64..8, group=p4,p4m, act=relu,gelu", metavar="NAME=VALUES"),
+        typer.Option("--vary", help="width=8..64..8,group=p4,p4m,act=relu,gelu", metavar="NAME=VALUES"),
     ] = None,
     most: Annotated[
         list[str] | None,
@@ -60,7 +62,7 @@ def sweep(
     arguments: options.Arguments = None,
     execution: options.Execution = None,
     counter: Annotated[
-        list[str] | None, typer.Option("--counter", help="With closed-form nothing runs.", metavar="NAME")
+        list[str] | None, typer.Option("--counter", help="With closed-form nothing runs.", metavar="NAME,...")
     ] = None,
     memory: Annotated[bool, typer.Option("--memory", help="Also the bytes of a training step.")] = False,
     group: Annotated[
@@ -97,9 +99,7 @@ def sweep(
         int | None, typer.Option("--batch-size", help="Images per pass; else 1, or what --input says.", metavar="N")
     ] = None,
     device: Annotated[str, typer.Option("--device", help="cpu or cuda", metavar="DEVICE")] = "cpu",
-    max_run_time_s: Annotated[
-        float, typer.Option("--max-run-time-s", help="Sample a pass at most this long.", metavar="SECONDS")
-    ] = 2.0,
+    max_run_time_s: Annotated[float, options.duration("--max-run-time-s", "Sample a pass at most this long.")] = 2.0,
     jobs: job_options.How = None,
     partition: job_options.Partition = None,
     gpus: job_options.Gpus = None,
@@ -117,7 +117,7 @@ def sweep(
         jobs, partition, gpus, array_parallelism, timeout_min, job_minutes, time=time or verify > 0
     )
     counters = options.names(counter)
-    named = options.networks(networks)
+    named = networks or []
     given = {"group": ",".join(options.names(group)), "reduction": reduction, "slices": slices, "kernel": kernel,
              "width": width}  # fmt: skip
     if not named and not (settings or inputs or arguments or memory):
@@ -211,10 +211,11 @@ class Shown(NamedTuple):
 
 def _of_the_grid(vary: list[str], given: dict[str, str | None]) -> tuple[list[str], dict[str, str | None]]:
     """What ``--vary`` says of the paper's grid, as its own options say it; the rest needs a network."""
+    from e4profile.subjects.named import split_pairs
     from e4profile.subjects.written import parse_varied
 
     left, merged = [], dict(given)
-    for text in vary:
+    for text in (part for joined in vary for part in split_pairs(joined)):
         axis = parse_varied(text)
         if axis.name in merged and axis.given is not None and not merged[axis.name]:
             merged[axis.name] = ",".join(map(str, axis.given))

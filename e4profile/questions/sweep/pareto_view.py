@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 def pareto(
     models: Annotated[
         list[str] | None,
-        typer.Argument(help=f"{options.MODEL_HELP[:-1]}; with --table every card of it.", metavar=options.MODEL),
+        typer.Argument(
+            help=f"{options.MODEL_HELP[:-1]}; with --table every card of it.",
+            metavar=options.MODEL,
+            callback=options.networks,
+        ),
     ] = None,
     settings: options.Overrides = None,
     inputs: options.Inputs = None,
@@ -58,8 +62,7 @@ def pareto(
     ] = None,
     device: Annotated[str, typer.Option("--device", help="For time: cpu or cuda.", metavar="DEVICE")] = "cpu",
     max_run_time_s: Annotated[
-        float,
-        typer.Option("--max-run-time-s", help="For time: sample each network at most this long.", metavar="SECONDS"),
+        float, options.duration("--max-run-time-s", "For time: sample each network at most this long.")
     ] = 2.0,
     out: Annotated[
         Path | None, typer.Option("--out", help="Draw the front (SVG, PNG, CSV) into a folder.", metavar="DIR")
@@ -74,7 +77,7 @@ def pareto(
     runs its code.
     """
     published_front(
-        options.networks(models), settings, inputs, arguments, errors=errors, sweep=sweep, table=table, x=x, y=y,
+        models or [], settings, inputs, arguments, errors=errors, sweep=sweep, table=table, x=x, y=y,
         batch_size=batch_size, device=device, max_run_time_s=max_run_time_s, out=out, output_format=output_format,
         units=units,
     )  # fmt: skip
@@ -227,9 +230,10 @@ def _candidates(
 
 def _percents(errors: list[str], given_names: list[str]) -> dict[str, str]:
     from e4profile.errors import SettingError, UnknownNameError
+    from e4profile.subjects.named import split_named
 
     found: dict[str, str] = {}
-    for text in errors:
+    for text in (part for joined in errors for part in split_named(joined)):
         name, separator, value = text.rpartition("=")
         if not separator or not name or not value:
             example = (given_names or ["p4-cnn"])[0]

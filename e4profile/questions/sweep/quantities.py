@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import E4ProfileError, SettingError, UnknownNameError
 from e4profile.questions.sweep.kept_costs import KeptCosts
+from e4profile.subjects.named import split_pairs
 from e4profile.subjects.subject import Subject
 from e4profile.subjects.written import parse_count, parse_duration, parse_size
 
@@ -87,11 +88,6 @@ class Quantity:
         return self.name.replace("-", "_") + {"bytes": "_bytes", "seconds": "_s"}.get(self.kind, "")
 
 
-def _sized(value: str, what: str) -> int:
-    """Bytes with their unit: a bare 50 may well have meant megabytes."""
-    return parse_size(value, what, bare=False)
-
-
 def _one_by_one(name: str, ask: Callable[[Subject, int], int]) -> Callable[[Sequence[Subject], How], list[Reading]]:
     """Asks networks one by one for bytes of a batch."""
 
@@ -151,21 +147,26 @@ _LISTED = (
     Quantity("irrep-macs", "MACs in irreps", "integer", parse_count, "MACs in the irrep basis", "irrep_macs"),
     Quantity("training-macs", "training MACs", "integer", parse_count, "MACs of a training step", "training_macs"),
     Quantity("activations", "activations", "integer", parse_count, "elements that the layers make", "activations"),
-    Quantity("saved", "saved", "bytes", _sized, "bytes kept for backward, float32 on a CPU", "saved_bytes"),
-    Quantity("state", "training state", "bytes", _sized, "parameters, gradients and state of SGD", "state_bytes"),
+    Quantity("saved", "saved", "bytes", parse_size, "bytes kept for backward, float32 on a CPU", "saved_bytes"),
+    Quantity("state", "training state", "bytes", parse_size, "parameters, gradients and state of SGD", "state_bytes"),
     Quantity(
-        "peak", "peak", "bytes", _sized, "most bytes of forward and backward", ask=_one_by_one("peak", _peak_bytes)
+        "peak", "peak", "bytes", parse_size, "most bytes of forward and backward", ask=_one_by_one("peak", _peak_bytes)
     ),
     Quantity(
         "forward-peak",
         "forward peak",
         "bytes",
-        _sized,
+        parse_size,
         "most bytes of a forward pass without gradients",
         ask=_one_by_one("forward-peak", _forward_peak_bytes),
     ),
     Quantity(
-        "memory", "training step", "bytes", _sized, "bytes of a training step", ask=_one_by_one("memory", _step_bytes)
+        "memory",
+        "training step",
+        "bytes",
+        parse_size,
+        "bytes of a training step",
+        ask=_one_by_one("memory", _step_bytes),
     ),
     Quantity(
         "predicted", "predicted", "seconds", parse_duration, "seconds of a forward pass, predicted", "predicted_s"
@@ -227,7 +228,7 @@ def read_limits(most: Sequence[str], least: Sequence[str]) -> list[Limit]:
     """
     limits: list[Limit] = []
     for option, texts in (("--max", most), ("--min", least)):
-        for text in (part for joined in texts for part in joined.split(",")):
+        for text in (part for joined in texts for part in split_pairs(joined)):
             name, assigned, value = (part.strip() for part in text.partition("="))
             if not (name and assigned and value):
                 raise SettingError(f"{option}: {text!r} must be QUANTITY=VALUE, for example params=1M or memory=50MB")

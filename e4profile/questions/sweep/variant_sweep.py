@@ -16,6 +16,7 @@ from e4profile.records.jobs.setting import recorded_arguments
 from e4profile.records.sharing import share
 from e4profile.records.store import Record, RecordStore, record_key
 from e4profile.subjects.guest import UserCodeError
+from e4profile.subjects.named import split_pairs
 from e4profile.subjects.subject import Subject
 from e4profile.subjects.written import Varied, described, parse_varied
 from e4profile.witnesses.counts.measure import measure
@@ -281,7 +282,7 @@ def axes_of(vary: Sequence[str]) -> list[Varied]:
     Raises:
         SettingError: for none, one without values, or one that is given twice.
     """
-    axes = [parse_varied(text) for text in vary]
+    axes = [parse_varied(text) for joined in vary for text in split_pairs(joined)]
     if not axes:
         raise SettingError("--vary: give at least one argument with its values, for example width=8..64..8")
     names = [axis.name for axis in axes]

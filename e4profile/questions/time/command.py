@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def time(
-    models: Annotated[list[str], typer.Argument(help=options.MODEL_HELP, metavar=options.MODEL)],
+    models: options.Networks,
     settings: options.Overrides = None,
     inputs: options.Inputs = None,
     arguments: options.Arguments = None,
@@ -42,8 +42,7 @@ def time(
     graphs: Annotated[bool, typer.Option("--cuda-graphs", help="Replay CUDA graphs.")] = False,
     threads: options.Threads = None,
     min_run_time_s: Annotated[
-        float | None,
-        typer.Option("--min-run-time-s", help="Sample at least this long [0.5; --fits: 0.1].", metavar="SECONDS"),
+        float | None, options.duration("--min-run-time-s", "Sample at least this long [0.5; --fits: 0.1].")
     ] = None,
     max_run_time_s: options.MaxRunTime = 10.0,
     against: Annotated[
@@ -104,7 +103,7 @@ def time(
             "--jobs": jobs, f"--pass {passes}": passes != "forward", f"--loss {loss}": loss != "auto",
         }  # fmt: skip
         roofline(
-            _for_roofline(by_roofline, options.networks(models), only, of_a_pass), settings, inputs, arguments,
+            _for_roofline(by_roofline, models, only, of_a_pass), settings, inputs, arguments,
             execution, device, dtype, _one_batch(batch_size), threads, reference, max_run_time_s, refresh, plot, out,
             output_format, units,
         )  # fmt: skip
@@ -124,7 +123,7 @@ def time(
         for size in batches
         for one in _passes(passes)
     ]  # fmt: skip
-    cards = options.several_subjects(options.networks(models), settings, inputs, arguments, execution=execution)
+    cards = options.several_subjects(models, settings, inputs, arguments, execution=execution)
     if predicted or calibration is not None:
         _check_predicted(predicted, {**given, "--breakdown": breakdown, "--out": out, "--jobs": jobs}, choices)
         _predict(cards, batches, (device, choices[0].dtype, threads), calibration, output_format, units, html)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def training(
-    models: Annotated[list[str], typer.Argument(help=options.MODEL_HELP, metavar=options.MODEL)],
+    models: options.Networks,
     settings: options.Overrides = None,
     inputs: options.Inputs = None,
     arguments: options.Arguments = None,
@@ -36,7 +36,7 @@ def training(
     dtype: options.Dtype = "float32",
     threads: options.Threads = None,
     max_run_time_s: Annotated[
-        float, typer.Option("--max-run-time-s", help="Sample each step at most this long.", metavar="SECONDS")
+        float, options.duration("--max-run-time-s", "Sample each step at most this long.")
     ] = 10.0,
     plot: options.Plot = None,
     output_format: options.Format = "table",
@@ -58,7 +58,7 @@ def training(
     if device is not None:
         device_named(device)
     dtype_named(dtype)
-    subjects = options.several_subjects(options.networks(models), settings, inputs, arguments)
+    subjects = options.several_subjects(models, settings, inputs, arguments)
     if plot is not None:
         check_plot(plot, ("training",), subjects)
         check_networks(subjects)

@@ -461,7 +461,8 @@ def declared_from(texts: Sequence[str] | None) -> Declared:
     Raises:
         SettingError: for some with a name and some without.
     """
-    pairs = [re.fullmatch(r"(?:([\w.]+)=)?(.*)", text, re.DOTALL) for text in texts or ()]
+    parts = [part.strip() for text in texts or () for part in text.split(",")]
+    pairs = [re.fullmatch(r"(?:([\w.]+)=)?(.*)", part, re.DOTALL) for part in parts]
     found = [(pair[1], pair[2].strip()) for pair in pairs if pair]
     for _, field in found:
         check_field(field)
