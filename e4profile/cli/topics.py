@@ -48,7 +48,9 @@ one another (--front):
 
 Without --time, time is predicted. --front error,macs shows the published
 errors of networks against a cost: macs, params, memory or time. --table NAME
-takes every card of a table, --error NAME=PERCENT an error as you know it.
+takes every card of a table; where it prints several errors, name one in place
+of error: --table 4 --front cifar10,macs. --error NAME=PERCENT is an error as
+you know it.
 
 Units: counts as 25k, 1.2M or 3G (powers of 1000); sizes as 50MB (1000**2) or
 2GiB (1024**3); times as 30ms, 0.5s or 2min. A size or a time needs its unit,

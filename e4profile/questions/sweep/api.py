@@ -22,12 +22,15 @@ def sweep(
     max: Values | None = None,
     min: Values | None = None,
     front: Names | None = None,
+    error: Values | None = None,
+    table: str | None = None,
     sort: str | None = None,
     top: int | None = None,
     set: Arguments | None = None,
     input: Inputs | None = None,
     execution: str | None = None,
     counter: Names | None = None,
+    convention: str = "macs",
     memory: bool = False,
     group: Names | None = None,
     reduction: Numbers | None = None,
@@ -72,8 +75,10 @@ def sweep(
     from e4profile.questions.sweep.command import sweep as command
 
     given["networks"] = given.pop("models") or networks
-    if verify or any(
-        given[name] is not None and given[name] is not False for name in given.keys() - _OF_THE_GRID - {"verify"}
+    unasked = {"verify": 0, "convention": "macs"}
+    if any(
+        given[name] is not None and given[name] is not False and given[name] != unasked.get(name)
+        for name in given.keys() - _OF_THE_GRID
     ):
         return ask(command, given)
     of_grid = {name: given[name] for name in _OF_THE_GRID - {"networks"}}

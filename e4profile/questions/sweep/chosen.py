@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from e4profile.errors import SettingError, some_of
-from e4profile.questions.figures import save_beside
+from e4profile.questions.figures import save_beside, save_plots
 from e4profile.questions.output import emit, note, on_interrupt, waiting
 from e4profile.questions.sweep import cloud as clouds
 from e4profile.questions.sweep.cloud import Chosen, Cloud
@@ -71,6 +71,7 @@ def show_chosen(
     units: str,
     out: Path | None,
     page: Path | None,
+    plot: Path | None = None,
 ) -> None:
     """Show the settings that keep to the limits, or the front among them; exit code 1 where none does.
 
@@ -93,7 +94,8 @@ def show_chosen(
     from e4profile.questions.sweep.drawing import front_plot
 
     drawn = len(wanted.front) > 1 and not chosen.nearest
-    figures = [] if out is None or not drawn else _draw(found, chosen, wanted, out)
+    place = plot or out
+    figures = [] if place is None or not drawn else _draw(found, chosen, wanted, place)
     write_results(table, out, page, figures)
     emit(
         table,
@@ -257,9 +259,9 @@ def _objects(found: Cloud, chosen: Chosen, wanted: Wanted) -> list[dict[str, Any
 
 def _draw(found: Cloud, chosen: Chosen, wanted: Wanted, out: Path) -> list[Path]:
     from e4profile.questions.sweep.drawing import front_plot
-    from e4profile.show.style import paper_style, save
+    from e4profile.show.style import paper_style
 
     with paper_style():
-        paths = save(front_plot(found, chosen.indices, wanted), out)
+        paths = save_plots([front_plot(found, chosen.indices, wanted)], out)
     note(f"wrote {', '.join(path.name for path in paths)} to {out}")
     return paths

@@ -6,14 +6,18 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from e4profile.conventions import convention
 from e4profile.errors import SettingError, positive
 from e4profile.questions import job_options, options
+from e4profile.questions.answers import kept
 from e4profile.questions.entry import Entry, OldName
+from e4profile.questions.figures import check_plot
 from e4profile.questions.output import Progress, check_files, emit, note, on_interrupt, write_tables
 from e4profile.questions.sweep.pareto_view import pareto
 from e4profile.witnesses.counts.registry import COUNTERS
@@ -28,6 +32,9 @@ if TYPE_CHECKING:
     from e4profile.witnesses.timing.samples import TimeRecord
 
 
+_LIMITS = "At most, at least: params=1M,time=30ms (help costs)."
+
+
 def sweep(
     networks: Annotated[
         list[str] | None, typer.Argument(help=options.MODEL_HELP, metavar=options.MODEL, callback=options.networks)
@@ -36,11 +43,8 @@ def sweep(
         list[str] | None,
         typer.Option("--vary", help="width=8..64..8,group=p4,p4m,act=relu,gelu", metavar="NAME=VALUES"),
     ] = None,
-    most: Annotated[
-        list[str] | None,
-        typer.Option("--max", help="At most: params=1M,time=30ms (see help costs).", metavar="COST=VALUE"),
-    ] = None,
-    least: Annotated[list[str] | None, typer.Option("--min", help="At least.", metavar="COST=VALUE")] = None,
+    most: Annotated[list[str] | None, typer.Option("--max", help=_LIMITS, metavar="COST=VALUE")] = None,
+    least: Annotated[list[str] | None, typer.Option("--min", help=_LIMITS, metavar="COST=VALUE")] = None,
     front: Annotated[
         str | None, typer.Option("--front", help="What no other beats: params,time or error,macs.", metavar="COST,...")
     ] = None,
@@ -64,6 +68,9 @@ def sweep(
     counter: Annotated[
         list[str] | None, typer.Option("--counter", help="With closed-form nothing runs.", metavar="NAME,...")
     ] = None,
+    convention_name: Annotated[
+        str, typer.Option("--convention", help="Count by another rule, e.g. flops.", metavar="RULE")
+    ] = "macs",
     memory: Annotated[bool, typer.Option("--memory", help="Also the bytes of a training step.")] = False,
     group: Annotated[
         list[str] | None, typer.Option("--group", help="Short for --vary reduction, slices, ...", metavar="LIST")
@@ -89,6 +96,9 @@ def sweep(
         Path | None, typer.Option("--out", help="Records and figures go here [reports/sweep-GROUP].", metavar="DIR")
     ] = None,
     plots: Annotated[bool, typer.Option("--plots/--no-plots", help="No figures of the grid.")] = True,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", help="Draw here, not into --out (SVG, PNG, CSV).", metavar="DIR")
+    ] = None,
     html: options.Html = None,
     time: Annotated[bool, typer.Option("--time", help="Time every setting.")] = False,
     calibration: Annotated[
@@ -113,6 +123,8 @@ def sweep(
     """
     if batch_size is not None:
         positive(**{"--batch-size": batch_size})
+    convention(convention_name)
+    check_plot(plot, (), ())
     asked_jobs = job_options.jobs_asked(
         jobs, partition, gpus, array_parallelism, timeout_min, job_minutes, time=time or verify > 0
     )
@@ -140,9 +152,14 @@ def sweep(
             Asked(most or [], least or [], front, sort, top, calibration, verify, errors, its_table), memory=memory,
             time=time,
             batch_size=batch_size, device=device, max_run_time_s=max_run_time_s, jobs=asked_jobs,
-            shown=Shown(output_format, units, out, html),
+            convention_name=convention_name, shown=Shown(output_format, units, out, html, plot),
         )  # fmt: skip
         return
+    if convention_name != "macs":
+        raise SettingError(
+            f"--convention {convention_name}: the grid counts MACs; name the network, for example "
+            f"sweep e4net --vary reduction=1,2,slices=1,2 --convention {convention_name}"
+        )
     reduction, slices, kernel, width = (given[name] for name in ("reduction", "slices", "kernel", "width"))
     group = [given["group"]] if given["group"] else None
     from e4profile.questions.sweep.plans import DEFAULT_MODELS, make_plan
@@ -174,7 +191,7 @@ def sweep(
         table, failed = sweep_table(running), list[str]()
         if time:
             table, failed = _timed(running, folder, batch_size or 1, device, max_run_time_s, asked_jobs)
-    figures = _write_reports(table, running, folder) if plots else []
+    figures = _write_reports(table, running, folder, plot or folder) if plots or plot or kept() else []
     write_tables(html, [table], figures)
     skipped = [(skip.setting.describe(), skip.reason) for skip in running.skipped]
     emit(table, output_format, units, facts=lambda: {"skipped": skipped})
@@ -207,6 +224,7 @@ class Shown(NamedTuple):
     units: str
     out: Path | None
     html: Path | None
+    plot: Path | None
 
 
 def _of_the_grid(vary: list[str], given: dict[str, str | None]) -> tuple[list[str], dict[str, str | None]]:
@@ -228,16 +246,17 @@ def _sweep_networks(
     named: list[str], vary: list[str], settings: list[str] | None, inputs: list[str] | None,
     arguments: list[str] | None, execution: str | None, counters: list[str],
     asked: Asked, *, memory: bool, time: bool, batch_size: int | None, device: str, max_run_time_s: float,
-    jobs: Jobs | None, shown: Shown,
+    jobs: Jobs | None, convention_name: str, shown: Shown,
 ) -> None:  # fmt: skip
     """The settings of networks: every one built, or, of many or with limits, by closed form."""
     from e4profile.questions.sweep.cloud import MOST_BUILT, check_size
-    from e4profile.questions.sweep.quantities import ERROR, PREDICTED, TIME, How, quantity, read_limits
+    from e4profile.questions.sweep.pareto import is_error_name
+    from e4profile.questions.sweep.quantities import PREDICTED, QUANTITIES, TIME, How, quantity, read_limits
     from e4profile.questions.sweep.variant_sweep import axes_of
     from e4profile.witnesses.timing.in_turn import ForwardInTurn
 
     wanted_front = options.names([asked.front] if asked.front is not None else None)
-    if ERROR in wanted_front:
+    if any(name not in QUANTITIES and is_error_name(name) for name in wanted_front):
         _published_front(
             named, wanted_front, vary, settings, inputs, arguments, asked, shown, batch_size=batch_size, device=device,
             max_run_time_s=max_run_time_s,
@@ -271,21 +290,18 @@ def _sweep_networks(
     elif time or asked.verify:
         timer = ForwardInTurn(device, max_run_time_s, threads)
     images = batch_size or 1
+    if shown.plot is not None and len(fronts) < 2:
+        raise SettingError("--plot draws the paper's grid or a front: say which, for example --front params,macs")
     if not (many or limits or fronts or order or asked.top is not None or asked.verify):
         from e4profile.questions.sweep.varied import show_variants
 
         show_variants(
             options.one_subject(named[0], settings, inputs, arguments), vary, shown.output_format, shown.units,
             counters=counters, timed_batch_size=images, memory_batch_size=images if memory else None, timer=timer,
-            execution=execution, out=shown.out, page=shown.html,
+            execution=execution, out=shown.out, page=shown.html, convention_name=convention_name,
         )  # fmt: skip
         return
-    running = [name for name in counters if name != "closed-form"]
-    if running:
-        raise SettingError(
-            f"--counter {', '.join(running)} runs every setting: of one network and at most {MOST_BUILT:,} settings, "
-            "without limits and fronts"
-        )
+    _check_by_formula(counters, convention_name)
     from e4profile.questions.sweep.chosen import Wanted, show_chosen
 
     subjects = options.several_subjects(named, settings, inputs, arguments, execution=execution)
@@ -297,6 +313,20 @@ def _sweep_networks(
         how = _predicting(how, device, asked.calibration)
     show_chosen(subjects, axes, wanted, how, *shown)
     job_options.tell_failures(getattr(timer, "failed", []))
+
+
+def _check_by_formula(counters: Sequence[str], convention_name: str) -> None:
+    """Refuse what only networks that are built, one by one, can say."""
+    from e4profile.questions.sweep.cloud import MOST_BUILT
+
+    running = ", ".join(name for name in counters if name != "closed-form")
+    asked = {f"--counter {running}": running, f"--convention {convention_name}": convention_name != "macs"}
+    for option, given in asked.items():
+        if given:
+            raise SettingError(
+                f"{option} counts setting by setting: of one network and at most {MOST_BUILT:,} settings, without "
+                "limits and fronts"
+            )
 
 
 def _threads(calibration: Path | None, jobs: Jobs | None) -> int:
@@ -331,17 +361,19 @@ def _published_front(
 ) -> None:  # fmt: skip
     """The published errors of networks against their cost, of those that keep to the limits."""
     from e4profile.questions.sweep.pareto_view import published_front
-    from e4profile.questions.sweep.quantities import ERROR, read_limits
+    from e4profile.questions.sweep.quantities import ERROR, QUANTITIES, read_limits
 
+    y = next(name for name in front if name not in QUANTITIES)
     if vary or len(front) != 2:
         raise SettingError(
             f"--front {','.join(front)}: errors are published for networks, not for settings: name one cost beside "
             f"{ERROR}, and omit --vary"
         )
-    (cost,) = [name for name in front if name != ERROR] or [ERROR]
+    cost = next((name for name in front if name != y), ERROR)
     published_front(
         named, settings, inputs, arguments, limits=read_limits(asked.most, asked.least), errors=asked.errors,
-        table=asked.table, x=cost, out=shown.out, output_format=shown.output_format, units=shown.units, **how,
+        table=asked.table, x=cost, y=y, out=shown.plot or shown.out, output_format=shown.output_format,
+        units=shown.units, **how,
     )  # fmt: skip
 
 
@@ -400,13 +432,18 @@ def _measure(running: Sweep, store: RecordStore) -> None:
         note(f"of the {total}, {resumed} were read back from {store.path}, {rest}")
 
 
-def _write_reports(table: Table, running: Sweep, folder: Path) -> list[Path]:
-    from e4profile.questions.sweep.figures import draw_sweep
+def _write_reports(table: Table, running: Sweep, folder: Path, place: Path) -> list[Path]:
+    """The table in the folder, the figures in their place; Python draws when its caller asks for it."""
+    from e4profile.questions.sweep.figures import draw_sweep, sweep_plots
     from e4profile.questions.sweep.table import write_table
 
-    written = draw_sweep(running.rows_for_figures(), folder)
+    if (answer := kept()) is not None:
+        answer.figures.append(partial(sweep_plots, running.rows_for_figures()))
+        return []
+    written = draw_sweep(running.rows_for_figures(), place)
     write_table(table, folder)
-    note(f"wrote {len(written)} plot files, table.md and table.csv to {folder}")
+    here, tables = f"wrote {len(written)} plot files", "table.md and table.csv"
+    note(f"{here}, {tables} to {folder}" if place == folder else f"{here} to {place}, {tables} to {folder}")
     return written
 
 
@@ -415,5 +452,5 @@ ENTRY = Entry(
     1,
     sweep,
     "Sweep settings, keep to limits, name the front",
-    before={"pareto": OldName(pareto, "e4profile sweep --front error,macs")},
+    before={"pareto": OldName(pareto, "e4profile sweep --front error,macs, with --table NAME for its cards")},
 )

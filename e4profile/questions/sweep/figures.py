@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from e4profile.questions.count.figure import counter_row, counters_plot
+from e4profile.questions.figures import save_plots
 from e4profile.questions.formula.figure_terms import terms_plot
 from e4profile.questions.sweep.figure_cost import cost_plot
 from e4profile.show.numbers import MISSING, fixed
@@ -23,7 +24,6 @@ from e4profile.show.style import (
     log_axis,
     new_figure,
     paper_style,
-    save,
 )
 from e4profile.witnesses.counts.registry import REGISTRY
 
@@ -44,25 +44,26 @@ _RATIO_EMS = 4.0
 
 
 def draw_sweep(rows: Sequence[Row], out: Path) -> list[Path]:
-    """Draw the figures of a sweep into a folder and return the paths written.
+    """Draw the figures of a sweep into a folder, or files named after one, and return the paths written."""
+    with paper_style():
+        return save_plots(sweep_plots(rows), out)
+
+
+def sweep_plots(rows: Sequence[Row]) -> list[Plot]:
+    """The figures of a sweep; the same rows give the same bytes.
 
     A figure that the rows cannot fill (nothing varies, no baseline, no counter) is left out. With several
-    models or groups each has its own figures, named after it. The same rows give the same bytes.
+    models or groups each has its own figures, named after it.
 
     Args:
         rows: of ``e4profile.questions.sweep.sweeps.Sweep.rows_for_figures``.
-        out: the folder, created when missing.
     """
     gathered = studies(rows)
-    paths: list[Path] = []
-    with paper_style():
-        for study in gathered:
-            suffix = "" if len(gathered) == 1 else re.sub(r"[^\w.]+", "-", f"-{study.model}-{study.group}")
-            for name, draw in FIGURES.items():
-                plot = draw(study, name + suffix)
-                if plot is not None:
-                    paths.extend(save(plot, out))
-    return paths
+    plots: list[Plot] = []
+    for study in gathered:
+        suffix = "" if len(gathered) == 1 else re.sub(r"[^\w.]+", "-", f"-{study.model}-{study.group}")
+        plots += [plot for name, draw in FIGURES.items() if (plot := draw(study, name + suffix)) is not None]
+    return plots
 
 
 @dataclass(frozen=True)

@@ -122,6 +122,14 @@ def candidates(subjects: Sequence[Subject] = (), table: str | None = None, y: st
     return _merged(_candidate(one, row, cell) for one, row, cell in rows)
 
 
+def is_error_name(name: str) -> bool:
+    """Whether a name is ``error`` or that of an error that some publication prints."""
+    if name == _ERROR.removeprefix("test_"):
+        return True
+    cells = (cell for card in all_cards().values() for row in card.published for cell in row.cells if _is_error(cell))
+    return any(name in (cell.quantity, cell.quantity.removeprefix(f"{_ERROR}_")) for cell in cells)
+
+
 def error_name(quantity: str) -> str:
     """A published error in words, which always say that it is published."""
     if quantity in _ACCURACIES:
@@ -314,7 +322,7 @@ def _quantity(table: str, y: str, known: list[str]) -> str:
         errors = [name for name in known if name.startswith(_ERROR)] or known[:1]
         if len(errors) > 1:
             names = ", ".join(name.removeprefix(f"{_ERROR}_") for name in errors)
-            raise SettingError(f"table {table!r} has several errors: choose with --y {names}")
+            raise SettingError(f"table {table!r} has several errors: name one in place of error: {names}")
         return errors[0]
     for name in (y, f"{_ERROR}_{y}"):
         if name in known:

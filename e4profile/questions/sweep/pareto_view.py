@@ -6,18 +6,21 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from e4profile.questions import options
+from e4profile.questions.figures import save_beside
 from e4profile.questions.output import Progress, emit, note, stop_interrupted
 from e4profile.questions.time.table import threads_text
 
 if TYPE_CHECKING:
     from e4profile.questions.sweep.pareto import Candidate, Point
     from e4profile.questions.sweep.quantities import Limit
+    from e4profile.show.style import Plot
     from e4profile.subjects.subject import Subject
 
 
@@ -157,8 +160,7 @@ def published_front(
     emit(pareto_table(points, x, error, how, notes), output_format, units)
     if interrupted:
         stop_interrupted()
-    if out is not None:
-        _draw(points, x, error, how, out)
+    save_beside(out, partial(_figure, points, x, error, how))
 
 
 def _that_run(candidates: Sequence[Candidate], batch: int) -> tuple[list[Candidate], list[str]]:
@@ -334,10 +336,9 @@ def _how(x: str, device: str, batch: int, *, recorded: bool) -> str:
     }[x]
 
 
-def _draw(points: Sequence[Point], x: str, error: str, how: str, out: Path) -> None:
+def _figure(points: Sequence[Point], x: str, error: str, how: str) -> Plot:
     from e4profile.questions.published.rows import table_title
     from e4profile.questions.sweep.pareto_drawing import plot_pareto
-    from e4profile.show.style import paper_style, save
 
     first = next((p.candidate for p in points if p.candidate.table), points[0].candidate)
     mixed = len({point.candidate.origin for point in points}) > 1
@@ -358,13 +359,10 @@ def _draw(points: Sequence[Point], x: str, error: str, how: str, out: Path) -> N
     if any(point.candidate.unresolved for point in points):
         remarks.append("\u2020: its published cost is not reproduced by what is built.")
     label = f"{error} or given error" if mixed else error
-    with paper_style():
-        plot = plot_pareto(
-            rows, name="-".join(filter(None, ("pareto", first.table, first.quantity.replace("_", "-"), x))),
-            subject=subject, x=x, error=label, remarks=remarks,
-        )  # fmt: skip
-        paths = save(plot, out)
-    note(f"wrote {', '.join(path.name for path in paths)} to {out}")
+    return plot_pareto(
+        rows, name="-".join(filter(None, ("pareto", first.table, first.quantity.replace("_", "-"), x))),
+        subject=subject, x=x, error=label, remarks=remarks,
+    )  # fmt: skip
 
 
 def _drawn(one: Candidate) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def show_variants(
     subject: Subject, vary: Sequence[str], output_format: str, units: str, *, out: Path | None = None,
-    page: Path | None = None, **how: Any,
+    page: Path | None = None, convention_name: str = "macs", **how: Any,
 ) -> None:  # fmt: skip
     """Count every combination (see ``sweep_variants``) and show one table; exit code 130 where Ctrl-C left some out."""
     from e4profile.questions.sweep.variant_sweep import sweep_variants
@@ -32,15 +32,20 @@ def show_variants(
     remark = None if out is None else f"what was finished is saved in {out}; the same command goes on from there"
     with on_interrupt(remark), waiting("sweep") as say:
         found = sweep_variants(
-            subject, vary, store=store, progress=lambda done, total, what: say(f"{done} of {total} done, {what}"), **how
+            subject,
+            vary,
+            store=store,
+            convention_name=convention_name,
+            progress=lambda done, total, what: say(f"{done} of {total} done, {what}"),
+            **how,
         )
-    table = variants_table(found, "macs")
+    table = variants_table(found, convention_name)
     write_results(table, out, page)
     emit(
         table,
         output_format,
         units,
-        texts={"json": lambda: json.dumps([one.as_object() for one in found.variants], indent=2) + "\n"},
+        texts={"json": lambda: json.dumps(_objects(found, convention_name), indent=2) + "\n"},
         facts=lambda: {"skipped": found.refused},
     )
     if output_format in ("json", "csv"):
@@ -48,6 +53,14 @@ def show_variants(
     if found.interrupted:
         stop_interrupted()
     job_options.tell_failures([one.failure for one in found.variants if one.failure])
+
+
+def _objects(found: VariantSweep, convention_name: str) -> list[dict[str, Any]]:
+    """The variants for JSON; what another rule than MACs counts is not called MACs."""
+    objects = [one.as_object() for one in found.variants]
+    if convention_name == "macs":
+        return objects
+    return [{"convention": convention_name, "operations": one.pop("macs"), **one} for one in objects]
 
 
 def write_results(table: Table, out: Path | None, page: Path | None, figures: Sequence[Path] = ()) -> None:
@@ -67,7 +80,8 @@ def variants_table(found: VariantSweep, convention_name: str) -> Table:
     columns.append(Column("params", "params", "integer", priority=95))
     if any(one.at_least for one in found.variants):
         columns.append(Column("bound", f"{convention_name} are", "text", priority=95))
-    columns.append(Column("macs", convention_name, "integer", priority=95))
+    counted = "macs" if convention_name == "macs" else "operations"
+    columns.append(Column(counted, convention_name, "integer", priority=95))
     stock = list(found.variants[0].reported)
     columns += [Column(name, name, "integer", priority=60) for name in stock]
     optional = (
@@ -81,6 +95,7 @@ def variants_table(found: VariantSweep, convention_name: str) -> Table:
         {
             **{name: str(value) for name, value in one.setting.items()},
             **{column.key: getattr(one, column.key, None) for column in columns[len(names) :]},
+            counted: one.macs,
             **one.reported,
             **({"bound": "at least"} if one.at_least else {}),
             **({"failure": one.failure or None} if failing else {}),

@@ -48,13 +48,17 @@ def test_json_has_exact_costs(run):
     ]
 
 
-def test_the_figure_is_written_on_request(run, tmp_path):
-    code, _, err = run("pareto", "--table", "4", "--y", "cifar10", "--out", str(tmp_path / "new"))
+@pytest.mark.parametrize(
+    "asked", [("pareto", "--y", "cifar10", "--out"), ("sweep", "--front", "cifar10,macs", "--plot")]
+)
+def test_the_figure_is_written_on_request(run, tmp_path, asked):
+    command, *options = asked
+    code, _, err = run(command, "--table", "4", *options, str(tmp_path / "new"))
     name = "pareto-4-test-error-cifar10-macs"
     assert code == 0
     assert {path.name for path in (tmp_path / "new").iterdir()} == {f"{name}.{e}" for e in ("svg", "png", "csv")}
     assert "published test error" not in err
-    assert "wrote pareto-4" in err
+    assert "pareto-4" in err
 
 
 def test_costs_come_from_a_sweep(run, tmp_path):
@@ -88,7 +92,7 @@ def test_time_is_measured(run):
         (["z2cnn", "--y", "loss"], "unknown published error"),
         (["nosuch"], "unknown model"),
         (["--sweep", "nosuch.jsonl"], "does not exist"),
-        (["--table", "4"], "choose with --y cifar10, cifar100"),
+        (["--table", "4"], "name one in place of error: cifar10, cifar100"),
         (["z2cnn", "-f", "xml"], "unknown format"),
         (["e4net"], "e4net has no published error: … --error e4net=VALUE"),
         (["z2cnn", "--error", "z2cn=3"], "unknown network in --error 'z2cn'; did you mean z2cnn"),
@@ -157,7 +161,7 @@ def test_given_errors_alone_need_no_table_and_cards_take_them_too(nets, tmp_path
     assert code == 0
     assert out.startswith("Given error against params")
     assert "published" not in out.partition("errors given")[0]
-    assert "wrote pareto-error-params.svg" in err
+    assert "pareto-error-params.svg" in err
     lines = (tmp_path / "figs" / "pareto-error-params.csv").read_text().splitlines()
     assert lines[0] == "network,card,cost,given_error,spread,on_front"
 

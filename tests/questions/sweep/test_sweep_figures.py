@@ -47,12 +47,14 @@ def texts(figure) -> list[str]:
 def named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures are drawn but not written: their files are named, and empty."""
 
-    def touch(plot: Plot, folder: Path) -> list[Path]:
+    def touch(plots: list[Plot], folder: Path) -> list[Path]:
         folder.mkdir(exist_ok=True)
-        (folder / f"{plot.name}.svg").touch()
-        return [folder / f"{plot.name}.svg"]
+        files = [folder / f"{plot.name}.svg" for plot in plots]
+        for file in files:
+            file.touch()
+        return files
 
-    monkeypatch.setattr(figures, "save", touch)
+    monkeypatch.setattr(figures, "save_plots", touch)
 
 
 @pytest.fixture(scope="module")

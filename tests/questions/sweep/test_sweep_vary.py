@@ -37,7 +37,7 @@ def net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_a_model_of_ones_own_over_two_arguments(run: Run, net: str) -> None:
     code, out, err = run(
-        "sweep", net, "--input", "1x1x8x8", "--vary", "width=2,4", "--vary", "kernel=3,9,5", "--memory", "-f", "json"
+        "sweep", net, "--input", "1x1x8x8", "--vary", "width=2,4,kernel=3,9,5", "--memory", "-f", "json"
     )
     assert code == 0
     rows = json.loads(out)
@@ -64,6 +64,10 @@ def test_a_card_over_what_the_grid_has_not(run: Run, tmp_path: Path) -> None:
     assert len(lines) == 1 + len(totals)
     for line, total in zip(lines[1:], totals, strict=True):
         assert line.split(",")[2] in json.dumps(total)
+    _, flops, _ = run("sweep", "p4cnn", "--vary", "width=8..10", "--convention", "flops", "-f", "csv")
+    pairs = zip(flops.splitlines()[1:], lines[1:], strict=True)
+    assert all(int(one.split(",")[2]) == 2 * int(other.split(",")[2]) for one, other in pairs)
+    assert flops.startswith("width,params,operations\n")
 
 
 @pytest.mark.parametrize(
@@ -71,6 +75,9 @@ def test_a_card_over_what_the_grid_has_not(run: Run, tmp_path: Path) -> None:
     [
         (("e4net",), "--vary: give at least one argument with its values"),
         (("e4net", "--vary", "width"), "--vary width: give its values"),
+        (("e4net", "--vary", "width=4", "--plot", "figures"), "--plot draws the paper's grid or a front"),
+        (("e4net", "--front", "params,macs", "--convention", "flops"), "flops counts setting by setting"),
+        (("--convention", "flops"), "--convention flops: the grid counts MACs; name the network"),
         (("e4net", "--vary", "reduction=2", "-r", "1"), "reduction is given 2 times"),
         (("e4net", "--vary", "width=4", "--model", "p4-cnn"), "--model belongs to the grid of cards"),
         (("--vary", "dropout=4"), "need a network"),
