@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from e4profile.conventions import TRANSFORM
-from e4profile.errors import one_of
-from e4profile.groups import FiniteGroup, Group, check_kernel, square_group
+from e4profile.errors import SettingError, one_of
+from e4profile.groups import FiniteGroup, Group, check_kernel
 from e4profile.layers.base import Dimensions, EquivariantLayer, Shape
 from e4profile.layers.drawn import is_drawing
 from e4profile.layers.filter_bank import FilterBankLayer
@@ -71,6 +71,13 @@ def irrep_sizes(group: FiniteGroup) -> dict[Symbol, int]:
 class SwitchedLayer(EquivariantLayer):
     """A layer of which a convolution over the group also runs in the irrep basis."""
 
+    group: FiniteGroup
+
+    @property
+    def switches(self) -> bool:
+        """Whether it has another execution: over C_n and D_n of the square grid; over another group it has the bank."""
+        return has_irrep_basis(self.group)
+
     def switch(self, execution: Execution) -> None:
         """Run the convolution that way from now on.
 
@@ -101,7 +108,12 @@ class IrrepLayer(SwitchedLayer, FilterBankLayer):
         self._execution = execution
         if execution != "irreps" and not has_irrep_basis(self.group):
             return
-        group = square_group(self.group, f"{type(self).__name__} in the irrep basis")
+        if not has_irrep_basis(self.group):
+            raise SettingError(
+                f"execution (='irreps') of {type(self).__name__} needs C_n or D_n of the square grid, not "
+                f"{self.group.name}: omit it, or give execution='bank'"
+            )
+        group = self.group
         cosets = group.cosets_on_grid
         self.irrep_window = Window(
             group.on_grid, self.kernel, self._conv_stride, self.padding, cosets if len(cosets) > 1 else (),
@@ -112,7 +124,7 @@ class IrrepLayer(SwitchedLayer, FilterBankLayer):
 
     def switch(self, execution: Execution) -> None:
         """The same as to set ``execution``; a layer whose group has no irrep basis here stays as it is."""
-        if has_irrep_basis(self.group):
+        if self.switches:
             self.execution = execution
 
     @property

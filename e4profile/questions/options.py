@@ -278,7 +278,7 @@ def executed(subjects: Sequence[Subject], execution: str | None) -> list[Subject
             raise SettingError(f"--execution {execution}, and --set execution={one.execution}: give one of them")
     found = [_switched(one, execution) for one in subjects]
     plain = ", ".join(dict.fromkeys(one.name for one, other in zip(subjects, found, strict=True) if other is None))
-    text = f"--execution {execution}: no group convolution in {plain}"
+    text = f"--execution {execution}: no group convolution over C_n or D_n in {plain}"
     if not any(found):
         raise SettingError(text)
     if plain:

@@ -216,7 +216,7 @@ class Subject:
 
         model = self.build_to_count()
         with self.guarded():
-            return any(isinstance(part, SwitchedLayer) for part in model.modules())
+            return any(isinstance(part, SwitchedLayer) and part.switches for part in model.modules())
 
     def without_arguments(self, names: Collection[str]) -> Subject:
         """The same network with its builder's defaults for some arguments."""

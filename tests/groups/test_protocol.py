@@ -19,6 +19,7 @@ from e4profile.errors import SettingError
 from e4profile.groups import GRID_EXACT, FiniteGroup, Group, as_group, register_group
 from e4profile.groups import names as names_of_groups
 from e4profile.layers import LAYERS, Chain
+from e4profile.subjects.subject import resolve
 from e4profile.witnesses.counts.dispatch import count_dispatch
 from e4profile.witnesses.equivariance.layers import equivariance_errors, randomise
 from e4profile.witnesses.memory.closed_form import predict_saved
@@ -132,7 +133,7 @@ def test_the_layers_that_need_more_of_a_group_say_so() -> None:
             LAYERS[name](**arguments, group=C6)
     with pytest.raises(SettingError, match="E4Conv2d, whose stencils use every tap"):
         LAYERS["E4Conv2d"](2, 2, 3, group=C6)
-    with pytest.raises(SettingError, match=r"in the irrep basis takes C_n and D_n"):
+    with pytest.raises(SettingError, match=r"needs C_n or D_n .*, not hex-D6: omit it, or give execution='bank'"):
         LAYERS["GroupConv2d"](2, 2, 3, group=D6, execution="irreps")
     with pytest.raises(SettingError, match=r"kernel \(=2\) has no tap that hex-C6 moves to taps: try 3"):
         LAYERS["GroupConv2d"](2, 2, 2, group=C6)
@@ -141,6 +142,7 @@ def test_the_layers_that_need_more_of_a_group_say_so() -> None:
     layer = LAYERS["GroupConv2d"](2, 2, 3, group=C6, execution="auto")
     layer.switch("irreps")
     assert not layer.in_irreps((64, 12, 7, 7))
+    assert not resolve(layer, example=(1, 12, 7, 7)).has_executions
 
 
 def test_a_group_outlives_copies_pickles_and_the_meta_device() -> None:

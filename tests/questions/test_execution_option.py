@@ -98,7 +98,7 @@ def test_a_network_without_group_convolutions_is_named(run: Run) -> None:
         "count", "r18", "p4m-r18", *SMALL, "--execution", "irreps", "--counter", "dispatch", "-f", "json"
     )
     assert code == 0
-    assert says(err, "no group convolution in r18", "nothing to switch")
+    assert says(err, "no group convolution over C_n or D_n in r18", "nothing to switch")
     assert ["execution" in one["arguments"] for one in json.loads(out)] == [False, True]
 
 

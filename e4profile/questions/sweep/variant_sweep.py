@@ -182,7 +182,9 @@ def sweep_variants(
     if not found:
         raise _none(subject, refusals[max(refusals)])
     if execution is not None and not any(one.has_executions for one in subjects):
-        raise SettingError(f"--execution {execution}: no group convolution in any variant of {subject.name}")
+        raise SettingError(
+            f"--execution {execution}: no group convolution over C_n or D_n in any variant of {subject.name}"
+        )
     return VariantSweep(subject.name, tuple(found), tuple(refused), tuple(notes), interrupted)
 
 

@@ -301,21 +301,35 @@ def _causes(network: nn.Module, inputs: Example, acting: FiniteGroup, dtype: tor
     return causes
 
 
+_DERIVED = (
+    "positions",
+    "map_permutation",
+    "act_on_grid",
+    "act_on_field",
+    "regular_permutation",
+    "quotient_permutation",
+)
+"""What follows from a group's products and action, and is asked of nobody else: a group that defines it is told so."""
+
+
 def _map_notes(inputs: Example, read: Mapping[int, Reading], acting: FiniteGroup) -> list[str]:
-    """What a user-defined group leaves out of the maps, and which of its elements move no position."""
+    """What a user-defined group leaves out of the maps, which of its elements move nothing, and what is not asked."""
     if type(acting) is Group:
         return []
     maps = (maps_of(inputs.tensors[index], reading.field, reading.own) for index, reading in read.items())
+    own = [name for name in _DERIVED if getattr(type(acting), name) is not getattr(FiniteGroup, name)]
     notes = []
+    if own:
+        notes.append(f"{acting.name} defines {', '.join(own)}, which is not asked: act_on_position moves maps")
     for rows, columns in dict.fromkeys(tuple(one.shape[-2:]) for one in maps if one is not None):
-        places = len(acting.positions(rows, columns))
+        places = len(FiniteGroup.positions(acting, rows, columns))
         if places < rows * columns:
             notes.append(
                 f"{places} of {rows * columns} positions of {rows}x{columns} are the map of {acting.name}: the others "
                 "do not move, and are not compared"
             )
-        still = acting.map_permutation(0, rows, columns)
-        idle = [element for element in acting.elements[1:] if acting.map_permutation(element, rows, columns) == still]
+        still, *moved = (FiniteGroup.map_permutation(acting, element, rows, columns) for element in acting.elements)
+        idle = [element for element, one in enumerate(moved, 1) if one == still]
         if idle:
             named = some_of([acting.element_name(element) for element in idle])
             notes.append(f"on maps of {rows}x{columns} nothing moves under {named} of {acting.name}")
