@@ -9,10 +9,10 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from e4profile.cli.help import PAPER
-from e4profile.cli.streams import write_exactly
+from e4profile.cli.streams import write_for
 from e4profile.errors import SettingError
 from e4profile.questions.entry import Command
-from e4profile.questions.options import Format, names
+from e4profile.questions.options import names
 from e4profile.show.paper import Paper, font_named, length_cm, on_paper
 
 _DRAWS = frozenset({"plot", "plots", "list_kinds"})
@@ -38,7 +38,7 @@ _OF_FIGURES = {"font": _option(str | None, "--font", "Type of figures: serif, or
 def paper_options(command: Command) -> dict[str, Any]:
     """The options for a paper that a command takes besides its own."""
     hints = get_type_hints(command, include_extras=True)
-    tables, figures = hints.get("output_format") == Format, bool(_DRAWS & set(hints))
+    tables, figures = "output_format" in hints, bool(_DRAWS & set(hints))
     found = {**(_OF_TABLES if tables else {}), **(_OF_ALL if tables or figures else {})}
     found |= _OF_FIGURES if figures else {}
     # a command's own option of that name means something else
@@ -60,8 +60,7 @@ def for_paper(command: Command) -> Callable[..., None]:
     def call(**given: Any) -> None:
         told = {name.removeprefix("paper_"): given.pop(name) for name in list(given) if name.startswith("paper_")}
         output_format = given.get("output_format", "")
-        if output_format in ("json", "csv"):
-            write_exactly()
+        write_for(output_format)
         with on_paper(_asked(output_format, **told)):
             command(**given)
 

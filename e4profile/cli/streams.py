@@ -13,7 +13,7 @@ _ALIKE = {
     "‘": "'", "’": "'", "“": '"', "”": '"', "•": "*", "✓": "v", "✗": "x",
 }  # fmt: skip
 
-READERS, PROGRAMS = "e4profile-readers", "e4profile-programs"
+READERS, PROGRAMS, LATEX = "e4profile-readers", "e4profile-programs", "e4profile-latex"
 """The names under which streams find what stands for a sign that they lack."""
 
 
@@ -36,6 +36,16 @@ def _for_programs(error: UnicodeError) -> tuple[str, int]:
     return "".join(map(_escaped, error.object[error.start : error.end])), error.end
 
 
+def _for_latex(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    from e4profile.show.latex import command
+
+    found = map(command, error.object[error.start : error.end])
+    return "".join(one if one.isascii() else rf"\texttt{{U+{ord(one):04X}}}" for one in found), error.end
+
+
+codecs.register_error(LATEX, _for_latex)
 codecs.register_error(READERS, _for_readers)
 codecs.register_error(PROGRAMS, _for_programs)
 
@@ -50,7 +60,8 @@ def prepare_streams() -> bool:
     return sys.stdout is not None
 
 
-def write_exactly() -> None:
-    """Let stdout escape what its encoding lacks rather than show what looks alike: a program reads it."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors=PROGRAMS)
+def write_for(output_format: str) -> None:
+    """Let stdout escape what its encoding lacks as the format's programs read it, rather than show what looks alike."""
+    errors = {"json": PROGRAMS, "csv": PROGRAMS, "latex": LATEX, "latex-all": LATEX}.get(output_format)
+    if errors and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors=errors)

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -58,6 +59,9 @@ def emit(
         units: one of ``show.tables.UNITS``.
         texts: by format, where that is something else than the table.
         facts: what Python is told besides the table, by name.
+
+    Raises:
+        UnknownNameError: for a column of ``--columns`` that no table has; the others are shown before.
     """
 
     def made(output_format: str, units: str) -> list[Table]:
@@ -76,13 +80,21 @@ def emit(
         sys.stdout.write(texts[output_format]())
         sys.stdout.flush()
         return
-    from e4profile.show.tables import render
+    from e4profile.errors import one_of
+    from e4profile.show.paper import on_paper, paper
+    from e4profile.show.tables import names_of, render
 
     color = sys.stdout.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
     width = terminal_width()
-    found = (render(one, output_format, width=width, color=color, units=units) for one in made(output_format, units))
+    tables, asked, found = made(output_format, units), paper(), []
+    # columns are known once the work is done: it is shown, whatever was mistyped
+    for one in tables:
+        with on_paper(replace(asked, columns=tuple(name for name in asked.columns if name in names_of(one)))):
+            found.append(render(one, output_format, width=width, color=color, units=units))
     sys.stdout.write("\n".join(found))
     sys.stdout.flush()
+    for name in asked.columns:
+        one_of("column", name, [known for one in tables for known in names_of(one)])
 
 
 def note(*texts: str) -> None:

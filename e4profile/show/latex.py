@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -83,8 +84,9 @@ def render_latex(table: Table, units: str, *, every_column: bool = False) -> str
     else:
         caption, below, comments = _sentences([*said, *convention]), _sentences(notes), ()
     if asked.caption is not None:
-        # a bare % would hide the closing brace
-        caption = re.sub(r"(?<!\\)((?:\\\\)*)%(?!\n)", r"\1\\%", asked.caption)
+        caption = as_written(asked.caption)
+        # what counts as what, and the columns of one value, are said all the same
+        below = _sentences([*said[1:], *convention, *notes]) if not asked.bare else below
     label = "" if asked.label is None else rf"\label{{{asked.label}}}"
     left_out = ", ".join(one_line(column.key) for column in page.hidden)
     # what is wider than one column spans both
@@ -116,6 +118,43 @@ def render_latex(table: Table, units: str, *, every_column: bool = False) -> str
     )
 
 
+def float_with(body: str) -> str:
+    """A body below the caption and the label that are asked for; as it is without any."""
+    asked = paper()
+    if asked.caption is None and asked.label is None:
+        return body
+    said = [] if asked.caption is None else [rf"\caption{{{as_written(asked.caption)}}}"]
+    said += [] if asked.label is None else [rf"\label{{{asked.label}}}"]
+    return "\n".join([r"\begin{table}[htbp]", *said, body, r"\end{table}"])
+
+
+def as_written(caption: str) -> str:
+    """A caption of the author's own, which may hold commands; signs that LaTeX lacks are its own commands."""
+    # a bare % would hide the closing brace
+    safe = re.sub(r"(?<!\\)((?:\\\\)*)%(?!\n)", r"\1\\%", caption)
+    kept = [sign.isascii() or (sign.isalpha() and ord(sign) < 0x100) for sign in safe]
+    return "".join(sign if stays else command(sign) for sign, stays in zip(safe, kept, strict=True))
+
+
+_ACCENTS = {"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0308": '"', "\u0327": "c", "\u030a": "r",
+            "\u030c": "v", "\u030b": "H", "\u0328": "k", "\u0304": "=", "\u0307": ".", "\u0306": "u"}  # fmt: skip
+_LETTERS = {"ß": "ss", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L"}
+
+
+def command(sign: str) -> str:
+    """What sets a sign in text and in formulas alike, in ASCII; one without a command is as it is."""
+    if sign in _GREEK:
+        return rf"\ensuremath{{\{_GREEK[sign]}}}"
+    if sign in _ESCAPES:
+        known = _ESCAPES[sign]
+        return rf"\ensuremath{{{known[1:-1]}}}" if known.startswith("$") else known
+    if sign in _LETTERS:
+        return rf"\{_LETTERS[sign]}{{}}"
+    parts = unicodedata.normalize("NFD", sign)
+    accent = _ACCENTS.get(parts[1:])
+    return sign if accent is None else rf"\{accent}{{{parts[0]}}}"
+
+
 def _text(row: Mapping[str, object], column: Column, units: str) -> str:
     return cell_of(row, column, si_units=units == "si")
 
@@ -134,6 +173,9 @@ def _header(lines: Sequence[str], column: Column) -> str:
     side = "r" if column.is_number else "l"
     return escaped if len(lines) == 1 else rf"\shortstack[{side}]{{{escaped}}}"
 
+
+_SIGNS = re.compile(r"\\[A-Za-z]+|[{}_^\s]")
+"""What a formula in LaTeX holds besides the letters that are seen."""
 
 _LONG_WORD = re.compile(r"\S{16,}")
 
@@ -239,6 +281,7 @@ def _page(table: Table, columns: Sequence[Column], units: str, folds: Sequence[i
         widths = []
         for column in columns:
             texts = (_text(row, column, units) for row in table.rows)
+            texts = (_SIGNS.sub("", text) for text in texts) if column.formula else texts
             lines = (line for text in texts for line in _lines(text, column, fold))
             widths.append(max(map(_points, (*_header_lines(table, column, units, short), *lines)), default=0.0))
         for size in _SIZES:
@@ -249,7 +292,7 @@ def _page(table: Table, columns: Sequence[Column], units: str, folds: Sequence[i
 
 def _lines(text: str, column: Column, fold: int | None) -> list[str]:
     """A cell's lines, broken at blanks, and a longer word behind its marks."""
-    if fold is None or column.is_number:
+    if fold is None or column.is_number or column.formula:
         return [text]
     lines = [""]
     for word in text.split():
@@ -283,6 +326,8 @@ def _character(character: str) -> str:
 
 def _cell(row: Mapping[str, object], column: Column, units: str, fold: int | None = None) -> str:
     text, value = _text(row, column, units), row[column.key]
+    if column.formula and value is not None:
+        return f"${text}$"
     if column.is_number:
         # A thin space between number and unit, and a minus rather than a hyphen.
         return escape(text).replace("-", "$-$", 1).replace(" ", r"\,") if value is not None else escape(text)

@@ -37,7 +37,7 @@ class Paper:
         label: in LaTeX.
 
     Raises:
-        SettingError: for a width or a size of type that no page has, naming it.
+        SettingError: for a width or a size of type that no page has, a caption or a label that would not compile.
     """
 
     width_cm: float = COLUMN_CM
@@ -51,6 +51,14 @@ class Paper:
     def __post_init__(self) -> None:
         if not _NARROWEST_CM <= self.width_cm <= _WIDEST_CM:
             raise SettingError(f"--width (={self.width_cm:g} cm) must be from {_NARROWEST_CM:g} to {_WIDEST_CM:g} cm")
+        if self.caption is not None and not _balanced(self.caption):
+            raise SettingError(
+                rf"--caption {self.caption!r} has braces without their counterpart; a brace as text is \{{"
+            )
+        if self.label is not None and (odd := re.search(r"[{}\\%#~^$&\s]", self.label)):
+            raise SettingError(
+                f"--label {self.label!r} holds {odd[0]!r}, which LaTeX does not take there; write it as tab:costs"
+            )
         if not LEAST_POINTS <= self.font_points <= 24:
             raise SettingError(f"--font (={self.font_points:g} pt) must be from {LEAST_POINTS:g} to 24 pt")
 
@@ -58,6 +66,16 @@ class Paper:
     def width_inches(self) -> float:
         """The width in inches."""
         return self.width_cm / CM_PER_INCH
+
+
+def _balanced(text: str) -> bool:
+    """Whether the braces that open and close groups do so."""
+    depth = 0
+    for brace in re.findall(r"(?<!\\)(?:\\\\)*([{}])", text):
+        depth += 1 if brace == "{" else -1
+        if depth < 0:
+            return False
+    return depth == 0
 
 
 _CM = {"cm": 1.0, "mm": 0.1, "in": CM_PER_INCH, "pt": CM_PER_INCH / 72.27}

@@ -46,6 +46,7 @@ class Column:
         priority: a narrow terminal hides columns of the lowest priority first, the rightmost among equals.
         doubt: whether a yes says that what was measured is uncertain: it is no good news, and a no is no bad news.
         doubted_by: the key of such a column: where it says yes, a value of this one carries its name and is not good.
+        formula: whether its texts are formulas in LaTeX, which only LaTeX sets.
     """
 
     key: str
@@ -55,6 +56,7 @@ class Column:
     priority: int = 0
     doubt: bool = False
     doubted_by: str = ""
+    formula: bool = False
 
     def __post_init__(self) -> None:
         one_of("column kind", str(self.kind), KINDS)
@@ -213,9 +215,14 @@ def with_columns(table: Table, names: Sequence[str]) -> Table:
     """
     if not names:
         return table
-    known = {name: column for column in table.columns for name in (column.header, column.key)}
+    known = names_of(table)
     kept = list(dict.fromkeys(known[one_of("column", name, known)] for name in names))
     return _of_columns(table, kept)
+
+
+def names_of(table: Table) -> dict[str, Column]:
+    """The columns by every name that ``with_columns`` takes."""
+    return {name: column for column in table.columns for name in (column.header, column.key)}
 
 
 def without_empty(table: Table) -> Table:

@@ -13,11 +13,16 @@ TINY = ("count", "e4net", "--counter", "closed-form")
 
 
 @pytest.mark.parametrize(
-    ("given", "written"), [("of 50% less", r"of 50\% less"), (r"50\%", r"50\%"), (r"a\\%", r"a\\\%")]
-)
-def test_a_percent_sign_in_a_caption_hides_nothing(run: Run, given: str, written: str) -> None:
+    ("given", "written"),
+    [
+        ("of 50% less", r"of 50\% less"), (r"50\%", r"50\%"), (r"a\\%", r"a\\\%"),
+        ("größer als π × 2", r"größer als \ensuremath{\pi}  \ensuremath{\times} 2".replace("  ", " ")),
+    ],
+)  # fmt: skip
+def test_a_caption_of_the_authors_own_compiles_and_hides_nothing(run: Run, given: str, written: str) -> None:
     lines = run(*TINY, "-f", "latex", "--caption", given, "--label", "tab:a").out.splitlines()
     assert rf"\caption{{{written}}}\label{{tab:a}}\smallskip" in lines
+    assert any(line.startswith(r"\parbox") and "raggedright Convention: macs" in line for line in lines)
 
 
 def test_every_command_with_latex_has_them() -> None:
@@ -48,7 +53,8 @@ def test_they_set_the_table_and_leave_nothing_behind(run: Run) -> None:
         (("--label", "x"), ("--label", "latex")),
         (("--caption", "x", "-f", "csv"), ("--caption", "latex")),
         (("--columns", "path", "-f", "json"), ("--columns", "json")),
-        (("--columns", "pahts"), ("unknown column 'pahts'", "path")),
+        (("--label", "a}b", "-f", "latex"), ("--label 'a}b'", "'}'")),
+        (("--caption", "a}{", "-f", "latex"), ("--caption 'a}{'", "counterpart")),
         (("--width", "3ft"), ("3ft", "8.5cm")),
         (("--width", "1cm"), ("--width", "4 to 60 cm")),
     ],
@@ -56,6 +62,13 @@ def test_they_set_the_table_and_leave_nothing_behind(run: Run) -> None:
 def test_what_would_do_nothing_is_refused(run: Run, options: tuple[str, ...], words: tuple[str, ...]) -> None:
     done = run(*TINY, *options)
     assert (done.code, done.out, says(done.err, *words)) == (2, "", True)
+
+
+def test_a_column_that_no_table_has_is_refused_and_costs_no_work(run: Run) -> None:
+    """Columns are known once the work is done, so the others are shown before the refusal."""
+    done = run(*TINY, "--columns", "path,pahts,params", "-f", "csv")
+    assert (done.code, done.out.splitlines()[0]) == (2, "path,params")
+    assert says(done.err, "unknown column 'pahts'", "path")
 
 
 def test_lengths_and_fonts() -> None:

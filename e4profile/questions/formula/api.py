@@ -8,15 +8,16 @@ from e4profile.questions.ask import ask
 
 if TYPE_CHECKING:
     from e4profile.layers import EquivariantLayer
-    from e4profile.questions.ask import Arguments, Names
+    from e4profile.questions.ask import Arguments, Inputs, Names, Network
     from e4profile.questions.result import Result
 
 
 def formula(
-    layer: str | type[EquivariantLayer] | EquivariantLayer | None = None,
+    layer: Network | type[EquivariantLayer] | None = None,
+    input: Inputs | None = None,
     *,
     set: Arguments | None = None,
-    of: str | None = None,
+    of: Network | None = None,
     memory: bool = False,
     peak: bool = False,
     execution: str = "bank",
@@ -24,17 +25,18 @@ def formula(
 ) -> Result:
     """The named cost terms of a layer: parameters, MACs, what backward keeps.
 
-    ``layer`` is a name, a class or a layer in hand, or a card, all of whose layers are shown with their values; without
-    one the layers are listed. ``memory`` puts what backward keeps into LaTeX too, whose equations are those of
-    ``--format latex``; the rows always have it.
+    ``layer`` is a name, a class or a layer in hand, or a network, all of whose layers with a closed form are shown with
+    their values; without one the layers are listed. ``memory`` puts what backward keeps into LaTeX too, whose equations
+    are those of ``--format latex``; the rows always have it.
 
     Returns:
         One row per term; with ``set`` or ``of`` a ``value`` too, exactly. ``printed`` says whether the paper's own
         formula has the term. With ``peak`` one row per storage of a training step.
 
     Raises:
-        UnknownNameError: for an unknown layer, symbol, card or execution.
-        SettingError: for a value that a symbol cannot have, or symbols that are left without one.
+        UnknownNameError: for an unknown layer, symbol, network or execution.
+        SettingError: for a value that a symbol cannot have, or symbols that are left without one, or a network
+            without any closed form.
 
     Example:
         >>> found = e4profile.formula("e4", of="e4net")

@@ -6,18 +6,22 @@ import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from e4profile.conventions import ADDITION_KINDS
 from e4profile.errors import SettingError, UnknownNameError, one_of
-from e4profile.layers import LAYERS, EquivariantLayer, set_execution, trace
+from e4profile.layers import LAYERS, EquivariantLayer
 from e4profile.layers.execution import Execution
 from e4profile.layers.storages import COMPUTE
 from e4profile.layers.terms import Term, Terms, evaluate
 from e4profile.questions.formula.executions import comparison_lines, executed
+from e4profile.show.latex import float_with
 from e4profile.show.notation import WIDTH, is_indicator, reading_order, summands, wrapped, written, written_sum
 from e4profile.show.paper import paper
 from e4profile.symbols import MEANING, Symbol
+
+if TYPE_CHECKING:
+    from e4profile.subjects.subject import Subject
 
 PAPER = "paper's formula"
 """What the terms that the layer's source has in its own formula are called, together."""
@@ -209,27 +213,23 @@ def _assumed(name: str, symbol: Symbol, values: Mapping[str, int]) -> int | None
     return 0 if is_indicator(symbol) else None
 
 
-def card_values(layer: type[EquivariantLayer], card_name: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """The values by the name of a symbol at the first such layer of a card, for one image, and where that is.
+def values_in(layer: type[EquivariantLayer], network: Subject, given: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """The values by the name of a symbol at the first such layer of a network, for one image, and where that is.
 
     Args:
         layer: a layer class.
-        card_name: a card's name or file.
-        given: values by the name of a symbol, which go before the card's; what follows from them follows.
+        network: whose layers are looked through.
+        given: values by the name of a symbol, which go before the network's; what follows from them follows.
 
     Raises:
-        UnknownNameError: for a name that no card has.
-        SettingError: for a card without such a layer, naming the closed forms that it has.
+        SettingError: for a network without such a layer, naming the closed forms that it has.
+        UserCodeError: for what a user-defined model raises.
     """
-    from e4profile.networks.cards import find_card
-    from e4profile.subjects.named import parse_named
+    from e4profile.questions.formula.network import steps_of
 
-    written = parse_named(card_name)
-    card = find_card(written.reference).with_arguments(written.arguments)
-    if card.builder:
-        raise SettingError(f"{card_name}: a card whose network is code has no topology to take sizes from")
     execution: Execution = getattr(layer, "shown_execution", "bank")
-    _, steps = trace(set_execution(card.build(), execution), card.input_shape())
+    as_shown = execution == (network.execution or "bank")
+    steps, _ = steps_of(network if as_shown else network.executed(execution))
     for step in steps:
         if type(step.form).__name__ == layer.__name__:
             found = {str(symbol): int(value) for symbol, value in step.form.dimensions(step.input_shape).items()}
@@ -238,11 +238,11 @@ def card_values(layer: type[EquivariantLayer], card_name: str, given: Mapping[st
             ):
                 continue  # it runs by a filter bank whatever is asked
             kept = {name: value for name, value in found.items() if name in given or not follows(name, given)}
-            origin = f"{step.path}, the first {layer.__name__} of {card.name}"
+            origin = f"{step.path}, the first {layer.__name__} of {network.name}"
             return {"B": 1, **kept, **given}, origin
     names = sorted({type(step.form).__name__ for step in steps if isinstance(step.form, EquivariantLayer)})
     raise SettingError(
-        f"--of: {card.name} has no {layer.__name__}; its layers with a formula: {', '.join(names) or 'none'}"
+        f"--of: {network.name} has no {layer.__name__}; its layers with a formula: {', '.join(names) or 'none'}"
     )
 
 
@@ -377,7 +377,7 @@ def formula_latex(layer: type[EquivariantLayer], *, memory: bool = True) -> str:
             rows += [*named, *(f"  &\\quad {line}" for line in more)]
         body = ["\\begin{align*}", " \\\\\n".join(rows), "\\end{align*}"]
         blocks.append("\n".join([f"% {table.heading}", *([f"{{{size}", *body, "\\par}"] if size else body)]))
-    return "\n".join(blocks) + "\n"
+    return float_with("\n".join(blocks)) + "\n"
 
 
 _SIZES = ((1.0, ""), (0.925, "\\small"), (0.85, "\\footnotesize"), (0.797, "\\scriptsize"))

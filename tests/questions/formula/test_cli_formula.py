@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from latex_column import compiled
 from program import Run
 
 from e4profile.layers import E4Conv2d
@@ -46,10 +47,10 @@ def test_with_set_every_term_has_its_number(run: Run) -> None:
         (("formula", "e4", "--set", "r=2"), "no value for c_in, A, s, k, h; add for example --set c_in=16"),
         (("formula", "e4", "--set", "x=2"), "unknown symbol of E4Conv2d 'x'"),
         (("formula", "e4", *GIVEN, "--set", "r=3"), "not a whole number"),
-        (("formula", "e4", *GIVEN, "-f", "latex"), "--set gives numbers, which --format latex does not show"),
         (("formula", "--set", "r=2"), "--set: name a layer"),
         (("formula", "--of", "e4net"), "--of: name a layer"),
-        (("formula", "e4", "--of", "e4net", "-f", "latex"), "--of gives numbers"),
+        (("formula", "nets.py:Strange", "--input", "1x1x8x8"), "nets.py:Strange: none of its layers has a closed form"),
+        (("formula", "p4-cnn", "--set", "r=2"), "--set is of one layer, and p4-cnn is a network"),
         (("formula", "e4", "--of", "p4-cnn"), "p4-cnn has no E4Conv2d; its layers with a formula: FieldBatchNorm2d"),
         (("formula", "e4", "--of", "e4"), "unknown model 'e4'"),
         (("formula", "e4", "--of", "e4net", "--set", "x=1"), "unknown symbol of E4Conv2d 'x'"),
@@ -63,11 +64,59 @@ def test_what_cannot_be_evaluated_is_refused_in_one_line(run: Run, arguments: tu
     assert message in err
 
 
-def test_a_card_whose_network_is_code_has_no_sizes_to_give(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "me.toml").write_text('name = "me"\nbuilder = "net.py:build"\ninput = [3, 8, 8]\n')
-    code, out, err = run("formula", "e4", "--of", "me", "--cards", tmp_path)
-    assert (code, out, err.count("\n")) == (2, "", 1)
-    assert "me: a card whose network is code has no topology" in err
+NETS = """
+import torch
+from torch import nn
+from e4profile.layers import E4Conv2d, GroupMaxPool, LiftingConv2d
+
+class Own(nn.Module):
+    def __init__(self, width=4):
+        super().__init__()
+        self.lift, self.e4 = LiftingConv2d(1, width, 3, group="p4"), E4Conv2d(width, width, 3, group="p4")
+        self.pool, self.head = GroupMaxPool(width, group="p4"), nn.Linear(width, 10)
+
+    def forward(self, image):
+        return self.head(self.pool(torch.relu(self.e4(self.lift(image)))).mean((2, 3)))
+
+class Strange(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(8, 8))
+
+    def forward(self, image):
+        return torch.einsum("bchw,wv->bchv", image, self.weight)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _own_nets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nets.py").write_text(NETS, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_network_of_ones_own_shows_the_terms_of_the_layers_that_have_them(run: Run, tmp_path: Path) -> None:
+    own = ("nets.py:Own(width=8)", "--input", "1x1x12x12")
+    rows = json.loads(run("formula", *own, "-f", "json").out)
+    totals = json.loads(run("count", *own, "--counter", "closed-form", "-f", "json").out)["totals"]
+    for key, total in (("params", totals["params"]), ("macs", totals["closed_form"])):
+        assert sum(one["value"] for one in rows if one["table"] == key) == total
+    assert {one["layer"] for one in rows} == {"LiftingConv2d", "E4Conv2d", "GroupMaxPool", "Linear"}
+    assert "shapes recorded from the run" in run("formula", *own).out
+    # a card whose network is code gives sizes too
+    (tmp_path / "me.toml").write_text('name = "me"\nbuilder = "nets.py:Own"\ninput = [1, 12, 12]\n')
+    assert "values: e4, the first E4Conv2d of me\n" in run("formula", "e4", "--of", "me", "--cards", tmp_path).out
+
+
+def test_latex_takes_a_caption_and_sets_terms_with_numbers_as_a_table(run: Run, tmp_path: Path) -> None:
+    asked = ("-f", "latex", "--caption", "Costs", "--label", "tab:e4")
+    equations = run("formula", "e4", *asked).out
+    assert equations.startswith("\\begin{table}[htbp]\n\\caption{Costs}\n\\label{tab:e4}\n% E4Conv2d")
+    table = run("formula", "e4", "--of", "e4net", *asked).out
+    assert (
+        r"macs & aggregation & $c_{\mathrm{out}} A k^{2} h_{\mathrm{out}} w_{\mathrm{out}}$ & yes & 1,254,400" in table
+    )
+    assert "squeezed" not in table
+    assert "Overfull" not in compiled(tmp_path, equations + table)
 
 
 def test_the_peak_in_symbols_and_in_numbers(run: Run) -> None:
@@ -80,7 +129,6 @@ def test_the_peak_in_symbols_and_in_numbers(run: Run) -> None:
     assert next(row["value"] for row in rows if row["term"] == "hidden") == 3 * 8 * 4 * 28 * 28
     for arguments, message in (
         (("formula", "--peak"), "--peak: name a layer"),
-        (("formula", "e4", "--peak", "-f", "latex"), "--peak is a list of steps"),
         (("formula", "AttentiveGroupConv2d", "--peak"), "states no timeline"),
     ):
         code, out, err = run(*arguments)

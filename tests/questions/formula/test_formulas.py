@@ -12,7 +12,6 @@ from e4profile.groups import GRID_EXACT, Group
 from e4profile.layers import E4Conv2d, GroupConv2d, LiftingConv2d
 from e4profile.layers.terms import evaluate, total
 from e4profile.questions.formula.formulas import (
-    card_values,
     find_layer,
     formula_latex,
     formula_terms,
@@ -22,8 +21,10 @@ from e4profile.questions.formula.formulas import (
     settings,
     sums,
     tables,
+    values_in,
 )
 from e4profile.show.notation import written, written_sum
+from e4profile.subjects.subject import resolve
 from e4profile.symbols import MEANING
 
 
@@ -184,10 +185,10 @@ def test_terms_of_an_execution_are_those_of_the_layer(group: Group) -> None:
 
 
 def test_a_card_gives_the_values_of_a_layer_that_runs_in_the_irrep_basis() -> None:
-    values, origin = card_values(find_layer("steerable", "irreps"), "d8resnet18", {})
+    values, origin = values_in(find_layer("steerable", "irreps"), resolve("d8resnet18"), {})
     # the stem reads an image: as a lifting convolution it has both executions
     assert (values["A_in"], values["delta_lift"], values["A_lift"]) == (1, 1, 73)
-    assert origin == card_values(find_layer("steerable"), "d8resnet18", {})[1]
+    assert origin == values_in(find_layer("steerable"), resolve("d8resnet18"), {})[1]
     assert origin.startswith("stem")
 
 
