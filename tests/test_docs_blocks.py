@@ -74,7 +74,14 @@ def run_page(page: str, blocks: list[Block], program: str, tmp_path: Path) -> tu
     message: dict[str, object] = {
         "page": page,
         "folder": str(folder),
-        "environment": {**os.environ, "PATH": path, "COLUMNS": "100", "NO_COLOR": "1", "OMP_NUM_THREADS": "1"},
+        "environment": {
+            **os.environ,
+            "PATH": path,
+            "COLUMNS": "100",
+            "NO_COLOR": "1",
+            "OMP_NUM_THREADS": "1",
+            "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        },
         "blocks": [
             {"language": one.language, "title": one.title, "text": one.text, "line": str(one.line)} for one in blocks
         ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from e4profile.groups import FiniteGroup, Group, GroupLike, as_group
 from e4profile.groups.protocol import NoSuchMap
 from e4profile.layers.constants import ConstantTables
 from e4profile.layers.storages import Timeline
-from e4profile.layers.terms import Terms, evaluate
+from e4profile.layers.terms import Term, Terms, evaluate
 from e4profile.symbols import A, Symbol, at, c_in, c_out, h, h_out, has_bias, k, w, w_out
 
 Shape: TypeAlias = tuple[int, ...]
@@ -103,25 +104,32 @@ class Costed(Protocol):
         """Shape in, shape out, both with the batch."""
 
 
-def layer_cost(layer: Costed, input_shape: Shape) -> Cost:
+def layer_cost(layer: Costed, input_shape: Shape, dimensions: Dimensions | None = None) -> Cost:
     """Evaluate a layer's terms at an input shape (B, ...).
+
+    Args:
+        layer: whatever has terms.
+        input_shape: (B, ...).
+        dimensions: the layer's at this shape, where they are known.
 
     Raises:
         SettingError: when the shape does not fit the layer.
     """
-    values = layer.dimensions(input_shape)
+    values = layer.dimensions(input_shape) if dimensions is None else dimensions
     batch = input_shape[0]
     # what does not depend on the images runs once, whatever the batch
     once: frozenset[str] = getattr(layer, "per_forward", frozenset())
     switched: frozenset[str] = getattr(layer, "switched_terms", frozenset())
-    where = {one: values[one] for one in getattr(layer, "in_irreps_where", ())}
+    where = tuple((one, values[one]) for one in getattr(layer, "in_irreps_where", ()))
     names = (*layer.macs, *layer.elements)
 
     def of_the_batch(terms: Terms) -> dict[str, int]:
         amounts = evaluate(terms, values)
         # of two executions, the terms of the one that does not run are not the layer's
         run = {
-            name: amount for name, amount in amounts.items() if amount or name not in switched or at(terms[name], where)
+            name: amount
+            for name, amount in amounts.items()
+            if amount or name not in switched or _runs(terms[name], where)
         }
         return {name: amount if name in once else batch * amount for name, amount in run.items()}
 
@@ -132,6 +140,12 @@ def layer_cost(layer: Costed, input_shape: Shape) -> Cost:
         kinds={name: layer.kinds.get(name, CONVOLUTION) for name in names},
         printed={part: tuple(layer.printed.get(part, ())) for part in ("params", "macs")},
     )
+
+
+@lru_cache(maxsize=4096)
+def _runs(term: Term, where: tuple[tuple[Symbol, int], ...]) -> bool:
+    """Whether a term is that of an execution, whatever the sizes are."""
+    return bool(at(term, dict(where)))
 
 
 LAYERS: dict[str, type[EquivariantLayer]] = {}

@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor, nn
 
 from e4profile.errors import SettingError
-from e4profile.layers.base import Costed, Shape
+from e4profile.layers.base import Cost, Costed, Dimensions, Shape, layer_cost
 from e4profile.layers.stock import as_costed
 from e4profile.layers.terms import evaluate
 
@@ -48,9 +48,19 @@ class Step:
     input_shape: Shape
 
     @cached_property
+    def dimensions(self) -> Dimensions:
+        """The value of every symbol of the layer's terms."""
+        return self.form.dimensions(self.input_shape)
+
+    @cached_property
+    def cost(self) -> Cost:
+        """What the call costs by the layer's terms."""
+        return layer_cost(self.form, self.input_shape, self.dimensions)
+
+    @cached_property
     def learns(self) -> bool:
         """Whether the layer has parameters, by its own terms."""
-        return any(evaluate(self.form.params, self.form.dimensions(self.input_shape)).values())
+        return any(evaluate(self.form.params, self.dimensions).values())
 
     @property
     def input_learned(self) -> bool | None:
@@ -98,7 +108,8 @@ def trace(module: nn.Module, input_shape: Shape, path: str = "") -> tuple[Shape,
         raise SettingError(f"{path or 'the network'}: {type(module).__name__} has no closed form of its own")
     step = Step(path, module, form, features)
     try:
-        form.dimensions(features)  # refuses a shape that does not fit, here where the path is known
+        # a shape that does not fit is refused here, where the path is known
+        step.dimensions  # noqa: B018
         output_shape = step.output_shape
     except SettingError as error:
         raise SettingError(f"{path or type(module).__name__}: {error}") from None

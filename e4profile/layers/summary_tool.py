@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 from e4profile.conventions import BELOW_DEPTH, CONTAINER_WEIGHT, NORM_KINDS, NORM_WEIGHT
-from e4profile.layers.base import Cost, Dimensions, Shape, layer_cost
+from e4profile.layers.base import Cost, Dimensions, Shape
 from e4profile.layers.containers import Chain, Step
 from e4profile.layers.terms import Terms
 from e4profile.symbols import N_inside, Q_inside, W_inside
@@ -54,7 +54,7 @@ class ChargedChain(Chain):
     def _costs_inside(self, input_shape: Shape) -> Iterator[Cost]:
         for step in super().trace(input_shape, "")[1]:
             if not isinstance(step.module, ChargedChain):
-                yield layer_cost(step.form, step.input_shape)
+                yield step.cost
 
 
 def _weights(cost: Cost) -> int:

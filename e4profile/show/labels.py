@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -79,6 +80,31 @@ def label_points(
             )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class _Candidates:
+    """Boxes around a point, the nearest first, and what they cost wherever the other texts are.
+
+    Attributes:
+        boxes: (n, 4).
+        base: for the distance.
+        on_markers: for what lies on markers.
+        on_lines: for what lies on lines.
+        outside: for what lies outside the panel.
+        far: whether a line must join a box and its point.
+        ways: points along that line.
+        ways_on_markers: how often one of them lies on a marker.
+    """
+
+    boxes: Floats
+    base: Floats
+    on_markers: Floats
+    on_lines: Floats
+    outside: Floats
+    far: NDArray[np.bool_]
+    ways: Floats
+    ways_on_markers: NDArray[np.int64]
+
+
 class _Layout:
     """Boxes of texts as left, bottom, right, top in points of the page."""
 
@@ -86,9 +112,9 @@ class _Layout:
         self.anchors, self.marks = anchors, markers
         self.panel = _padded(panel[None], -_EDGE_POINTS)
         self.markers, self.lines = _around(markers, _MARKER_POINTS), _around(lines, _LINE_POINTS)
-        self.candidates = [_candidates(anchor, size) for anchor, size in zip(anchors, sizes, strict=True)]
+        self.candidates = [self._candidates(anchor, size) for anchor, size in zip(anchors, sizes, strict=True)]
         self.boxes = np.full((len(anchors), 4), np.nan)
-        self.joined = [False] * len(anchors)
+        self.joined = np.zeros(len(anchors), dtype=bool)
 
     def settle(self) -> None:
         for _ in range(_ROUNDS):
@@ -99,52 +125,67 @@ class _Layout:
                 return
 
     def _place(self, place: int) -> None:
-        best = math.inf
-        others = [i for i in range(len(self.anchors)) if i != place and not math.isnan(self.boxes[i, 0])]
-        names = _padded(self.boxes[others], _PAD_POINTS)
-        joins = [_between(_nearest(self.boxes[i], self.anchors[i]), self.anchors[i]) for i in others if self.joined[i]]
-        for box, distance in self.candidates[place]:
-            cost = _PER_POINT * distance
-            if cost >= best:
+        there = ~np.isnan(self.boxes[:, 0])
+        there[place] = False
+        names = _padded(self.boxes[there], _PAD_POINTS)
+        joined = there & self.joined
+        joins = _between(_nearest(self.boxes[joined], self.anchors[joined]), self.anchors[joined]).reshape(-1, 2)
+        given, best = self.candidates[place], math.inf
+        for start in range(0, len(given.boxes), len(_DIRECTIONS)):
+            ring = slice(start, start + len(_DIRECTIONS))
+            if given.base[start] >= best:
                 break
-            joined = self._is_joined(place, box)
-            own = _between(_nearest(box, self.anchors[place]), self.anchors[place])
-            cost += _ON_NAME * _shared(box, names) + _ON_MARKER * _shared(box, self.markers)
-            cost += _ON_LINE * _shared(box, self.lines)
-            cost += _OUTSIDE * (_area(box) - _shared(box, self.panel))
-            cost += _ON_NAME * sum(_inside(join, box[None]) for join in joins)
-            if joined:
-                # its own marker, where the line ends, is no obstacle
-                cost += _JOINED + _ON_NAME * _inside(own, names) + _inside(own[: -_PIECES // 4], self.markers)
-            if cost < best:
-                best, self.boxes[place], self.joined[place] = cost, box, joined
+            boxes, far = given.boxes[ring], given.far[ring]
+            cost = given.base[ring] + (_ON_NAME * _shared(boxes, names) + given.on_markers[ring])
+            cost = cost + given.on_lines[ring] + given.outside[ring]
+            cost += _ON_NAME * _inside(joins[None], boxes[:, None]).sum(axis=(1, 2))
+            # its own marker, where the line ends, is no obstacle
+            on_names = _inside(given.ways[ring][far], names).sum(axis=(1, 2))
+            cost[far] += _JOINED + _ON_NAME * on_names + given.ways_on_markers[ring][far]
+            least = int(cost.argmin())
+            if cost[least] < best:
+                best, self.boxes[place], self.joined[place] = cost[least], boxes[least], far[least]
 
-    def _is_joined(self, place: int, box: Floats) -> bool:
+    def _candidates(self, anchor: Floats, size: Floats) -> _Candidates:
+        boxes = _around_point(anchor, size)
+        ends = _nearest(boxes, anchor)
+        ways = _between(ends, np.broadcast_to(anchor, ends.shape))
+        return _Candidates(
+            boxes,
+            _PER_POINT * np.repeat(_DISTANCES_POINTS, len(_DIRECTIONS)),
+            _ON_MARKER * _shared(boxes, self.markers),
+            _ON_LINE * _shared(boxes, self.lines),
+            _OUTSIDE * (_area(boxes) - _shared(boxes, self.panel)),
+            self._is_joined(anchor, boxes, ends),
+            ways,
+            _inside(ways[:, : -_PIECES // 4], self.markers).sum(axis=(1, 2)),
+        )
+
+    def _is_joined(self, anchor: Floats, boxes: Floats, ends: Floats) -> NDArray[np.bool_]:
         """Whether a line must say whose name it is: it stands far away, or nearer to another marker."""
-        own = float(np.linalg.norm(_nearest(box, self.anchors[place]) - self.anchors[place]))
-        others = self.marks[np.abs(self.marks - self.anchors[place]).max(axis=1) > _LINE_POINTS]
-        gaps = np.linalg.norm(np.clip(others, box[:2], box[2:]) - others, axis=1)
-        return own > _NEAR_POINTS or bool((gaps < own - _PAD_POINTS).any())
+        own = np.linalg.norm(ends - anchor, axis=1)
+        others = self.marks[np.abs(self.marks - anchor).max(axis=1) > _LINE_POINTS]
+        gaps = np.linalg.norm(np.clip(others, boxes[:, None, :2], boxes[:, None, 2:]) - others, axis=2)
+        found: NDArray[np.bool_] = (own > _NEAR_POINTS) | (gaps < own[:, None] - _PAD_POINTS).any(axis=1)
+        return found
 
 
-def _candidates(anchor: Floats, size: Floats) -> list[tuple[Floats, float]]:
-    """Boxes around a point, the nearest first."""
-    found = []
-    for distance in _DISTANCES_POINTS:
-        for degrees in _DIRECTIONS:
-            way = np.array([math.cos(math.radians(degrees)), math.sin(math.radians(degrees))])
-            side = np.where(np.abs(way) < 0.1, 0, np.sign(way))
-            centre = anchor + distance * way + side * size / 2
-            found.append((np.concatenate([centre - size / 2, centre + size / 2]), distance))
-    return found
+def _around_point(anchor: Floats, size: Floats) -> Floats:
+    """Boxes of a size in every direction from a point, a ring for each distance, the nearest first."""
+    angles = [math.radians(degrees) for degrees in _DIRECTIONS]
+    ways = np.array([[math.cos(angle), math.sin(angle)] for angle in angles])
+    sides = np.where(np.abs(ways) < 0.1, 0, np.sign(ways))
+    centres = anchor + np.array(_DISTANCES_POINTS)[:, None, None] * ways + sides * size / 2
+    return np.concatenate([centres - size / 2, centres + size / 2], axis=2).reshape(-1, 4)
 
 
-def _nearest(box: Floats, point: Floats) -> Floats:
-    return np.clip(point, box[:2], box[2:])
+def _nearest(boxes: Floats, points: Floats) -> Floats:
+    return np.clip(points, boxes[..., :2], boxes[..., 2:])
 
 
-def _between(start: Floats, end: Floats) -> Floats:
-    return start + np.linspace(0, 1, _PIECES)[:, None] * (end - start)
+def _between(starts: Floats, ends: Floats) -> Floats:
+    """Points along the way from each start to its end."""
+    return starts[:, None] + np.linspace(0, 1, _PIECES)[:, None] * (ends - starts)[:, None]
 
 
 def _around(points: Floats, half: float) -> Floats:
@@ -156,16 +197,23 @@ def _padded(boxes: Floats, pad: float) -> Floats:
     return found
 
 
-def _area(box: Floats) -> float:
-    return float((box[2] - box[0]) * (box[3] - box[1]))
+def _area(boxes: Floats) -> Floats:
+    found: Floats = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    return found
 
 
-def _shared(box: Floats, boxes: Floats) -> float:
-    """The area that a box shares with others."""
-    sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
-    return float(np.clip(sides, 0, None).prod(axis=1).sum())
+def _shared(boxes: Floats, others: Floats) -> Floats:
+    """The area that each box shares with others."""
+    left, bottom, right, top = others.T.copy()
+    width = np.minimum(boxes[:, 2, None], right) - np.maximum(boxes[:, 0, None], left)
+    height = np.minimum(boxes[:, 3, None], top) - np.maximum(boxes[:, 1, None], bottom)
+    found: Floats = (np.maximum(width, 0) * np.maximum(height, 0)).sum(axis=1)
+    return found
 
 
-def _inside(points: Floats, boxes: Floats) -> int:
-    """How often a point lies in a box."""
-    return int(((points[:, None] > boxes[:, :2]) & (points[:, None] < boxes[:, 2:])).all(axis=2).sum())
+def _inside(points: Floats, boxes: Floats) -> NDArray[np.bool_]:
+    """Whether a point (..., p, 2) lies in a box (..., b, 4)."""
+    corners = boxes[..., None, :, :]
+    inside = (points[..., None, :] > corners[..., :2]) & (points[..., None, :] < corners[..., 2:])
+    found: NDArray[np.bool_] = np.asarray(inside.all(axis=-1))
+    return found

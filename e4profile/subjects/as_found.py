@@ -141,7 +141,8 @@ class _Found:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.restores: list[_Restore] = []
+        self.restores: list[_Restore] = [self._empty]
+        self._emptied: list[Any] = []
         self._seen: dict[int, Any] = {}
         self._storages: set[int] = set()
         self._holders: list[tuple[Content, Any]] = []
@@ -225,6 +226,8 @@ class _Found:
             own = self._parts
         elif issubclass(kind, _RANDOM):
             own = self._random
+        if kind in _CONTENTS and content is not None and kind is not types.CellType:
+            return functools.partial(self._container, content)
         if package_of(kind) in {"builtins", "collections"} and own is not None:
             return own
         slots = slots_of(kind)
@@ -277,6 +280,18 @@ class _Found:
 
     def _random(self, value: Any) -> None:
         self.restores.append(_random_state(value))
+
+    def _container(self, content: Content, value: Any) -> None:
+        """Most are the empty tables of hooks that every module has: nothing but their emptiness is given back."""
+        if value:
+            self._content(content, value)
+        else:
+            self._emptied.append(value)
+
+    def _empty(self) -> None:
+        for value in self._emptied:
+            if value:
+                value.clear()
 
     def _content(self, content: Content, value: Any) -> None:
         before = content.read(value)

@@ -6,6 +6,7 @@ import copy
 import functools
 import types
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -49,22 +50,39 @@ class _Copier:
     def __init__(self) -> None:
         # as ``copy.deepcopy`` wants it
         self._made: dict[int, Any] = {}
+        self._kinds: dict[type, Callable[[Any], Any] | None] = dict.fromkeys(ATOMS)
 
     def of(self, value: Any) -> Any:
         """The copy of an object, the same one every time."""
-        if isinstance(value, ATOMS):
+        kind = type(value)
+        if kind not in self._kinds:
+            self._kinds[kind] = self._how(value)
+        copies = self._kinds[kind]
+        if copies is None:
             return value
         if id(value) not in self._made:
-            self._made[id(value)] = self._copy(value)
+            self._made[id(value)] = copies(value)
         return self._made[id(value)]
 
-    def _copy(self, value: Any) -> Any:
+    def _how(self, value: Any) -> Callable[[Any], Any] | None:
+        """What copies an object of this class; None for one that never changes."""
+        if isinstance(value, ATOMS):
+            return None
         build = next((build for kind, build in _BUILDS if isinstance(value, kind)), None)
         if build is not None:
-            return build(self, value)
+            return functools.partial(build, self)
         content = content_of(type(value))
+        if type(value) in _EMPTY:
+            return functools.partial(self._container, content)
         if content is not None or isinstance(value, nn.Module) or _is_plain(value):
-            return self._whole(value, content)
+            return functools.partial(self._whole, content)
+        return self._other
+
+    def _container(self, content: Content | None, value: Any) -> Any:
+        """Most are the empty tables of hooks that every module has, and ``copy.copy`` takes its time."""
+        return type(value)() if not value and not getattr(value, "__dict__", None) else self._whole(content, value)
+
+    def _other(self, value: Any) -> Any:
         try:
             return copy.deepcopy(value, self._made)
         except Exception:  # a lock or a file is shared
@@ -87,7 +105,7 @@ class _Copier:
         target = self._made.get(id(value()))
         return value if target is None else weakref.ref(target)
 
-    def _whole(self, value: Any, content: Content | None) -> Any:
+    def _whole(self, content: Content | None, value: Any) -> Any:
         """A container or an object with all that it holds, which may hold the object itself."""
         made = self._made[id(value)] = object.__new__(type(value)) if content is None else copy.copy(value)
         if content is not None:
@@ -128,6 +146,7 @@ _BUILDS: tuple[tuple[Any, Callable[[_Copier, Any], Any]], ...] = (
 )
 
 
+_EMPTY = (dict, OrderedDict, list, set)
 _COPYING = ("__new__", "__reduce_ex__", "__reduce__")
 
 

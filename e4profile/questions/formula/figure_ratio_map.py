@@ -89,7 +89,7 @@ def _e4_values(step: Step, layer: E4Conv2d, kernels: Any, orders: Any) -> dict[A
 
     encoder, kernel = layer.concatenate in ("both", "encoder"), layer.concatenate in ("both", "kernel")
     return {
-        **step.form.dimensions(step.input_shape),
+        **step.dimensions,
         A: orders,
         k: kernels,
         A_V: orders if encoder else 1,

@@ -232,7 +232,7 @@ def values_in(layer: type[EquivariantLayer], network: Subject, given: Mapping[st
     steps, _ = steps_of(network if as_shown else network.executed(execution))
     for step in steps:
         if type(step.form).__name__ == layer.__name__:
-            found = {str(symbol): int(value) for symbol, value in step.form.dimensions(step.input_shape).items()}
+            found = {str(symbol): int(value) for symbol, value in step.dimensions.items()}
             if execution != "bank" and not any(
                 found[str(one)] for one in getattr(type(step.form), "in_irreps_where", ())
             ):

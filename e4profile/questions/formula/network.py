@@ -113,7 +113,7 @@ def network_terms(subject: Subject) -> Table:
         for step in steps
         for key in _TABLES
         for terms in [getattr(step.form, key, None) or {}]
-        for name, value in evaluate(terms, {B: 1, **step.form.dimensions(step.input_shape)}).items()
+        for name, value in evaluate(terms, {B: 1, **step.dimensions}).items()
         if value
     ]
     title = f"Terms of {subject.title}, one image"

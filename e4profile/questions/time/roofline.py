@@ -16,7 +16,7 @@ from typing import Literal, cast
 from torch import nn
 
 from e4profile.errors import SettingError, one_of
-from e4profile.layers.base import Shape, layer_cost
+from e4profile.layers.base import Shape
 from e4profile.layers.containers import Step, trace
 from e4profile.layers.e4 import Aggregation, Implementation
 from e4profile.layers.filter_bank import FilterBankLayer
@@ -143,7 +143,7 @@ def layer_traffic(step: Step, bytes_per_element: int) -> LayerTraffic | None:
     """
     if isinstance(step.module, _MOVES_NOTHING):
         return None
-    cost = layer_cost(step.form, step.input_shape)
+    cost = step.cost
     moved = math.prod(step.input_shape) + math.prod(step.form.output_shape(step.input_shape))
     elements = moved + max(cost.total_params, _expanded_elements(step))
     return LayerTraffic(step.path, type(step.module).__name__, cost.total_macs, elements * bytes_per_element)
@@ -154,7 +154,7 @@ def _expanded_elements(step: Step) -> int:
     constant = getattr(step.form, "saved_constant", {})
     filters = {name: term for name, term in constant.items() if name.endswith("filters")}
     if filters:
-        return sum(evaluate(filters, step.form.dimensions(step.input_shape)).values())
+        return sum(evaluate(filters, step.dimensions).values())
     return math.prod(step.module.filter_shape) if isinstance(step.module, FilterBankLayer) else 0
 
 

@@ -21,7 +21,7 @@ from torch import nn
 
 from e4profile.conventions import AGGREGATION, ATTENTION, CONVOLUTION, LINEAR
 from e4profile.errors import SettingError, positive
-from e4profile.layers.base import Shape, layer_cost
+from e4profile.layers.base import Shape
 from e4profile.layers.containers import FeatureMap, Step, trace
 from e4profile.layers.terms import Terms, evaluate
 from e4profile.witnesses.counts.base import Count, LayerCount, added
@@ -53,8 +53,7 @@ def count_forms(model: nn.Module, input_shape: Shape) -> tuple[Count, int, int]:
         SettingError: for a part without a closed form, naming its path.
     """
     _, steps = trace(model, input_shape)
-    costs = [(step.module, layer_cost(step.form, step.input_shape)) for step in steps]
-    params = {module: cost.printed_params for module, cost in costs}
+    params = {step.module: step.cost.printed_params for step in steps}
     count = Count("closed form", version("e4profile"), formed_layers(model, steps))
     return count, sum(params.values()), sum(map(_printed_macs, steps))
 
@@ -62,7 +61,7 @@ def count_forms(model: nn.Module, input_shape: Shape) -> tuple[Count, int, int]:
 def _printed_macs(step: Step) -> int:
     """MACs of a call by the source's own formula, which is of filter banks, however the layer runs."""
     layer = step.form
-    values = {**layer.dimensions(step.input_shape), **dict.fromkeys(getattr(layer, "in_irreps_where", ()), 0)}
+    values = {**step.dimensions, **dict.fromkeys(getattr(layer, "in_irreps_where", ()), 0)}
     printed = {name: layer.macs[name] for name in layer.printed.get("macs", ())}
     return step.input_shape[0] * sum(evaluate(printed, values).values())
 
@@ -72,7 +71,7 @@ def formed_layers(model: nn.Module, steps: Iterable[Step]) -> tuple[LayerCount, 
     paths = {module: path for path, module in model.named_modules()}
     layers: dict[nn.Module, LayerCount] = {}
     for step in steps:
-        cost = layer_cost(step.form, step.input_shape)
+        cost = step.cost
         before = layers.get(step.module)
         layers[step.module] = LayerCount(
             paths.get(step.module, step.path),
@@ -152,7 +151,7 @@ def training_step_macs(model: nn.Module, input_shape: Shape, images_per_sample: 
 
 
 def _layer(step: Step) -> LayerTraining:
-    cost = layer_cost(step.form, step.input_shape)
+    cost = step.cost
     weighted = {name: macs for name, macs in cost.macs.items() if cost.kinds[name] in _WEIGHTED}
     of_two = sum(macs for name, macs in cost.macs.items() if cost.kinds[name] in _OF_TWO_MAPS)
     to_weights = sum(weighted.values())
@@ -188,6 +187,6 @@ def _read_constants(step: Step) -> int:
     constant: Terms = getattr(step.form, "constant_inputs", {})
     if not constant:
         return 0
-    amounts = evaluate(constant, step.form.dimensions(step.input_shape))
+    amounts = evaluate(constant, step.dimensions)
     once: frozenset[str] = getattr(step.form, "per_forward", frozenset())
     return sum(macs * (1 if name in once else step.input_shape[0]) for name, macs in amounts.items())

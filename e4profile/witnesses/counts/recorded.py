@@ -89,7 +89,7 @@ class RecordedShapes(Watcher):
             if isinstance(module, Traced):
                 _, steps = trace(module, shape, path)
                 for step in steps:
-                    layer_cost(step.form, step.input_shape)
+                    step.cost  # noqa: B018
             else:
                 layer_cost(_costed(form), shape)
                 steps = [Step(path, module, _costed(form), shape)]

@@ -85,7 +85,7 @@ def state_formula_bytes(model: nn.Module, input_shape: tuple[int, ...] | None) -
     parameter, total = next(model.parameters(), None), 0
     bytes_per_element = 4 if parameter is None else parameter.element_size()
     for step in {id(step.module): step for step in steps}.values():
-        values = step.form.dimensions(step.input_shape)
+        values = step.dimensions
         kept, units = getattr(step.form, "saved_constant", {}), getattr(step.form, "saved_as", {})
         statistics = evaluate({name: term for name, term in kept.items() if units.get(name) == STATISTICS}, values)
         total += bytes_per_element * (sum(evaluate(step.form.params, values).values()) + sum(statistics.values()))

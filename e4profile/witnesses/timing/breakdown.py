@@ -11,7 +11,7 @@ from torch import nn
 
 from e4profile.conventions import MAC_KINDS
 from e4profile.errors import SettingError, positive
-from e4profile.layers.base import Shape, layer_cost
+from e4profile.layers.base import Shape
 from e4profile.layers.containers import trace
 from e4profile.subjects.batches import ModelInputs
 from e4profile.subjects.inputs import Example
@@ -88,7 +88,7 @@ def macs_by_term(model: nn.Module, input_shape: Shape) -> dict[str, int]:
     _, steps = trace(model, input_shape)
     found: Counter[str] = Counter()
     for step in steps:
-        cost = layer_cost(step.form, step.input_shape)
+        cost = step.cost
         for name, macs in cost.macs.items():
             kind = cost.kinds[name]
             if kind in MAC_KINDS and macs:

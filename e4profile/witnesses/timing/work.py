@@ -159,7 +159,7 @@ def _filter_elements(step: Step, params: int) -> int:
     """Elements of the filters that a layer's convolutions read, or of its weights."""
     constant = getattr(step.form, "saved_constant", {})
     filters = {name: term for name, term in constant.items() if name.endswith("filters")}
-    return max(params, sum(evaluate(filters, step.form.dimensions(step.input_shape)).values()))
+    return max(params, sum(evaluate(filters, step.dimensions).values()))
 
 
 def _kind(step: Step, name: str, kind: str) -> str:
@@ -168,7 +168,7 @@ def _kind(step: Step, name: str, kind: str) -> str:
     found = declared.get(name) or _OF_MACS.get(kind)
     if found not in (None, operators.POINTWISE):
         return found
-    sizes = {str(symbol): size for symbol, size in step.form.dimensions(step.input_shape).items()}
+    sizes = {str(symbol): size for symbol, size in step.dimensions.items()}
     taps = 1 if found else sizes.get("k_h", sizes.get("k", 1)) * sizes.get("k_w", sizes.get("k", 1))
     # a stride that a max-pool realises is not the convolution's
     stride = getattr(step.module, "_conv_stride", getattr(step.module, "stride", 1))
