@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from e4profile.errors import E4ProfileError, SettingError
+from e4profile.subjects.in_threads import followed_in_threads
 from e4profile.subjects.stand_ins import is_stand_in
 
 _Restore = Callable[[], object]
@@ -33,6 +34,7 @@ ATOMS = (
     types.BuiltinFunctionType, torch.dtype, torch.device, torch.Size,
 )  # fmt: skip
 CACHED: Any = type(functools.lru_cache(lambda: None))
+TENSOR_TYPE: Any = type(torch.FloatTensor)
 # what belongs to the process or to a library, and is no part of a network
 NOT_ITS_OWN = {"torch", "numpy", "e4profile", "builtins", *sys.stdlib_module_names}
 OF_THE_PROCESS = {"logging", "threading", "multiprocessing", "concurrent", "asyncio", "queue"}
@@ -73,7 +75,8 @@ def as_found(
             set_mode(model, training)
         if stand_in is not None:
             found.replace_tensors(stand_in)
-        yield
+        with followed_in_threads():
+            yield
     finally:
         _give_back(type(model).__name__, restores)
 
@@ -151,6 +154,7 @@ class _Found:
         self._replaced = {id(table) for one in model.modules() for table in (one._parameters, one._buffers)}
         self._kinds: dict[type, Callable[[Any], object] | None] = dict.fromkeys(ATOMS)
         self._plain: set[type] = set()
+        self._tensor_types: dict[str, None] = {}
         self._waiting: list[Any] = [model]
         # it grows meanwhile; with few calls, as most of what a network holds are the empty tables of its modules
         for value in self._waiting:
@@ -186,7 +190,10 @@ class _Found:
 
         def found(tensor: Tensor) -> Tensor:
             if id(tensor) not in stand_ins:
-                stand_ins[id(tensor)] = _alike(stand_in(tensor), tensor)
+                made = stand_in(tensor)
+                if self._tensor_types and made.is_meta and not tensor.is_meta:
+                    raise TypeError(f"no tensor on the meta device is a {', '.join(self._tensor_types)}")
+                stand_ins[id(tensor)] = _alike(made, tensor)
             return stand_ins[id(tensor)]
 
         # a mode may have put other tensors there than were found
@@ -212,6 +219,8 @@ class _Found:
 
     def _how(self, kind: type) -> Callable[[Any], object] | None:
         """What writes down an object of this class; None for one that never changes."""
+        if kind is TENSOR_TYPE:
+            return self._tensor_type
         if issubclass(kind, ATOMS) or package_of(kind) in OF_THE_PROCESS:
             return None
         content = content_of(kind)
@@ -244,6 +253,9 @@ class _Found:
 
         return write_down
 
+    def _tensor_type(self, kind: Any) -> None:
+        self._tensor_types[f"{kind.__module__}.{kind.__name__}"] = None
+
     def _class(self, kind: type) -> None:
         if id(kind) not in self._seen:
             self._seen[id(kind)] = kind
@@ -267,6 +279,8 @@ class _Found:
         variables = []
         for name in names:
             found = table.get(name)
+            if type(found) is TENSOR_TYPE:
+                self._tensor_type(found)
             if isinstance(found, (types.FunctionType, type)):
                 if found.__module__ in files or _is_beside(found.__module__):
                     self._waiting.append(found) if isinstance(found, types.FunctionType) else self._class(found)

@@ -79,11 +79,14 @@ class StandIns:
                 return torch.native_dropout(input, p, True)[0]
             return dropout(input, p, training, inplace)
 
+        from e4profile.subjects.told_device import ToldDevice
+
         self._plain = attention
         F.scaled_dot_product_attention, F.dropout = attend, drop
         try:
             # somebody's default device would give what a forward makes another than its inputs
-            with torch.device(self._device), self._mode, self._corrected:
+            storages = ToldDevice(self._device).seen_of_storages()
+            with torch.device(self._device), self._mode, self._corrected, storages:
                 yield
         finally:
             F.scaled_dot_product_attention, F.dropout = attention, dropout

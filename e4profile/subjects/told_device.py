@@ -8,19 +8,76 @@ from __future__ import annotations
 import gc
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from e4profile.subjects.as_found import CACHED, NOT_ITS_OWN
+from e4profile.subjects.as_found import CACHED, NOT_ITS_OWN, TENSOR_TYPE
 
 _TOLD_THE_TRUTH = ("torch", "e4profile")
 _META = torch.device("meta")
 _GETTER = types.GetSetDescriptorType
+
+
+class _TensorType:
+    """A type as ``torch.FloatTensor``, in a forward on the meta device: its tensors are of it too."""
+
+    def __init__(self, kind: Any) -> None:
+        self._kind = kind
+
+    def __instancecheck__(self, value: object) -> bool:
+        if isinstance(value, Tensor) and _is_meta(value):
+            return bool(value.dtype == self._kind.dtype and value.layout == self._kind.layout)
+        return bool(isinstance(value, self._kind))
+
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        return self._kind(*args, **keywords)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._kind, name)
+
+    def __eq__(self, other: object) -> bool:
+        return _plain(other) is self._kind
+
+    def __hash__(self) -> int:
+        return hash(self._kind)
+
+
+def _plain(value: Any) -> Any:
+    return value._kind if type(value) is _TensorType else value
+
+
+def _is_meta(tensor: Tensor) -> bool:
+    found: bool = torch._C.TensorBase.is_meta.__get__(tensor)  # type: ignore[attr-defined]
+    return found
+
+
+_device_of_storage: Any = torch.UntypedStorage.device.__get__
+
+
+def _is_meta_storage(storage: Any) -> bool:
+    untyped = storage._untyped_storage if isinstance(storage, torch.TypedStorage) else storage
+    return bool(_device_of_storage(untyped).type == "meta")
+
+
+def _address(_: object) -> int:
+    raise NotImplementedError("a tensor on the meta device has no address")
+
+
+@contextmanager
+def _replaced(members: Iterable[tuple[Any, str, Any]]) -> Iterator[None]:
+    """Give classes and modules other members meanwhile."""
+    with ExitStack() as stack:
+        for owner, name, member in members:
+            before = vars(owner).get(name)
+            undo = (delattr, owner, name) if before is None else (setattr, owner, name, before)
+            stack.callback(*undo)
+            setattr(owner, name, member)
+        yield
 
 
 class Caches:
@@ -69,20 +126,19 @@ class ToldDevice:
 
         It sees no address of a tensor either: on the meta device all are 0, as if all tensors were one.
         """
-        answers = {} if self._device.type == "meta" else self._answers()
-        before = {name: vars(Tensor).get(name) for name in answers}
+        told = self._device.type != "meta"
         try:
-            for name, answer in answers.items():
-                setattr(Tensor, name, answer)
-            yield
+            with _replaced([*self._answers(), *self._types()] if told else []), self.seen_of_storages():
+                yield
         finally:
             if self._caches is not None:
                 self._caches.empty_filled()
-            for name, found in before.items():
-                if found is None:
-                    delattr(Tensor, name)
-                else:
-                    setattr(Tensor, name, found)
+
+    @contextmanager
+    def seen_of_storages(self) -> Iterator[None]:
+        """The same of storages alone, for tensors that say themselves where they are."""
+        with _replaced(self._of_storages() if self._device.type != "meta" else []):
+            yield
 
     def on_meta(
         self, name: str, args: tuple[Any, ...], keywords: Mapping[str, Any]
@@ -103,37 +159,51 @@ class ToldDevice:
     def _is_told(self, device: torch.device) -> bool:
         return device.type == self._device.type and device.index in (None, self._device.index)
 
-    def _answers(self) -> dict[str, Any]:
+    @property
+    def _package(self) -> Any:
+        return torch if self._device.type == "cpu" else getattr(torch, self._device.type)
+
+    def _answers(self) -> Iterator[tuple[Any, str, Any]]:
         device = self._device
         index = -1 if device.index is None else device.index
-        package = "torch" if device.type == "cpu" else f"torch.{device.type}"
-
-        def address(_: Tensor) -> int:
-            raise NotImplementedError("a tensor on the meta device has no address")
 
         def typed(tensor: Tensor, *args: Any, **keywords: Any) -> Any:
+            wanted = keywords.get("dtype", args[0] if args else None)
+            if isinstance(wanted, _TensorType):
+                return tensor.to(wanted.dtype)
             found = torch._C.TensorBase.type(tensor, *args, **keywords)
-            return found.replace("torch.meta", package) if isinstance(found, str) else found
+            return found.replace("torch.meta", self._package.__name__) if isinstance(found, str) else found
 
         attributes = {"device": device, "is_meta": False, f"is_{device.type}": True}
-        methods: dict[str, Callable[..., Any]] = {"get_device": lambda _: index, "data_ptr": address, "type": typed}
-        return {
-            **{name: property(self._outside(name, lambda _, value=value: value)) for name, value in attributes.items()},
-            **{name: self._outside(name, answer) for name, answer in methods.items()},
-        }
+        for name, value in attributes.items():
+            yield Tensor, name, property(self._outside(Tensor, name, lambda _, value=value: value))
+        methods: dict[str, Callable[..., Any]] = {"get_device": lambda _: index, "data_ptr": _address, "type": typed}
+        for name, answer in methods.items():
+            yield Tensor, name, self._outside(Tensor, name, answer)
 
-    def _outside(self, name: str, answer: Callable[..., Any]) -> Callable[..., Any]:
+    def _of_storages(self) -> Iterator[tuple[Any, str, Any]]:
+        for kind in (torch.UntypedStorage, torch.TypedStorage):
+            yield kind, "device", property(self._outside(kind, "device", lambda _: self._device))
+            yield kind, "data_ptr", self._outside(kind, "data_ptr", _address)
+
+    def _types(self) -> Iterator[tuple[Any, str, Any]]:
+        for name, kind in list(vars(self._package).items()):
+            if type(kind) is TENSOR_TYPE:
+                yield self._package, name, _TensorType(kind)
+
+    def _outside(self, kind: Any, name: str, answer: Callable[..., Any]) -> Callable[..., Any]:
         """What gives the answer to code outside PyTorch, and the truth to PyTorch."""
-        member = getattr(torch._C.TensorBase, name)
-        truth = member.__get__ if type(member) is _GETTER else member
-        is_meta = torch._C.TensorBase.is_meta.__get__  # type: ignore[attr-defined]
+        member = getattr(torch._C.TensorBase if kind is Tensor else kind, name)
+        truth = getattr(member, "fget", None) or (member.__get__ if type(member) is _GETTER else member)
+        is_meta = _is_meta if kind is Tensor else _is_meta_storage
 
-        def asked(tensor: Tensor, *args: Any, **keywords: Any) -> Any:
+        def asked(tensor: Any, *args: Any, **keywords: Any) -> Any:
             if not is_meta(tensor) or _get_current_dispatch_mode() is None:
-                return truth(tensor, *args, **keywords)
-            package = str(sys._getframe(1).f_globals.get("__name__")).partition(".")[0]
-            if package in _TOLD_THE_TRUTH:
-                return truth(tensor, *args, **keywords)
+                return truth(tensor, *map(_plain, args), **keywords)
+            frame = sys._getframe(1)
+            package = str(frame.f_globals.get("__name__")).partition(".")[0]
+            if package in _TOLD_THE_TRUTH and frame.f_code is not torch.typename.__code__:
+                return truth(tensor, *map(_plain, args), **keywords)
             if not self.was_read:
                 # from here on a key may be that of real tensors
                 self.was_read, self._caches = True, Caches()

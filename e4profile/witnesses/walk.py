@@ -19,6 +19,9 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
+from e4profile.errors import SettingError, some_of
+from e4profile.subjects.in_threads import is_observed
+
 
 @dataclass(eq=False, slots=True)
 class Call:
@@ -63,12 +66,16 @@ class Walk:
 
     Attributes:
         paths: of the network's modules, each at the first place where it is held.
+        unseen: paths of modules that ran in a thread of which nothing is seen.
     """
 
     def __init__(self, model: nn.Module, watchers: tuple[Watcher, ...]) -> None:
         self.paths = {module: path for path, module in model.named_modules()}
         self._watchers = watchers
         self._running: dict[int, Call | None] = {}
+        self._thread = get_ident()
+        self._observed: bool | None = None
+        self.unseen: dict[str, None] = {}
 
     @property
     def running(self) -> Call | None:
@@ -87,6 +94,10 @@ class Walk:
         if path is None:
             return
         thread = get_ident()
+        if self._observed is None:
+            self._observed = is_observed()
+        if thread != self._thread and self._observed and not is_observed():
+            self.unseen[path] = None
         call = self._running[thread] = Call(path, module, self._running.get(thread), inputs, keywords or {})
         for watcher in self._watchers:
             watcher.enter(call)
@@ -123,3 +134,8 @@ def following(model: nn.Module, *watchers: Watcher, only: Iterable[nn.Module] | 
             hooks.callback(module.register_forward_pre_hook(walk.enter, with_kwargs=True).remove)
             hooks.callback(module.register_forward_hook(walk.leave, always_call=True).remove)
         yield walk
+    if walk.unseen:
+        raise SettingError(
+            f"{some_of(list(walk.unseen))} of {type(model).__name__} runs in a thread that was there before the call: "
+            "nothing is seen of it; start threads in the forward, or call its modules without"
+        )

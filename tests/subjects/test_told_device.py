@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from e4profile.errors import SettingError
 from e4profile.subjects.inputs import Example
 from e4profile.subjects.told_device import ToldDevice
 from e4profile.witnesses.counts import dispatch
 from e4profile.witnesses.counts.dispatch import count_dispatch, count_run
 from e4profile.witnesses.counts.training_step import count_training_step
+from e4profile.witnesses.memory.saved import saved_for_backward
 from e4profile.witnesses.walk import Watcher
 
 CPU = torch.device("cpu")
+
+
+def in_another_thread(function: Callable[[], Any]) -> Any:
+    found: list[Any] = []
+    thread = threading.Thread(target=lambda: found.append(function()))
+    thread.start()
+    thread.join()
+    return found[0]
+
 
 # each is true on a processor and false on the meta device
 ASKED: dict[str, Callable[[Tensor], bool]] = {
@@ -30,6 +45,11 @@ ASKED: dict[str, Callable[[Tensor], bool]] = {
     "attribute": lambda x: getattr(x, "is_cpu") and not x.is_meta,  # noqa: B009
     "type of tensor": lambda x: x.type() == "torch.FloatTensor",
     "what it makes": lambda x: torch.zeros(1, device=x.device).device.type == "cpu" == torch.zeros(1).device.type,
+    "instance": lambda x: isinstance(x, torch.FloatTensor) and not isinstance(x, torch.DoubleTensor),
+    "its type": lambda x: x.double().type(torch.FloatTensor).type() == torch.typename(x) == "torch.FloatTensor",
+    "storage": lambda x: x.untyped_storage().device == CPU,
+    "another thread": lambda x: in_another_thread(lambda: x.is_cpu),
+    "a pool": lambda x: ThreadPoolExecutor(1).submit(lambda: x.device).result() == CPU,
     "what was moved": lambda x: x.to("cpu").device == x.cpu().device == CPU,
 }
 
@@ -80,6 +100,8 @@ def test_values_and_addresses_need_a_run_for_real() -> None:
 
     reads = (
         lambda x: x.data_ptr() != x.clone().data_ptr(),
+        lambda x: x.untyped_storage().data_ptr() != x.clone().untyped_storage().data_ptr(),
+        lambda x, kind=torch.FloatTensor: isinstance(x, kind),
         lambda x: torch.arange(2, device=x.device).tolist() == [0, 1],
     )
     for read in reads:
@@ -127,3 +149,45 @@ def test_another_device_is_told_without_one(monkeypatch: pytest.MonkeyPatch) -> 
         for name in ("cuda", "cuda:0", "cuda:1", "cpu")
     }
     assert made_on == {"cuda": "meta", "cuda:0": "meta", "cuda:1": "cuda", "cpu": "cpu"}
+
+
+class InThread(nn.Module):
+    """Multiplies in a thread: one that the forward starts, or one that is there for good."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4, bias=False)
+        self.calls: SimpleQueue[Any] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        def work() -> Tensor:
+            return (self.layer(x) @ x.T).sigmoid()
+
+        if self.calls is None:
+            return in_another_thread(work)
+        self.calls.put(work)
+        return self.results.get()
+
+    def stay(self) -> None:
+        self.calls, self.results = SimpleQueue(), SimpleQueue()
+
+        def loop() -> None:
+            while (work := self.calls.get()) is not None:
+                self.results.put(work())
+
+        threading.Thread(target=loop, daemon=True).start()
+
+
+def test_what_runs_in_another_thread_is_counted_and_kept() -> None:
+    model, example = InThread(), Example((torch.ones(2, 4),))
+    for on_meta in (True, False):
+        assert count_dispatch(model, example.positional, on_meta=on_meta).macs == 32 + 16
+    kept, real = (saved_for_backward(model, (4,), batch_size=2, device=device) for device in ("meta", "cpu"))
+    assert kept.saved_bytes == real.saved_bytes == 4 * (2 * 2)
+    assert kept.input_bytes == real.input_bytes == 4 * 2 * 4
+    model.stay()
+    for measure in (lambda: count_run(model, example, Watcher), lambda: saved_for_backward(model, (4,), batch_size=2)):
+        with pytest.raises(SettingError, match="layer of InThread runs in a thread that was there before the call"):
+            measure()
+    model.calls.put(None)
+    assert threading.Thread.start.__module__ == "threading"
