@@ -15,7 +15,6 @@ from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -269,9 +268,14 @@ class _Found:
     def _globals(self, function: types.FunctionType) -> None:
         """The variables of its file that a function names, and the functions and classes that it uses.
 
-        Those are of the same file, or of another that is not installed.
+        Those of other files too, also of an installed library: it may cache by device.
         """
-        self._named(function.__globals__, function.__code__.co_names, {str(function.__module__)})
+        names, files = function.__code__.co_names, {str(function.__module__)}
+        self._named(function.__globals__, names, files)
+        # what is imported inside of it, or around it
+        imported = [sys.modules.get(name) for name in names]
+        for module in (*imported, *(item for cell in function.__closure__ or () for item in _read_cell(cell))):
+            self._module(module, names, files)
         self._waiting.append(vars(function))
 
     def _named(self, table: dict[str, Any], names: Sequence[str], files: set[str]) -> None:
@@ -282,15 +286,18 @@ class _Found:
             if type(found) is TENSOR_TYPE:
                 self._tensor_type(found)
             if isinstance(found, (types.FunctionType, type)):
-                if found.__module__ in files or _is_beside(found.__module__):
+                if found.__module__ in files or _is_its_own(found.__module__):
                     self._waiting.append(found) if isinstance(found, types.FunctionType) else self._class(found)
             elif isinstance(found, types.ModuleType):
-                if found.__name__ not in files and _is_beside(found.__name__):
-                    files.add(found.__name__)
-                    self._named(vars(found), names, files)
+                self._module(found, names, files)
             elif not isinstance(found, nn.Module):
                 variables.append(name)
         self._content(_global_content(variables), table)
+
+    def _module(self, found: Any, names: Sequence[str], files: set[str]) -> None:
+        if isinstance(found, types.ModuleType) and found.__name__ not in files and _is_its_own(found.__name__):
+            files.add(found.__name__)
+            self._named(vars(found), names, files)
 
     def _random(self, value: Any) -> None:
         self.restores.append(_random_state(value))
@@ -514,12 +521,9 @@ def _parts(value: Any) -> list[Any]:
     return [value.__wrapped__] if isinstance(value, CACHED) else list(value)
 
 
-def _is_beside(module: str | None) -> bool:
-    """Whether a module is a file of somebody's own, and not of a library that is installed."""
-    if module is None or module.partition(".")[0] in NOT_ITS_OWN:
-        return False
-    file = getattr(sys.modules.get(module), "__file__", None)
-    return file is not None and not {"site-packages", "dist-packages"}.intersection(Path(file).parts)
+def _is_its_own(module: str | None) -> bool:
+    """Whether a module is a file of somebody's own or of a library on which only this program does not build."""
+    return module in sys.modules and str(module).partition(".")[0] not in NOT_ITS_OWN
 
 
 def package_of(kind: type) -> str:

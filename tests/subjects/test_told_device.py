@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -191,3 +193,44 @@ def test_what_runs_in_another_thread_is_counted_and_kept() -> None:
             measure()
     model.calls.put(None)
     assert threading.Thread.start.__module__ == "threading"
+
+
+LIBRARY = """
+import torch
+from library_with_caches.tables import KEPT, first
+def shifts(x):
+    if x.device not in KEPT: KEPT[x.device] = torch.ones(4, device=x.device)
+    return KEPT[x.device] + first(x)
+"""
+TABLES = """
+KEPT, FIRST = {}, None
+def first(x):
+    global FIRST
+    if FIRST is None: FIRST = x.new_ones(4)
+    return FIRST
+"""
+
+
+def test_what_an_installed_library_keeps_by_device_is_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "site-packages" / "library_with_caches"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text(LIBRARY)
+    (folder / "tables.py").write_text(TABLES)
+    monkeypatch.syspath_prepend(str(folder.parent))
+    library = importlib.import_module("library_with_caches")
+    tables = importlib.import_module("library_with_caches.tables")
+
+    class Using(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x + library.shifts(x)) @ x.T
+
+    model = Using()
+    assert count_run(model, Example((torch.ones(2, 4),)), Watcher)[0].macs == 16
+    assert saved_for_backward(model, (4,), batch_size=2).notes == ()
+    assert (tables.KEPT, tables.FIRST) == ({}, None)
+    before = model(torch.ones(2, 4)), tables.KEPT[CPU], tables.FIRST
+    assert count_run(model, Example((torch.ones(2, 4),)), Watcher)[0].macs == 16
+    assert tables.KEPT[CPU] is before[1]
+    assert tables.FIRST is before[2]
