@@ -46,11 +46,11 @@ one another (--front):
 
 {costs}
 
-Without --time, time is predicted. --front error,macs shows the published
-errors of networks against a cost: macs, params, memory or time. --table NAME
-takes every card of a table; where it prints several errors, name one in place
-of error: --table 4 --front cifar10,macs. --error NAME=PERCENT is an error as
-you know it.
+Without --time, time is predicted. An error (--front error,macs, --max
+error=5, --sort error) is that of networks as published, beside one cost:
+macs, params, memory or time. --table NAME takes every card of a table; where
+it prints several errors, name one in place of error: --table 4 --front
+cifar10,macs. --error NAME=PERCENT is an error as you know it.
 
 Units: counts as 25k, 1.2M or 3G (powers of 1000); sizes as 50MB (1000**2) or
 2GiB (1024**3); times as 30ms, 0.5s or 2min. A size or a time needs its unit,
@@ -59,9 +59,9 @@ unless the option's name says it (--max-run-time-s 2).
 
 
 def _costs() -> str:
-    from e4profile.questions.sweep.quantities import QUANTITIES
+    from e4profile.questions.sweep.quantities import meanings
 
-    return _COSTS.format(costs="\n".join(f"  {one.name:<14} {one.meaning}" for one in QUANTITIES.values()))
+    return _COSTS.format(costs="\n".join(f"  {name:<14} {meaning}" for name, meaning in meanings().items()))
 
 
 _JOBS = """\

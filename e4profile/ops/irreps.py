@@ -248,9 +248,11 @@ def _gradients(  # noqa: PLR0917
             if not window.widths[place]:
                 pieces.append(coefficients)
                 continue
+            read, weights = _operands(coefficients, filters[place], wide)
             of_read, of_filter, _ = torch.ops.aten.convolution_backward(
+                # a single small image runs in torch's own convolution, which refuses other weights
                 _by_position(of_products) if wide else _as_outputs(of_products, window.sections),
-                *_operands(coefficients, filters[place], wide), None,
+                read, weights.contiguous(), None,
                 [1, 1], [0, 0], [1, 1], False, [0, 0], window.sections, [*wanted, False],
             )  # fmt: skip
             if wanted[1]:

@@ -238,6 +238,21 @@ def parse_duration_in(unit: str, value: str | float, what: str) -> float:
     return number if math.isfinite(number) else float(_read(value, DURATION, what) / DURATION.units[unit])
 
 
+def parse_percent(text: str, what: str) -> Decimal:
+    """Percent as they are printed, exactly: ``0.9``, ``5%``.
+
+    Raises:
+        SettingError: for a text that is no percentage from 0 to 100.
+    """
+    try:
+        found = Decimal(text.strip().removesuffix("%").strip())
+    except InvalidOperation:
+        found = Decimal("NaN")
+    if not (found.is_finite() and 0 <= found <= 100):
+        raise SettingError(f"{what}={text}: give a percentage from 0 to 100, for example 0.9")
+    return found
+
+
 def quantity_of(text: str) -> Quantity | None:
     """The quantity that a number's unit belongs to; a count without any, and None for a text that is not a number."""
     found = _QUANTITY.fullmatch(text.strip().casefold())

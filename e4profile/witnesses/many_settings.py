@@ -31,7 +31,7 @@ from e4profile.witnesses.counts.base import Count
 from e4profile.witnesses.counts.closed_form import formed_layers, training_step_macs
 from e4profile.witnesses.memory.closed_form import predict_saved
 from e4profile.witnesses.memory.step import training_state_bytes
-from e4profile.witnesses.timing.rates import Rate, rate_of
+from e4profile.witnesses.timing.rates import Rate, seconds_of
 from e4profile.witnesses.timing.work import Operation, forward_operations
 from e4profile.witnesses.variants import VariantCounter
 
@@ -106,9 +106,8 @@ class Drawn:
         state = training_state_bytes(self.count.params, self.optimiser, torch.float32, tensors=tensors)
         return state.parameter_bytes + state.gradient_bytes + state.optimiser_bytes
 
-    @property
-    def predicted_s(self) -> Any:
-        """Seconds of a forward pass by the rates of a device, for each setting."""
+    def predicted_s(self, *, step: bool = False) -> Any:
+        """Seconds of a forward pass, or of a training step, by the rates of a device, for each setting."""
         assert self.rates is not None
         alike: dict[Any, tuple[Operation, int]] = {}
         for one in forward_operations(self.model, self.shape):
@@ -120,7 +119,7 @@ class Drawn:
                 size.values().astype(float) if isinstance(size, Many) else float(size)
                 for size in (one.macs, one.bytes, one.calls)
             )
-            total = total + times * rate_of(self.rates, one.kind).seconds(macs, moved, calls)
+            total = total + times * seconds_of(self.rates, one.kind, macs, moved, calls, step=step)
         return total
 
 
@@ -138,13 +137,14 @@ FORMULAS: Mapping[str, Callable[[Drawn], Any]] = {
     "activations": lambda drawn: drawn.activations,
     "saved_bytes": lambda drawn: drawn.saved_bytes,
     "state_bytes": lambda drawn: drawn.state_bytes,
-    "predicted_s": lambda drawn: drawn.predicted_s,
+    "predicted_s": lambda drawn: drawn.predicted_s(),
+    "predicted_step_s": lambda drawn: drawn.predicted_s(step=True),
     # last: it changes how the network runs
     "irrep_macs": lambda drawn: drawn.irrep_macs,
 }
 """Every quantity that follows from the topology, and from the rates of a device where it is a time."""
 
-EXACT = tuple(name for name in FORMULAS if name != "predicted_s")
+EXACT = tuple(name for name in FORMULAS if not name.startswith("predicted"))
 """Those of whole numbers, which need no rates."""
 
 
@@ -248,7 +248,7 @@ def cost_of_many(
         quantities: of ``FORMULAS``.
         batch_size: images, of which the network's own inputs have theirs when None.
         optimiser: of the training state.
-        rates: of a calibration, for ``predicted_s``.
+        rates: of a calibration, for predicted times.
 
     Raises:
         UnknownNameError: for an argument that the network does not take, or a quantity that is none.
@@ -257,8 +257,9 @@ def cost_of_many(
     for name in quantities:
         if name not in FORMULAS:
             raise UnknownNameError("quantity", name, FORMULAS)
-    if "predicted_s" in quantities and rates is None:
-        raise SettingError("predicted_s needs the rates of a calibration")
+    timed = [name for name in quantities if name not in EXACT]
+    if timed and rates is None:
+        raise SettingError(f"{timed[0]} needs the rates of a calibration")
     for name in settings:
         subject.check_accepts(name)
     columns = {name: one if isinstance(one, Choice) else column_of(one) for name, one in settings.items()}

@@ -16,6 +16,7 @@ from e4profile.ops import irreps
 from e4profile.ops.filter_bank import stand_alone
 from e4profile.ops.irrep_basis import Window, basis_of, transformed
 from e4profile.ops.irreps import chain, convolve, forward, irrep_filters
+from e4profile.witnesses.timing.passes import fixed_threads
 
 exact = pytest.mark.parametrize("group", GRID_EXACT, ids=str)
 
@@ -154,6 +155,18 @@ def test_of_no_image_gradients_are_zero():
     assert output.shape == (0, 24, 5, 5)
     for one in torch.autograd.grad(output.sum(), (features, layer.weight, layer.bias)):
         assert not one.any()
+
+
+def test_one_small_image_on_one_thread_has_the_gradients_of_a_bank():
+    # torch's own convolution runs it, which takes no weights in another order
+    layer = GroupConv2d(2, 3, 3, group=GRID_EXACT[-1], padding=1)
+    features = torch.randn(1, 2 * layer.group.order, 4, 4, requires_grad=True)
+    with fixed_threads(1):
+        once = convolve(features, layer.weight, None, layer.filter_index, Window(layer.group, 3, 1, 1))
+        both = (once, layer(features))
+        found, wanted = (torch.autograd.grad(one.square().sum(), (features, layer.weight)) for one in both)
+    for one, other in zip(found, wanted, strict=True):
+        assert (one - other).abs().max() <= 1e-4 * other.abs().max()
 
 
 def test_parts_without_gradients_are_left_alone():

@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from e4profile.errors import SettingError
+from e4profile.layers.operators import OPERATORS
 from e4profile.questions.sweep.plans import make_plan
 from e4profile.questions.sweep.sweep_times import passes_of
 from e4profile.records.jobs import array, executors
@@ -39,6 +40,7 @@ from e4profile.records.times import from_record
 from e4profile.subjects.subject import resolve
 from e4profile.witnesses.environment import environment
 from e4profile.witnesses.timing.passes import PassSetting
+from e4profile.witnesses.timing.rates import Rate
 from e4profile.witnesses.timing.samples import StopRule
 from tests.program import Run, says
 
@@ -203,6 +205,36 @@ def test_settings_are_grouped_so_that_a_job_lasts(tmp_path: Path, monkeypatch: p
     again.submit(lines.append)
     assert len(cluster.queue) == 3
     assert says(again.interrupted(), "3 jobs run on", "scancel 1")
+
+
+def test_settings_are_grouped_by_what_a_calibration_predicts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster(monkeypatch, iter(()))
+    work, lines = work_of(8), list[str]()
+    rates = {kind: Rate(0.0, 0.0, 1.0) for kind in OPERATORS}
+    known = Known(RecordStore(tmp_path / "times.jsonl"), anywhere=True)
+    for within, jobs in (({}, 1), (rates, 8)):
+        monkeypatch.setattr(array, "calibration_for", lambda *_, made=within: (SimpleNamespace(rates=made), ""))
+        running = TimedByJobs(work, known, Jobs("print", job_minutes=2 / 60))
+        running.submit(lines.append)
+        # a second per call: a setting takes all that the rule allows
+        assert f"#SBATCH --array=0-{jobs - 1}" in running.script
+    assert "by what the stop rule asks at least" in lines[0]
+    assert "by what the calibration predicts" in lines[1]
+    assert not cluster.queue
+
+
+def test_a_job_that_is_killed_for_want_of_memory_is_told_by_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = Cluster(monkeypatch, iter(()))
+    running = TimedByJobs(work_of(2), Known(RecordStore(tmp_path / "times.jsonl"), anywhere=True), Jobs("slurm"))
+    running.submit(lambda _: None)
+    (job,) = cluster.queue
+    killed = State(False, "it was killed by SIGKILL")
+    monkeypatch.setattr(array, "states", lambda _, names: dict.fromkeys(names, killed))
+    (tmp_path / "jobs" / f"{job}_0_log.out").write_text("slurmstepd: error: Exceeded job memory limit\n")
+    assert not list(running.wait(lambda _: None))
+    assert set(running.failed.values()) == {f"job {job}: it ran out of memory before it was reached"}
 
 
 def test_a_script_for_sbatch_runs_the_same_parts(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

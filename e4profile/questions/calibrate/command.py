@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from e4profile.errors import SettingError
 from e4profile.questions import options
 from e4profile.questions.columns import table_of_rows
 from e4profile.questions.entry import Entry
@@ -16,6 +18,7 @@ from e4profile.show.tables import Column
 if TYPE_CHECKING:
     from e4profile.show.tables import Table
     from e4profile.witnesses.timing.calibration import Calibration, FitError
+    from e4profile.witnesses.timing.rates import Rate
 
 
 def calibrate(
@@ -69,6 +72,7 @@ def _table(found: Calibration) -> Table:
             "macs_per_s": per_second(rate.s_per_mac),
             "bytes_per_s": per_second(rate.s_per_byte),
             "per_call_s": rate.s_per_call,
+            "step_factor": rate.step_factor,
         }
         for kind, rate in sorted(found.rates.items())
     ]
@@ -81,31 +85,68 @@ def _table(found: Calibration) -> Table:
             "A time is the sum of max(MACs / rate, bytes / bandwidth) + calls x time per call; an empty cell sets "
             "no bound.",
             *error_notes(found),
+            *([] if found.step_setting_error is None else step_notes(found)),
         ],
         columns=(
             Column("operator", "operator", "text", priority=100),
             Column("macs_per_s", "MACs/s", "integer", priority=90),
             Column("bytes_per_s", "bytes/s", "integer", priority=90),
             Column("per_call_s", "per call", "seconds", priority=80),
+            Column("step_factor", "step / forward", "ratio", "step", 70),
         ),
+    )
+
+
+def predicting(
+    device: str, threads: int | None, file: Path | None, *, steps: bool = False
+) -> tuple[Mapping[str, Rate], tuple[str, ...]]:
+    """The rates of a device in float32, or of the file that is named, and what a reader of predicted times must know.
+
+    Raises:
+        SettingError: where the device was not calibrated, the file is of another one, or knows no training ``steps``.
+    """
+    from e4profile.records.calibrations import calibration_for
+
+    found, whose = calibration_for(device.partition(":")[0], "float32", threads, file)
+    return found.rates, (
+        f"Predicted times{f' {whose}' if whose else ''}: no run of the networks is in them.",
+        *error_notes(found),
+        *(step_notes(found) if steps else ()),
+        f"The largest network that was timed has {found.largest_macs:,} MACs.",
     )
 
 
 def error_notes(found: Calibration) -> list[str]:
     """How far predictions are off, a sentence for each way to leave networks out of the fit."""
-
-    def sentence(what: str, error: FitError) -> str:
-        unknown = f"; {error.without_rate} more had operators that no other network has" if error.without_rate else ""
-        return (
-            f"Error for {what}: {error.mean_percent:.0f}% on average, {error.largest_percent:.0f}% at most, rank "
-            f"correlation {error.rank_correlation:.2f} (each of {error.networks} networks predicted by a fit "
-            f"without it{unknown})."
-        )
-
     return [
-        sentence("other settings of the topologies that were timed", found.setting_error),
-        sentence("topologies that were not timed", found.topology_error),
+        _sentence("Error for other settings of the topologies that were timed", found.setting_error),
+        _sentence("Error for topologies that were not timed", found.topology_error),
     ]
+
+
+def step_notes(found: Calibration) -> list[str]:
+    """The same of training steps.
+
+    Raises:
+        SettingError: for a calibration of forward passes alone.
+    """
+    if found.step_setting_error is None or found.step_topology_error is None:
+        raise SettingError(
+            "the calibration knows forward passes alone, and a training step is asked for: measure it anew with: "
+            "e4profile calibrate"
+        )
+    return [
+        _sentence("Error of a training step for other settings", found.step_setting_error),
+        _sentence("Error of a training step for other topologies", found.step_topology_error),
+    ]
+
+
+def _sentence(what: str, error: FitError) -> str:
+    unknown = f"; {error.without_rate} more had operators that no other network has" if error.without_rate else ""
+    return (
+        f"{what}: {error.mean_percent:.0f}% on average, {error.largest_percent:.0f}% at most, rank correlation "
+        f"{error.rank_correlation:.2f} (each of {error.networks} networks predicted by a fit without it{unknown})."
+    )
 
 
 ENTRY = Entry("measure", 4, calibrate, "Measure the rates that times are predicted from")

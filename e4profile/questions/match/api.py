@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from e4profile.questions.ask import ask
 
 if TYPE_CHECKING:
-    from e4profile.questions.ask import Arguments, Inputs, Names, Network, Values
+    from e4profile.questions.ask import Arguments, File, Inputs, Names, Network, Values
     from e4profile.questions.result import Result
 
 
@@ -26,6 +26,7 @@ def match(
     convention: str = "macs",
     batch_size: int | None = None,
     device: str = "cpu",
+    calibration: File | None = None,
     max_run_time_s: float = 2.0,
     cards: Names | None = None,
 ) -> Result:

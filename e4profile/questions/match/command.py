@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from e4profile.questions.match.matching import Match, Point
     from e4profile.show.tables import Table
     from e4profile.subjects.subject import Subject
+    from e4profile.witnesses.timing.rates import Rate
 
 _NEAR_TIE = 1.05
 
@@ -29,7 +33,7 @@ def match(
     params: Annotated[str | None, typer.Option("--params", help="The same as --by params --to N.", metavar="N")] = None,
     macs: Annotated[str | None, typer.Option("--macs", help="The same as --by macs --to N.", metavar="N")] = None,
     by: Annotated[
-        str | None, typer.Option("--by", help="params [default], macs, time or memory", metavar="COST")
+        str | None, typer.Option("--by", help="params [default], macs, time, predicted, memory", metavar="COST")
     ] = None,
     vary: Annotated[
         str,
@@ -52,6 +56,9 @@ def match(
         int | None, typer.Option("--batch-size", help="Images, for time [1] and memory [2].", metavar="N")
     ] = None,
     device: Annotated[str, typer.Option("--device", help="For time: cpu or cuda", metavar="DEVICE")] = "cpu",
+    calibration: Annotated[
+        Path | None, typer.Option("--calibration", help="Predict by a file of e4profile calibrate.", metavar="FILE")
+    ] = None,
     max_run_time_s: Annotated[
         float, options.duration("--max-run-time-s", "For time: sample each setting at most this long.")
     ] = 2.0,
@@ -61,20 +68,21 @@ def match(
     """Find the width (or another argument) whose cost is nearest to another network's or to a number.
 
     Parameters and MACs come from the closed form (of a user-defined model: from what one call runs), memory from the
-    prediction of a training step, time from measurement of a few settings in turn; Ctrl-C shows what was measured
-    until then.
+    prediction of a training step, time from measurement of a few settings in turn, with --at-most from the
+    calibration of the device; Ctrl-C shows what was measured until then.
     """
     if batch_size is not None:
         positive(**{"--batch-size": batch_size})
-    from e4profile.questions.match.targets import wanted
+    from e4profile.questions.match.targets import PREDICTED, wanted
     from e4profile.subjects.written import size_unit
 
     by, text, option = _target(to, params, macs, by)
     if at_most and by == "time":
-        raise SettingError(
-            "--at-most compares exactly, and times are measured: e4profile sweep --time --max time=30ms keeps the "
-            "settings below one"
-        )
+        # what is measured cannot be compared exactly
+        by = PREDICTED
+    if calibration is not None and by != PREDICTED:
+        raise SettingError("--calibration is for predicted times: add --at-most, or --by predicted")
+    rates, remarks = _predicting(device, calibration) if by == PREDICTED else (None, ())
     # a number that cannot be is refused before anything is imported
     number = wanted(text, by, option) if isinstance(text, str) else None
     if number is not None and to_arguments:
@@ -100,11 +108,11 @@ def match(
         else:
             from e4profile.questions.match.matching import match as exact_match
 
-            assert not isinstance(other, float)
             found = exact_match(
                 subject, other, by=by, vary=vary, convention_name=convention_name, at_most=at_most,
-                batch_size=_step_batch(subject.batch_size), progress=say,
+                batch_size=_step_batch(subject.batch_size), rates=rates, progress=say,
             )  # fmt: skip
+            found = replace(found, notes=(*remarks, *found.notes))
 
     def table(output_format: str, units: str) -> Table:
         meaning = _meaning(by, convention_name, subject.batch_size, by_form=by_form)
@@ -122,6 +130,13 @@ def match(
         note(*found.notes)
     if found.interrupted:
         stop_interrupted()
+
+
+def _predicting(device: str, file: Path | None) -> tuple[Mapping[str, Rate], tuple[str, ...]]:
+    """The rates that times are predicted by, and what a reader must know of them."""
+    from e4profile.questions.calibrate.command import predicting
+
+    return predicting(device, options.threads_used() if file is None else None, file)
 
 
 def _target(to: str | None, params: str | None, macs: str | None, by: str | None) -> tuple[str, str, str]:
@@ -163,6 +178,7 @@ def _meaning(by: str, convention_name: str, batch_size: int | None, *, by_form: 
         "params": "parameters by closed form" if by_form else "parameters",
         "memory": f"bytes of a training step at batch {_step_batch(batch_size)}, as predicted: parameters, gradients, "
         "buffers, images and the peak of forward and backward",
+        "predicted": f"predicted seconds of a forward pass in evaluation mode at batch {batch_size or 1}",
         "time": f"median seconds of a forward pass at batch {batch_size or 1}, {threads_text(options.threads_used())}",
     }[by]
 
@@ -178,7 +194,9 @@ def match_table(found: Match, meaning: str, unit: str = "") -> Table:
     from e4profile.show.numbers import sizes
     from e4profile.show.tables import Column, Table
 
-    kind: Any = "text" if unit else {"time": "seconds", "memory": "bytes"}.get(found.by, "integer")
+    kind: Any = (
+        "text" if unit else {"time": "seconds", "predicted": "seconds", "memory": "bytes"}.get(found.by, "integer")
+    )
     timed = found.by == "time"
     between = (Column("low", "95% from", kind, priority=70), Column("high", "95% to", kind, priority=70))
     columns = (
@@ -229,7 +247,7 @@ def _with_unit(value: int | float, by: str) -> str:
     from e4profile.questions.match.targets import UNITS
     from e4profile.show.numbers import si
 
-    return si(value, "s") if by == "time" else f"{value:,} {UNITS[by]}"
+    return si(value, "s") if UNITS[by] == "seconds" else f"{value:,} {UNITS[by]}"
 
 
 def _ends(found: Match) -> list[str]:
@@ -254,7 +272,7 @@ def _near_ties(found: Match) -> list[str]:
         f"by {abs(other.deviation):,}, the nearest by {abs(nearest.deviation):,}"
         for other in (found.below, found.above)
         if other is not None
-        and found.by != "time"
+        and isinstance(other.value, int)
         and other.deviation * nearest.deviation < 0
         and abs(other.deviation) <= _NEAR_TIE * abs(nearest.deviation)
     ]

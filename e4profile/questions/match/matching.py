@@ -10,10 +10,12 @@ from typing import Any
 from e4profile.conventions import convention
 from e4profile.errors import E4ProfileError, SettingError, one_of, positive
 from e4profile.questions.match.axes import Axis, bracket, falls
-from e4profile.questions.match.targets import QUANTITIES, UNITS, wanted
+from e4profile.questions.match.targets import PREDICTED, QUANTITIES, UNITS, wanted
 from e4profile.subjects.guest import UserCodeError
 from e4profile.subjects.subject import Subject, resolve
 from e4profile.subjects.written import described
+from e4profile.witnesses.many_settings import Drawn
+from e4profile.witnesses.timing.rates import Rate
 from e4profile.witnesses.variants import VariantCounter, step_bytes
 
 _WINDOW = 16
@@ -105,7 +107,7 @@ class Match:
 
 
 class VariantCost:
-    """The cost of the settings of an axis: counted (params, macs), or of a predicted training step (memory).
+    """The cost of the settings of an axis: counted (params, macs), predicted, or of a predicted training step (memory).
 
     Lower bounds of MACs, where operators are unknown, are refused; with ``guess`` they say where to look.
     """
@@ -119,16 +121,17 @@ class VariantCost:
         batch_size: int = 1,
         optimiser: str = "sgd",
         guess: bool = False,
+        rates: Mapping[str, Rate] | None = None,
         progress: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.axis, self.by, self.guess = axis, by, guess
         self.convention_name, self.batch_size, self.optimiser = convention_name, batch_size, optimiser
         self.counter = VariantCounter(elements=by == "macs" and convention(convention_name).elementwise)
-        self.progress = progress
+        self.progress, self.rates = progress, rates
         self.refused: E4ProfileError | None = None
-        self.known: dict[int, int | None] = {}
+        self.known: dict[int, Any] = {}
 
-    def __call__(self, index: int) -> int | None:
+    def __call__(self, index: int) -> Any:
         """The cost of one candidate; None where the network refuses the setting."""
         if self.axis.last is not None and index > self.axis.last:
             return None
@@ -142,8 +145,8 @@ class VariantCost:
             self._check_it_changes()
         return self.known[index]
 
-    def of(self, subject: Subject) -> int:
-        """The cost of a whole network.
+    def of(self, subject: Subject) -> Any:
+        """The cost of a whole network: a whole number, of a predicted time seconds.
 
         Raises:
             SettingError: for arguments that the network refuses, and MACs that are a lower bound.
@@ -151,6 +154,10 @@ class VariantCost:
         """
         if self.by == "memory":
             return step_bytes(subject, self.batch_size, self.optimiser, self.counter)
+        if self.by == PREDICTED:
+            model, shape = subject.build_to_count(), (subject.batch_size, *subject.shape[1:])
+            with subject.guarded(subject.batch_size):
+                return Drawn(model, shape, rates=self.rates).predicted_s()
         if self.by == "params":
             return self.counter(subject).params
         count = self.counter if self.guess else self.counter.exact
@@ -164,7 +171,7 @@ class VariantCost:
 
 def match(
     subject: Subject,
-    to: Subject | str | int,
+    to: Subject | str | int | float,
     *,
     by: str = "params",
     vary: str = "width",
@@ -172,6 +179,7 @@ def match(
     batch_size: int = 1,
     optimiser: str = "sgd",
     at_most: bool = False,
+    rates: Mapping[str, Rate] | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Match:
     """Find the setting whose exact cost is nearest to another network's or to a number.
@@ -180,13 +188,15 @@ def match(
         subject: the network, with every other argument in place; it is counted on its own inputs.
         to: a network, its name, a number, or a number as text such as ``"25k"``, ``"3G"``, ``"18.8K"``.
         by: ``params`` or ``macs``, by closed form where it is promised, and else counted from what runs;
-            ``memory`` as predicted; for ``time`` see ``e4profile.questions.match.by_time``.
+            ``memory`` as predicted, ``predicted`` for the time of a forward pass by ``rates``; for ``time`` see
+            ``e4profile.questions.match.by_time``.
         vary: an argument, or one with its values: ``width``, ``width=8..64``, ``width=8,16,32``. One of
             ``VARIED`` where arguments mean what they do in layers; else any argument.
         convention_name: what ``macs`` counts.
         batch_size: images of the training step that ``memory`` predicts.
         optimiser: of that step, a name of ``witnesses.memory.step.MOMENTS``.
         at_most: take the costliest setting that does not exceed the target, in place of the nearest.
+        rates: of the kinds of operators on a device, for predicted times.
         progress: told in words which setting is counted.
 
     Raises:
@@ -198,12 +208,15 @@ def match(
     one_of("quantity", by, QUANTITIES)
     if by == "time":
         raise SettingError("time is matched by measurement: see e4profile.questions.match.by_time.match_time")
+    if by == PREDICTED and rates is None:
+        raise SettingError("predicted times need the rates of a calibration")
     positive(batch_size=batch_size)
     convention(convention_name)
     axis = Axis(subject, vary)
     cost = VariantCost(
-        axis, by, convention_name=convention_name, batch_size=batch_size, optimiser=optimiser, progress=progress
-    )
+        axis, by, convention_name=convention_name, batch_size=batch_size, optimiser=optimiser, rates=rates,
+        progress=progress,
+    )  # fmt: skip
     target, name = _target(to, cost)
     found, notes = candidates(axis, cost, target)
     points = [(axis.setting(index), value) for index, value in found]
@@ -212,7 +225,7 @@ def match(
 
 
 def _how_counted(subject: Subject, match: Match, cost: VariantCost) -> tuple[str, ...]:
-    if match.by == "memory":
+    if match.by in ("memory", PREDICTED):
         return ()
     return cost.counter(subject.with_arguments(match.nearest.setting)).notes
 
@@ -241,8 +254,8 @@ def closest(
     if at_most:
         if values[0] > target:
             raise SettingError(
-                f"no setting of {model} has at most {target:,} {UNITS[by]}: the cheapest, {described(ordered[0][0])}, "
-                f"has {values[0]:,}"
+                f"no setting of {model} has at most {_said(target)} {UNITS[by]}: the cheapest, "
+                f"{described(ordered[0][0])}, has {_said(values[0])}"
             )
         place = max(i for i in range(len(ordered)) if values[i] <= target)
     below = next((i for i in range(place - 1, -1, -1) if values[i] < values[place]), None)
@@ -258,23 +271,27 @@ def closest(
     return Match(model, by, target, target_name, nearest, point(below), point(above), notes, at_most=at_most)
 
 
+def _said(value: int | float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
+
+
 def _no_change(name: str, by: str, model: str, value: object) -> str:
     return f"{name} does not change the {by} of {model} (={value} at every setting)"
 
 
-def _target(to: Subject | str | int, cost: VariantCost) -> tuple[int, str | None]:
-    if isinstance(to, (str, int)):
+def _target(to: Subject | str | int | float, cost: VariantCost) -> tuple[Any, str | None]:
+    if isinstance(to, (str, int, float)):
         number = wanted(to, cost.by)
         if number is not None:
-            return int(number), None
+            return number, None
         to = resolve(str(to))
     value = cost.of(to)
-    if value < 1:
+    if not value:
         raise SettingError(f"{to.name} has no {UNITS[cost.by]} to come near to")
     return value, to.name
 
 
-def candidates(axis: Axis, cost: VariantCost, target: int) -> tuple[list[tuple[int, int]], tuple[str, ...]]:
+def candidates(axis: Axis, cost: VariantCost, target: Any) -> tuple[list[tuple[int, Any]], tuple[str, ...]]:
     """The settings around a target with their costs, and notes on how they were found.
 
     Raises:
@@ -291,7 +308,7 @@ def candidates(axis: Axis, cost: VariantCost, target: int) -> tuple[list[tuple[i
     downwards = falls(cost, last=axis.last, gap=axis.gap)
     sign = -1 if downwards else 1
 
-    def signed(index: int) -> int | None:
+    def signed(index: int) -> Any:
         value = cost(index)
         return None if value is None else sign * value
 
@@ -299,7 +316,7 @@ def candidates(axis: Axis, cost: VariantCost, target: int) -> tuple[list[tuple[i
     if not around:
         if cost.refused is not None and not any(value is not None for value in cost.known.values()):
             raise none_fits(cost, f"no {name} of {model} fits")
-        why = f"none up to {axis.setting(axis.largest)[name] if axis.last else axis.largest:,} reaches {target:,}"
+        why = f"none up to {axis.setting(axis.largest)[name] if axis.last else axis.largest:,} reaches {_said(target)}"
         raise SettingError(f"no {name} of {model} fits: {cost.refused or why}")
     tried = sorted((i, sign * value) for i, value in cost.known.items() if value is not None)
     if all(first[1] <= second[1] for first, second in pairwise(tried)):

@@ -8,9 +8,14 @@ from e4profile.errors import UnknownNameError
 from e4profile.subjects.subject import names_code
 from e4profile.subjects.written import DURATION, SIZE, parse_count, parse_duration, parse_size, quantity_of
 
-UNITS = {"params": "parameters", "macs": "MACs", "time": "seconds", "memory": "bytes"}
+PREDICTED = "predicted"
+"""A time that a calibration predicts: unlike a measured one it is compared exactly."""
 
-_PARSERS = {"params": parse_count, "macs": parse_count, "time": parse_duration, "memory": parse_size}
+UNITS = {"params": "parameters", "macs": "MACs", "time": "seconds", PREDICTED: "seconds", "memory": "bytes"}
+
+_PARSERS = {
+    "params": parse_count, "macs": parse_count, "time": parse_duration, PREDICTED: parse_duration, "memory": parse_size
+}  # fmt: skip
 QUANTITIES = tuple(_PARSERS)
 """What two networks can be matched by."""
 
@@ -37,7 +42,7 @@ def wanted(text: str | int | float, by: str, option: str = "target") -> int | fl
         option: what the number was given as, for messages.
 
     Returns:
-        Seconds for time and a whole number otherwise; None for a text that is not a number but a name.
+        Seconds for times and a whole number otherwise; None for a text that is not a number but a name.
 
     Raises:
         SettingError: for a number that no cost can be, saying what is wrong with it.

@@ -191,7 +191,7 @@ def _notes(found: Cloud, chosen: Chosen, wanted: Wanted, how: How) -> list[str]:
         lead = f"{left:,} of {found.size:,} settings {what}"
         lead += f", {rows} shown" if rows < left else ""
         lead += "; --top 0 shows all" if rows < left and wanted.top is None else ""
-    notes = [lead, *found.notes, *(how.remarks if PREDICTED in wanted.quantities else ())]
+    notes = [lead, *found.notes, *how.remarks]
     notes += _against_measured(found, wanted)
     refused = found.size - possible
     if refused:

@@ -24,7 +24,7 @@ from e4profile.witnesses.counts.registry import COUNTERS
 
 if TYPE_CHECKING:
     from e4profile.questions.match.by_time import Timer
-    from e4profile.questions.sweep.quantities import How, Quantity
+    from e4profile.questions.sweep.quantities import How, Limit, Quantity
     from e4profile.questions.sweep.sweeps import Sweep
     from e4profile.records.jobs.executors import Jobs
     from e4profile.records.store import RecordStore
@@ -250,32 +250,36 @@ def _sweep_networks(
 ) -> None:  # fmt: skip
     """The settings of networks: every one built, or, of many or with limits, by closed form."""
     from e4profile.questions.sweep.cloud import MOST_BUILT, check_size
-    from e4profile.questions.sweep.pareto import is_error_name
-    from e4profile.questions.sweep.quantities import PREDICTED, QUANTITIES, TIME, How, quantity, read_limits
+    from e4profile.questions.sweep.quantities import PREDICTED, STEP_TIME, TIME, How, is_error, quantity, read_limits
     from e4profile.questions.sweep.variant_sweep import axes_of
     from e4profile.witnesses.timing.in_turn import ForwardInTurn
 
-    wanted_front = options.names([asked.front] if asked.front is not None else None)
-    if any(name not in QUANTITIES and is_error_name(name) for name in wanted_front):
-        _published_front(
-            named, wanted_front, vary, settings, inputs, arguments, asked, shown, batch_size=batch_size, device=device,
-            max_run_time_s=max_run_time_s,
+    limits = read_limits(asked.most, asked.least)
+    fronts = [quantity(name, "--front") for name in options.names([asked.front] if asked.front is not None else None)]
+    descending = asked.sort is not None and asked.sort.startswith("-")
+    order = None if asked.sort is None else quantity(asked.sort.removeprefix("-"), "--sort")
+    if asked.errors or asked.table or any(is_error(one) for one in [*fronts, order, *(one.quantity for one in limits)]):
+        unheard = {
+            "--vary": vary, "--counter": counters, "--execution": execution, "--memory": memory, "--jobs": jobs,
+            "--calibration": asked.calibration, "--verify": asked.verify, "--html": shown.html,
+        }  # fmt: skip
+        _published_errors(
+            named, fronts, limits, order, settings, inputs, arguments, asked, shown,
+            [option for option, value in unheard.items() if value], descending=descending,
+            batch_size=batch_size, device=device, max_run_time_s=max_run_time_s,
         )  # fmt: skip
         return
-    if asked.errors or asked.table:
-        raise SettingError("--error and --table apply to published errors: give --front error,macs too")
 
     def meant(one: Quantity) -> Quantity:
         # what is not timed is predicted
         return PREDICTED if one is TIME and not time else one
 
-    limits = [replace(one, quantity=meant(one.quantity)) for one in read_limits(asked.most, asked.least)]
-    fronts = [meant(quantity(name, "--front")) for name in wanted_front]
+    limits = [replace(one, quantity=meant(one.quantity)) for one in limits]
+    fronts = [meant(one) for one in fronts]
     if len(set(fronts)) < len(fronts):
-        told = "; without --time, time is predicted" if "time" in wanted_front and not time else ""
+        told = "; without --time, time is predicted" if TIME.name in str(asked.front) and not time else ""
         raise SettingError(f"--front {asked.front} names one cost twice: name different ones{told}")
-    descending = asked.sort is not None and asked.sort.startswith("-")
-    order = None if asked.sort is None else meant(quantity(asked.sort.removeprefix("-"), "--sort"))
+    order = None if order is None else meant(order)
     axes = axes_of(vary) if vary or not (limits or fronts or order or asked.verify) else []
     total = check_size(axes, len(named)) * len(named)
     many = total > MOST_BUILT or counters == ["closed-form"] or len(named) > 1
@@ -309,8 +313,8 @@ def _sweep_networks(
         order = order or quantity("memory", "--memory")
     wanted = Wanted(limits, fronts, order, asked.top, time, asked.verify, descending)
     how = How(batch_size, timer, threads=threads)
-    if PREDICTED in wanted.quantities:
-        how = _predicting(how, device, asked.calibration)
+    if {PREDICTED, STEP_TIME} & set(wanted.quantities):
+        how = _predicting(how, device, asked.calibration, steps=STEP_TIME in wanted.quantities)
     show_chosen(subjects, axes, wanted, how, *shown)
     job_options.tell_failures(getattr(timer, "failed", []))
 
@@ -338,42 +342,44 @@ def _threads(calibration: Path | None, jobs: Jobs | None) -> int:
     return options.threads_used() if calibration is None else read_calibration(calibration).threads
 
 
-def _predicting(how: How, device: str, file: Path | None) -> How:
+def _predicting(how: How, device: str, file: Path | None, *, steps: bool) -> How:
     """How times are predicted: by the device's calibration, or by the one that is named, and how far they are off."""
-    from e4profile.questions.calibrate.command import error_notes
-    from e4profile.records.calibrations import calibration_for
+    from e4profile.questions.calibrate.command import predicting
 
     try:
-        found, whose = calibration_for(device.partition(":")[0], "float32", how.threads, file)
+        rates, remarks = predicting(device, how.threads, file, steps=steps)
     except SettingError as error:
         raise SettingError(f"{error}; with --time the settings that are left are timed instead") from error
-    remarks = (
-        f"Predicted times{f' {whose}' if whose else ''}: no run of the networks is in them.",
-        *error_notes(found),
-        f"The largest network that was timed has {found.largest_macs:,} MACs.",
-    )
-    return replace(how, rates=found.rates, remarks=remarks)
+    return replace(how, rates=rates, remarks=remarks)
 
 
-def _published_front(
-    named: list[str], front: list[str], vary: list[str], settings: list[str] | None, inputs: list[str] | None,
-    arguments: list[str] | None, asked: Asked, shown: Shown, **how: Any,
+def _published_errors(
+    named: list[str], fronts: list[Quantity], limits: list[Limit], order: Quantity | None, settings: list[str] | None,
+    inputs: list[str] | None, arguments: list[str] | None, asked: Asked, shown: Shown, unheard: list[str], *,
+    descending: bool, **how: Any,
 ) -> None:  # fmt: skip
-    """The published errors of networks against their cost, of those that keep to the limits."""
+    """The published errors of networks against one cost, of those that keep to the limits."""
     from e4profile.questions.sweep.pareto_view import published_front
-    from e4profile.questions.sweep.quantities import ERROR, QUANTITIES, read_limits
+    from e4profile.questions.sweep.quantities import ERROR, is_error
 
-    y = next(name for name in front if name not in QUANTITIES)
-    if vary or len(front) != 2:
+    given = [*fronts, *(limit.quantity for limit in limits), *([] if order is None else [order])]
+    errors = list(dict.fromkeys(one.name for one in given if is_error(one)))
+    if len(errors) > 1:
+        raise SettingError(f"{' and '.join(errors)} are different errors: name one")
+    if unheard or (fronts and [is_error(one) for one in fronts] not in ([True, False], [False, True])):
+        front = f"--front {asked.front}: " if fronts else ""
+        omit = f", and omit {', '.join(unheard)}" if unheard else ""
         raise SettingError(
-            f"--front {','.join(front)}: errors are published for networks, not for settings: name one cost beside "
-            f"{ERROR}, and omit --vary"
+            f"{front}errors are published for networks, not for settings: name one cost beside {ERROR}, for "
+            f"example --front error,macs{omit}"
         )
-    cost = next((name for name in front if name != y), ERROR)
+    costs = [one for one in fronts or given if not is_error(one)]
+    # a time is measured, and limits on what is counted hold beside it
+    cost = next((one for one in costs if one.name == "time"), costs[0] if costs else None)
     published_front(
-        named, settings, inputs, arguments, limits=read_limits(asked.most, asked.least), errors=asked.errors,
-        table=asked.table, x=cost, y=y, out=shown.plot or shown.out, output_format=shown.output_format,
-        units=shown.units, **how,
+        named, settings, inputs, arguments, limits=limits, errors=asked.errors, table=asked.table,
+        x="macs" if cost is None else cost.name, y=(errors or [ERROR])[0], sort=order, descending=descending,
+        top=asked.top, out=shown.plot or shown.out, output_format=shown.output_format, units=shown.units, **how,
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 
 from e4profile.errors import SettingError, UnknownNameError, one_of
@@ -16,6 +16,7 @@ from e4profile.networks.published import parse_printed
 from e4profile.records.store import Record
 from e4profile.records.times import from_record
 from e4profile.subjects.subject import Subject, of_card
+from e4profile.subjects.written import parse_percent
 from e4profile.witnesses.counts.measure import measure
 from e4profile.witnesses.variants import VariantCounter, peak_bytes
 
@@ -66,12 +67,7 @@ def given_error(subject: Subject, text: str) -> Candidate:
     Raises:
         SettingError: for a text that is no percentage from 0 to 100.
     """
-    try:
-        error = Decimal(text.strip().removesuffix("%").strip())
-    except InvalidOperation:
-        error = Decimal("NaN")
-    if not (error.is_finite() and 0 <= error <= 100):
-        raise SettingError(f"--error {subject.name}={text}: give a percentage from 0 to 100, for example 0.9")
+    error = parse_percent(text, f"--error {subject.name}")
     return Candidate(subject.name, subject, "", GIVEN_QUANTITY, error, None, GIVEN)
 
 

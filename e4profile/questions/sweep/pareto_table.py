@@ -14,8 +14,11 @@ from e4profile.witnesses.counts.base import SAY_THE_COST
 _HEADERS = {"macs": "MACs"}
 
 
-def pareto_table(points: Sequence[Point], x: str, error: str, how: str, notes: Sequence[str] = ()) -> Table:
-    """One row per network, the cheapest first; published and given errors in columns of their own."""
+def pareto_table(
+    points: Sequence[Point], x: str, error: str, how: str, notes: Sequence[str] = (),
+    shown: Sequence[Point] | None = None,
+) -> Table:  # fmt: skip
+    """One row per network, the cheapest first, or those to be shown; published and given errors in own columns."""
     kind: Any = {"time": "seconds", "memory": "bytes"}.get(x, "integer")
     origins = {point.candidate.origin for point in points}
     columns = [
@@ -36,7 +39,7 @@ def pareto_table(points: Sequence[Point], x: str, error: str, how: str, notes: S
         columns.append(Column("given_error", "given error", "percent", priority=90))
     columns.append(Column("dominated_by", "dominated by", "text", priority=50))
     rows = []
-    for point in points:
+    for point in points if shown is None else shown:
         one = point.candidate
         published = one.origin == PUBLISHED
         row = {

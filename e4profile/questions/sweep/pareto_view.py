@@ -19,7 +19,7 @@ from e4profile.questions.time.table import threads_text
 
 if TYPE_CHECKING:
     from e4profile.questions.sweep.pareto import Candidate, Point
-    from e4profile.questions.sweep.quantities import Limit
+    from e4profile.questions.sweep.quantities import Limit, Quantity
     from e4profile.show.style import Plot
     from e4profile.subjects.subject import Subject
 
@@ -93,6 +93,9 @@ def published_front(
     arguments: list[str] | None,
     *,
     limits: Sequence[Limit] = (),
+    sort: Quantity | None = None,
+    descending: bool = False,
+    top: int | None = None,
     errors: list[str] | None = None,
     sweep: Path | None = None,
     table: str | None = None,
@@ -108,7 +111,7 @@ def published_front(
     """Show the errors of networks against a cost, of those that keep to the limits; exit code 1 where none does.
 
     Raises:
-        SettingError: for a limit of something else than what errors are set against.
+        SettingError: for a limit of something else than errors and what they are set against.
     """
     from e4profile.errors import SettingError, one_of, positive, some_of
     from e4profile.questions.sweep import pareto as found_by
@@ -118,12 +121,7 @@ def published_front(
     if batch_size is not None:
         positive(**{"--batch-size": batch_size})
     one_of("cost", x, found_by.COSTS)
-    for limit in limits:
-        if limit.quantity.name not in found_by.COSTS or limit.quantity.name == "time" != x:
-            raise SettingError(
-                f"{limit}: errors are set against {', '.join(found_by.COSTS)}, so limits apply to params, macs, memory "
-                "or, with --front error,time, time"
-            )
+    _check_costs(x, limits, sort)
     if out is not None:
         check_folder(out)
     if sweep is not None and errors:
@@ -157,7 +155,10 @@ def published_front(
     published = [point.candidate for point in points if point.candidate.origin == found_by.PUBLISHED]
     error = found_by.error_name(published[0].quantity) if published else "given error"
     how = _how(x, device, batch, recorded=sweep is not None)
-    emit(pareto_table(points, x, error, how, notes), output_format, units)
+    rows = _ordered(points, sort, descending=descending)
+    if top and top < len(rows):
+        rows, notes = rows[:top], [*notes, f"{top} of {len(points)} networks shown"]
+    emit(pareto_table(points, x, error, how, notes, shown=rows), output_format, units)
     if interrupted:
         stop_interrupted()
     save_beside(out, partial(_figure, points, x, error, how))
@@ -191,13 +192,43 @@ def _left_out(failed: Sequence[Exception]) -> list[str]:
     return [f"left out: {text}" for text in dict.fromkeys(map(str, failed))]
 
 
+def _check_costs(x: str, limits: Sequence[Limit], sort: Quantity | None) -> None:
+    from e4profile.errors import SettingError
+    from e4profile.questions.sweep.pareto import COSTS
+    from e4profile.questions.sweep.quantities import is_error
+
+    for limit in limits:
+        name = limit.quantity.name
+        if not (is_error(limit.quantity) or name in COSTS) or name == "time" != x:
+            raise SettingError(
+                f"{limit}: errors are set against {', '.join(COSTS)}, so limits apply to error, params, macs, "
+                "memory or, with --front error,time, time"
+            )
+    if sort is not None and not (is_error(sort) or sort.name == x):
+        raise SettingError(f"--sort {sort.name}: errors are set against {x} here; sort by {x} or error")
+
+
+def _ordered(points: Sequence[Point], by: Quantity | None, *, descending: bool) -> Sequence[Point]:
+    """The points by error or cost, as they are without either."""
+    from e4profile.questions.sweep.quantities import is_error
+
+    if by is None:
+        return points
+    return sorted(points, key=lambda one: one.candidate.error if is_error(by) else one.cost, reverse=descending)
+
+
 def _within(candidates: list[Candidate], limits: Sequence[Limit], batch: int) -> tuple[list[Candidate], list[str]]:
     """The candidates that keep to the limits, and the labels of the others; a lower bound keeps to no upper one."""
     from e4profile.questions.sweep.pareto import cost_of
+    from e4profile.questions.sweep.quantities import is_error
 
-    costs = [(limit, cost_of(limit.quantity.name, batch_size=max(2, batch))) for limit in limits]
+    costs = [(limit, cost_of(limit.quantity.name, batch_size=max(2, batch))) for limit in limits
+             if not is_error(limit.quantity)]  # fmt: skip
+    errors = [limit for limit in limits if is_error(limit.quantity)]
 
     def keeps(one: Candidate) -> bool:
+        if not all(limit.met(one.error) for limit in errors):
+            return False
         for limit, cost in costs:
             amount, unknown = cost(one.subject.at_batch(batch))
             if not limit.met(amount) or (unknown and limit.most):

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import E4ProfileError, SettingError, UnknownNameError
 from e4profile.questions.sweep.kept_costs import KeptCosts
 from e4profile.subjects.named import split_pairs
 from e4profile.subjects.subject import Subject
-from e4profile.subjects.written import parse_count, parse_duration, parse_size
+from e4profile.subjects.written import parse_count, parse_duration, parse_percent, parse_size
 
 if TYPE_CHECKING:
     from e4profile.questions.match.by_time import Timer
@@ -77,7 +78,7 @@ class Quantity:
     name: str
     header: str
     kind: Kind
-    read: Callable[[str, str], int | float]
+    read: Callable[[str, str], int | float | Decimal]
     meaning: str
     formula: str = ""
     ask: Callable[[Sequence[Subject], How], list[Reading]] | None = None
@@ -171,6 +172,14 @@ _LISTED = (
     Quantity(
         "predicted", "predicted", "seconds", parse_duration, "seconds of a forward pass, predicted", "predicted_s"
     ),
+    Quantity(
+        "step-time",
+        "predicted step",
+        "seconds",
+        parse_duration,
+        "seconds of a training step, predicted",
+        "predicted_step_s",
+    ),
     Quantity("time", "forward", "seconds", parse_duration, "seconds of a forward pass, measured", ask=_times),
 )
 
@@ -179,7 +188,14 @@ QUANTITIES: Mapping[str, Quantity] = {one.name: one for one in _LISTED}
 
 
 ERROR = "error"
-"""The quantity that networks have from publications, and settings have not."""
+"""What networks have from publications, and settings have not; also by the name of one of a table's errors."""
+
+_ERROR_MEANING = "test error in percent, as published or given"
+
+
+def is_error(one: Quantity | None) -> bool:
+    """Whether a quantity is a published error."""
+    return one is not None and one.kind == "percent"
 
 
 def quantity(name: str, option: str) -> Quantity:
@@ -187,16 +203,19 @@ def quantity(name: str, option: str) -> Quantity:
 
     Raises:
         UnknownNameError: with the nearest names.
-        SettingError: for errors, which are published and not found here.
     """
-    if name == ERROR:
-        raise SettingError(
-            f"{option} {ERROR}: errors are published for networks, not for settings; --front error,macs sets the "
-            "published errors of networks against their cost"
-        )
-    if name not in QUANTITIES:
-        raise UnknownNameError(f"quantity in {option}", name, QUANTITIES)
-    return QUANTITIES[name]
+    from e4profile.questions.sweep.pareto import is_error_name
+
+    if name in QUANTITIES:
+        return QUANTITIES[name]
+    if is_error_name(name):
+        return Quantity(name, name, "percent", parse_percent, _ERROR_MEANING)
+    raise UnknownNameError(f"quantity in {option}", name, [*QUANTITIES, ERROR])
+
+
+def meanings() -> dict[str, str]:
+    """What can be limited, sorted by and set against one another, in a few words each."""
+    return {**{one.name: one.meaning for one in QUANTITIES.values()}, ERROR: _ERROR_MEANING}
 
 
 @dataclass(frozen=True)
@@ -204,7 +223,7 @@ class Limit:
     """The most, or the least, that a setting may cost."""
 
     quantity: Quantity
-    bound: int | float
+    bound: int | float | Decimal
     text: str
     most: bool
 
@@ -216,14 +235,14 @@ class Limit:
         return values <= self.bound if self.most else values >= self.bound
 
 
-TIME, PREDICTED = QUANTITIES["time"], QUANTITIES["predicted"]
+TIME, PREDICTED, STEP_TIME = (QUANTITIES[name] for name in ("time", "predicted", "step-time"))
 
 
 def read_limits(most: Sequence[str], least: Sequence[str]) -> list[Limit]:
     """Limits as they are written: ``time=30ms``, ``memory=50MB``, ``params=1M``.
 
     Raises:
-        UnknownNameError: for a quantity that is none.
+        UnknownNameError: for a quantity that does not exist.
         SettingError: for a text without a value, two limits of one kind, or two that contradict each other.
     """
     limits: list[Limit] = []

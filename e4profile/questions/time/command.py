@@ -125,8 +125,9 @@ def time(
     ]  # fmt: skip
     cards = options.several_subjects(models, settings, inputs, arguments, execution=execution)
     if predicted or calibration is not None:
-        _check_predicted(predicted, {**given, "--breakdown": breakdown, "--out": out, "--jobs": jobs}, choices)
-        _predict(cards, batches, (device, choices[0].dtype, threads), calibration, output_format, units, html)
+        step = _check_predicted(predicted, {**given, "--breakdown": breakdown, "--out": out, "--jobs": jobs}, choices)
+        where = (device, choices[0].dtype, threads)
+        _predict(cards, batches, where, calibration, output_format, units, html, step=step)
         return
     other = None if against is None else options.one_subject(against, None, inputs if names_code(against) else None)
     check_files(out, html)
@@ -217,8 +218,8 @@ def _one_batch(batch_size: str | None) -> int | None:
     return found[0]
 
 
-def _check_predicted(predicted: bool, given: Mapping[str, object], choices: list[PassSetting]) -> None:
-    """Refuse what is not predicted.
+def _check_predicted(predicted: bool, given: Mapping[str, object], choices: list[PassSetting]) -> bool:
+    """Refuse what is not predicted; whether a training step is.
 
     Raises:
         SettingError: naming the option and the remedy.
@@ -230,20 +231,21 @@ def _check_predicted(predicted: bool, given: Mapping[str, object], choices: list
     for option, value in given.items():
         if value:
             raise SettingError(f"--predicted runs nothing: omit {option}")
-    for one in choices:
-        if (one.pass_, one.mode) != ("forward", "eval"):
-            raise SettingError(f"--predicted applies to a forward pass in eval mode: omit --pass {one.pass_}, "
-                               f"--mode {one.mode}")  # fmt: skip
+    asked = {(one.pass_, one.mode) for one in choices}
+    if asked not in ({("forward", "eval")}, {("step", "train")}):
+        said = " and ".join(f"--pass {one}, --mode {how}" for one, how in sorted(asked))
+        raise SettingError(f"--predicted applies to forward in eval mode or to step in train mode, not to {said}")
+    return asked == {("step", "train")}
 
 
 def _predict(
     cards: list[Subject], batches: Sequence[int | None], device: tuple[str, str, int | None], calibration: Path | None,
-    output_format: str, units: str, html: Path | None,
+    output_format: str, units: str, html: Path | None, *, step: bool,
 ) -> None:  # fmt: skip
     from e4profile.questions.time.predicted import predicted_table
 
     check_files(None, html)
-    table = predicted_table(cards, batches, device, calibration)
+    table = predicted_table(cards, batches, device, calibration, step=step)
     emit(table, output_format, units)
     if output_format in ("json", "csv"):
         note(*table.notes)  # which these formats have no place for

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from e4profile.errors import SettingError
-from e4profile.questions.calibrate.command import error_notes
+from e4profile.questions.calibrate.command import error_notes, step_notes
 from e4profile.questions.columns import table_of_rows
 from e4profile.questions.time.table import threads_text
 from e4profile.show.tables import Column, Table
 
 if TYPE_CHECKING:
     from e4profile.subjects.subject import Subject
-    from e4profile.witnesses.timing.calibration import Calibration
+    from e4profile.witnesses.timing.calibration import Calibration, FitError
     from e4profile.witnesses.timing.work import Operation
 
 _FAR = 10
@@ -22,8 +22,9 @@ _FAR = 10
 
 
 def predicted_table(
-    networks: Sequence[Subject], batches: Sequence[int | None], where: tuple[str, str, int | None], file: Path | None
-) -> Table:
+    networks: Sequence[Subject], batches: Sequence[int | None], where: tuple[str, str, int | None], file: Path | None,
+    *, step: bool = False,
+) -> Table:  # fmt: skip
     """A row per network, batch and named term, and the total with its error; None where a time is not stated.
 
     Args:
@@ -32,26 +33,30 @@ def predicted_table(
         where: device, dtype and threads (None for those of the file, or of PyTorch); a device that a named file is of
             need not be here.
         file: a calibration that was named.
+        step: a training step in place of the forward pass.
 
     Raises:
-        SettingError: where the device was not calibrated, or the file is of another one.
+        SettingError: where the device was not calibrated, or the file is of another one, or of forward passes alone.
     """
     from e4profile.records.calibrations import calibration_for
     from e4profile.witnesses.timing.passes import dtype_named
 
     device, dtype, threads = where
     calibration, whose = calibration_for(device, dtype, threads, file)
+    errors, at_total = error_notes(calibration), calibration.topology_error
+    if step:
+        errors, at_total = step_notes(calibration), calibration.step_topology_error or at_total
     rows: list[dict[str, object]] = []
     remarks: list[str] = []
     for network in networks:
         for batch in batches:
             try:
                 operations = _operations(network, batch, dtype_named(dtype).itemsize)
-                found = _terms(calibration, operations)
+                found = _terms(calibration, operations, step=step)
             except SettingError as error:
                 operations, found = [], {}
                 remarks.append(f"{network.full_name}: not stated: {error}.")
-            rows += _rows(network, batch or network.own_batch, found, calibration)
+            rows += _rows(network, batch or network.own_batch, found, at_total)
             macs = sum(one.macs for one in operations)
             if macs > _FAR * calibration.largest_macs:
                 remarks.append(
@@ -61,11 +66,12 @@ def predicted_table(
     name = calibration.environment.get("device" if calibration.device == "cuda" else "cpu", device)
     there = f"{name}, torch {calibration.environment.get('torch')}, {dtype}, {threads_text(calibration.threads)}"
     return table_of_rows(
-        "Predicted time of a forward pass in evaluation mode",
+        f"Predicted time of a {'training step' if step else 'forward pass in evaluation mode'}",
         rows,
         [
             f"Predicted for {there}{f', {whose}' if whose else ''}, without a run.",
-            *error_notes(calibration),
+            *errors,
+            *(["MACs are those of the forward pass."] if step else []),
             "The error at a total is that for topologies that were not timed.",
             *remarks,
         ],
@@ -86,21 +92,21 @@ def _operations(network: Subject, batch: int | None, bytes_per_element: int) -> 
         return forward_operations(network.build_to_count(), (batch or own, *sizes), bytes_per_element)
 
 
-def _terms(calibration: Calibration, operations: Sequence[Operation]) -> dict[str, tuple[int, float]]:
+def _terms(calibration: Calibration, operations: Sequence[Operation], *, step: bool) -> dict[str, tuple[int, float]]:
     """MACs and seconds by named term, in the order of the terms."""
-    from e4profile.witnesses.timing.rates import rate_of
+    from e4profile.witnesses.timing.rates import seconds_of
     from e4profile.witnesses.timing.work import NAMED_TERMS
 
     found: dict[str, tuple[int, float]] = {}
     for one in operations:
         macs, seconds = found.get(one.term, (0, 0.0))
-        taken = float(rate_of(calibration.rates, one.kind).seconds(one.macs, one.bytes, one.calls))
+        taken = float(seconds_of(calibration.rates, one.kind, one.macs, one.bytes, one.calls, step=step))
         found[one.term] = macs + one.macs, seconds + taken
     return {term: found[term] for term in NAMED_TERMS if term in found}
 
 
 def _rows(
-    network: Subject, batch: int | None, found: dict[str, tuple[int, float]], calibration: Calibration
+    network: Subject, batch: int | None, found: dict[str, tuple[int, float]], error: FitError
 ) -> list[dict[str, object]]:
     common = {"network": network.full_name, "batch_size": batch}
     macs, seconds = (sum(one[place] for one in found.values()) for place in (0, 1))
@@ -113,6 +119,6 @@ def _rows(
         "macs": macs if found else None,
         "predicted_s": seconds if found else None,
         "time_percent": 100.0 if found else None,
-        "error_percent": calibration.topology_error.mean_percent if found else None,
+        "error_percent": error.mean_percent if found else None,
     }
     return [*parts, {**common, **total}]

@@ -12,23 +12,37 @@ import hashlib
 import json
 import math
 import os
+import re
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from e4profile.errors import SettingError, read_document, replace_file
-from e4profile.records.jobs.executors import UNREACHED, Jobs, State, how_to_end, sbatch_script, states, submit, this_job
+from e4profile.errors import E4ProfileError, SettingError, read_document, replace_file
+from e4profile.records.calibrations import calibration_for
+from e4profile.records.jobs.executors import (
+    OUT_OF_MEMORY,
+    UNREACHED,
+    Jobs,
+    State,
+    how_to_end,
+    sbatch_script,
+    states,
+    submit,
+    this_job,
+)
 from e4profile.records.jobs.setting import TimeSetting, key_of_record, read_setting, record_of
 from e4profile.records.sharing import alone, share
 from e4profile.records.store import Record, RecordStore
 from e4profile.records.times import KIND, from_record
 from e4profile.witnesses.environment import environment, same_environment
+from e4profile.witnesses.many_settings import Drawn
+from e4profile.witnesses.timing.rates import Rate
 from e4profile.witnesses.timing.samples import TimeRecord
 
 SCHEMA_VERSION = 1
@@ -39,6 +53,8 @@ LEDGER, FOLDER = "jobs.jsonl", "jobs"
 _SOFTWARE = ("python", "torch", "default_dtype")
 _START_S, _BUILD_S = 300.0, 10.0
 """What a job is allowed besides sampling: to start, and to build each network."""
+_WANTED_MEMORY = re.compile("memory limit|oom.?kill", re.IGNORECASE)
+_LOG_END = 4_000
 _SAY_S = 30.0
 """Between two lines about the jobs that are left."""
 
@@ -196,6 +212,17 @@ def read_plan(file: Path) -> dict[str, Any]:
 # what the command does
 
 
+def _predicted_s(setting: TimeSetting, rates: Mapping[str, Rate]) -> float | None:
+    """Of one pass; None where it is not stated. Backward alone counts as a step, which has it."""
+    try:
+        subject = setting.subject if setting.batch_size is None else setting.subject.at_batch(setting.batch_size)
+        drawn = Drawn(subject.build_to_count(), subject.shape, rates=rates)
+        with subject.guarded():
+            return float(drawn.predicted_s(step=setting.pass_ != "forward"))
+    except E4ProfileError:
+        return None
+
+
 @dataclass(frozen=True)
 class Part:
     """A job that was handed over, with the settings that it is to time, in order.
@@ -269,7 +296,7 @@ class TimedByJobs:
         self.ledger = Ledger(RecordStore(self.folder / LEDGER))
         self.ledger.store.check_writable()
         self.failed: dict[str, str] = {}
-        self.script = ""
+        self.script = self.grouped_by = ""
         self._ended: dict[Part, State] = {}
         self._live: dict[Part, State] = {}
 
@@ -399,9 +426,20 @@ class TimedByJobs:
                 reason = state.text
             elif reason is None:
                 # stored too, as Slurm forgets
-                reason = state.text if key == self._at_work(part) else f"{state.text} before it was reached"
+                ended = self._how_it_ended(part, state)
+                reason = ended if key == self._at_work(part) else f"{ended} before it was reached"
                 self.ledger.add_failure(key, part.job, reason)
             self.failed[key] = f"job {part.job}: {reason}"
+
+    def _how_it_ended(self, part: Part, state: State) -> str:
+        """In words: a kill for want of memory, which only Slurm with cgroups has a state for, is told by the log."""
+        if "SIGKILL" in state.text:
+            logs = self.folder / FOLDER
+            for log in (*logs.glob(f"{part.job}_*log.out"), logs / f"{part.job}.log"):
+                with suppress(OSError):
+                    if _WANTED_MEMORY.search(log.read_text(encoding="utf-8", errors="replace")[-_LOG_END:]):
+                        return OUT_OF_MEMORY
+        return state.text
 
     def _at_work(self, part: Part) -> str | None:
         """The setting that a job was at when it ended; None where it never began, or finished all."""
@@ -419,7 +457,7 @@ class TimedByJobs:
         if self.jobs.how == "local":
             count = min(self.jobs.array_parallelism or 1, len(keys))
             return [ordered[at::count] for at in range(count)]
-        wanted_s = 60 * self.jobs.job_minutes
+        wanted_s, expected_s = 60 * self.jobs.job_minutes, self._expected_s(ordered)
         parts: list[list[str]] = []
         filled_s = math.inf
         for key in ordered:
@@ -427,20 +465,29 @@ class TimedByJobs:
                 parts.append([])
                 filled_s = 0.0
             parts[-1].append(key)
-            filled_s += self._expected_s(key)
+            filled_s += expected_s[key]
         if len(parts) > 1 and filled_s < wanted_s:
             # too short to stay alone
             last = parts.pop()
             parts[-1] += last
         return parts
 
-    def _expected_s(self, key: str) -> float:
-        """How long a setting takes at least: as timed settings of its network and pass did, else as the rule asks."""
-        setting = self.work[key]
-        took = self._took.get((setting.network, setting.pass_))
-        return setting.rule.min_run_time_s if took is None else took
+    def _expected_s(self, keys: Sequence[str]) -> dict[str, float]:
+        """How long settings take at least: as timed settings of their networks and passes did, else as is predicted."""
+        took = self._took()
+        self.grouped_by = "timed settings took" if took else "the stop rule asks at least"
+        rates = None if took else self._rates()
+        found = {}
+        for key in keys:
+            setting = self.work[key]
+            known_s = took.get((setting.network, setting.pass_))
+            found[key] = setting.rule.min_run_time_s if known_s is None else known_s
+            if rates is not None and (pass_s := _predicted_s(setting, rates)) is not None:
+                self.grouped_by = "the calibration predicts"
+                least = setting.rule.min_samples * pass_s
+                found[key] = min(max(found[key], least), setting.rule.max_run_time_s)
+        return found
 
-    @property
     def _took(self) -> dict[tuple[str, str], float]:
         found: dict[tuple[str, str], list[float]] = {}
         for key, setting in self.work.items():
@@ -451,13 +498,19 @@ class TimedByJobs:
                 )
         return {at: median(seconds) for at, seconds in found.items()}
 
+    def _rates(self) -> Mapping[str, Rate] | None:
+        """Of the device, where it was calibrated on this machine."""
+        one = next(iter(self.work.values()))
+        try:
+            return calibration_for(one.device, one.dtype, one.threads)[0].rates
+        except SettingError:
+            return None
+
     def _grouped(self, keys: Sequence[str], parts: Sequence[Sequence[str]]) -> str:
-        by = "timed settings took" if self._took else "the stop rule asks at least"
+        by = f", by what {self.grouped_by}" if self.jobs.how != "local" else ""
         most = max(map(len, parts))
-        return (
-            f"{len(keys)} timings in {len(parts)} job{'s' if len(parts) > 1 else ''} of at most {most}, by what {by} "
-            f"(a job lasts {self.jobs.job_minutes:g} min or more where there is work for it)"
-        )
+        lasts = f" (a job lasts {self.jobs.job_minutes:g} min or more where there is work for it)" if by else ""
+        return f"{len(keys)} timings in {len(parts)} job{'s' if len(parts) > 1 else ''} of at most {most}{by}{lasts}"
 
     def _write_plan(self, keys: Sequence[str], parts: Sequence[Sequence[str]]) -> Path:
         one = self.work[keys[0]]

@@ -62,10 +62,11 @@ class Jobs:
         return int(device.startswith("cuda")) if self.gpus is None else self.gpus
 
 
+OUT_OF_MEMORY = "it ran out of memory"
 _SLURM_ENDED = {
     "BOOT_FAIL": "its node failed to start", "CANCELLED": "it was cancelled", "COMPLETED": "it ended early",
     "DEADLINE": "its deadline passed", "FAILED": "it failed", "NODE_FAIL": "its node was lost",
-    "OUT_OF_MEMORY": "it ran out of memory", "PREEMPTED": "it was preempted", "REVOKED": "it was revoked",
+    "OUT_OF_MEMORY": OUT_OF_MEMORY, "PREEMPTED": "it was preempted", "REVOKED": "it was revoked",
     "TIMEOUT": "it reached its time limit",
 }  # fmt: skip
 

@@ -1,8 +1,9 @@
 """A calibration: rates of a device by kind of operator, fitted from timed networks, with the error they leave.
 
 The networks of ``references`` run round after round, so that whatever else the machine does meets all of them; of each
-layer and of each whole pass the lower quartile of its rounds counts. The rates are fitted to both. How far they can be
-trusted is measured: networks are left out of the fit and predicted from the others.
+layer, each whole pass and each training step the lower quartile of its rounds counts. The rates are fitted to layers
+and passes; how many times as long each kind of operator takes in a training step is fitted to the steps. How far all
+can be trusted is measured: networks are left out of the fit and predicted from the others.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ import torch
 
 from e4profile.errors import SettingError, positive
 from e4profile.witnesses.environment import environment
-from e4profile.witnesses.timing.clock import Clock, ThreadClock, Work
+from e4profile.witnesses.timing.clock import Clock, MeasurementError, ThreadClock, Work
 from e4profile.witnesses.timing.layers import Marks, layer_seconds, marks_for
 from e4profile.witnesses.timing.measure import clock_for
 from e4profile.witnesses.timing.passes import (
@@ -29,7 +30,7 @@ from e4profile.witnesses.timing.passes import (
     fixed_threads,
     prepared,
 )
-from e4profile.witnesses.timing.rates import Array, Rate, Run, fit_rates, predicted_s
+from e4profile.witnesses.timing.rates import Array, Rate, Run, fit_rates, predicted_s, with_steps
 from e4profile.witnesses.timing.references import REFERENCES, Reference
 from e4profile.witnesses.timing.work import layers_of
 
@@ -52,12 +53,14 @@ class Observed:
         name: with what distinguishes it.
         parts: one run per layer, and what is left of the pass between them.
         whole: the pass.
+        step: a training step, with the work of the pass; None where it does not run: a norm refuses single values.
     """
 
     topology: str
     name: str
     parts: tuple[Run, ...]
     whole: Run
+    step: Run | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,7 @@ class Calibration:
         setting_error: of settings that the fit did not see.
         topology_error: of topologies that the fit did not see.
         environment: where it was measured.
+        step_setting_error, step_topology_error: the same of training steps; None in a calibration of forward passes.
     """
 
     device: str
@@ -108,10 +112,12 @@ class Calibration:
     setting_error: FitError
     topology_error: FitError
     environment: Mapping[str, Any]
+    step_setting_error: FitError | None = None
+    step_topology_error: FitError | None = None
 
     def __post_init__(self) -> None:
         for kind, rate in self.rates.items():
-            values = (rate.s_per_mac, rate.s_per_byte, rate.s_per_call)
+            values = (rate.s_per_mac, rate.s_per_byte, rate.s_per_call, rate.step_factor or 0.0)
             if not all(np.isfinite(value) and value >= 0 for value in values):
                 raise ValueError(f"the rate of {kind!r} must be finite and not negative")
 
@@ -147,6 +153,8 @@ def calibrate(
         here = environment()
     told("fitting")
     rates = fit(observed)
+    stepped = any(one.step for one in observed)
+    folds, topologies = [str(place % FOLDS) for place in range(len(observed))], [one.topology for one in observed]
     return Calibration(
         device=where.type,
         dtype=kind,
@@ -156,9 +164,11 @@ def calibrate(
         rounds=rounds,
         largest_macs=max(sum(macs for _, macs, _, _ in one.whole.work) for one in observed),
         rates=rates,
-        setting_error=left_out(observed, [str(place % FOLDS) for place in range(len(observed))], rates),
-        topology_error=left_out(observed, [one.topology for one in observed], rates),
+        setting_error=left_out(observed, folds, rates),
+        topology_error=left_out(observed, topologies, rates),
         environment=here,
+        step_setting_error=left_out(observed, folds, rates, step=True) if stepped else None,
+        step_topology_error=left_out(observed, topologies, rates, step=True) if stepped else None,
     )
 
 
@@ -179,15 +189,18 @@ def observe(  # noqa: PLR0917 - one caller and its benchmark
     if where.type == "cpu" and threads == 1:
         clock = marks = ThreadClock()
     setting = PassSetting(device=str(where), dtype=dtype, threads=threads)
+    training = replace(setting, pass_="step", mode="train")
     with ExitStack() as stack:
-        timed = []
+        timed, steps = [], list[Work | None]()
         for reference in references:
-            images = (reference.batch, *reference.image)
-            taken = stack.enter_context(prepared(reference.build().eval(), torch.zeros(images), setting))
+            images = torch.zeros((reference.batch, *reference.image))
+            taken = stack.enter_context(prepared(reference.build().eval(), images, setting))
             found = layers_of(taken.network, taken.input_shape, dtype_named(dtype).itemsize)
             timed.append((reference, taken.work, found))
             clock.read(taken.work)
+            steps.append(_step_of(reference, images, training, clock, stack))
         wholes: list[list[float]] = [[] for _ in timed]
+        whole_steps: list[list[float]] = [[] for _ in timed]
         layers: list[list[list[float]]] = [[] for _ in timed]
         start, rounds = now(), 0
         while not rounds or now() - start < max_run_time_s:
@@ -196,13 +209,31 @@ def observe(  # noqa: PLR0917 - one caller and its benchmark
                 clock.read(work)
                 wholes[place] += [clock.read(work).seconds for _ in range(_PASSES)]
                 layers[place].append(_by_layer(found, work, marks))
+                if (step := steps[place]) is not None:
+                    clock.read(step)
+                    whole_steps[place].append(clock.read(step).seconds)
             rounds += 1
             told(f"round {rounds}, {now() - start:.0f} of {max_run_time_s:.0f} s")
     observed = []
-    for (reference, _, found), whole, parts in zip(timed, wholes, layers, strict=True):
+    for (reference, _, found), whole, parts, step_s in zip(timed, wholes, layers, whole_steps, strict=True):
         seconds = [_quartile(one) for one in zip(*parts, strict=True)]
-        observed.append(_observed(reference, found, _quartile(whole), seconds))
+        one = _observed(reference, found, _quartile(whole), seconds)
+        observed.append(replace(one, step=Run(one.whole.work, _quartile(step_s))) if step_s else one)
     return observed, rounds, clock.name
+
+
+def _step_of(
+    reference: Reference, images: torch.Tensor, training: PassSetting, clock: Clock, stack: ExitStack
+) -> Work | None:
+    """A training step of a network, once run; None where a norm refuses single values."""
+    try:
+        with ExitStack() as tried:
+            work = tried.enter_context(prepared(reference.build(), images, training)).work
+            clock.read(work)
+            stack.push(tried.pop_all())
+    except MeasurementError:
+        return None
+    return work
 
 
 def _by_layer(found: Sequence[tuple[Any, Any]], work: Work, marks: Marks) -> list[float]:
@@ -227,16 +258,20 @@ def _observed(
 
 def fit(observed: Sequence[Observed], near: Mapping[str, Rate] | None = None) -> dict[str, Rate]:
     """The rates that explain layers and whole passes together; ``near`` are those of nearly the same networks."""
-    return fit_rates([run for one in observed for run in (*one.parts, one.whole)], near)
+    rates = fit_rates([run for one in observed for run in (*one.parts, one.whole)], near)
+    return with_steps(rates, [one.step for one in observed if one.step is not None])
 
 
-def left_out(observed: Sequence[Observed], parts: Sequence[str], near: Mapping[str, Rate]) -> FitError:
+def left_out(
+    observed: Sequence[Observed], parts: Sequence[str], near: Mapping[str, Rate], *, step: bool = False
+) -> FitError:
     """The error of each network, predicted by a fit of the networks of the other parts.
 
     Args:
         observed: the networks.
         parts: what each is left out with.
         near: the rates of all of them.
+        step: of training steps, of the networks that have one.
 
     Raises:
         SettingError: where no network can be left out.
@@ -249,13 +284,19 @@ def left_out(observed: Sequence[Observed], parts: Sequence[str], near: Mapping[s
             continue
         rates = fit(others, near)
         for place, (one, its) in enumerate(zip(observed, parts, strict=True)):
-            if its == part and all(kind in rates for kind, *_ in one.whole.work):
-                predicted[place] = predicted_s(rates, one.whole.work)
-    measured = np.array([one.whole.seconds for one in observed])
-    known = ~np.isnan(predicted)
+            if its == part and all(_known(rates, kind, step=step) for kind, *_ in one.whole.work):
+                predicted[place] = predicted_s(rates, one.whole.work, step=step)
+    runs = [one.step if step else one.whole for one in observed]
+    measured = np.array([np.nan if run is None else run.seconds for run in runs])
+    timed = ~np.isnan(measured)
+    known = timed & ~np.isnan(predicted)
     if not known.any():
         raise SettingError("no network has only kinds of operators that the others have: nothing can be left out")
-    return fit_error(predicted[known], measured[known], int((~known).sum()))
+    return fit_error(predicted[known], measured[known], int((timed & ~known).sum()))
+
+
+def _known(rates: Mapping[str, Rate], kind: str, *, step: bool) -> bool:
+    return kind in rates and not (step and rates[kind].step_factor is None)
 
 
 def fit_error(predicted: Array, measured: Array, without_rate: int = 0) -> FitError:

@@ -9,7 +9,7 @@ on arrays of them; nothing is measured.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,11 +28,13 @@ class Rate:
         s_per_mac: seconds per MAC.
         s_per_byte: seconds per byte read or written.
         s_per_call: seconds per call.
+        step_factor: how many times as long its share of a training step takes; None where no step was timed.
     """
 
     s_per_mac: float
     s_per_byte: float
     s_per_call: float
+    step_factor: float | None = None
 
     def seconds(self, macs: Any, moved_bytes: Any, calls: Any = 1) -> Any:
         """The time of operations, for numbers or for arrays that broadcast together."""
@@ -54,24 +56,59 @@ class Run:
     weight: float = 1.0
 
 
-def predicted_s(rates: Mapping[str, Rate], work: Iterable[tuple[str, Any, Any, Any]]) -> Any:
+def predicted_s(rates: Mapping[str, Rate], work: Iterable[tuple[str, Any, Any, Any]], *, step: bool = False) -> Any:
     """The time of a list of operations (kind, MACs, bytes, calls), each a number or an array.
+
+    Args:
+        rates: by kind.
+        work: of a forward pass.
+        step: of a whole training step instead.
 
     Raises:
         SettingError: for a kind without a rate.
     """
-    return sum(rate_of(rates, kind).seconds(macs, moved, calls) for kind, macs, moved, calls in work)
+    return sum(seconds_of(rates, kind, macs, moved, calls, step=step) for kind, macs, moved, calls in work)
 
 
-def rate_of(rates: Mapping[str, Rate], kind: str) -> Rate:
-    """The rate of a kind.
+def seconds_of(rates: Mapping[str, Rate], kind: str, macs: Any, moved: Any, calls: Any, *, step: bool = False) -> Any:
+    """The time of operations of a kind in a forward pass, or in a training step.
 
     Raises:
         SettingError: where the timed runs had no operator of this kind.
     """
     if kind not in rates:
         raise SettingError(f"the calibration has no rate for: {kind}; make one with: e4profile calibrate")
-    return rates[kind]
+    rate = rates[kind]
+    if step and rate.step_factor is None:
+        raise SettingError(f"the calibration has no training step with: {kind}; make one with: e4profile calibrate")
+    return rate.seconds(macs, moved, calls) * (rate.step_factor if step else 1.0)
+
+
+_TOWARDS = 0.3
+"""How strongly the factors of kinds are drawn towards the common one: few networks tell many kinds apart."""
+
+
+def with_steps(rates: Mapping[str, Rate], steps: Sequence[Run]) -> dict[str, Rate]:
+    """The rates with how many times as long a training step takes, by kind; None for a kind in no step.
+
+    The sum of (predicted / seconds - 1)^2 over the steps is made small, with the factors near the median of all steps.
+
+    Args:
+        rates: that predict the forward passes.
+        steps: training steps, each with the work of its forward pass.
+    """
+    kinds = sorted({kind for run in steps for kind, *_ in run.work})
+    if not kinds:
+        return dict(rates)
+    shares = np.zeros((len(steps), len(kinds)))
+    for row, run in enumerate(steps):
+        for kind, macs, moved, calls in run.work:
+            shares[row, kinds.index(kind)] += rates[kind].seconds(macs, moved, calls) / run.seconds
+    common = 1 / float(np.median(shares.sum(axis=1)))
+    matrix = np.vstack([shares, _TOWARDS * np.eye(len(kinds))])
+    target = np.concatenate([np.ones(len(steps)), np.full(len(kinds), _TOWARDS * common)])
+    factors = dict(zip(kinds, non_negative(matrix, target).tolist(), strict=True))
+    return {kind: replace(rate, step_factor=factors.get(kind)) for kind, rate in rates.items()}
 
 
 _ROUNDS = 12

@@ -148,7 +148,8 @@ def test_a_limit_that_nothing_meets_shows_the_nearest(run: Run) -> None:
         (("z2cnn", "--vary", "width=2", "--sort", "error"), "errors are published for networks"),
         (("z2cnn", "--front", "error,macs", "--vary", "width=2"), "omit --vary"),
         (("z2cnn", "--front", "error,macs", "--max", "time=1s"), "or, with --front error,time, time"),
-        (("z2cnn", "--table", "3"), "give --front error,macs too"),
+        (("z2cnn", "--max", "error=5", "--verify", "2"), "errors are published for networks, not for settings"),
+        (("z2cnn", "--max", "error=101"), "--max error=101: give a percentage from 0 to 100"),
         (("z2cnn", "--vary", "width=0,-3", "--sort", "macs"), "width (=0) must be a positive integer"),
     ],
 )
@@ -182,6 +183,18 @@ def test_published_errors_keep_to_limits(run: Run, quantity: str) -> None:
     none = run(*front, "--max", f"{quantity}=1")
     assert (none.code, none.out) == (1, "")
     assert says(none.err, f"{quantity} <= 1", "miss")
+
+
+def test_published_errors_are_limits_and_an_order_too(run: Run) -> None:
+    every = json.loads(run("sweep", "--table", "3", "--front", "error,macs", "-f", "json").out)
+    errors = sorted((row["published_error"] for row in every), reverse=True)
+    most = errors[2]
+    found = run("sweep", "--table", "3", "--max", f"error={most}%", "--sort", "-error", "--top", "4", "-f", "json")
+    assert found.code == 0
+    kept = [one for one in errors if one <= most]
+    assert 4 < len(kept) < len(errors)
+    assert [row["published_error"] for row in json.loads(found.out)] == kept[:4]
+    assert run("sweep", "--table", "3", "--max", "error=0.1").code == 1
 
 
 def test_a_network_without_a_closed_form_is_built_setting_by_setting_and_says_so(run: Run) -> None:
@@ -285,6 +298,29 @@ def test_times_are_predicted_as_for_each_network_alone_and_the_best_can_be_timed
     assert "The largest network that was timed has 100,000,000 MACs." in err
     assert "nothing was timed" not in err
     assert f"{rows[0]['time_s'] / rows[0]['predicted_s']:.2f} times as long as predicted (1 timed)" in err
+
+
+def test_match_at_most_finds_the_last_of_a_sweep_below_the_predicted_time(run: Run, calibration: str) -> None:
+    predicting = ("--calibration", calibration, "-f", "json")
+    swept = run("sweep", "e4net", "--vary", "width=4..80", "--max", "time=10ms", "--sort", "-time", "--top", "2",
+                "--counter", "closed-form", *predicting)  # fmt: skip
+    found = run("match", "e4net", "--to", "10ms", "--at-most", *predicting)
+    assert (swept.code, found.code) == (0, 0), (swept.err, found.err)
+    largest, answer = json.loads(swept.out)[0], json.loads(found.out)
+    assert 4 < largest["setting"]["width"] < 80
+    assert (answer["by"], answer["setting"], answer["value"]) == (
+        "predicted", largest["setting"], pytest.approx(largest["predicted_s"])
+    )  # fmt: skip
+    assert answer["value"] <= 0.01 < answer["above"]["value"]
+    assert "no run of the networks is in them" in found.err
+    for asked, words in (
+        (["--to", "40ms"], "add --at-most, or --by predicted"),
+        (["--to", "1us", "--at-most"], "no setting of e4net has at most 1e-06 seconds"),
+    ):
+        refused = run("match", "e4net", *asked, "--calibration", calibration)
+        assert (refused.code, refused.out) == (2, "")
+        assert words in refused.err
+    assert "is not calibrated" in run("match", "e4net", "--to", "1ms", "--at-most").err
 
 
 def test_a_limit_that_the_timed_setting_misses_is_said_and_the_largest_can_come_first(

@@ -35,7 +35,7 @@ def test_a_device_is_calibrated_and_predicts(run: Run) -> None:
     made = run("calibrate", "--quick", "--format", "json")
     assert made.code == 0, made.err
     rows = json.loads(made.out)
-    assert {"operator", "macs_per_s", "bytes_per_s", "per_call_s"} == set(rows[0])
+    assert {"operator", "macs_per_s", "bytes_per_s", "per_call_s", "step_factor"} == set(rows[0])
     assert says(made.err, "wrote", "calibrations")
     assert run("time", "p4-cnn", "--predicted").code == 0
 
@@ -63,6 +63,34 @@ def test_terms_add_up_and_errors_are_printed(run: Run, quick: str) -> None:
     assert says(found.err, "Error for topologies that were not timed")
 
 
+def test_a_training_step_is_predicted_by_a_calibration_that_timed_one(run: Run, quick: str) -> None:
+    from dataclasses import replace
+
+    from e4profile.records.calibrations import read_calibration, write_calibration
+
+    Path("quick.json").write_text(quick)
+    step = ["--set", "width=3", *PREDICTED, "--pass", "step"]
+    found = run("time", "p4-cnn", *step, "--format", "json")
+    assert found.code == 0, found.err
+    known = read_calibration(Path("quick.json"))
+    assert known.step_topology_error is not None
+    forward = json.loads(run("time", "p4-cnn", "--set", "width=3", *PREDICTED, "--format", "json").out)
+    *terms, total = json.loads(found.out)
+    assert sum(row["predicted_s"] for row in terms) == pytest.approx(total["predicted_s"])
+    factors = [rate.step_factor for rate in known.rates.values() if rate.step_factor is not None]
+    assert min(factors) <= total["predicted_s"] / forward[-1]["predicted_s"] <= max(factors)
+    assert total["error_percent"] == known.step_topology_error.mean_percent
+    assert says(found.err, "Error of a training step for other topologies")
+    limited = ["sweep", "p4-cnn", "--vary", "width=3", "--max", "step-time=1h", *PREDICTED[1:], "--format", "json"]
+    (row,) = json.loads(run(*limited).out)
+    assert row["step_time_s"] == pytest.approx(total["predicted_s"])
+    rates = {kind: replace(rate, step_factor=None) for kind, rate in known.rates.items()}
+    old = replace(known, rates=rates, step_setting_error=None, step_topology_error=None)
+    write_calibration(Path("quick.json"), old)
+    for asked in (["time", "p4-cnn", *step], limited):
+        assert says(run(*asked).err, "knows forward passes alone", "e4profile calibrate")
+
+
 def test_what_cannot_be_predicted_is_not_stated(run: Run, quick: str, net: str) -> None:
     Path("quick.json").write_text(quick)
     own = f"{net}:Net"
@@ -81,8 +109,8 @@ def test_what_cannot_be_predicted_is_not_stated(run: Run, quick: str, net: str) 
         (["--predicted", "--fits", "3ms"], ["omit --fits"]),
         (["--predicted", "--breakdown"], ["omit --breakdown"]),
         (["--predicted", "--out", "times.jsonl"], ["omit --out"]),
-        (["--predicted", "--pass", "forward,step"], ["omit --pass step"]),
-        (["--predicted", "--mode", "train"], ["omit --pass forward, --mode train"]),
+        (["--predicted", "--pass", "forward,step"], ["not to --pass forward, --mode eval and --pass step"]),
+        (["--predicted", "--mode", "train"], ["not to --pass forward, --mode train"]),
         (["--calibration", "quick.json"], ["give --predicted too"]),
         (["--predicted", "--calibration", "none.json"], ["none.json: cannot be read"]),
         ([*PREDICTED, "--dtype", "bfloat16"], ["give --dtype float32"]),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from e4profile.errors import SettingError
 from e4profile.witnesses.timing.calibration import Observed, left_out
-from e4profile.witnesses.timing.rates import Rate, Run, fit_rates, non_negative, predicted_s
+from e4profile.witnesses.timing.rates import Rate, Run, fit_rates, non_negative, predicted_s, with_steps
 
 RATES = {"both": Rate(2e-11, 3e-10, 1e-5), "traffic": Rate(0.0, 1e-10, 4e-6), "calls": Rate(0.0, 0.0, 7e-6)}
 
@@ -114,3 +115,21 @@ def test_leaving_networks_out_states_the_error() -> None:
     assert found.largest_percent >= 49
     with pytest.raises(SettingError, match="left out"):
         left_out(networks[:2], ["a", "a"], RATES)
+
+
+def test_steps_of_one_factor_give_it_and_what_ran_in_none_has_none() -> None:
+    networks = [observed("even" if seed % 2 else "odd", seed, unique="alone" * (seed == 1)) for seed in range(6)]
+    rates = fit_rates([run for one in networks for run in one.parts])
+    steps = [
+        replace(one, step=Run(one.whole.work, 3 * float(predicted_s(rates, one.whole.work)))) if seed != 1 else one
+        for seed, one in enumerate(networks)
+    ]
+    found = with_steps(rates, [one.step for one in steps if one.step])
+    assert {kind: rate.step_factor for kind, rate in found.items()} == {
+        **dict.fromkeys(RATES, pytest.approx(3)), "alone": None
+    }  # fmt: skip
+    with pytest.raises(SettingError, match="no training step with: alone"):
+        predicted_s(found, networks[1].whole.work, step=True)
+    error = left_out(steps, [one.topology for one in steps], found, step=True)
+    assert (error.networks, error.without_rate) == (5, 0)
+    assert error.largest_percent == pytest.approx(0, abs=1e-6)
