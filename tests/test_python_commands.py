@@ -34,8 +34,9 @@ NO_ARGUMENT = {
 }
 """Options that say nothing of the result, and where what they do is instead."""
 
-SHORT = {"arguments", "models"}
-"""What functions take besides: arguments of a network by name, and the name that a sweep's networks had before."""
+SHORT = {"arguments", "models", "error", "table"}
+"""What functions take besides: arguments of a network by name, the name that a sweep's networks had before, and what
+the help of published errors has in place of its command."""
 
 COMMANDS = {name.replace(" ", "_"): command for name, command in listed().items() if name not in NO_FUNCTION}
 

@@ -43,12 +43,12 @@ _USAGE_ERROR: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__n
 
 def _show_version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import version
-
         import torch
 
+        from e4profile.witnesses.environment import own_version
+
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-        sys.stdout.write(f"e4profile {version('e4profile')} (torch {torch.__version__}, {device})\n")
+        sys.stdout.write(f"e4profile {own_version()} (torch {torch.__version__}, {device})\n")
         raise typer.Exit
 
 

@@ -30,7 +30,7 @@ def environment() -> dict[str, object]:
 
     cpu = _cpu_model()
     found: dict[str, object] = {
-        "e4profile": _own_version(),
+        "e4profile": own_version(),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "system": platform.system(),
@@ -134,7 +134,8 @@ def _allocator(variables: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def _own_version() -> str:
+def own_version() -> str:
+    """The installed version; "unknown" for a copy that runs where it lies, as on a machine that installs nothing."""
     try:
         return version("e4profile")
     except PackageNotFoundError:

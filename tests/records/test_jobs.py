@@ -104,8 +104,12 @@ class Cluster:
         monkeypatch.setattr(array, "states", self.states)
         monkeypatch.setattr(array, "record_of", self.record_of)
         monkeypatch.setattr(array, "this_job", lambda: self.job)
+        monkeypatch.setattr(array, "calibration_for", self.not_calibrated)
         monkeypatch.setattr(array.time, "sleep", lambda _: None)
         self.template = run_setting({"network": "z2cnn", "max_run_time_s": 0.0, "min_run_time_s": 0.0})
+
+    def not_calibrated(self, *_: object) -> None:
+        raise SettingError("not calibrated")
 
     def record_of(self, setting: TimeSetting) -> Record:
         if setting.name != "reference":

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from importlib.metadata import version
 
 from torch import nn
 
@@ -25,6 +24,7 @@ from e4profile.layers.base import Shape
 from e4profile.layers.containers import FeatureMap, Step, trace
 from e4profile.layers.terms import Terms, evaluate
 from e4profile.witnesses.counts.base import Count, LayerCount, added
+from e4profile.witnesses.environment import own_version
 
 _WEIGHTED = (CONVOLUTION, LINEAR)
 _OF_TWO_MAPS = (AGGREGATION, ATTENTION)
@@ -54,7 +54,7 @@ def count_forms(model: nn.Module, input_shape: Shape) -> tuple[Count, int, int]:
     """
     _, steps = trace(model, input_shape)
     params = {step.module: step.cost.printed_params for step in steps}
-    count = Count("closed form", version("e4profile"), formed_layers(model, steps))
+    count = Count("closed form", own_version(), formed_layers(model, steps))
     return count, sum(params.values()), sum(map(_printed_macs, steps))
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -32,6 +31,7 @@ from e4profile.subjects.inputs import Example
 from e4profile.witnesses.counts.base import Count, LayerCount, owner
 from e4profile.witnesses.counts.closed_form import formed_layers
 from e4profile.witnesses.counts.dispatch import count_run
+from e4profile.witnesses.environment import own_version
 from e4profile.witnesses.walk import Call, Watcher, following
 
 SHAPES_RECORDED = "closed form: shapes recorded from the run, not implied by the topology"
@@ -162,7 +162,7 @@ def count_recorded(model: nn.Module, found: RecordedShapes) -> Count:
         else:
             steps.append(step)
     costly = tuple(layer for layer in formed_layers(model, steps) if layer.params or layer.operations)
-    return Count("closed form", version("e4profile"), costly, notes=(SHAPES_RECORDED,) if costly else ())
+    return Count("closed form", own_version(), costly, notes=(SHAPES_RECORDED,) if costly else ())
 
 
 def _owners(model: nn.Module) -> dict[int, str]:

@@ -144,7 +144,7 @@ def test_a_limit_that_nothing_meets_shows_the_nearest(run: Run) -> None:
         (("z2cnn", "--vary", "width=1..1000000", "--vary", "classes=1..1000"), "1,000,000,000 settings"),
         (("z2cnn", "--vary", "width=2..4", "--max", "time=1ms"), "is not calibrated in float32 on 1 thread"),
         (("z2cnn", "--vary", "width=1..1001", "--max", "memory=1MB"), "at most 1,000 are built"),
-        (("z2cnn", "--vary", "width=1..1001", "--counter", "fvcore"), "--counter fvcore runs every setting"),
+        (("z2cnn", "--vary", "width=1..1001", "--counter", "fvcore"), "--counter fvcore counts setting by setting"),
         (("z2cnn", "--vary", "width=2", "--sort", "error"), "errors are published for networks"),
         (("z2cnn", "--front", "error,macs", "--vary", "width=2"), "omit --vary"),
         (("z2cnn", "--front", "error,macs", "--max", "time=1s"), "or, with --front error,time, time"),
