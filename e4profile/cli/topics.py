@@ -65,9 +65,9 @@ def _costs() -> str:
 
 
 _JOBS = """\
-sweep --time --jobs WHERE and time --jobs WHERE time in an array of jobs: slurm,
-local (processes of this machine) or print (a script for sbatch). The same
-command comes back to them, and sends again what failed.
+sweep --time, time and report --measure take --jobs WHERE, and time in an array
+of jobs: slurm, local (processes of this machine) or print (a script for
+sbatch). The same command comes back to them, and sends again what failed.
 
 {options}
 """

@@ -62,7 +62,7 @@ def jobs_asked(
     if not 0 <= job_minutes <= 60 * 24:
         raise SettingError(f"--job-minutes (={job_minutes:g}) must be from 0 to a day")
     if not time:
-        raise SettingError("--jobs is for what is timed: add --time")
+        raise SettingError("--jobs is for what is timed: add --time, to report --measure")
     return Jobs(how, partition, gpus, array_parallelism, minutes, job_minutes)
 
 

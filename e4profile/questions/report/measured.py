@@ -18,7 +18,10 @@ from e4profile.show.tables import Table
 from e4profile.witnesses.environment import described, same_environment
 from e4profile.witnesses.timing.samples import TimeRecord
 
-FOLDERS = ("benchmarks", "gpu")
+MEASURED = "measured"
+"""Where ``report --measure`` keeps its timings."""
+
+FOLDERS = ("benchmarks", "gpu", MEASURED)
 """Where records of measurements are kept, below the reports folder."""
 
 

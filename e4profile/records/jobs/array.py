@@ -92,15 +92,33 @@ class Known:
 
 
 def time_here(
-    work: Sequence[tuple[str, TimeSetting]], known: Known, waiting: Callable[[str], None] = lambda _: None
-) -> Iterator[tuple[str, Record]]:
+    work: Sequence[tuple[str, TimeSetting]], known: Known, waiting: Callable[[str], None] = lambda _: None,
+    failed: dict[str, str] | None = None,
+) -> Iterator[tuple[str, Record]]:  # fmt: skip
     """Keys with their records as settings are timed, here or by others that share the store.
 
     Processes that time into one store share the settings, and those of one machine take turns, since they would
     disturb each other.
+
+    Args:
+        work: keys with what is timed.
+        known: the store.
+        waiting: told in words when nothing is left but what other processes have claimed.
+        failed: takes by key why a setting could not be timed; its error is raised where None is given.
     """
+
+    def measure(asked: tuple[str, TimeSetting]) -> Record | None:
+        key, setting = asked
+        try:
+            return _alone(setting, known.store)
+        except E4ProfileError as error:
+            if failed is None:
+                raise
+            failed[key] = _said(error)
+            return None
+
     pairs = [(key, (key, setting)) for key, setting in work]
-    for (key, _), record, _ in share(pairs, known.store, known, lambda one: _alone(one[1], known.store), waiting):
+    for (key, _), record, _ in share(pairs, known.store, known, measure, waiting):
         yield key, record
 
 

@@ -9,11 +9,17 @@ from typing import Any
 import pytest
 
 from e4profile.errors import SettingError
+from e4profile.questions.report import timed
 from e4profile.questions.report.measured import measured_tables
-from e4profile.records.store import RecordStore
+from e4profile.records.jobs import array
+from e4profile.records.jobs.setting import TimeSetting
+from e4profile.records.store import Record, RecordStore
 from e4profile.records.times import to_record
+from e4profile.subjects.subject import resolve
 from e4profile.witnesses.environment import described
+from e4profile.witnesses.timing.clock import MeasurementError
 from e4profile.witnesses.timing.samples import Samples, TimeRecord
+from tests.program import Run
 
 HERE = {"device": "a CPU", "torch": "2.0", "threads": 1}
 THERE = {**HERE, "device": "a GPU"}
@@ -82,3 +88,41 @@ def test_without_records_there_is_nothing_measured(tmp_path: Path) -> None:
 
 def test_an_environment_that_says_nothing_is_called_unknown() -> None:
     assert described({}) == "measured in an unknown environment"
+
+
+def test_networks_of_the_tables_are_timed_once_and_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert {"z2cnn", "e4net-printed reduction=4"} < {one.full_name for one in timed.table_networks()}
+    networks = [resolve("z2cnn", (), {"width": 2}), resolve("p4-cnn", (), {"width": 2})]
+    asked = (networks, tmp_path, "cpu", 2, 0.01, None)
+    record_of = array.record_of
+
+    def fails(setting: TimeSetting) -> Record:
+        if (setting.network, setting.pass_) == ("p4-cnn", "step"):
+            raise MeasurementError("no memory is left")
+        return record_of(setting)
+
+    monkeypatch.setattr(array, "record_of", fails)
+    assert timed.time_tables(*asked) == ["p4-cnn width=2, step: no memory is left"]
+    monkeypatch.setattr(array, "record_of", record_of)
+    assert timed.time_tables(*asked) == []
+    assert "of 4 timings, 3 were read back" in capsys.readouterr().err
+    (found,) = measured_tables(tmp_path)
+    assert found.table.title.startswith("measured/cpu/times.jsonl: ")
+    rows = {(row["network"], row["pass"]) for row in found.table.rows}
+    assert rows == {(f"{name} width=2", pass_) for name in ("z2cnn", "p4-cnn") for pass_ in ("forward", "step")}
+
+
+def test_a_report_that_measures_hands_over_jobs(run: Run) -> None:
+    found = run("report", "--measure", "--jobs", "print", "--out", "here", "--job-minutes", "0")
+    assert found.code == 0, found.err
+    assert found.out.startswith("#!/bin/bash")
+    assert "give the script to sbatch" in found.err
+    for options, words in (
+        (["--jobs", "print"], "add --time, to report --measure"),
+        (["--measure", "--check"], "omit"),
+    ):
+        refused = run("report", *options, "--out", "here")
+        assert (refused.code, refused.out) == (2, "")
+        assert words in refused.err
