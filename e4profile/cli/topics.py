@@ -68,6 +68,7 @@ _JOBS = """\
 sweep --time, time and report --measure take --jobs WHERE, and time in an array
 of jobs: slurm, local (processes of this machine) or print (a script for
 sbatch). The same command comes back to them, and sends again what failed.
+reconcile --jobs WHERE --out DIR has them count the architectures of a space.
 
 {options}
 """

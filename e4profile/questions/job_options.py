@@ -67,7 +67,7 @@ def jobs_asked(
 
 
 def time_by_jobs(work: Sequence[tuple[str, TimeSetting]], known: Known, jobs: Jobs) -> dict[str, str]:
-    """Time settings in an array of jobs and wait for it; by key the reason why a setting has no record.
+    """Time or count settings in an array of jobs and wait for it; by key the reason why a setting has no record.
 
     With ``print`` the script is written to stdout and the program ends, where anything is left to time.
     """
@@ -79,7 +79,9 @@ def time_by_jobs(work: Sequence[tuple[str, TimeSetting]], known: Known, jobs: Jo
             if key not in running.pending:
                 progress.step(running.work[key].described)
         if progress.done:
-            progress.say(f"{progress.done} of {len(running.work)} timings were read back from {known.store.path}")
+            progress.say(
+                f"{progress.done} of {len(running.work)} {running.what} were read back from {known.store.path}"
+            )
         running.submit(progress.say)
         if running.script:
             sys.stdout.write(running.script)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from e4profile.errors import SettingError, positive
-from e4profile.questions import options
+from e4profile.questions import job_options, options
 from e4profile.questions.entry import Entry
 from e4profile.questions.output import Progress, emit, note, stop_interrupted
 from e4profile.subjects.named import split_pairs
@@ -66,6 +67,14 @@ def reconcile(
     limit: Annotated[int, typer.Option("--limit", help="Show at most N explanations.", metavar="N")] = 10,
     output_format: options.Format = "table",
     units: options.Units = "auto",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="The folder that --jobs share.", metavar="DIR", hidden=True)
+    ] = None,
+    jobs: job_options.How = None,
+    partition: job_options.Partition = None,
+    array_parallelism: job_options.ArrayParallelism = None,
+    timeout_min: job_options.TimeoutMin = None,
+    job_minutes: job_options.JobMinutes = 5.0,
 ) -> None:
     """Search architectures and counting rules that give all published figures at their printed precision.
 
@@ -78,6 +87,14 @@ def reconcile(
     from e4profile.subjects.subject import resolve
 
     positive(**{"--limit": limit})
+    asked_jobs = job_options.jobs_asked(jobs, partition, None, array_parallelism, timeout_min, job_minutes, time=True)
+    if (asked_jobs is None) != (out is None):
+        raise SettingError("--jobs count in a folder that they share: give both --jobs WHERE and --out DIR")
+    count_ahead = None
+    if asked_jobs is not None and out is not None:
+        from e4profile.questions.reconcile.by_jobs import counting_by_jobs
+
+        count_ahead = counting_by_jobs(out, asked_jobs)
     networks = options.several_subjects(models, settings, inputs, arguments)
     given = {"params": params, "flops": flops, "macs": macs}
     rows = _rows(networks, given, resolve(rows_of) if rows_of else None, published or table is not None, table)
@@ -89,7 +106,10 @@ def reconcile(
         progress[0].step("architectures")
 
     try:
-        found = search(rows, changes=changes, vary=_varied(vary), conventions=options.names(conventions), progress=step)
+        found = search(
+            rows, changes=changes, vary=_varied(vary), conventions=options.names(conventions), progress=step,
+            count_ahead=count_ahead,
+        )  # fmt: skip
     finally:
         for one in progress:
             one.close()

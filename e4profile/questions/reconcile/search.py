@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -33,6 +34,28 @@ Flags = np.ndarray[Any, np.dtype[np.bool_]]
 Numbers = np.ndarray[Any, np.dtype[Any]]
 
 
+Ahead = Mapping[str, Counted | SettingError | UserCodeError]
+"""What other processes have counted of networks, or why they could not, by ``key_of``."""
+
+
+def key_of(subject: Subject) -> str:
+    """Equal for networks that are built alike."""
+    return repr((subject.topology, subject.specs, sorted(subject.arguments.items())))
+
+
+@dataclass
+class _CountedAhead(VariantCounter):
+    """Knows what was counted; what was not is counted here."""
+
+    ahead: Ahead = field(default_factory=dict)
+
+    def __call__(self, subject: Subject) -> Counted:
+        found = self.ahead.get(key_of(subject))
+        if isinstance(found, Exception):
+            raise found
+        return super().__call__(subject) if found is None else found
+
+
 class Counter:
     """Counted networks on their own inputs and remembers them; None where a network refuses its arguments.
 
@@ -43,15 +66,15 @@ class Counter:
         refused: the last refusal.
     """
 
-    def __init__(self, *, params_alone: bool = False, elements: bool = False) -> None:
+    def __init__(self, *, params_alone: bool = False, elements: bool = False, ahead: Ahead | None = None) -> None:
         self._known: dict[str, Counted | None] = {}
-        variants = VariantCounter(elements=elements)
+        variants = VariantCounter(elements=elements) if ahead is None else _CountedAhead(ahead=ahead)
         self._count = variants if params_alone else variants.exact
         self.refused: E4ProfileError | None = None
 
     def __call__(self, subject: Subject) -> Counted | None:
         """The counts of a network."""
-        key = repr((subject.topology, subject.specs, sorted(subject.arguments.items())))
+        key = key_of(subject)
         if key not in self._known:
             try:
                 self._known[key] = self._count(subject)
@@ -67,6 +90,7 @@ def reconcile(
     vary: Sequence[str] | None = None,
     conventions: Sequence[str] = (),
     progress: Callable[[int, int], None] = lambda _done, _all: None,
+    count_ahead: Callable[[Sequence[Subject]], Ahead] | None = None,
 ) -> Reconciliation:
     """Find every architecture and counting rule in the declared space that give all figures of all rows.
 
@@ -82,6 +106,7 @@ def reconcile(
         conventions: that may have counted besides, by name or file; where nothing else matches, the rules that charge
             what runs element by element are tried too.
         progress: told how many architectures of how many are built.
+        count_ahead: counts the architectures for the most selective row elsewhere, where it can.
 
     Raises:
         SettingError: without rows, for a negative number of changes, a space that is too large to be run, or when
@@ -95,7 +120,6 @@ def reconcile(
     networks = list({id(row.subject): row.subject for row in rows}.values())
     ordered = sorted(rows, key=lambda row: math.prod(figure.selectivity for figure in row.figures))
     first, others = ordered[0], ordered[1:]
-    count = Counter(params_alone=not any(row.operations for row in rows))
     named = named_rules(conventions)
     axes = axes_of(networks, vary)
     if (size := space_size(axes, changes)) > LARGEST_SPACE:
@@ -104,6 +128,8 @@ def reconcile(
             f"{LARGEST_SPACE:,} are built: search fewer arguments or values (--vary), or fewer at once (--changes 1)"
         )
     space = list(architectures(networks, axes, changes))
+    ahead = None if count_ahead is None else count_ahead([first.changed(changed) for changed in space])
+    count = Counter(params_alone=not any(row.operations for row in rows), ahead=ahead)
     _check_as_given(networks, axes, count)
     tried: list[tuple[tuple[Change, ...], Counted]] = []
     done = 0

@@ -36,7 +36,7 @@ from e4profile.records.jobs.executors import (
     submit,
     this_job,
 )
-from e4profile.records.jobs.setting import TimeSetting, key_of_record, read_setting, record_of
+from e4profile.records.jobs.setting import COUNT, TimeSetting, key_of_record, read_setting, record_of
 from e4profile.records.sharing import alone, share
 from e4profile.records.store import Record, RecordStore
 from e4profile.records.times import KIND, from_record
@@ -78,6 +78,9 @@ class Known:
     def __call__(self, key: str, stored: Sequence[Record] = ()) -> Record | None:
         """The record of a setting, after it was told what was stored meanwhile (see ``share``)."""
         for record in stored:
+            if record.kind == COUNT:
+                # the same on every machine; its key says of which software
+                self.records[record.key] = record
             if record.kind == KIND:
                 one = from_record(record)
                 if self._fits(one):
@@ -123,6 +126,8 @@ def time_here(
 
 
 def _alone(setting: TimeSetting, store: RecordStore) -> Record:
+    if setting.pass_ == COUNT:
+        return record_of(setting)
     with alone(store, f"times on {setting.device} {os.environ.get('CUDA_VISIBLE_DEVICES', '')}"):
         return record_of(setting)
 
@@ -149,12 +154,12 @@ def _run_part(plan: Path, part: int) -> None:
     ledger, known = Ledger(RecordStore(folder / LEDGER)), Known(RecordStore(folder / work["records"]), anywhere=True)
     job, here = this_job(), environment()
 
-    reference, problem = None, ""
+    reference, problem, counts = None, "", work["reference"] is None
     apart = [name for name in _SOFTWARE if here[name] != work["software"][name]]
     if apart:
         problem = "; ".join(f"{name} {here[name]!r} there, {work['software'][name]!r} here" for name in apart)
         problem = f"the job runs with other software: {problem}"
-    else:
+    elif not counts:
         try:
             reference = from_record(_alone(read_setting(work["reference"]), known.store))
         except Exception as error:
@@ -315,6 +320,7 @@ class TimedByJobs:
         self.ledger.store.check_writable()
         self.failed: dict[str, str] = {}
         self.script = self.grouped_by = ""
+        self.what = "counts" if all(one.pass_ == COUNT for one in self.work.values()) else "timings"
         self._ended: dict[Part, State] = {}
         self._live: dict[Part, State] = {}
 
@@ -342,7 +348,8 @@ class TimedByJobs:
             parts = self._parts(keys)
             longest_s = max(sum(self.work[key].longest_s + _BUILD_S for key in part) for part in parts)
             timeout_min = self.jobs.timeout_min or math.ceil((longest_s + _START_S) / 60)
-            device = self.work[keys[0]].device
+            # a count needs no device, and no node for itself
+            device = "" if self.what == "counts" else self.work[keys[0]].device
             plan = self._write_plan(keys, parts)
             say(self._grouped(keys, parts))
             if printed:
@@ -492,6 +499,9 @@ class TimedByJobs:
 
     def _expected_s(self, keys: Sequence[str]) -> dict[str, float]:
         """How long settings take at least: as timed settings of their networks and passes did, else as is predicted."""
+        if self.what == "counts":
+            self.grouped_by = "a count takes at most"
+            return dict.fromkeys(keys, _BUILD_S / 100)
         took = self._took()
         self.grouped_by = "timed settings took" if took else "the stop rule asks at least"
         rates = None if took else self._rates()
@@ -509,7 +519,7 @@ class TimedByJobs:
     def _took(self) -> dict[tuple[str, str], float]:
         found: dict[tuple[str, str], list[float]] = {}
         for key, setting in self.work.items():
-            if (record := self.known(key)) is not None:
+            if (record := self.known(key)) is not None and record.kind == KIND:
                 samples = from_record(record).samples
                 found.setdefault((setting.network, setting.pass_), []).append(
                     sum(samples.seconds) + samples.first_call_s
@@ -528,7 +538,9 @@ class TimedByJobs:
         by = f", by what {self.grouped_by}" if self.jobs.how != "local" else ""
         most = max(map(len, parts))
         lasts = f" (a job lasts {self.jobs.job_minutes:g} min or more where there is work for it)" if by else ""
-        return f"{len(keys)} timings in {len(parts)} job{'s' if len(parts) > 1 else ''} of at most {most}{by}{lasts}"
+        return (
+            f"{len(keys)} {self.what} in {len(parts)} job{'s' if len(parts) > 1 else ''} of at most {most}{by}{lasts}"
+        )
 
     def _write_plan(self, keys: Sequence[str], parts: Sequence[Sequence[str]]) -> Path:
         one = self.work[keys[0]]
@@ -536,10 +548,10 @@ class TimedByJobs:
             network=REFERENCE, device=one.device, dtype=one.dtype, threads=one.threads, name="reference",
             min_run_time_s=one.min_run_time_s, max_run_time_s=one.max_run_time_s,
         )  # fmt: skip
-        here = environment()
+        here, plain = environment(), None if self.what == "counts" else reference.plain()
         content = {
             "schema": SCHEMA_VERSION, "records": self.known.store.path.name,
-            "software": {name: here[name] for name in _SOFTWARE}, "reference": reference.plain(),
+            "software": {name: here[name] for name in _SOFTWARE}, "reference": plain,
             "settings": {key: self.work[key].plain() for key in keys}, "parts": [list(part) for part in parts],
         }  # fmt: skip
         text = json.dumps(content, indent=1).encode()

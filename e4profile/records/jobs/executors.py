@@ -120,7 +120,7 @@ def _slurm_parameters(jobs: Jobs, timeout_min: int, device: str) -> dict[str, An
         **({} if jobs.partition is None else {"partition": jobs.partition}),
         **({} if jobs.array_parallelism is None else {"array_parallelism": jobs.array_parallelism}),
         # one exclusive device each: a GPU, or the whole node where its processor is timed
-        **({"gpus_per_node": gpus} if gpus else {"exclusive": True}),
+        **({"gpus_per_node": gpus} if gpus else {"exclusive": True} if device else {}),
     }  # fmt: skip
 
 
@@ -131,7 +131,7 @@ def sbatch_script(jobs: Jobs, plan: Path, parts: int, timeout_min: int, device: 
     options = [
         "job-name=e4profile", f"array=0-{parts - 1}{at_once}", f"time={timeout_min}",
         *([] if jobs.partition is None else [f"partition={jobs.partition}"]),
-        f"gpus-per-node={gpus}" if gpus else "exclusive",
+        *([f"gpus-per-node={gpus}"] if gpus else ["exclusive"] if device else []),
         f"chdir={Path.cwd()}", f"output={plan.parent / '%A_%a.log'}",
     ]  # fmt: skip
     lines = [f"#SBATCH --{shlex.quote(option) if ' ' in option else option}" for option in options]

@@ -12,12 +12,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from e4profile.errors import SettingError, from_table
 from e4profile.groups import FiniteGroup
 from e4profile.records.store import Record, record_key
 from e4profile.records.times import to_record
 from e4profile.subjects.losses import LOSSES
 from e4profile.subjects.subject import Subject, resolve
+from e4profile.witnesses.environment import environment, own_version
 from e4profile.witnesses.timing.passes import PassSetting
 from e4profile.witnesses.timing.samples import StopRule, TimeRecord
 
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
     from e4profile.subjects.losses import Loss
 
 _SHORTEST_S = 0.1
+
+COUNT = "count"
+"""What is asked in place of a pass where a network is counted and not timed; also the kind of its record."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +82,7 @@ class TimeSetting:
 
     @property
     def longest_s(self) -> float:
-        """The most that sampling and its warm-up take, by the rule."""
+        """The most that sampling and its warm-up take, by the rule; a count samples nothing."""
         return 1.25 * self.max_run_time_s
 
     @property
@@ -152,6 +158,9 @@ def setting_of(subject: Subject, choice: PassSetting, rule: StopRule, name: str 
     given = [str(one) for one in subject.specs] if subject.input_given else []
     reference = subject.reference
     own = _as_named(reference, given).arguments
+    # a card refuses what was set beside what does not take it, and not what is its own
+    arguments = {key: value for key, value in arguments.items()
+                 if key not in own or _recorded_plain(subject, key, own[key]) != value}  # fmt: skip
     found = TimeSetting(
         network=reference, arguments=arguments, without=[key for key in own if key not in subject.arguments],
         inputs=given, execution=execution, name=name, code=subject.code_digest, pass_=choice.pass_, mode=choice.mode,
@@ -197,11 +206,13 @@ def recorded(value: Any) -> str | int | float:
 
 
 def record_of(setting: TimeSetting) -> Record:
-    """Time a setting here.
+    """Time a setting here, or count it.
 
     Raises:
         Whatever building or running its network raises.
     """
+    if setting.pass_ == COUNT:
+        return count_of(setting)
     from e4profile.witnesses.timing.measure import measure_time
 
     subject, choice = setting.subject, setting.choice
@@ -213,6 +224,43 @@ def record_of(setting: TimeSetting) -> Record:
         # the digest of when it was asked for: more files may have been imported by now
         arguments["code"] = setting.code
     return to_record(replace(found, arguments=arguments))
+
+
+def count_setting(subject: Subject, name: str = "") -> TimeSetting:
+    """The count of a network as plain data.
+
+    Raises:
+        SettingError: as for ``setting_of``.
+    """
+    found = setting_of(subject, PassSetting(), StopRule(min_run_time_s=0.0, max_run_time_s=0.0), name)
+    return replace(found, pass_=COUNT)
+
+
+def count_of(setting: TimeSetting) -> Record:
+    """Count a network: by its closed form where that is promised, else by a run; or why it cannot be.
+
+    Raises:
+        Whatever resolving it raises.
+    """
+    from e4profile.subjects.guest import UserCodeError
+    from e4profile.witnesses.variants import VariantCounter
+
+    subject = setting.subject
+    try:
+        found = VariantCounter()(subject)
+        counts: dict[str, Any] = {"params": found.params, "operations": dict(found.operations),
+                                  "notes": list(found.notes), "unknown": list(found.unknown)}  # fmt: skip
+    except (SettingError, UserCodeError) as error:
+        counts = {"refused": str(error), "details": error.details, "user_code": isinstance(error, UserCodeError)}
+    return replace(_count_record(setting, subject), counts=counts, environment=environment())
+
+
+def _count_record(setting: TimeSetting, subject: Subject) -> Record:
+    arguments = recorded_arguments(subject)
+    if setting.code:
+        arguments["code"] = setting.code
+    versions = {"e4profile": own_version(), "torch": torch.__version__, "inputs": " ".join(map(str, subject.specs))}
+    return Record(kind=COUNT, card=setting.name or subject.name, arguments=arguments, counts={}, counters=versions)
 
 
 def run_setting(setting: Mapping[str, Any]) -> dict[str, Any]:
@@ -244,6 +292,8 @@ _HOW = ("pass_", "mode", "device", "dtype", "batch_size", "compiled", "graphed",
 def key_of_setting(setting: TimeSetting, subject: Subject | None = None) -> str:
     """The key of a setting, whatever machine it runs on."""
     subject = subject or setting.subject
+    if setting.pass_ == COUNT:
+        return _count_record(setting, subject).key
     arguments = recorded_arguments(subject)
     if setting.code:
         arguments["code"] = setting.code

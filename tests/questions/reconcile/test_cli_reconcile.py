@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import json
+import shlex
+from pathlib import Path
 
 import pytest
 from program import Run, says
+
+from e4profile.errors import SettingError
+from e4profile.questions.reconcile import by_jobs
+from e4profile.records.jobs.array import read_plan, run_part
+from e4profile.records.store import RecordStore
 
 FEW = ("--vary", "encoder_norm,reduction")
 
@@ -133,3 +140,27 @@ def test_a_forgotten_unit_is_asked_for(run: Run) -> None:
     assert "a unit may be missing: did you mean 18.8K, 17M?" in out
     out = run("reconcile", "e4net", "--params", "99.9K", "--flops", "17M", "--changes", "1").out
     assert "a unit may be missing" not in out
+
+
+def test_a_space_that_jobs_count_gives_the_table_of_one_process(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = ["reconcile", "e4net", "--params", "18.8K", "--flops", "17M", "--vary", "layer,slices,width=13,16"]
+    jobs = [*asked, "--jobs", "print", "--out", "shared", "--job-minutes", "0"]
+    script = run(*jobs).out
+    command = shlex.split(script.splitlines()[-1])
+    assert "exclusive" not in script
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "1")
+    parts = len(read_plan(Path(command[-2]))["parts"])
+    for part in range(parts):
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", str(part))
+        run_part(command[-2], part)
+    found = run(*jobs)
+    assert found.code == 0, found.err
+    assert found.out == run(*asked).out
+    assert parts > 8
+    assert f"{parts} of {parts} counts were read back from shared/counts.jsonl" in found.err
+    refused = {"refused" in record.counts for record in RecordStore(Path("shared/counts.jsonl")).load()}
+    assert refused == {True, False}
+    assert "both --jobs WHERE and --out DIR" in run(*asked, "--jobs", "local").err
+    # the search rests on what the jobs counted
+    monkeypatch.setattr(by_jobs, "_told", lambda _: SettingError("not today"))
+    assert says(run(*jobs).err, "no architecture of the space can be built", "not today")
