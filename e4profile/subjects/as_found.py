@@ -15,6 +15,7 @@ from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -474,7 +475,8 @@ def content_of(kind: type) -> Content | None:
 
 def slots_of(kind: type) -> list[Any]:
     """The ``__slots__`` of a class and of those that it inherits from, without those of a library."""
-    own = (one for one in kind.__mro__ if package_of(one) not in NOT_ITS_OWN)
+    # a class written in C has members that are no slots
+    own = (one for one in kind.__mro__ if "__slots__" in vars(one) and package_of(one) not in NOT_ITS_OWN)
     return [slot for one in own for slot in vars(one).values() if isinstance(slot, types.MemberDescriptorType)]
 
 
@@ -522,8 +524,21 @@ def _parts(value: Any) -> list[Any]:
 
 
 def _is_its_own(module: str | None) -> bool:
-    """Whether a module is a file of somebody's own or of a library on which only this program does not build."""
-    return module in sys.modules and str(module).partition(".")[0] not in NOT_ITS_OWN
+    """Whether a module is a file of somebody's own, or of an installed library that may keep tensors."""
+    package = str(module).partition(".")[0]
+    if module not in sys.modules or package in NOT_ITS_OWN:
+        return False
+    file = getattr(sys.modules[module], "__file__", None)
+    if file is not None and not {"site-packages", "dist-packages"}.intersection(Path(file).parts):
+        return True
+    return _uses_torch(package)
+
+
+@functools.cache
+def _uses_torch(package: str) -> bool:
+    """Whether some module of a package that is loaded names PyTorch."""
+    loaded = list(sys.modules.items())
+    return any("torch" in vars(one) for name, one in loaded if one and name.partition(".")[0] == package)
 
 
 def package_of(kind: type) -> str:
