@@ -216,6 +216,14 @@ class Group(FiniteGroup):
         check_kernel(kernel)
         return range(kernel**2)
 
+    def keeps_windows(self, kernel: int) -> bool:
+        """Whether a kernel is of any use: a square moves to itself, so that many kernels need no look at their taps."""
+        try:
+            check_kernel(kernel)
+        except SettingError:
+            return False
+        return True
+
     @lru_cache(maxsize=256)  # noqa: B019
     def lifting_index(self, kernel: int) -> tuple[tuple[int, ...], ...]:
         """``[a][j]``: where tap j of the filter for element a stands in one k x k filter."""

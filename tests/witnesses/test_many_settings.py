@@ -157,6 +157,12 @@ def test_numbers_beyond_64_bits_stay_exact() -> None:
     assert cost_of_many(resolve("e4net"), columns, ["macs"]).quantities["macs"].dtype == object
 
 
+@pytest.mark.parametrize("name", ["e4net", "p4m-e4r18"])
+def test_kernels_and_widths_share_a_walk(name: str) -> None:
+    sizes = {"kernel": list(range(1, 40, 2)), "width": list(range(8, 168, 8))}
+    assert cost_of_many(resolve(name), sizes, ["params", "macs"]).walks == 1
+
+
 @pytest.mark.parametrize(("name", "width"), [("e4net", 2), ("p4m-r18", 1)])
 def test_what_only_a_table_refuses_is_refused_without_it(name: str, width: int) -> None:
     # of kernels beyond 255 no group's action is tabled, and tables are made for built networks alone
