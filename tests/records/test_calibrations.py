@@ -119,3 +119,14 @@ def test_a_place_that_cannot_be_written_is_refused_first(tmp_path: Path) -> None
     for place in (tmp_path, tmp_path / "plain" / "file.json"):
         with pytest.raises(SettingError, match="cannot write the calibration"):
             check_writable(place)
+
+
+def test_committed_calibrations_predict_what_they_promise() -> None:
+    files = sorted((Path(__file__).resolve().parents[2] / "reports" / "calibrations").glob("*.json"))
+    assert files
+    for file in files:
+        found = read_calibration(file)
+        for error in (found.setting_error, found.topology_error, found.step_setting_error, found.step_topology_error):
+            assert error is not None
+            assert error.mean_percent <= 20, file
+            assert error.rank_correlation >= 0.95, file
