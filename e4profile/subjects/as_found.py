@@ -8,8 +8,10 @@ back, by identity.
 from __future__ import annotations
 
 import functools
+import queue
 import random
 import sys
+import threading
 import types
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
@@ -219,10 +221,9 @@ class _Found:
 
     def _how(self, kind: type) -> Callable[[Any], object] | None:
         """What writes down an object of this class; None for one that never changes."""
-        if kind is TENSOR_TYPE:
-            return self._tensor_type
-        if issubclass(kind, ATOMS) or package_of(kind) in OF_THE_PROCESS:
-            return None
+        special = ((TENSOR_TYPE, self._tensor_type), (threading.Event, self._event), (queue.Queue, self._queue))
+        if issubclass(kind, (*(known for known, _ in special), *ATOMS)) or package_of(kind) in OF_THE_PROCESS:
+            return next((how for known, how in special if issubclass(kind, known)), None)
         content = content_of(kind)
         own: Callable[[Any], object] | None = None
         if content is not None:
@@ -255,6 +256,12 @@ class _Found:
 
     def _tensor_type(self, kind: Any) -> None:
         self._tensor_types[f"{kind.__module__}.{kind.__name__}"] = None
+
+    def _event(self, value: threading.Event) -> None:
+        self.restores.append(value.set if value.is_set() else value.clear)
+
+    def _queue(self, value: queue.Queue[Any]) -> None:
+        self._waiting.append(value.queue)
 
     def _class(self, kind: type) -> None:
         if id(kind) not in self._seen:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache, cached_property, lru_cache, partial
 from pathlib import Path
+from queue import Queue
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -85,6 +87,7 @@ class CachesBySize(Base):
         self.devices: set[Any] = set()
         self.nested = OrderedDict(inner={"deep": [Helper()]})
         self.helper, self.slotted = Helper(), Slotted()
+        self.ready, self.waiting = Event(), Queue()
 
     def spoil(self, x: Tensor) -> Tensor:
         n = x.shape[-1]
@@ -99,6 +102,8 @@ class CachesBySize(Base):
         self.nested["inner"]["deep"][0].table[n] = grid
         self.helper.table, self.slotted.seen, self.slotted.unset = {n: grid}, grid, grid
         self.kept[n] = grid
+        self.ready.set()
+        self.waiting.put(grid)
         type(self).calls += 1
         self.nested.move_to_end("inner")
         return x + self.nested["inner"]["deep"][0].table[n] + self.kept[n]
@@ -316,6 +321,8 @@ def described(value: Any, seen: dict[int, Any]) -> Any:
     if isinstance(value, (nn.Module, Helper)):
         own = {name: item for name, item in vars(type(value)).items() if not (callable(item) or name.startswith("__"))}
         return id(value), type(value), described(vars(value), seen), [described(item, seen) for item in own.values()]
+    if isinstance(value, (Event, Queue)):
+        return id(value), value.is_set() if isinstance(value, Event) else described(value.queue, seen)
     if isinstance(value, Slotted):
         return id(value), id(value.seen), id(getattr(value, "unset", None))
     return id(value)

@@ -91,7 +91,8 @@ def _draw(folder: Path | None, tables: Collection[str]) -> None:
         if shown:
             draw_beside(folder, (kind,), shown)
     if folder is not None and not any(drawn.values()):
-        note("--plot draws published test errors against cost, and these tables print none")
+        told = "--plot draws published test errors of the package's cards against cost"
+        note(f"{told}: of others, see e4profile sweep --front error,macs --table NAME --plot DIR")
 
 
 def _tables(built: dict[str, Built], as_printed: bool, output_format: str, _: str) -> Table | list[Table]:

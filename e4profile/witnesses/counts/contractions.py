@@ -226,6 +226,12 @@ def _each(names: str, macs: Macs) -> dict[str, Macs]:
     return dict.fromkeys(names.split(), macs)
 
 
+def _reflected(reflectors: Tensor, tau: Tensor, other: Tensor, *_: Any, **__: Any) -> int:
+    """A Householder reflection for each of k columns, which multiplies and adds twice."""
+    m, k = reflectors.shape[-2], tau.shape[-1]
+    return int(other.numel() // m * k * (2 * m - k))
+
+
 MATRIX_PRODUCTS: dict[str, Macs] = {
     **_each(
         """mm bmm mv dot vdot matmul _int_mm _scaled_mm _scaled_mm_v2 _sparse_sparse_matmul _sparse_mm_reduce_impl
@@ -290,6 +296,7 @@ MATRIX_PRODUCTS: dict[str, Macs] = {
     "linalg_qr": _factored(lambda m, n, _: 2 * _householder(m, n, 0)),
     "geqrf": _factored(_householder),
     "linalg_householder_product": _factored(_householder),
+    "ormqr": _reflected,
     "linalg_lstsq": _factored(lambda m, n, k: _householder(m, n, k) + (2 * m * n - n * n / 2) * k),
     # iterations: as many as Golub and Van Loan find usual
     "_linalg_eigh": _factored(lambda n, *_: 9 * n**3 / 2),

@@ -33,7 +33,7 @@ _FAMILIES: dict[str, str] = {
         new_zeros nonzero nonzero_static ones ones_like pixel_shuffle pixel_unshuffle put range record_stream
         reflection_pad1d reflection_pad2d reflection_pad3d repeat repeat_interleave replication_pad1d
         replication_pad2d replication_pad3d resize resize_as roll rot90 scalar_tensor scatter select_scatter
-        set slice_inverse slice_scatter stack take to_mkldnn tril tril_indices triu triu_indices where zero
+        set slice_inverse slice_scatter stack take to_mkldnn lu_unpack tril tril_indices triu triu_indices where zero
         zeros zeros_like""",
     "random numbers": """
         _dirichlet_grad _fused_dropout _philox_key_fold_in _philox_key_split _philox_normal _philox_uniform

@@ -225,6 +225,11 @@ def test_factorisations_cost_their_leading_terms() -> None:
     assert macs(lambda a, b: torch.linalg.solve_triangular(a, b, upper=True), matrix, torch.randn(6, 4)) == 6 * 24 // 2
     assert macs(lambda a, b: torch.cholesky_solve(b, a), matrix, torch.randn(6, 4)) == 6 * 24
     assert macs(torch.linalg.qr, torch.randn(2, 9, 6)) == 2 * 2 * 36 * (9 - 2)
+    reflectors, tau = torch.randn(2, 9, 4), torch.randn(2, 4)
+    assert macs(torch.ormqr, reflectors, tau, torch.randn(2, 9, 5)) == 2 * 5 * 4 * (2 * 9 - 4)
+    assert macs(lambda *a: torch.ormqr(*a, left=False), reflectors, tau, torch.randn(2, 5, 9)) == 2 * 5 * 4 * (18 - 4)
+    factors = torch.linalg.lu_factor(matrix)
+    assert macs(torch.lu_unpack, *factors) == 0
 
 
 def test_weighted_bags_are_products_and_others_sums() -> None:

@@ -29,9 +29,9 @@ UNKNOWN = set(
     _sparse_semi_structured_apply_dense _sparse_semi_structured_linear _sparse_semi_structured_mm
     _sparse_semi_structured_tile _spsolve _transformer_encoder_layer_fwd _triton_multi_head_attention
     _triton_scaled_dot_attention batch_norm_elemt convolution_backward_overrideable cudnn_affine_grid_generator
-    cudnn_affine_grid_generator_backward linalg_matrix_exp lstm_mps_backward lu_unpack miopen_rnn_backward
+    cudnn_affine_grid_generator_backward linalg_matrix_exp lstm_mps_backward miopen_rnn_backward
     mkldnn_linear_backward mkldnn_linear_backward_input mkldnn_linear_backward_weights mps_convolution_backward
-    mps_convolution_transpose_backward ormqr quantized_batch_norm""".split()  # noqa: SIM905
+    mps_convolution_transpose_backward quantized_batch_norm""".split()  # noqa: SIM905
 )
 """Inner operators of other devices, tests, and products whose size their arguments do not say."""
 
