@@ -218,17 +218,24 @@ def _legend_columns(labels: Sequence[str], width: float, em: float) -> int:
 
 _WIDE_RANGE = 1000.0
 _NARROW_RANGE = 5.0
+_LEAST_TICKS = 3
 
 
 def log_axis(axes: Axes, which: Literal["x", "y"], low: float, high: float) -> None:
-    """A logarithmic axis from ``low`` to ``high`` with as many plain numbers as its decades leave room for."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+    """A logarithmic axis from ``low`` to ``high`` with as many plain numbers as its decades leave room for.
+
+    At least three: where a decade's own are too far apart, they are as on a linear axis.
+    """
+    from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     axes.set(**{f"{which}scale": "log", f"{which}lim": (low, high)})
     axis: Axis = axes.xaxis if which == "x" else axes.yaxis
     span = high / low
     subs = (1,) if span > _WIDE_RANGE else (1, 3) if span > _NARROW_RANGE else (1, 2, 3, 5, 7)
     axis.set_major_locator(LogLocator(subs=subs, numticks=8))
+    if sum(low <= tick <= high for tick in axis.get_majorticklocs()) < _LEAST_TICKS:
+        linear = MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+        axis.set_major_locator(FixedLocator([tick for tick in linear if low <= tick <= high]))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}" if value < 1e5 else f"{value:,.0f}"))
     axis.set_minor_locator(NullLocator())
 

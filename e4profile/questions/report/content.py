@@ -102,7 +102,13 @@ def _swept(group: str) -> Table:
 
 _BESIDE = {
     "table-1": ("accuracy-rot-mnist", "executions-rot-mnist"),
-    "table-4": ("accuracy-cifar10", "accuracy-cifar100", "executions-cifar10", "executions-cifar100"),
+    "table-4": (
+        "accuracy-cifar10",
+        "accuracy-cifar10-augmented",
+        "accuracy-cifar100",
+        "executions-cifar10",
+        "executions-cifar100",
+    ),
     "table-implicit": ("training",),
     "table-steerable-wrn": ("accuracy-stl10",),
     "sweep-p4": ("cost-e4net", "ratio-map-e4net"),

@@ -137,6 +137,10 @@ def _series(source: str, distinction: str) -> str:
     return f"{publication}, {distinction}" if distinction else publication
 
 
+_AUGMENTED = ", augmented"
+_MOST_NAMED = 20
+"""Networks whose names have room in one figure."""
+
 MARKERS = "os^DvPX*<>hd"
 """Of the publications of a figure."""
 
@@ -149,9 +153,17 @@ _PANELS = {
 
 
 def accuracy_plots(name: str, rows: Sequence[Mapping[str, Any]]) -> list[Plot]:
-    """A figure per data set (see ``accuracy_plot``)."""
-    shown = [(one, [row for row in rows if row["dataset"] == one.name]) for one in DATASETS]
-    return [accuracy_plot(f"{name}-{one.name}", one.title, found) for one, found in shown if found]
+    """A figure per data set (see ``accuracy_plot``); of many networks, those of augmented images have their own."""
+    plots = []
+    for one in DATASETS:
+        found = [row for row in rows if row["dataset"] == one.name]
+        augmented = [row for row in found if row["series"].endswith(_AUGMENTED)]
+        apart = augmented if len(augmented) < len(found) > _MOST_NAMED else []
+        for ending, title, shown in (("", "", [row for row in found if row not in apart]),
+                                     ("-augmented", _AUGMENTED, apart)):  # fmt: skip
+            if shown:
+                plots.append(accuracy_plot(f"{name}-{one.name}{ending}", f"{one.title}{title}", shown))
+    return plots
 
 
 def accuracy_plot(name: str, title: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
