@@ -180,7 +180,8 @@ def main() -> None:
     except E4ProfileError as error:
         _fail(str(error), error.details)
     except _USAGE_ERROR as error:
-        _fail(f"{error.format_message()} (see e4profile --help)")
+        where = getattr(getattr(error, "ctx", None), "command_path", "e4profile")
+        _fail(f"{error.format_message()} (see {where} --help)")
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED
     except BrokenPipeError:

@@ -122,7 +122,7 @@ Mixed = Annotated[
 ]
 Plot = Annotated[Path | None, typer.Option("--plot", help="Draw it into a folder too (SVG, PNG, CSV).", metavar="DIR")]
 Records = Annotated[
-    Path | None, typer.Option("--out", help="Append the records, raw samples included.", metavar="FILE")
+    Path | None, typer.Option("--out", help="Append records with all raw samples to a file.", metavar="FILE")
 ]
 MODEL = "NETWORK"
 MODEL_HELP = "A card, or code to run (e4profile help networks)."

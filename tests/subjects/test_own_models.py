@@ -151,7 +151,7 @@ def test_equivariance_of_a_mixed_model(own: Run) -> None:
     assert code == 1
     broken = {row["path"] for row in json.loads(out) if row["holds"] is False}
     assert broken == {"output", "e4", "e4.squeeze_norm"}
-    assert "equivariant at initialisation only under C4" in err
+    assert "equivariant at initialisation only under p4" in err
     code, out, _ = own(*arguments, "--arg", "affine=channel")
     assert "breaks at e4.squeeze_norm (FieldGroupNorm)" in out
     assert says(out, "affine='channel'", "per group element")

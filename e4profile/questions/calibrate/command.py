@@ -30,16 +30,16 @@ def calibrate(
         bool, typer.Option("--quick", help="Five tiny networks: for a first look, not for predictions.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Write it here, not into the user's cache folder.", metavar="FILE")
+        Path | None, typer.Option("--out", help="Write the file here; else where commands look for it.", metavar="FILE")
     ] = None,
     output_format: options.Format = "table",
     units: options.Units = "auto",
 ) -> None:
-    """Time a set of networks on this device and fit rates by kind of operator, for time --predicted.
+    """Measure how fast this device runs each kind of operator, so that times are predicted without a run.
 
-    It takes about a minute. The file holds the rates, the environment and the error, which is measured by leaving
-    networks out of the fit. Without --out it is found again by itself; a file that was named is named again with
-    --calibration.
+    It takes about a minute, once per device. Commands that predict find the file by themselves; one that was written
+    with --out is named to them with --calibration. It says how far predictions are off, for networks that were left
+    out of the fit.
     """
     from e4profile.records.calibrations import check_writable, default_file, write_calibration
     from e4profile.witnesses.timing import calibration, references
@@ -149,4 +149,4 @@ def _sentence(what: str, error: FitError) -> str:
     )
 
 
-ENTRY = Entry("measure", 4, calibrate, "Measure the rates that times are predicted from")
+ENTRY = Entry("measure", 4, calibrate, "Measure this device once, so that times can be predicted")

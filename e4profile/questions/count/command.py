@@ -48,7 +48,7 @@ def count(
         int | None,
         typer.Option(
             "--depth",
-            help="Sum layers into blocks whose paths have so many names; as many as fit a screen.",
+            help="Sum layers into blocks: layer1 has depth 1, layer1.conv 2; else as fits a screen.",
             metavar="N",
             callback=options.positive_whole,
         ),

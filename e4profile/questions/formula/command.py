@@ -66,7 +66,7 @@ def formula(
             example = {"--set": "--set c_in=16", "--of": "--of e4net"}.get(option, option)
             raise SettingError(f"{option}: name a layer, for example e4profile formula e4 {example}")
     if plot is not None and of is None:
-        raise SettingError("--plot draws a card's layers against group convolutions: name the network, --of e4net")
+        raise SettingError("--plot draws a network's layers against group convolutions: name it, --of e4net")
     if peak and memory:
         raise SettingError("--memory and --peak are two views of the same storages; give one of them")
     with Progress("formula", 2, quiet=True) as progress:

@@ -25,6 +25,8 @@ UNITS = {
     "forward_peak_bytes": "peak bytes of a forward pass",
 }  # fmt: skip
 _OF_NO_LAYER = ("peak_bytes", "forward_peak_bytes")
+_NAMED = 3
+"""Layers that a message names; the comment has them all."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,7 @@ class LayerChange:
     why: str
 
     def __str__(self) -> str:
-        name = f"{self.path or '(network)'} ({self.layer})"
-        return f"{name} {self.before:,} -> {self.after:,}, {self.why}"
+        return f"{self.path or '(network)'} ({self.layer}) {self.before:,} -> {self.after:,}"
 
 
 def layer_changes(before: ModelCosts, after: ModelCosts, quantity: str) -> tuple[LayerChange, ...]:
@@ -119,8 +120,12 @@ def largest_layers(model: ModelCosts, quantity: str) -> list[str]:
 
 
 def listed(changes: Sequence[LayerChange]) -> str:
-    """The largest moves in one line."""
-    return some_of([str(change) for change in changes], "; ")
+    """The largest moves in one line, those of one cause together."""
+    by_cause: dict[str, list[str]] = {}
+    for change in changes[:_NAMED]:
+        by_cause.setdefault(change.why, []).append(str(change))
+    said = [f"{', '.join(moves)}: {why}" for why, moves in by_cause.items()]
+    return "; ".join([*said, *([f"and {len(changes) - _NAMED:,} more"] if len(changes) > _NAMED else [])])
 
 
 Status = Literal["pass", "deviation", "no baseline", "not measured"]
@@ -199,7 +204,7 @@ def check_baseline(
         why = "the baseline is exact: an improvement has to be accepted too; " if actual < expected else ""
         message = (
             f"{UNITS[quantity]}: expected {expected:,} (baseline), actual {actual:,} ({_moved(expected, actual)}); "
-            f"{where}{f'asked differently: {asked}; ' if asked else ''}{why}"
+            f"{f'asked differently: {asked}; ' if asked else ''}{where}{why}"
             f"if this is meant, accept it with: {command}"
         )
         yield replace(check, status="deviation", message=message)

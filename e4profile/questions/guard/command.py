@@ -49,7 +49,7 @@ def guard(
     --history says at which commit a count moved and where a time stepped. Files that the configuration names are run.
 
     Exit code 0 when all holds, 1 for a deviation, 2 for bad input or a network that cannot be measured (the others
-    are checked all the same), 3 when only the baseline is missing.
+    are checked all the same), 3 when only the baseline is missing; of several the first.
     """
     from e4profile.errors import one_of
     from e4profile.questions.guard.config import find_config, load_config

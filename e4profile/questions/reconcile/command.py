@@ -200,7 +200,7 @@ def reconcile_table(name: str, found: Reconciliation, limit: int, call: str | No
         notes.insert(0, simplest + (f"; the same counts with {same}" if same else ""))
         hidden = len(found.matches) - len(rows)
         if hidden > 0:
-            notes.append(f"{hidden:,} more explanations, as simple or less; see --limit")
+            notes.append(f"{hidden:,} more explanation{'s' if hidden > 1 else ''}, as simple or less; see --limit")
     else:
         notes += _unit_hint(found)
     return Table(title, columns, tuple(rows), tuple(notes))

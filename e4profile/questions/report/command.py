@@ -16,7 +16,7 @@ from e4profile.questions.report.plot import plot
 
 
 def report(
-    out: Annotated[Path, typer.Option("--out", help="The folder of reports.", metavar="DIR")] = Path("reports"),
+    out: Annotated[Path, typer.Option("--out", help="Write the report here.", metavar="DIR")] = Path("reports"),
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 with a diff if it is stale.")] = False,
     measure: Annotated[
         bool, typer.Option("--measure", help="First time the networks of the tables; it resumes.")

@@ -93,7 +93,7 @@ def sweep(
     output_format: options.Format = "table",
     units: options.Units = "auto",
     out: Annotated[
-        Path | None, typer.Option("--out", help="Records and figures go here [reports/sweep-GROUP].", metavar="DIR")
+        Path | None, typer.Option("--out", help="For records, table, figures [reports/sweep-GROUP].", metavar="DIR")
     ] = None,
     plots: Annotated[bool, typer.Option("--plots/--no-plots", help="No figures of the grid.")] = True,
     plot: Annotated[

@@ -37,7 +37,9 @@ def breakdown_record(
         counts={
             "input_shape": list(found.input_shape),
             "terms": [
-                {"term": one.term, "seconds": one.seconds, "macs": one.macs} for one in found.terms
+                {"term": one.term, "seconds": one.seconds, "macs": one.macs,
+                 **({"share_quartiles": list(one.share_quartiles)} if one.share_quartiles else {})}
+                for one in found.terms
             ],
             "unattributed_s": found.unattributed_s,
             "total_s": found.total_s,
@@ -82,6 +84,8 @@ def _rows(record: Record) -> list[dict[str, Any]]:
             "time_share": term["seconds"] / counts["total_s"],
             "macs": term["macs"],
             "mac_share": term["macs"] / macs if macs else 0.0,
+            # records of before have none
+            **dict(zip(_QUARTILES, term.get("share_quartiles") or (), strict=False)),
         }
         for term in terms
     ]
@@ -104,6 +108,7 @@ COLOURS = {
     "unattributed": style.LIGHT_GREY,
 }
 """Every term that a profiled pass can have."""
+_QUARTILES = ("time_share_q1", "time_share_q3")
 _SHARES = {"mac_share": "MACs", "time_share": "time"}
 
 
@@ -132,6 +137,8 @@ def share_plot(name: str, rows: Sequence[Mapping[str, Any]]) -> style.Plot:
             y = place + side * 0.52 * _BAR
             percents = {row["term"]: 100 * row[share] for row in found}
             style.stacked_shares(axes, y, percents, COLOURS, height=_BAR, named=100 * _NAMED_SHARE)
+            if share == "time_share":
+                _spreads(axes, y, found)
             axes.text(101.5, y, _SHARES[share], va="center")
     style.named_rows(axes, list(passes), 0.45)
     axes.set_xlim(0, 100)
@@ -144,8 +151,23 @@ def share_plot(name: str, rows: Sequence[Mapping[str, Any]]) -> style.Plot:
         f"MACs of a forward pass, time of the pass named at the left ({where}), under a profiler, which slows small "
         "operators down. Unattributed: between operators."
     ]
+    if any(_QUARTILES[0] in row for row in rows):
+        remarks[0] += " Lines: a share's quartiles over the passes, at its end."
     style.finish(figure, "Shares by named term", "of MACs and of time", handles, remarks)
-    return style.Plot(name, figure, list(rows))
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return style.Plot(name, figure, [{key: row.get(key) for key in keys} for row in rows])
+
+
+def _spreads(axes: Any, place: float, rows: Sequence[Mapping[str, Any]]) -> None:
+    """At the end of each term's part the quartiles of its share, as far as they are known."""
+    by_term = {row["term"]: row for row in rows}
+    edge = 0.0
+    for term in COLOURS:
+        row = by_term.get(term)
+        start, edge = edge, edge + (100 * row["time_share"] if row else 0.0)
+        if row and row.get(_QUARTILES[0]) is not None:
+            ends = [start + 100 * row[name] for name in _QUARTILES]
+            axes.plot(ends, [place, place], color=style.BLACK, linewidth=0.8, solid_capstyle="butt")
 
 
 def _devices(rows: Sequence[Mapping[str, Any]]) -> int:

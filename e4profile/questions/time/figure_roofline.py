@@ -36,7 +36,8 @@ def roofline_record(found: Roofline) -> Record:
             "bytes_per_s": peaks.bytes_per_s,
             "layers": [
                 {"path": one.traffic.path, "layer": one.traffic.layer, "macs": one.traffic.macs,
-                 "bytes": one.traffic.bytes, "measured_s": one.measured_s}
+                 "bytes": one.traffic.bytes, "measured_s": one.measured_s,
+                 **({"quartiles_s": list(one.quartiles_s)} if one.quartiles_s else {})}
                 for one in found.layers
             ],
         },
@@ -67,6 +68,8 @@ def _rows(record: Record) -> list[dict[str, Any]]:
             "macs_per_s": counts["macs_per_s"],
             "bytes_per_s": counts["bytes_per_s"],
             **{name: layer[name] for name in ("path", "layer", "macs", "bytes", "measured_s")},
+            # records of before have none
+            **({"quartiles_s": tuple(layer["quartiles_s"])} if layer.get("quartiles_s") else {}),
         }
         for layer in counts["layers"]
     ]
@@ -118,6 +121,9 @@ def roofline_plot(name: str, title: str, rows: Sequence[Mapping[str, Any]]) -> s
     colours = _assigned([row["layer"] for row in shown], _COLOURS)
     markers = _assigned([_series(row) for row in shown], _MARKERS)
     for row in shown:
+        if between := row.get("quartiles_s"):
+            at, rates = row["macs"] / row["bytes"], [row["macs"] / end_s for end_s in between]
+            axes.plot([at, at], rates, color=colours[row["layer"]], linewidth=0.7, zorder=2)
         axes.plot(
             [row["macs"] / row["bytes"]], [row["macs"] / row["measured_s"]], linestyle="none",
             marker=markers[_series(row)], markerfacecolor="none", markeredgecolor=colours[row["layer"]], zorder=3,
@@ -138,6 +144,8 @@ def roofline_plot(name: str, title: str, rows: Sequence[Mapping[str, Any]]) -> s
         f"Roof: {macs_per_s:.3g} MACs/s and {bytes_per_s:.3g} bytes/s, both measured. Bytes are each input, "
         "output and weight once, filters as expanded."
     )
+    if any(row.get("quartiles_s") for row in shown):
+        remark += " Lines: from quartile to quartile of the passes."
     if len(shown) < len(rows):
         remark += f" {len(rows) - len(shown)} layers without MACs are not shown."
     style.finish(figure, title, "", handles, [remark], convention_name=None)
@@ -162,6 +170,7 @@ def _numbers(row: Mapping[str, Any]) -> dict[str, object]:
         "intensity": row["macs"] / row["bytes"],
         "ideal_s": ideal_s,
         "measured_s": row["measured_s"],
+        **dict(zip(("measured_q1_s", "measured_q3_s"), row.get("quartiles_s", ()), strict=False)),
         "achieved": ideal_s / row["measured_s"],
     }
 

@@ -28,11 +28,12 @@ from e4profile.subjects.copies import copied
 from e4profile.subjects.inputs import Example
 from e4profile.witnesses.counts.recorded import CLOSED_FORM, DISPATCH, LayerCall, recorded_work
 from e4profile.witnesses.timing.clock import Clock
-from e4profile.witnesses.timing.layers import Marks, layer_seconds, marks_for
+from e4profile.witnesses.timing.layers import Marks, layer_samples, marks_for
 from e4profile.witnesses.timing.measure import clock_for
 from e4profile.witnesses.timing.passes import PassSetting, device_named, dtype_name, dtype_named, prepared
 from e4profile.witnesses.timing.peaks import Peaks, cached_peaks
 from e4profile.witnesses.timing.samples import Samples, StopRule, collect
+from e4profile.witnesses.timing.statistics import median, quartiles
 
 Bound = Literal["compute", "memory"]
 
@@ -70,11 +71,13 @@ class LayerRoofline:
         traffic: its MACs and bytes.
         measured_s: the median over passes.
         peaks: of the device.
+        quartiles_s: between which half of the passes lie; None where they are not known.
     """
 
     traffic: LayerTraffic
     measured_s: float
     peaks: Peaks
+    quartiles_s: tuple[float, float] | None = None
 
     @property
     def bound(self) -> Bound:
@@ -298,7 +301,7 @@ def measure_roofline(
         if not found.layers:
             raise SettingError("no layer of this network moves data, so there is nothing to put under the roof")
         whole = collect([taken.work], clock or clock_for(where), rule)[0]
-        seconds = layer_seconds(
+        samples = layer_samples(
             [module for module, _ in found.calls],
             taken.work,
             marks or marks_for(where),
@@ -306,11 +309,13 @@ def measure_roofline(
             max_run_time_s=rule.max_run_time_s,
         )
         shape = taken.input_shape
-    by_layer = [0.0] * len(found.layers)
-    for (_, position), call_s in zip(found.calls, seconds, strict=True):
-        by_layer[position] += call_s
+    # of a layer that is called several times, all calls of one pass together
+    by_layer = [[0.0] * len(samples[0]) for _ in found.layers]
+    for (_, position), calls in zip(found.calls, samples, strict=True):
+        by_layer[position] = [before + call_s for before, call_s in zip(by_layer[position], calls, strict=True)]
     layers = tuple(
-        LayerRoofline(traffic, measured_s, peaks) for traffic, measured_s in zip(found.layers, by_layer, strict=True)
+        LayerRoofline(traffic, median(seconds), peaks, quartiles(seconds))
+        for traffic, seconds in zip(found.layers, by_layer, strict=True)
     )
     return Roofline(
         name or type(model).__name__, shape, peaks, layers, whole, found.witness, found.other_macs, found.notes

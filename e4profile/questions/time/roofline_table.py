@@ -12,6 +12,7 @@ from e4profile.questions.columns import table_of_rows
 from e4profile.questions.output import Progress, check_files, emit, note
 from e4profile.questions.time.table import WITNESSES, threads_text
 from e4profile.show.tables import Column
+from e4profile.witnesses.timing.statistics import quartiles
 
 if TYPE_CHECKING:
     from e4profile.questions.time.roofline import Roofline
@@ -91,6 +92,7 @@ def roofline(
         columns=(
             Column("intensity", "MACs per byte", "ratio", "MACs/B", 70),
             Column("achieved_percent", "achieved %", "percent", "ach. %", 92),
+            Column("measured_iqr_s", "IQR", "seconds", priority=45),
             Column("mfu_percent", "MFU %", "percent", "MFU", 55),
             Column("images_per_s", "images per second", "ratio", "images/s", 25),
         ),
@@ -116,13 +118,16 @@ def roofline(
 
 def _rows(found: Roofline) -> list[dict[str, object]]:
     """One row per layer, then the whole pass."""
-    layers = [
+    layers: list[tuple[str, str | None, str | None, int, int, float, float, tuple[float, float] | None]] = [
         (one.traffic.path or "the network itself", one.traffic.layer, one.bound, one.traffic.macs, one.traffic.bytes,
-         one.ideal_s, one.measured_s)
+         one.ideal_s, one.measured_s, one.quartiles_s)
         for one in found.layers
     ]  # fmt: skip
-    macs, moved = (sum(row[place] for row in layers) for place in (3, 4))  # type: ignore[misc]
-    layers.append((_WHOLE, None, None, macs + found.other_macs, moved, found.ideal_s, found.whole.median_s))  # type: ignore[arg-type]
+    macs, moved = sum(one.traffic.macs for one in found.layers), sum(one.traffic.bytes for one in found.layers)
+    whole = found.whole
+    layers.append(
+        (_WHOLE, None, None, macs + found.other_macs, moved, found.ideal_s, whole.median_s, quartiles(whole.seconds))
+    )
     return [
         {
             "network": found.name,
@@ -134,11 +139,12 @@ def _rows(found: Roofline) -> list[dict[str, object]]:
             "bound": bound,
             "ideal_s": ideal_s,
             "measured_s": measured_s,
+            "measured_iqr_s": None if spread is None else spread[1] - spread[0],
             "achieved_percent": 100 * ideal_s / measured_s,
             "mfu_percent": 100 * macs / measured_s / found.peaks.macs_per_s,
             "images_per_s": _images_per_s(found) if path == _WHOLE else None,
         }
-        for path, layer, bound, macs, moved, ideal_s, measured_s in layers
+        for path, layer, bound, macs, moved, ideal_s, measured_s, spread in layers
     ]
 
 

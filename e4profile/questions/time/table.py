@@ -116,6 +116,7 @@ def breakdown_table(found: Breakdown) -> Table:
     columns = (
         Column("seconds", "time", "seconds", priority=80),
         Column("time_percent", "time %", "percent", priority=95),
+        Column("time_iqr_percent", "IQR of it", "percent", "IQR", 40),
         Column("macs", "forward MACs", "integer", priority=60),
         Column("mac_percent", "MACs %", "percent", priority=90),
     )
@@ -125,11 +126,14 @@ def breakdown_table(found: Breakdown) -> Table:
         ("unattributed", found.unattributed_s, found.unattributed_share, None, 0.0),
         ("total", found.total_s, 1.0, macs, 1.0),
     ]
+    quartiles = {one.term: one.share_quartiles for one in found.terms if one.share_quartiles}
+    spreads = {term: 100 * (third - first) for term, (first, third) in quartiles.items()}
     rows = [
         {
             "term": term,
             "seconds": seconds,
             "time_percent": 100 * share,
+            "time_iqr_percent": spreads.get(term),
             "macs": its_macs,
             "mac_percent": 100 * mac_share if macs and its_macs is not None else None,
         }
@@ -137,7 +141,7 @@ def breakdown_table(found: Breakdown) -> Table:
     ]
     notes = [
         f"Mean of {found.passes} passes under the profiler, which slows small operators down; "
-        f"without it the median is {si(found.whole.median_s, 's')}.",
+        f"without it the median is {si(found.whole.median_s, 's')}; IQR: of the passes' shares.",
         "Unattributed is the time between operators: Python and the profiler's own marks, on a device also idling.",
         f"MACs by {WITNESSES[found.witness]}.",
         *found.notes,

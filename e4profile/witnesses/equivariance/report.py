@@ -115,7 +115,7 @@ class EquivarianceReport:
         """The verdict and where it comes from, a sentence each."""
         steps = f"after {self.train_steps} optimiser step{'' if self.train_steps == 1 else 's'}"
         states = {AT_INIT: "at initialisation", RANDOMISED: "randomised", TRAINED: steps}
-        found = [f"{self.verdict} under {self.group.name} ({self.dtype}, tolerance {self.tolerance:g})"]
+        found = [f"{self.verdict} under {self.group.alias} ({self.dtype}, tolerance {self.tolerance:g})"]
         alike: dict[tuple[str, str | None], list[LayerErrors]] = {}
         for layer in self.broken:
             alike.setdefault((layer.layer, layer.reason), []).append(layer)

@@ -217,7 +217,7 @@ def _unshown(
 ) -> str | None:  # fmt: skip
     """Why errors that are small everywhere are no proof."""
     if acting.order == 1:
-        return f"{acting.name} has no element but the identity: say --group"
+        return f"{acting.alias} has no element but the identity: say --group"
     if set(made) - {AT_INIT} <= set(constant):
         return next(one.empty for one in made[constant[-1]] if one.empty)
     for one, reading in zip(made[AT_INIT], chosen, strict=True):
@@ -225,9 +225,9 @@ def _unshown(
             lacks = any(same_motion(reading.own, acting, element) is None for element in acting.elements)
             if lacks and acts_on_elements(reading.field):
                 return (
-                    f"the output is {reading}, which lacks elements of {acting.name}: say --group {reading.own.alias}"
+                    f"the output is {reading}, which lacks elements of {acting.alias}: say --group {reading.own.alias}"
                 )
-            return f"the inputs look the same after a motion of {acting.name}: give larger ones, or random numbers"
+            return f"the inputs look the same after a motion of {acting.alias}: give larger ones, or random numbers"
     return None
 
 
@@ -320,19 +320,19 @@ def _map_notes(inputs: Example, read: Mapping[int, Reading], acting: FiniteGroup
     own = [name for name in _DERIVED if getattr(type(acting), name) is not getattr(FiniteGroup, name)]
     notes = []
     if own:
-        notes.append(f"{acting.name} defines {', '.join(own)}, which is not asked: act_on_position moves maps")
+        notes.append(f"{acting.alias} defines {', '.join(own)}, which is not asked: act_on_position moves maps")
     for rows, columns in dict.fromkeys(tuple(one.shape[-2:]) for one in maps if one is not None):
         places = len(FiniteGroup.positions(acting, rows, columns))
         if places < rows * columns:
             notes.append(
-                f"{places} of {rows * columns} positions of {rows}x{columns} are the map of {acting.name}: the others "
+                f"{places} of {rows * columns} positions of {rows}x{columns} are the map of {acting.alias}: the others "
                 "do not move, and are not compared"
             )
         still, *moved = (FiniteGroup.map_permutation(acting, element, rows, columns) for element in acting.elements)
         idle = [element for element, one in enumerate(moved, 1) if one == still]
         if idle:
             named = some_of([acting.element_name(element) for element in idle])
-            notes.append(f"on maps of {rows}x{columns} nothing moves under {named} of {acting.name}")
+            notes.append(f"on maps of {rows}x{columns} nothing moves under {named} of {acting.alias}")
     return notes
 
 
@@ -428,10 +428,10 @@ def _broken(layers: Sequence[LayerErrors], tolerance: float) -> set[str]:
 def _subgroup_notes(probe: Probe) -> list[str]:
     acting = probe.acting
     smaller = sorted(
-        group.name
+        group.alias
         for group in probe.groups
         if any(same_motion(group, acting, element) is None for element in acting.elements)
     )
     if not smaller:
         return []
-    return [f"layers of {', '.join(smaller)} are compared under the elements that they share with {probe.acting.name}"]
+    return [f"layers of {', '.join(smaller)} are compared under the elements that they share with {acting.alias}"]

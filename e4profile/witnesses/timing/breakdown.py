@@ -22,6 +22,7 @@ from e4profile.witnesses.timing.operators import TERMS, term_of_kind, term_of_ma
 from e4profile.witnesses.timing.passes import PassSetting, device_named, prepared
 from e4profile.witnesses.timing.profiled import profile_passes, time_by_term
 from e4profile.witnesses.timing.samples import Samples, StopRule, collect
+from e4profile.witnesses.timing.statistics import quartiles
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class TermShare:
         time_share: of the pass's time.
         macs: of one forward pass.
         mac_share: of the forward pass's MACs.
+        share_quartiles: between which half of the passes have ``time_share``; None where they are not known.
     """
 
     term: str
@@ -41,6 +43,7 @@ class TermShare:
     time_share: float
     macs: int
     mac_share: float
+    share_quartiles: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -162,6 +165,7 @@ def measure_breakdown(
             found.terms_s.get(term, 0.0) / found.total_s,
             macs.get(term, 0),
             macs.get(term, 0) / total_macs if total_macs else 0.0,
+            quartiles([one.get(term, 0.0) for one in found.shares]),
         )
         for term in TERMS
         if term in found.terms_s or term in macs

@@ -48,7 +48,25 @@ def layer_seconds(
     max_run_time_s: float = 10.0,
     now: Callable[[], float] = time.perf_counter,
 ) -> list[float]:
-    """The median time of each layer over several passes, in seconds.
+    """The median time of each layer over several passes, in seconds (see ``layer_samples``)."""
+    found = layer_samples(
+        modules, work, marks, min_passes=min_passes, min_run_time_s=min_run_time_s, max_run_time_s=max_run_time_s,
+        now=now,
+    )  # fmt: skip
+    return [median(layer) for layer in found]
+
+
+def layer_samples(
+    modules: Sequence[nn.Module],
+    work: Work,
+    marks: Marks,
+    *,
+    min_passes: int = 5,
+    min_run_time_s: float = 0.5,
+    max_run_time_s: float = 10.0,
+    now: Callable[[], float] = time.perf_counter,
+) -> list[list[float]]:
+    """The times of each layer in several passes, in seconds.
 
     The hooks that set the marks are removed again. A hook costs about a microsecond on the host, which is
     inside the time of a layer that encloses other layers only.
@@ -78,7 +96,7 @@ def layer_seconds(
             passes += 1
             for layer, interval in zip(times, _in_order(modules, marked.intervals), strict=True):
                 layer.append(marks.seconds(*interval))
-    return [median(layer) for layer in times]
+    return times
 
 
 class _Marked(Watcher):

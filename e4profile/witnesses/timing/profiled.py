@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -32,11 +33,13 @@ class ProfiledTime:
         terms_s: seconds by term, all passes together.
         unattributed_s: between operators: Python, hooks, and on a device its idle time.
         total_s: all of it.
+        shares: of each pass, by term, of the pass's time.
     """
 
     terms_s: Mapping[str, float]
     unattributed_s: float
     total_s: float
+    shares: tuple[Mapping[str, float], ...] = ()
 
 
 def profile_passes(network: nn.Module, work: Work, passes: int, device: torch.device) -> list[Any]:
@@ -75,21 +78,28 @@ def time_by_term(events: Iterable[Any], modules: Mapping[str, nn.Module], on_dev
         raise MeasurementError("the profiler recorded no pass")
     spans = [(event.time_range.start, event.time_range.end) for event in passes]
     creators = _creators(host)
-    terms_s: dict[str, float] = {}
+    by_pass: list[dict[str, float]] = [{} for _ in spans]
     scopes_s = 0.0
     for event in host:
         # a backward pass on a device runs on a thread of its own, so that only the time says whose pass it is
-        if not any(start <= event.time_range.start <= end for start, end in spans):
+        at = next((at for at, (start, end) in enumerate(spans) if start <= event.time_range.start <= end), None)
+        if at is None:
             continue
         own_s = (event.self_device_time_total if on_device else event.self_cpu_time_total) * _MICROSECOND
         if _is_scope(event):
             scopes_s += own_s
         elif own_s:
             term = _term(event, creators, modules)
-            terms_s[term] = terms_s.get(term, 0.0) + own_s
-    total_s = sum(end - start for start, end in spans) * _MICROSECOND
+            by_pass[at][term] = by_pass[at].get(term, 0.0) + own_s
+    terms_s = {term: sum(one.get(term, 0.0) for one in by_pass) for term in dict.fromkeys(chain(*by_pass))}
+    lengths_s = [(end - start) * _MICROSECOND for start, end in spans]
+    total_s = sum(lengths_s)
     unattributed_s = total_s - sum(terms_s.values()) if on_device else scopes_s
-    return ProfiledTime(terms_s, unattributed_s, total_s)
+    shares = tuple(
+        {term: seconds / length_s for term, seconds in one.items()}
+        for one, length_s in zip(by_pass, lengths_s, strict=True)
+    )
+    return ProfiledTime(terms_s, unattributed_s, total_s, shares)
 
 
 class _Scopes(Watcher):

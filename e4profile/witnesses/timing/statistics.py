@@ -47,10 +47,16 @@ def interquartile_range(samples: Sequence[float]) -> float:
     """
     if not samples:
         raise SettingError("no samples: there is no interquartile range of nothing")
-    if len(samples) == 1:
-        return 0.0
-    low, _, high = stats.quantiles(samples, n=4, method="inclusive")
+    low, high = quartiles(samples) or (0.0, 0.0)
     return high - low
+
+
+def quartiles(samples: Sequence[float]) -> tuple[float, float] | None:
+    """The first and the third quartile; None for fewer than two samples, which have no spread."""
+    if len(samples) < 2:
+        return None
+    first, _, third = stats.quantiles(samples, n=4, method="inclusive")
+    return first, third
 
 
 def median_interval(samples: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float] | None:

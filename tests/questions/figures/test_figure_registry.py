@@ -14,8 +14,8 @@ from e4profile.cli.main import main
 from e4profile.errors import SettingError, UnknownNameError
 from e4profile.networks.cards import find_card
 from e4profile.questions.figures import NothingRecorded, draw, draw_all, figures, find_figure
-from e4profile.questions.time.figure import breakdown_record, share_rows
-from e4profile.questions.time.figure_roofline import roofline_record, roofline_rows
+from e4profile.questions.time.figure import breakdown_record, share_plot, share_rows
+from e4profile.questions.time.figure_roofline import roofline_plots, roofline_record, roofline_rows
 from e4profile.questions.time.roofline import LayerRoofline, LayerTraffic, Roofline
 from e4profile.records.store import Record, RecordStore
 from e4profile.subjects.subject import resolve
@@ -42,6 +42,22 @@ def roofline(name: str = "e4net") -> Record:
     peaks = Peaks(1e9, 1e8, "cpu", "float32", 1, {"device": "A CPU"})
     layer = LayerRoofline(LayerTraffic("layer1", "Conv2d", 1000, 100), 1e-5, peaks)
     return roofline_record(Roofline(name, (4, 1, 28, 28), peaks, (layer,), WHOLE))
+
+
+def test_measured_shares_and_layers_have_their_spread() -> None:
+    """Quartiles are in the record, in the figure's numbers and drawn; records of before have none."""
+    terms = (TermShare("convolution", 0.03, 0.3, 900, 0.9, (0.25, 0.4)), TermShare("linear", 0.05, 0.5, 100, 0.1))
+    found = Breakdown("e4net", "forward", "eval", (4, 1, 28, 28), terms, 0.02, 0.1, 5, WHOLE)
+    record = breakdown_record(found, "cpu", "float32", 1, {"device": "A CPU"})
+    shares = share_plot("share", share_rows([record, breakdown("p4-cnn")]))
+    assert [(row["time_share_q1"], row["time_share_q3"]) for row in shares.data[:2]] == [(0.25, 0.4), (None, None)]
+    assert [list(line.get_xdata()) for line in shares.figure.axes[0].lines] == [[25.0, 40.0]]
+    peaks = Peaks(1e9, 1e8, "cpu", "float32", 1, {"device": "A CPU"})
+    layer = LayerRoofline(LayerTraffic("layer1", "Conv2d", 1000, 100), 1e-5, peaks, (8e-6, 2e-5))
+    roofs = roofline_plots("roof", roofline_rows([roofline_record(Roofline("e4net", (4,), peaks, (layer,), WHOLE))]))
+    assert (roofs[0].data[0]["measured_q1_s"], roofs[0].data[0]["measured_q3_s"]) == (8e-6, 2e-5)
+    assert pytest.approx([1.25e8, 5e7]) in [list(line.get_ydata()) for line in roofs[0].figure.axes[0].lines]
+    assert "measured_q1_s" not in roofline_plots("roof", roofline_rows([roofline()]))[0].data[0]
 
 
 @pytest.fixture
@@ -356,10 +372,7 @@ def test_other_commands_draw_what_they_show(monkeypatch, capsys, tmp_path: Path)
         assert {path.suffix for path in tmp_path.glob(f"{drawn}.*")} == {".svg", ".png", ".csv"}
     assert run("published", "gcnn-2016", "--plot", tmp_path).code == 0
     assert list(tmp_path.glob("accuracy-*-cifar10.csv"))
-    for command, said in (
-        (("training", "e4net"), "e4net is not one"),
-        (("formula", "e4"), "name the card, --of e4net"),
-    ):
+    for command, said in ((("training", "e4net"), "e4net is not one"), (("formula", "e4"), "name it, --of e4net")):
         found = run(*command, "--plot", tmp_path)
         assert (found.code, found.out) == (2, "")
         assert said in found.err

@@ -76,7 +76,7 @@ def test_a_norm_that_holds_at_initialisation_only_is_named() -> None:
     assert layer.reason is not None
     assert layer.worst(AT_INIT) < 1e-10 < layer.worst(TRAINED) < layer.worst(RANDOMISED)  # type: ignore[operator]
     text = " ".join(found.findings)
-    assert "equivariant at initialisation only under C4" in text
+    assert "equivariant at initialisation only under p4" in text
     assert "breaks at norm (FieldGroupNorm)" in text
 
 
@@ -126,7 +126,7 @@ def test_a_larger_group_than_the_networks_own() -> None:
     assert found.verdict == NOT_EQUIVARIANT
     assert max(found.output[AT_INIT][:4]) < 1e-10 < min(found.output[AT_INIT][5:])  # type: ignore[type-var]
     assert found.broken == []
-    assert any(says(one, "layers of C4", "share with D4") for one in found.findings)
+    assert any(says(one, "layers of p4", "share with p4m") for one in found.findings)
     assert report(network("p4m"), group="p4").verdict == EQUIVARIANT
 
 

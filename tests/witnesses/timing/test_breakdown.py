@@ -183,6 +183,9 @@ def test_shares_add_up_to_the_whole_pass(pass_, mode):
     by_term = {term.term: term for term in found.terms}
     assert {"aggregation", "convolution", "generator", "norm"} <= set(by_term)
     assert min(term.seconds for term in found.terms) >= 0
+    quartiles = [term.share_quartiles for term in found.terms]
+    assert all(pair is not None and 0 <= pair[0] <= pair[1] <= 1 for pair in quartiles)
+    assert any(low < high for low, high in filter(None, quartiles))
     assert (by_term["aggregation"].macs, by_term["norm"].macs) == (
         macs_by_term(card.build("meta"), card.input_shape())["aggregation"], 0,
     )  # fmt: skip
