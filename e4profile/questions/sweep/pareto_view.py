@@ -113,7 +113,7 @@ def published_front(
     Raises:
         SettingError: for a limit of something else than errors and what they are set against.
     """
-    from e4profile.errors import SettingError, one_of, positive, some_of
+    from e4profile.errors import SettingError, one_of, positive
     from e4profile.questions.sweep import pareto as found_by
     from e4profile.questions.sweep.pareto_table import pareto_table
     from e4profile.show.style import check_folder
@@ -143,11 +143,12 @@ def published_front(
     else:
         costed, notes, interrupted = _counted(candidates, x, batch)
     notes = [*notes, *left_out]
-    kept = [(one, cost) for one, cost in costed if all(limit.met(cost) for limit in limits if limit.quantity.name == x)]
-    missed += [one.label for one, _ in costed if one not in [other for other, _ in kept]]
+    of_x = [limit for limit in limits if limit.quantity.name == x]
+    worst = [max((limit.excess(cost) for limit in of_x), default=0.0) for _, cost in costed]
+    kept = [pair for pair, factor in zip(costed, worst, strict=True) if not factor]
+    missed += [(factor, one.label) for (one, _), factor in zip(costed, worst, strict=True) if factor]
     if missed:
-        said = " and ".join(map(str, limits))
-        notes = [*notes, f"{len(missed)} of {len(missed) + len(kept)} rows miss {said}: {some_of(missed, '; ', 3)}"]
+        notes = [*notes, _missed(missed, len(kept), limits)]
     if missed and not kept:
         note(notes[-1])
         sys.exit(1)
@@ -217,26 +218,36 @@ def _ordered(points: Sequence[Point], by: Quantity | None, *, descending: bool) 
     return sorted(points, key=lambda one: one.candidate.error if is_error(by) else one.cost, reverse=descending)
 
 
-def _within(candidates: list[Candidate], limits: Sequence[Limit], batch: int) -> tuple[list[Candidate], list[str]]:
-    """The candidates that keep to the limits, and the labels of the others; a lower bound keeps to no upper one."""
+def _missed(missed: Sequence[tuple[float, str]], kept: int, limits: Sequence[Limit]) -> str:
+    """How many rows miss the limits, those that come nearest first."""
+    from e4profile.errors import some_of
+
+    rows = [f"{label} (by {factor:.2f} times)" for factor, label in sorted(missed)]
+    return f"{len(rows)} of {len(rows) + kept} rows miss {' and '.join(map(str, limits))}: {some_of(rows, '; ', 3)}"
+
+
+def _within(
+    candidates: list[Candidate], limits: Sequence[Limit], batch: int
+) -> tuple[list[Candidate], list[tuple[float, str]]]:
+    """The candidates that keep to the limits; of the others by how many times the worst is missed, and the label.
+
+    A lower bound keeps to no upper limit.
+    """
     from e4profile.questions.sweep.pareto import cost_of
     from e4profile.questions.sweep.quantities import is_error
 
-    costs = [(limit, cost_of(limit.quantity.name, batch_size=max(2, batch))) for limit in limits
-             if not is_error(limit.quantity)]  # fmt: skip
-    errors = [limit for limit in limits if is_error(limit.quantity)]
+    costs = {limit: cost_of(limit.quantity.name, batch_size=max(2, batch)) for limit in limits
+             if not is_error(limit.quantity)}  # fmt: skip
 
-    def keeps(one: Candidate) -> bool:
-        if not all(limit.met(one.error) for limit in errors):
-            return False
-        for limit, cost in costs:
-            amount, unknown = cost(one.subject.at_batch(batch))
-            if not limit.met(amount) or (unknown and limit.most):
-                return False
-        return True
+    def excess(one: Candidate, limit: Limit) -> float:
+        if limit not in costs:
+            return limit.excess(one.error)
+        amount, unknown = costs[limit](one.subject.at_batch(batch))
+        return math.inf if unknown and limit.most else limit.excess(amount)
 
-    kept = [one for one in candidates if keeps(one)]
-    return kept, [one.label for one in candidates if one not in kept]
+    worst = [max((excess(one, limit) for limit in limits), default=0.0) for one in candidates]
+    kept = [one for one, factor in zip(candidates, worst, strict=True) if not factor]
+    return kept, [(factor, one.label) for one, factor in zip(candidates, worst, strict=True) if factor]
 
 
 def _candidates(

@@ -6,6 +6,7 @@ costs: less is better.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -233,6 +234,13 @@ class Limit:
     def met(self, values: Any) -> Any:
         """Whether values keep to it, as an array."""
         return values <= self.bound if self.most else values >= self.bound
+
+    def excess(self, value: int | float | Decimal) -> float:
+        """How many times a value misses it; 0 where it keeps to it."""
+        if self.met(value):
+            return 0.0
+        one, other = (float(value), float(self.bound)) if self.most else (float(self.bound), float(value))
+        return one / other if other else math.inf
 
 
 TIME, PREDICTED, STEP_TIME = (QUANTITIES[name] for name in ("time", "predicted", "step-time"))

@@ -194,7 +194,10 @@ def test_published_errors_are_limits_and_an_order_too(run: Run) -> None:
     kept = [one for one in errors if one <= most]
     assert 4 < len(kept) < len(errors)
     assert [row["published_error"] for row in json.loads(found.out)] == kept[:4]
-    assert run("sweep", "--table", "3", "--max", "error=0.1").code == 1
+    nothing = run("sweep", "--table", "3", "--max", "error=0.1")
+    assert (nothing.code, nothing.out) == (1, "")
+    assert f"{len(errors)} of {len(errors)} rows miss error <= 0.1: " in nothing.err
+    assert f"(by {errors[-1] / 0.1:.2f} times)" in nothing.err
 
 
 def test_a_network_without_a_closed_form_is_built_setting_by_setting_and_says_so(run: Run) -> None:
