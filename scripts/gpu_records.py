@@ -66,6 +66,7 @@ def steps(device: str, *, quick: bool) -> list[Step]:
     sizes, batch, seconds, small = ("2", 2, 0.05, "--quick") if quick else ("1,32,128,512", 128, 1, "")
     times = f"-m e4profile time {networks} {where} --mixed --out {{to}}/times.jsonl --max-run-time-s {seconds}"
     brief = "--quick" if quick else "--max-run-time-s 40"
+    briefly = f"--max-run-time-s {seconds}" if quick else ""
     one_epoch = f"--recipe epochs=1,batch_size={batch},training_images={batch}"
     found = [
         Step("versions", 20, "-m e4profile --version"),
@@ -86,12 +87,12 @@ def steps(device: str, *, quick: bool) -> list[Step]:
         *(
             Step(
                 f"roofline of {network}", 30,
-                f"-m e4profile time {network} --roofline {where} --batch-size {batch} "
+                f"-m e4profile time {network} --roofline {where} --batch-size {batch} {briefly} "
                 "--out {to}/roof.jsonl",
             )
             for network in last
         ),
-        Step("breakdown", 30, f"-m e4profile time {last[-1]} {where} --batch-size {batch} --breakdown"),
+        Step("breakdown", 30, f"-m e4profile time {last[-1]} {where} --batch-size {batch} {briefly} --breakdown"),
         Step("energy", 40, f"-m e4profile training {last[-1]} {where} {one_epoch} -f json", "energy.json"),
     ]  # fmt: skip
     return [step for step in found if device == "cuda" or "--cuda-graphs" not in step.arguments]

@@ -16,7 +16,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    # what waits more than it works goes before all, beside mypy
+    marks = {item: item.get_closest_marker("slow") for item in items}
+    items.sort(key=lambda item: 2 if (mark := marks[item]) is None else int("waits" not in mark.args))
 
 
 @pytest.fixture(scope="module", autouse=True)

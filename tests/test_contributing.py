@@ -36,7 +36,7 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the package with the files of the page."""
     copy = tmp_path_factory.mktemp("contributing")
     for name in ("e4profile", "models"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, copy / name)
     shutil.copy(ROOT / "pyproject.toml", copy)
     (copy / "tests").symlink_to(ROOT / "tests")
     for name, text in FILES.items():

@@ -16,7 +16,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "count-e4net.json": ("count", "e4net", "--format", "json"),
     "formula-e4.txt": ("formula", "e4"),
     "sweep.json": (
-        "sweep", "--group", "p4", "--group", "p4m", "-r", "1,2,3", "-s", "1,2", "-k", "3,5", "--width", "4",
+        "sweep", "--group", "p4", "--group", "p4m", "-r", "2,3", "-s", "1,2", "-k", "3", "--width", "4",
         "--format", "json", "--no-plots",
     ),
 }  # fmt: skip

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-
-import pytest
 
 import e4profile
 
@@ -35,8 +33,8 @@ def room_of(path: Path) -> str:
     return "" if first.endswith(".py") else first
 
 
-def rooms_in(text: str) -> set[str]:
-    parts = [name.split(".") for name in imported(text) if name.startswith("e4profile.")]
+def rooms_in(names: Iterable[str]) -> set[str]:
+    parts = [name.split(".") for name in names if name.startswith("e4profile.")]
     return {part[1] for part in parts if part[1] in (*ROOMS, "show")}
 
 
@@ -49,10 +47,10 @@ def may_import(room: str, other: str) -> bool:
 
 
 def test_the_finder_finds() -> None:
-    assert rooms_in("def f():\n    from e4profile import cli") == {"cli"}
-    assert rooms_in("import e4profile.questions.published.command as t") == {"questions"}
-    assert rooms_in("from e4profile.questions.output import note") == {"questions"}
-    assert not rooms_in("from e4profile.client import x")
+    assert rooms_in(imported("def f():\n    from e4profile import cli")) == {"cli"}
+    assert rooms_in(imported("import e4profile.questions.published.command as t")) == {"questions"}
+    assert rooms_in(imported("from e4profile.questions.output import note")) == {"questions"}
+    assert not rooms_in(imported("from e4profile.client import x"))
     assert may_import("questions", "show")
     assert not may_import("layers", "show")
     assert not may_import("show", "networks")
@@ -66,22 +64,26 @@ def test_the_root_holds_what_every_room_may_use_and_nothing_else() -> None:
     assert {path.name for path in PACKAGE.iterdir() if path.is_dir() and any(path.rglob("*.py"))} == {*ROOMS, "show"}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
-def test_imports_run_downwards(path: Path) -> None:
-    room, others = room_of(path), rooms_in(path.read_text(encoding="utf-8"))
-    if room:
-        assert [other for other in sorted(others) if not may_import(room, other)] == []
-    else:
-        assert path.stem in TOP or not others
+IMPORTS = {path: [*imported(path.read_text(encoding="utf-8"))] for path in FILES}
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in FILES if room_of(path) not in ("questions", "cli", "")], ids=lambda path: path.stem
-)
-def test_only_commands_know_the_command_line(path: Path) -> None:
-    assert "typer" not in {name.split(".")[0] for name in imported(path.read_text(encoding="utf-8"))}
+def test_imports_run_downwards() -> None:
+    found = {path: (room_of(path), rooms_in(names)) for path, names in IMPORTS.items()}
+    upwards = {
+        path: sorted(other for other in others if not (may_import(room, other) if room else path.stem in TOP))
+        for path, (room, others) in found.items()
+    }
+    assert {path: others for path, others in upwards.items() if others} == {}
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "show").rglob("*.py")), ids=lambda path: path.stem)
-def test_what_shows_imports_no_torch(path: Path) -> None:
-    assert "torch" not in {name.split(".")[0] for name in imported(path.read_text(encoding="utf-8"))}
+def test_only_commands_know_the_command_line() -> None:
+    others = [path for path in FILES if room_of(path) not in ("questions", "cli", "")]
+    assert [path for path in others if imports(path, "typer")] == []
+
+
+def test_what_shows_imports_no_torch() -> None:
+    assert [path for path in FILES if room_of(path) == "show" and imports(path, "torch")] == []
+
+
+def imports(path: Path, package: str) -> bool:
+    return package in {name.split(".")[0] for name in IMPORTS[path]}

@@ -17,7 +17,7 @@ from e4profile.witnesses.counts.base import SAY_THE_COST, WITNESSED_KINDS, added
 from e4profile.witnesses.counts.closed_form import count_closed_form
 from e4profile.witnesses.counts.measure import measure
 from e4profile.witnesses.memory.peak import allocator_emulation, forward_emulation
-from e4profile.witnesses.memory.step import predict
+from e4profile.witnesses.memory.step import predict_step_bytes
 
 Found = TypeVar("Found")
 
@@ -185,8 +185,8 @@ def step_bytes(subject: Subject, batch_size: int, optimiser: str, counter: Varia
         SettingError: for an output without a loss, or arguments that the network refuses.
         UserCodeError: for what a user-defined model raises.
     """
-    predicted = partial(predict, optimiser=optimiser, loss="auto")
-    return counter.on_meta(subject, lambda fresh: _called(fresh, batch_size, predicted).step_bytes)
+    predicted = partial(predict_step_bytes, optimiser=optimiser, loss="auto")
+    return counter.on_meta(subject, lambda fresh: _called(fresh, batch_size, predicted)[0])
 
 
 def _called(fresh: Subject, batch_size: int | None, ask: Callable[..., Found]) -> Found:

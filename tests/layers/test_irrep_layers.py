@@ -103,7 +103,8 @@ def test_orbits_are_read_once_and_cost_what_their_stabilisers_leave(group):
 @pytest.mark.parametrize("name", MAKERS)
 def test_every_way_in(name):
     torch._dynamo.reset()
-    layer, channels = build(name, "p4m")
+    group = "p4m" if name == "group" else "p4"
+    layer, channels = build(name, group)
     bank = copy.deepcopy(layer)
     set_execution(layer, "irreps")
     features = torch.randn(2, channels, 6, 5, dtype=torch.float64, requires_grad=True)
@@ -113,7 +114,6 @@ def test_every_way_in(name):
 
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")(features)
     agree([compiled, *torch.autograd.grad(compiled.square().sum(), leaves)], [wanted, *gradients])
-    agree([torch.jit.trace(layer, features.detach())(features)], [wanted])
     with torch.autocast("cpu", dtype=torch.bfloat16):
         halves = [copy.deepcopy(one).float()(features.float()) for one in (layer, bank)]
     assert halves[0].dtype == halves[1].dtype
@@ -155,7 +155,7 @@ def test_every_way_in(name):
             one.mul_(2)
             other.mul_(2)
         agree([layer(features)], [bank(features)])
-        layer.load_state_dict(build(name, "p4m", 3, 2)[0].state_dict())
+        layer.load_state_dict(build(name, group, 3, 2)[0].state_dict())
         bank.load_state_dict(layer.state_dict())
         agree([layer(features)], [bank(features)])
 

@@ -43,7 +43,7 @@ def without_times(text: str) -> list[dict[str, str]]:
     return [{key: value for key, value in row.items() if not key.startswith(TIMES)} for row in rows]
 
 
-@pytest.mark.slow
+@pytest.mark.slow("waits")
 def test_nothing_is_lost_and_nothing_doubled_whatever_is_killed(run: Run, slurm: Slurm, tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     # the first array in jobs of some settings each, then as many as five minutes hold

@@ -35,7 +35,7 @@ from e4profile.witnesses.counts.recorded import recorded_work
 from e4profile.witnesses.counts.training_step import count_training_step, measured_training_macs
 from e4profile.witnesses.memory.peak import allocator_emulation
 from e4profile.witnesses.memory.saved import saved_for_backward
-from e4profile.witnesses.memory.step import largest_batch, predict
+from e4profile.witnesses.memory.step import predict
 from e4profile.witnesses.timing.passes import PassSetting, prepared
 from e4profile.witnesses.timing.peaks import Peaks
 from e4profile.witnesses.timing.samples import StopRule
@@ -285,7 +285,6 @@ CALLS: dict[str, Callable[[nn.Module], object]] = {
     "saved on the cpu": lambda model: saved_for_backward(model, IMAGE, device="cpu", train=False),
     "peak": lambda model: allocator_emulation(model, IMAGE, device="cpu"),
     "predict": lambda model: predict(model, IMAGE, 2),
-    "largest batch": lambda model: largest_batch(model, IMAGE, 1 << 17),
     "training step": lambda model: count_training_step(model, IMAGE, 2),
     "training macs": lambda model: measured_training_macs(model, lambda: model(torch.ones(2, *IMAGE)).sum()),
     "equivariance": lambda model: e4profile.check_equivariance(model, (1, *IMAGE), group="p4"),

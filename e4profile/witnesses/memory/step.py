@@ -241,6 +241,38 @@ def predict(
     )
 
 
+def predict_step_bytes(
+    model: nn.Module,
+    input_shape: ModelInputs,
+    batch_size: int | None,
+    *,
+    optimiser: str = "sgd",
+    dtype: torch.dtype | None = None,
+    loss: Loss = "cross_entropy",
+    kernels: Kernels = "cpu",
+) -> tuple[int, tuple[str, ...]]:
+    """The ``step_bytes`` and the notes of ``predict``, in one pass: what stays for backward is not asked.
+
+    Args:
+        model: the network.
+        input_shape: as for ``predict``, also the other arguments.
+        batch_size: as for ``predict``.
+        optimiser: as for ``predict``.
+        dtype: as for ``predict``.
+        loss: as for ``predict``.
+        kernels: as for ``predict``.
+
+    Raises:
+        What ``predict`` raises.
+    """
+    model = whole(model, input_shape, batch_size)
+    wanted, inputs = dtype or dtype_of(model), BatchedInputs.of(input_shape)
+    state = training_state_of(model, optimiser, wanted)
+    peak = allocator_emulation(model, inputs, batch_size=batch_size, loss=loss, dtype=wanted, kernels=kernels)
+    resident = state.parameter_bytes + state.optimiser_bytes + _buffer_bytes(model, wanted)
+    return resident + _input_bytes(inputs, batch_size, wanted) + peak.peak_bytes, peak.notes
+
+
 def predict_forward(
     model: nn.Module,
     input_shape: ModelInputs,
@@ -308,8 +340,6 @@ def largest_batch(
     """
     model = whole(_built(builder), input_shape)
     wanted = dtype or dtype_of(model)
-    state = training_state_of(model, optimiser, wanted)
-    resident = state.parameter_bytes + state.optimiser_bytes + _buffer_bytes(model, wanted)
     inputs = BatchedInputs.of(input_shape)
     known: dict[int, int] = {}
     notes: tuple[str, ...] = ()
@@ -322,11 +352,9 @@ def largest_batch(
                 whole_pass = predict_forward(model, inputs, batch_size, dtype=wanted, kernels=kernels)
                 known[batch_size], said = whole_pass.forward_bytes, whole_pass.notes
             else:
-                peak = allocator_emulation(
-                    model, inputs, batch_size=batch_size, loss=loss, dtype=wanted, kernels=kernels
+                known[batch_size], said = predict_step_bytes(
+                    model, inputs, batch_size, optimiser=optimiser, dtype=wanted, loss=loss, kernels=kernels
                 )
-                known[batch_size] = resident + _input_bytes(inputs, batch_size, wanted) + peak.peak_bytes
-                said = peak.notes
             notes = notes or said
         return known[batch_size]
 

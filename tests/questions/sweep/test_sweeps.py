@@ -248,11 +248,11 @@ def test_an_edited_card_of_the_same_name_is_other_work(tmp_path: Path, measured:
     macs = []
     for size in (28, 32, 28):
         path.write_text(text.replace("28, 28", f"{size}, {size}"))
-        plan = make_plan([str(path)], **{**SMALL, "widths": None})
+        plan = make_plan([str(path)], **{**SMALL, "slices": [1], "widths": None})
         macs.append([row["macs_measured"] for row in finish(plan, RecordStore(store)).rows()])
     assert macs[0] == macs[2]
     assert all(small < large for small, large in zip(macs[0], macs[1], strict=True))
-    assert len(measured) == 10
+    assert len(measured) == 6
 
 
 def test_another_counter_version_is_other_work(

@@ -81,7 +81,7 @@ def test_a_network_that_would_not_fit_is_predicted():
     assert step.state.optimiser_bytes > 2 * step.state.parameter_bytes
 
 
-@pytest.mark.parametrize("budget_bytes", [5 << 20, 64 << 20, (64 << 20) + 4321])
+@pytest.mark.parametrize("budget_bytes", [5 << 20, (64 << 20) + 4321])
 @pytest.mark.parametrize("builder", [group_net, lambda: plain_stack(5)], ids=["e4", "plain"])
 def test_one_image_more_does_not_fit(builder, budget_bytes):
     shape = (1, 28, 28)
