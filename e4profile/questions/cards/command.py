@@ -24,7 +24,7 @@ def cards(
         str | None, typer.Option("--table", help="Only cards with rows of a published table, e.g. 4.", metavar="NAME")
     ] = None,
     group: Annotated[
-        str | None, typer.Option("--group", help="Only cards of a group, as they spell it, e.g. p4m.", metavar="GROUP")
+        str | None, typer.Option("--group", help="Only cards of a group, as the cards spell it: p4m.", metavar="GROUP")
     ] = None,
     bibtex: Annotated[bool, typer.Option("--bibtex", help="Instead the BibTeX of what the cards cite.")] = False,
     output_format: Format = "table",

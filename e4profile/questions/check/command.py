@@ -38,8 +38,8 @@ def check(
 ) -> None:
     """Prove that closed form and measured counts agree, layer by layer, with tolerance 0.
 
-    A user-defined model is checked in the layers that have a closed form. With --execution no published cell is
-    compared where another execution than the published one runs. Exit code 1 when something does not hold, naming
+    A user-defined model is checked in the layers that have a closed form. With --execution, cells that were published
+    for another execution are not compared. Exit code 1 when something does not hold, naming
     the layers and both numbers, or when nothing that was named is installed.
     """
     from e4profile.errors import not_negative

@@ -53,7 +53,7 @@ def formula(
 ) -> None:
     """Show a layer's named cost terms: parameters, MACs, what backward keeps; * marks the paper's own formula.
 
-    With --of CARD or --set every term is also evaluated, exactly. What is not given follows: c_out is c_in, w is h,
+    With --of NETWORK or --set every term is also evaluated, exactly. What is not given follows: c_out is c_in, w is h,
     the output is as large as the input, the batch is one image, optional parts are absent.
     """
     from e4profile.errors import SettingError, one_of

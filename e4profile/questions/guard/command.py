@@ -36,7 +36,7 @@ def guard(
     ] = None,
     time: Annotated[bool, typer.Option("--time", help="With --history: also time forward passes.")] = False,
     commit: Annotated[
-        str | None, typer.Option("--commit", help="With --history: what git's HEAD is called.", metavar="NAME")
+        str | None, typer.Option("--commit", help="With --history: a name instead of git's commit.", metavar="NAME")
     ] = None,
     output_format: Format = "table",
     units: Units = "auto",

@@ -50,7 +50,7 @@ def diff(
     are refused.
 
     Exit code 0 when every count is equal and no time is slower, 1 when a count differs or is missing on one side,
-    or a time is slower, 2 for bad input. With --history 0, also where something moved.
+    or a time is slower, 2 for bad input. With --history it is 0 even where something moved.
     """
     check_files(page=html)
     from e4profile.errors import SettingError

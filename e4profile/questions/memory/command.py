@@ -51,8 +51,8 @@ def memory(
 ) -> None:
     """Predict parameters, gradients, optimiser state, saved-for-backward and peak bytes of a training step.
 
-    With --pass forward, parameters, buffers and peak bytes of a forward pass. Runs without values: a network that
-    would not fit needs no memory to be asked about. One that cannot run without values runs for real, and a note
+    With --pass forward, parameters, buffers and peak bytes of a forward pass. It runs without values, so that a
+    network which would not fit can be asked about too. One that cannot run without values runs for real, and a note
     says so. Exit code 1 when closed form and measured saved bytes differ, or when nothing fits.
     """
     from e4profile.errors import SettingError, one_of

@@ -39,8 +39,8 @@ def published(
 ) -> None:
     """Rebuild published tables: published value, built value, convention and verdict for every cell.
 
-    Test errors have columns beside the costs; json and csv have a line for each, with its kind. With --execution
-    a value that this changes is no verdict on the published one.
+    Test errors have columns beside the costs; json and csv have a line for each, with its kind. With --execution, a
+    value that this changes gets no verdict.
     """
     from e4profile.errors import SettingError, one_of
     from e4profile.questions.figures import check_plot

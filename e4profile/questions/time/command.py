@@ -60,7 +60,7 @@ def time(
     ] = False,
     refresh: Annotated[bool, typer.Option("--refresh", help="... with the device's peaks measured anew.")] = False,
     plot: Annotated[
-        Path | None, typer.Option("--plot", help="Draw either into a folder (SVG, PNG, CSV).", metavar="DIR")
+        Path | None, typer.Option("--plot", help="Draw breakdown or roofline into a folder.", metavar="DIR")
     ] = None,
     predicted: Annotated[
         bool, typer.Option("--predicted", help="By term from e4profile calibrate; nothing runs.")
