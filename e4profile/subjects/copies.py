@@ -41,8 +41,11 @@ def copied(model: nn.Module) -> nn.Module:
         SettingError: for what ``check_module`` refuses.
     """
     check_module(type(model).__name__, model)
+    copier = _Copier()
     with torch.no_grad():
-        twin: nn.Module = _Copier().of(model)
+        twin: nn.Module = copier.of(model)
+        for write in copier.waiting:
+            write()
     return twin
 
 
@@ -50,6 +53,7 @@ class _Copier:
     def __init__(self) -> None:
         # as ``copy.deepcopy`` wants it
         self._made: dict[int, Any] = {}
+        self.waiting: list[Callable[[], object]] = []
         self._kinds: dict[type, Callable[[Any], Any] | None] = dict.fromkeys(ATOMS)
 
     def of(self, value: Any) -> Any:
@@ -109,7 +113,12 @@ class _Copier:
         """A container or an object with all that it holds, which may hold the object itself."""
         made = self._made[id(value)] = object.__new__(type(value)) if content is None else copy.copy(value)
         if content is not None:
-            content.write(made, [self.of(part) for part in content.read(value)])
+            parts = [self.of(part) for part in content.read(value)]
+            try:
+                content.write(made, parts)
+            except Exception:
+                # a key that holds the container has no hash before it is whole
+                self.waiting.append(functools.partial(content.write, made, parts))
         if hasattr(value, "__dict__"):
             made.__dict__.update({name: self.of(part) for name, part in vars(value).items()})
         for slot in slots_of(type(value)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import random
 import sys
@@ -664,3 +665,34 @@ def test_stand_ins_are_what_they_stand_for():
     for on_meta in (True, False):
         counted = count_dispatch(Asks(), (torch.ones(2, 4, requires_grad=True),), on_meta=on_meta)
         assert counted.macs == 32
+
+
+class Member:
+    """Hashes by what holds it, as elements of groups do."""
+
+    def __init__(self, group: Any, number: int) -> None:
+        self.group, self.number = group, number
+
+    def __hash__(self) -> int:
+        return hash((self.group.size, self.number))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Member) and other.number == self.number
+
+
+class OfMembers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.size = 2
+        self.places = {Member(self, 0): 0, Member(self, 1): 1}
+        self.members = set(self.places)
+
+
+def test_a_container_of_what_hashes_by_its_holder_is_copied() -> None:
+    model = OfMembers()
+    with pytest.raises(AttributeError):
+        copy.deepcopy(model)
+    twin = copied(model)
+    assert twin.places == model.places
+    assert twin.members == set(twin.places) == set(model.members)
+    assert all(one.group is twin for one in twin.members)
