@@ -22,7 +22,6 @@ from e4profile.records.times import difference, environment_labels
 from e4profile.witnesses.environment import same_environment
 from e4profile.witnesses.timing.statistics import (
     COMPARISON_CONFIDENCE,
-    MINIMUM_EFFECT,
     RatioEstimate,
     estimate,
     median,
@@ -30,6 +29,8 @@ from e4profile.witnesses.timing.statistics import (
 )
 
 RESAMPLES = 10_000
+BETWEEN_RUNS = 0.05
+"""The smallest effect that two runs show: levels of one program differ by 1% to 2% from run to run, noisy or not."""
 EQUAL, DIFFERS, ONLY_BEFORE, ONLY_AFTER, AMBIGUOUS = "equal", "differs", "only before", "only after", "ambiguous"
 
 
@@ -283,7 +284,7 @@ def compare_independent(
     first: Sequence[float],
     second: Sequence[float],
     confidence: float = COMPARISON_CONFIDENCE,
-    minimum_effect: float = MINIMUM_EFFECT,
+    minimum_effect: float = BETWEEN_RUNS,
     seed: int = 0,
 ) -> RatioEstimate:
     """Whether the first program is faster than the second, from independent samples in seconds.
