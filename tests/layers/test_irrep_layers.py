@@ -11,7 +11,7 @@ import torch
 
 from e4profile.groups import GRID_EXACT, Group
 from e4profile.layers import GroupConv2d, LiftingConv2d, SeparableGroupConv2d, SteerableConv2d, set_execution
-from e4profile.ops import irreps
+from e4profile.ops import irrep_planes
 from e4profile.ops.irrep_basis import Window
 from e4profile.witnesses.counts.dispatch import count_dispatch
 
@@ -52,7 +52,8 @@ def agree(found, wanted):
 @pytest.mark.parametrize("group", [*GRID_EXACT, *OTHERS], ids=str)
 @pytest.mark.parametrize("name", [name for name in MAKERS if name != "group"])  # see tests/ops/test_irreps.py
 def test_equals_the_filter_bank_up_to_second_derivatives(monkeypatch, name, group):
-    monkeypatch.setattr(irreps, "_BLOCK_BYTES", 10_000)  # several blocks of images
+    monkeypatch.setattr(irrep_planes, "_IMAGES", 1)  # several steps
+    monkeypatch.setattr(irrep_planes, "_BLOCK_BYTES", 1)
     steerable = name.startswith("steerable")
     if not (steerable or group.exact_on_grid):
         return

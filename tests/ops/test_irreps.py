@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from e4profile.groups import GRID_EXACT
 from e4profile.layers import GroupConv2d
 from e4profile.layers.execution import EXECUTIONS
-from e4profile.ops import irreps
+from e4profile.ops import irrep_planes
 from e4profile.ops.filter_bank import stand_alone
 from e4profile.ops.irrep_basis import Window, basis_of, transformed
 from e4profile.ops.irreps import chain, convolve, forward, irrep_filters
@@ -95,9 +95,6 @@ CASES = [
 
 @pytest.mark.parametrize(("group", "kernel", "stride", "size"), CASES)
 def test_equals_the_filter_bank_up_to_second_derivatives(monkeypatch, group, kernel, stride, size):
-    # either layout of the coefficients
-    monkeypatch.setattr(irreps, "_WIDE", 1 if stride == 2 else 128)
-    monkeypatch.setattr(irreps, "_BLOCK_BYTES", 10_000)  # several blocks of images
     torch.manual_seed(kernel + stride)
     layer = GroupConv2d(3, 2, kernel, group=group, stride=stride, padding=kernel // 2, bias=True).double()
     features = torch.randn(3, 3 * group.order, *size, dtype=torch.float64, requires_grad=True)
@@ -118,15 +115,22 @@ def test_equals_the_filter_bank_up_to_second_derivatives(monkeypatch, group, ker
     filters = irrep_filters(layer.weight, index, window)
     plain = chain(features, filters, bias, window)
     fast = convolve(features, layer.weight, bias, index, window)
-    once = convolve(features, layer.weight, bias, index, window)
     asked = (features, layer.weight, bias)
-    first = torch.autograd.grad(once, asked, gradient)
-    for found in ([plain, *derivatives(plain, asked)], [fast, *derivatives(fast, asked)], [once, *first]):
+    several = [[plain, *derivatives(plain, asked)], [fast, *derivatives(fast, asked)]]
+    # images outermost or innermost, in parts of fields and images of which the last is shorter
+    for long_row, run in itertools.product((0, 100), (20, 200)):
+        monkeypatch.setattr(irrep_planes, "_LONG_ROW", long_row)
+        monkeypatch.setattr(irrep_planes, "_IMAGES", 2)
+        monkeypatch.setattr(irrep_planes, "_BLOCK_BYTES", 1)
+        monkeypatch.setattr(irrep_planes, "_RUN", run)
+        once = convolve(features, layer.weight, bias, index, window)
+        several.append([once, *torch.autograd.grad(once, asked, gradient)])
+        ready = forward(features.detach(), [one.detach() for one in filters], bias.detach(), window)
+        assert torch.equal(ready, once)
+    for found in several:
         for one, other in zip(found, wanted, strict=False):
             assert one.shape == other.shape
             assert (one - other).abs().max() <= 1e-12 * other.abs().max()
-    ready = forward(features.detach(), [one.detach() for one in filters], bias.detach(), window)
-    assert torch.equal(ready, once)
 
 
 @exact

@@ -1,0 +1,421 @@
+"""The group convolution in the irrep basis by PyTorch's operators, a few images at a time, without a graph.
+
+Fields lie outermost: what is added are long runs of positions, and what is multiplied are matrices times such runs. A
+step's maps are written once, element by element, with the zeros around them that taps reach for. The images of small
+maps lie innermost, so that the rows that a tap reads are long. Everything else of a step fits into a cache.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from itertools import groupby, product
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+
+from e4profile.ops.butterflies import Call, Place, Planned, bound, dense, run, together, transforming
+from e4profile.ops.irrep_basis import Pair, Window
+
+_LONG_ROW = 16
+"""Columns of an output from which on a row of one image is long enough."""
+_IMAGES = 8
+"""Of a step, at least, where they lie innermost."""
+_BLOCK_BYTES = 16 << 20
+"""Of coefficients that are made and multiplied before the next images are."""
+_RUN = 1 << 14
+"""Elements of one addition, of which a dozen fit into a core's second-level cache; threads share longer ones."""
+
+
+@dataclass(frozen=True)
+class Planes:
+    """Where the positions of a step's images lie.
+
+    Attributes:
+        window: the convolution.
+        images: of the step.
+        height: of a map.
+        width: of a map.
+        innermost: whether the images of a position lie together; else the positions of an image do.
+    """
+
+    window: Window
+    images: int
+    height: int
+    width: int
+    innermost: bool
+
+    @cached_property
+    def positions(self) -> tuple[int, ...]:
+        """The axes of what is added and multiplied."""
+        window = self.window
+        rows, columns = (window.size_out(size + 2 * window.padding) for size in (self.height, self.width))
+        return (rows, columns * self.images) if self.innermost else (self.images, rows, columns)
+
+    @cached_property
+    def phases(self) -> list[tuple[int, int]]:
+        """The remainders of row and column by the stride that taps read."""
+        stride = self.window.stride
+        read = sorted({(tap - self.window.padding) % stride for tap in range(self.window.kernel)})
+        return list(product(read, read))
+
+    @cached_property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of a phase of the padded maps."""
+        window = self.window
+        before = -(-window.padding // window.stride)
+        after = max(0, (window.kernel - 1 - window.padding) // window.stride)
+        rows, columns = (
+            max(-(-size // window.stride), window.size_out(size + 2 * window.padding) + after) + before
+            for size in (self.height, self.width)
+        )
+        return rows, columns
+
+    @property
+    def places(self) -> int:
+        """Of a padded field."""
+        return self.images * math.prod(self.grid)
+
+    def read(self, tap: int) -> tuple[int, int]:
+        """The phase that a tap reads, and the first place that it reads there."""
+        window = self.window
+        before = -(-window.padding // window.stride)
+        (down, row), (across, column) = (
+            divmod(place - window.padding, window.stride) for place in divmod(tap, window.kernel)
+        )
+        first = (before + down) * self.grid[1] + before + across
+        return self.phases.index((row, column)), first * (self.images if self.innermost else 1)
+
+    def inside(self, places: Tensor) -> Tensor:
+        """Padded fields (..., fields x places) from the first pixel on: (images, ..., fields, rows, columns)."""
+        before = -(-self.window.padding // self.window.stride)
+        shape = (*self.grid, self.images) if self.innermost else (self.images, *self.grid)
+        fields = places.unflatten(-1, (-1, *shape)).movedim(-1 if self.innermost else -3, 0)
+        return fields[..., before:, before:]
+
+
+def _planes(features: Tensor, window: Window) -> Iterator[tuple[slice, Planes]]:
+    """The images of each step of (B, fields, elements, h, w), and where they lie."""
+    batch, fields, _, *sizes = features.shape
+    rows, columns = (window.size_out(size + 2 * window.padding) for size in sizes)
+    innermost = columns < _LONG_ROW and not _reads_as_it_lies(window)
+    if innermost:
+        image_bytes = rows * columns * _maps_read(window) * fields * features.element_size()
+        most = max(_IMAGES, _BLOCK_BYTES // max(1, image_bytes))
+    else:
+        most = max(1, _RUN // max(1, fields * rows * columns))
+    if features.is_meta:  # nothing has to fit into a cache
+        most = batch
+    # as many images in each step as in the others
+    images = -(-batch // max(1, -(-batch // max(1, most))))
+    for first in range(0, batch, max(1, images)):
+        step = slice(first, min(batch, first + images))
+        yield step, Planes(window, step.stop - first, *sizes, innermost)
+
+
+def _maps_read(window: Window) -> int:
+    return sum(len(sources) for reading in window.readings for sources in reading.sets)
+
+
+def _reads_as_it_lies(window: Window) -> bool:
+    return (window.kernel, window.padding) == (1, 0)
+
+
+class _Maps:
+    """The padded maps of a step: (phases, elements, fields x places), zero but for the images' pixels."""
+
+    def __init__(self, planes: Planes, like: Tensor) -> None:
+        _, fields, elements, *_ = like.shape
+        self.planes, self.order = planes, _storage_order(planes.window, elements)
+        self.places = like.new_zeros((len(planes.phases), elements, fields * planes.places))
+        self.has_sums = False
+
+    def _pixels(self, images: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """By phase and element, where images (images, fields, elements, h, w) have its pixels, and where they lie."""
+        stride = self.planes.window.stride
+        for (row, column), places in zip(self.planes.phases, self.places, strict=True):
+            phase = images[..., row::stride, column::stride]
+            for element, own in zip(self.order, self.planes.inside(places).unbind(1), strict=True):
+                yield phase[:, :, element], own[..., : phase.shape[3], : phase.shape[4]]
+
+    def load(self, images: Tensor) -> None:
+        """Write the pixels of images (images, fields, elements, h, w) here."""
+        if self.has_sums:
+            self.clear()
+        for theirs, ours in self._pixels(images):
+            ours.copy_(theirs)
+
+    def clear(self, *, for_sums: bool = False) -> None:
+        """Write zeros, to places where sums are about to be written or have been."""
+        self.places.zero_()
+        self.has_sums = for_sums
+
+    def store(self, images: Tensor) -> None:
+        """Write what is here to the images' pixels."""
+        for theirs, ours in self._pixels(images):
+            theirs.copy_(ours)
+
+
+def _storage_order(window: Window, elements: int) -> list[int]:
+    """The elements as they lie in memory: of two pairs that are added first, the second behind the first."""
+    paired = [slot for stage in window.basis.stages[:1] for pair in stage for slot in pair] if elements > 1 else []
+    return paired + [one for one in range(elements) if one not in paired]
+
+
+_MAPS, _SCRATCH, _BLOCKS = 0, 1, 2
+"""The buffers of a plan: maps, sums in between, and from the third on the blocks' coefficients."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What takes maps to coefficients and back, apart from their tensors.
+
+    Attributes:
+        planes: of what is read; of an output, those of its window of one tap.
+        fields: of a section.
+        as_it_lies: the strides of images (images, fields, elements, h, w) that are read where they are; else ().
+        run_length: elements of one addition.
+    """
+
+    planes: Planes
+    fields: int
+    as_it_lies: tuple[int, ...]
+    run_length: int
+
+    @cached_property
+    def parts(self) -> list[tuple[range, range]]:
+        """The sections and fields of additions that are long enough, and short enough for a cache."""
+        sections, fields = self.planes.window.sections, self.fields
+        fit = max(1, self.run_length // max(1, math.prod(self.planes.positions)))
+        many, each = max(1, fit // max(1, fields)), -(-fields // max(1, -(-fields // fit)))
+        return [
+            (range(first, min(sections, first + many)), range(field, min(fields, field + each)))
+            for first in range(0, sections, many)
+            for field in range(0, fields, max(1, each))
+        ]
+
+    def _map(self, element: int, tap: int) -> Place:
+        """What a tap reads of an element's maps: (sections, fields, *positions)."""
+        planes, window = self.planes, self.planes.window
+        size = (window.sections, self.fields, *planes.positions)
+        if self.as_it_lies:
+            image, field, of_element, row, pixel = self.as_it_lies
+            steps = (self.fields * field, field, image, row * window.stride, pixel * window.stride)
+            return Place(_MAPS, element * of_element, size, steps)
+        elements = 1 if window.lifts else window.basis.order
+        phase, first = planes.read(tap)
+        own = phase * elements + _storage_order(window, elements).index(element)
+        row = planes.grid[1] * (planes.images if planes.innermost else 1)
+        image = () if planes.innermost else (math.prod(planes.grid),)
+        steps = (self.fields * planes.places, planes.places, *image, row, 1)
+        return Place(_MAPS, own * window.sections * self.fields * planes.places + first, size, steps)
+
+    def _sets(self) -> Iterator[tuple[list[Place], Sequence[Sequence[Pair]], list[Place]]]:
+        """What each set of maps reads, its butterflies, and by slot its coefficients."""
+        window = self.planes.window
+        column = [0 for _ in window.basis.blocks]
+        for reading in window.readings:
+            for sources in reading.sets:
+                by_slot = {
+                    slot: self._coefficients(place, row, column[place] + n)
+                    for place, columns in enumerate(reading.columns)
+                    for n, slots in enumerate(columns)
+                    for row, slot in enumerate(slots)
+                }
+                column = [first + len(columns) for first, columns in zip(column, reading.columns, strict=True)]
+                yield (
+                    [self._map(*source) for source in sources],
+                    reading.stages,
+                    [by_slot[slot] for slot in range(len(sources))],
+                )
+
+    def _coefficients(self, block: int, row: int, column: int) -> Place:
+        """One column of a block's row: (sections, fields, *positions)."""
+        window, positions = self.planes.window, self.planes.positions
+        width, inner = window.widths[block], dense(0, self.fields, *positions)
+        each = self.fields * math.prod(positions)
+        first = (row * window.sections * width + column) * each
+        return Place(_BLOCKS + block, first, (window.sections, *inner.size), (width * each, *inner.strides))
+
+    @lru_cache(maxsize=256)  # noqa: B019  (as many plans are kept, whoever made them)
+    def calls(self, way: str) -> tuple[Planned, ...]:
+        """The additions from maps to coefficients ("to"), back ("from"), or back to what they add to ("onto")."""
+        order, plan = self.planes.window.basis.order, list[Planned]()
+        for maps, stages, by_slot in self._sets():
+            for part in self.parts:
+                one = dense(_SCRATCH, *map(len, part), *self.planes.positions)
+                each = math.prod(one.size)
+                scratch = [one._replace(offset=n * each) for n in range(2 * order + 4)]
+                read, made = ([place.part(*part) for place in places] for places in (maps, by_slot))
+                sums, spare = scratch[: len(maps)], scratch[len(maps) :]
+                if way == "to":
+                    plan += transforming(read, stages, made, spare)
+                    continue
+                plan += transforming(made, stages[::-1], read if way == "from" else sums, spare)
+                if way == "onto":
+                    added = sorted(zip(read, sums, read, strict=True))
+                    for first in range(0, len(added), 2):
+                        plan += together(torch.add, added[first : first + 2])
+        return tuple(plan)
+
+
+class _Coefficients:
+    """Images as the irreps' coefficients, by block (rows, sections, columns, fields, *positions), and back."""
+
+    def __init__(self, planes: Planes, like: Tensor) -> None:
+        window, fields = planes.window, like.shape[1] // planes.window.sections
+        self.planes = planes
+        self.made = [
+            like.new_empty((block.rows, window.sections, width, fields, *planes.positions))
+            for block, width in zip(window.basis.blocks, window.widths, strict=True)
+        ]
+        threads = torch.get_num_threads()
+        as_it_lies = not planes.innermost and _reads_as_it_lies(window) and like.stride(-1) == 1
+        self.maps = None if as_it_lies else _Maps(planes, like)
+        strides = like.stride() if as_it_lies else ()
+        length = math.prod(like.shape) if like.is_meta else _RUN if threads == 1 else 2 * _RUN * threads
+        self.plan = _Plan(planes, fields, strides, length)
+        longest = math.prod(map(len, self.plan.parts[0])) * math.prod(planes.positions) if self.plan.parts else 0
+        self.scratch = like.new_empty((2 * window.basis.order + 4) * longest)
+        self.calls: dict[str, list[Call]] = {}
+
+    def _run(self, way: str, images: Tensor) -> None:
+        if self.maps is None:
+            # a gradient is written to images that may have other strides than those that were read
+            plan = (
+                self.plan if self.plan.as_it_lies == images.stride() else replace(self.plan, as_it_lies=images.stride())
+            )
+            run(bound(plan.calls(way), [images, self.scratch, *self.made]))
+            return
+        if way not in self.calls:
+            self.calls[way] = bound(self.plan.calls(way), [self.maps.places, self.scratch, *self.made])
+        run(self.calls[way])
+
+    def load(self, images: Tensor) -> None:
+        """Transform images (images, fields, elements, h, w)."""
+        if isinstance(images, FakeTensor):  # sums into what is there do not show, and there are thousands
+            return
+        if self.maps is not None:
+            self.maps.load(images)
+        self._run("to", images)
+
+    def store(self, images: Tensor) -> None:
+        """Write the transpose of the transform to images (images, fields, elements, h, w)."""
+        if isinstance(images, FakeTensor):
+            return
+        once = self.planes.window.kernel == 1
+        if self.maps is not None and not once:
+            self.maps.clear(for_sums=True)
+        self._run("from" if once else "onto", images)
+        if self.maps is not None:
+            self.maps.store(images)
+
+
+class _Step(NamedTuple):
+    images: slice
+    read: _Coefficients
+    """Of the input."""
+    written: _Coefficients
+    """Of the output, or of its gradient."""
+    times: int
+    """How many steps are as this one; above 1 where there are no values, and one stands for all."""
+
+
+def _steps(given: Tensor, output: Tensor, window: Window) -> Iterator[_Step]:
+    plain = Window(window.group, 1, 1, 0, window.cosets, sections=window.sections)
+    alike = groupby(_planes(given, window), key=lambda step: step[1])
+    for planes, steps in alike:
+        slices = [images for images, _ in steps]
+        images = slices[0]
+        read = _Coefficients(planes, given[images])
+        written = _Coefficients(Planes(plain, planes.images, *output.shape[3:], planes.innermost), output[images])
+        if isinstance(given, FakeTensor):
+            yield _Step(images, read, written, len(slices))
+            continue
+        for images in slices:
+            yield _Step(images, read, written, 1)
+
+
+def forward(features: Tensor, filters: Sequence[Tensor], bias: Tensor | None, window: Window) -> Tensor:
+    """The group convolution of (B, c_in * A, h, w) by ``irreps.irrep_filters``: (B, c_out * A, h_out, w_out)."""
+    given = window.split_input(features)
+    c_out = len(filters[0]) // window.basis.blocks[0].dimension
+    rows, columns = (window.size_out(size + 2 * window.padding) for size in features.shape[-2:])
+    out = features.new_empty((len(given), c_out, window.basis.order, rows, columns))
+    matrices = _matrices(filters, window)
+    for images, read, written, times in _steps(given, out, window):
+        read.load(given[images])
+        for matrix, operands, products in zip(matrices, read.made, written.made, strict=True):
+            if not matrix.numel():
+                # of an irrep that no orbit of taps has anything of
+                products.zero_()
+                continue
+            for operand, into in zip(operands, products, strict=True):
+                _multiply(matrix, _flat(operand), _flat(into), times)
+        if bias is not None:
+            # what every element has the same of is the trivial irrep's
+            trivial = _flat(written.made[0][0])
+            trivial += bias.view(window.sections, -1, 1)
+        written.store(out[images])
+    return window.joined(out)
+
+
+def gradients(
+    gradient: Tensor, features: Tensor, filters: Sequence[Tensor], window: Window, wanted: Sequence[bool]
+) -> tuple[Tensor | None, list[Tensor] | None]:
+    """The gradients of features and filters, where wanted, of an output (B, c_out * A, h_out, w_out)."""
+    given, upstream = window.split_input(features), window.split(gradient)
+    matrices = _matrices(filters, window)
+    of_given = torch.zeros_like(given, memory_format=torch.contiguous_format) if wanted[0] else None
+    of_filters, spare = list[Tensor](), list[Tensor]()
+    if wanted[1]:
+        # many small sums in half precision would lose what single steps add
+        half = features.dtype in (torch.float16, torch.bfloat16)
+        of_filters = [one.new_zeros(one.shape, dtype=torch.float32 if half else one.dtype) for one in matrices]
+        spare = [torch.empty_like(one) for one in matrices]
+    for images, read, written, times in _steps(given, upstream, window):
+        written.load(upstream[images])
+        if wanted[1]:
+            read.load(given[images])
+        for place, matrix in enumerate(matrices):
+            if not matrix.numel():
+                continue
+            for operand, of_products in zip(read.made[place], written.made[place], strict=True):
+                if wanted[1]:
+                    _multiply(_flat(of_products), _flat(operand).mT, spare[place], times)
+                    of_filters[place] += spare[place]
+                if wanted[0]:
+                    _multiply(matrix.mT, _flat(of_products), _flat(operand), times)
+        if of_given is not None:
+            read.store(of_given[images])
+    of_features = None if of_given is None else window.joined_input(of_given)
+    return of_features, [one.to(features.dtype) for one in of_filters] if wanted[1] else None
+
+
+def _matrices(filters: Sequence[Tensor], window: Window) -> list[Tensor]:
+    """The filters of each block by section: (sections, d * c_out, columns * c_in)."""
+    return [one.flatten(1).unflatten(0, (window.sections, -1)) for one in filters]
+
+
+def _flat(places: Tensor) -> Tensor:
+    """(sections, columns, fields, *positions) as matrices (sections, columns * fields, positions)."""
+    return places.flatten(3).flatten(1, 2)
+
+
+def _multiply(a: Tensor, b: Tensor, out: Tensor, times: int) -> None:
+    """Write the products of matrices (sections, m, k) and (sections, k, n), or of stand-ins so many times."""
+    if not torch._C._len_torch_dispatch_stack():
+        torch.bmm(a, b, out=out)
+        return
+    # who counts sees what they are: convolutions of one tap
+    if times > 1:
+        b, out = (one.as_strided((*one.shape[:2], times * one.shape[2]), (0, 0, 0)) for one in (b, out))
+    for filters, maps, into in zip(a, b, out, strict=True):
+        torch.ops.aten.convolution.out(
+            maps[None, :, None], filters[:, :, None, None], None,
+            [1, 1], [0, 0], [1, 1], False, [0, 0], 1, out=into[None, :, None],
+        )  # fmt: skip
