@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
+from e4profile.ops import huge_pages
 from e4profile.ops.butterflies import Call, Place, Planned, bound, dense, run, together, transforming
 from e4profile.ops.irrep_basis import Pair, Window
 
@@ -25,7 +26,7 @@ _LONG_ROW = 16
 """Columns of an output from which on a row of one image is long enough."""
 _IMAGES = 8
 """Of a step, at least, where they lie innermost."""
-_BLOCK_BYTES = 16 << 20
+_BLOCK_BYTES = 8 << 20
 """Of coefficients that are made and multiplied before the next images are."""
 _RUN = 1 << 14
 """Elements of one addition, of which a dozen fit into a core's second-level cache; threads share longer ones."""
@@ -269,10 +270,13 @@ class _Coefficients:
     def __init__(self, planes: Planes, like: Tensor) -> None:
         window, fields = planes.window, like.shape[1] // planes.window.sections
         self.planes = planes
-        self.made = [
-            like.new_empty((block.rows, window.sections, width, fields, *planes.positions))
+        shapes = [
+            (block.rows, window.sections, width, fields, *planes.positions)
             for block, width in zip(window.basis.blocks, window.widths, strict=True)
         ]
+        sizes = list(map(math.prod, shapes))
+        parts = huge_pages.empty((sum(sizes),), like).split(sizes)
+        self.made = [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
         threads = torch.get_num_threads()
         as_it_lies = not planes.innermost and _reads_as_it_lies(window) and like.stride(-1) == 1
         self.maps = None if as_it_lies else _Maps(planes, like)

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from e4profile.ops import irrep_planes
+from e4profile.ops import irrep_planes, irrep_weights
 from e4profile.ops.choice import irrep_kernels_for
 from e4profile.ops.filter_bank import stand_alone
 from e4profile.ops.irrep_basis import Window, transformed
@@ -75,7 +75,7 @@ def pays(window: Window, c_in: int, c_out: int, positions: int) -> bool:
     """Whether the irrep basis is faster than the filter bank, by sizes alone (``benchmarks/group_convolution.py``).
 
     What it saves are products, which grow with c_in * c_out. What it costs are the additions of the transforms, which
-    grow with c_in + c_out and move more memory each, and the transform of the weight, whatever the positions.
+    grow with c_in + c_out and move more memory each, and some hundreds of calls, whatever the sizes.
 
     Args:
         window: the convolution.
@@ -85,11 +85,12 @@ def pays(window: Window, c_in: int, c_out: int, positions: int) -> bool:
     """
     saved = (window.bank_products - window.products) * c_in * c_out // window.sections
     additions = window.additions * c_in + window.basis.additions * c_out
-    return positions >= _FEWEST_POSITIONS and saved >= _PRODUCTS_PER_ADDITION * additions > 0
+    return positions * (saved - _PRODUCTS_PER_ADDITION * additions) >= _FEWEST_SAVED
 
 
-_FEWEST_POSITIONS = 512
-_PRODUCTS_PER_ADDITION = 80
+_PRODUCTS_PER_ADDITION = 30
+_FEWEST_SAVED = 100_000_000
+"""Products that take as long as the calls, about a millisecond on one core."""
 
 
 def chain(features: Tensor, filters: Sequence[Tensor], bias: Tensor | None, window: Window) -> Tensor:
@@ -180,7 +181,7 @@ class _Convolution(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(features, weight, index)
         ctx.window = window
-        return forward(features, irrep_filters(weight, index, window), bias, window)
+        return forward(features, _ready_filters(features, weight, index, window), bias, window)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -212,16 +213,24 @@ def _gradients(  # noqa: PLR0917
             gradient, features, weight, index, window, wanted
         )
         return found
-    filters = irrep_filters(weight, index, window)
+    filters = _ready_filters(features, weight, index, window)
     of_features, of_filters = irrep_planes.gradients(gradient, features, filters, window, wanted)
     if of_filters is None:
         return of_features, None
+    if not window.lifts:
+        return of_features, irrep_weights.gradient(of_filters, weight, index, window)
     with torch.enable_grad():
         leaf = weight.detach().requires_grad_()
         pairs = zip(irrep_filters(leaf, index, window), of_filters, strict=True)
         outputs, given = zip(*((made, one.view(made.shape)) for made, one in pairs if made.numel()), strict=True)
         (of_weight,) = torch.autograd.grad(outputs, leaf, given)
     return of_features, of_weight
+
+
+def _ready_filters(features: Tensor, weight: Tensor, index: Tensor | None, window: Window) -> list[Tensor]:
+    if window.lifts or irrep_kernels_for(features) is not None:
+        return irrep_filters(weight, index, window)
+    return irrep_weights.filters(weight, index, window)
 
 
 def _differentiable_gradients(  # noqa: PLR0917
