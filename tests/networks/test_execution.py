@@ -104,9 +104,15 @@ def test_a_kept_transform_follows_the_weight():
 def test_auto_is_by_sizes_alone_and_the_closed_form_follows():
     wide, narrow = (GroupConv2d(c, c, 3, group="p4m", padding=1, execution="auto") for c in (88, 22))
     wide_shape, narrow_shape = (32, 88 * 8, 8, 8), (32, 22 * 8, 32, 32)
+    one_small, one_narrow = ((1, *shape[1:-2], 2, 2) for shape in (wide_shape, narrow_shape))
     assert wide.in_irreps(wide_shape)
-    assert not wide.in_irreps((1, *wide_shape[1:]))  # the transform of the weight is for few positions
-    assert not narrow.in_irreps(narrow_shape)
-    for layer, shape in ((wide, wide_shape), (wide, (1, *wide_shape[1:])), (narrow, narrow_shape)):
+    assert narrow.in_irreps(narrow_shape)
+    # what few positions save does not pay for the calls
+    assert not wide.in_irreps(one_small)
+    assert not narrow.in_irreps((1, *narrow_shape[1:]))
+    # nor what few fields save for the additions
+    few = GroupConv2d(8, 8, 3, group="p4m", padding=1, execution="auto")
+    assert not few.in_irreps((32, 8 * 8, 32, 32))
+    for layer, shape in ((wide, wide_shape), (wide, one_small), (narrow, narrow_shape), (narrow, one_narrow)):
         on_meta = layer.to("meta")
         assert layer.cost(shape).total_macs == count_dispatch(on_meta, (torch.empty(shape, device="meta"),)).macs
