@@ -242,7 +242,7 @@ class _Plan:
         first = (row * window.sections * width + column) * each
         return Place(_BLOCKS + block, first, (window.sections, *inner.size), (width * each, *inner.strides))
 
-    @lru_cache(maxsize=256)  # noqa: B019  (as many plans are kept, whoever made them)
+    @lru_cache(maxsize=64)  # noqa: B019  (as many plans are kept, whoever made them)
     def calls(self, way: str) -> tuple[Planned, ...]:
         """The additions from maps to coefficients ("to"), back ("from"), or back to what they add to ("onto")."""
         order, plan = self.planes.window.basis.order, list[Planned]()

@@ -84,7 +84,7 @@ def _rows(index: Tensor | None, window: Window) -> tuple[int, ...]:
     return tuple(place for u in window.group.elements for place in first[window.group.inverse(u)])
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _plan(way: str, window: Window, c_out: int, c_in: int, rows: tuple[int, ...]) -> tuple[Planned, ...]:
     basis, sections, taps = window.basis, window.sections, window.kernel**2
     (reading,) = window.readings
