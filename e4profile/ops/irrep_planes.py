@@ -95,14 +95,14 @@ class Planes:
         """Padded fields (..., fields x places) from the first pixel on: (images, ..., fields, rows, columns)."""
         before = -(-self.window.padding // self.window.stride)
         shape = (*self.grid, self.images) if self.innermost else (self.images, *self.grid)
-        fields = places.unflatten(-1, (-1, *shape)).movedim(-1 if self.innermost else -3, 0)
+        fields: Tensor = places.unflatten(-1, (-1, *shape)).movedim(-1 if self.innermost else -3, 0)
         return fields[..., before:, before:]
 
 
 def _planes(features: Tensor, window: Window) -> Iterator[tuple[slice, Planes]]:
     """The images of each step of (B, fields, elements, h, w), and where they lie."""
-    batch, fields, _, *sizes = features.shape
-    rows, columns = (window.size_out(size + 2 * window.padding) for size in sizes)
+    batch, fields, _, height, width = features.shape
+    rows, columns = (window.size_out(size + 2 * window.padding) for size in (height, width))
     innermost = columns < _LONG_ROW and not _reads_as_it_lies(window)
     if innermost:
         image_bytes = rows * columns * _maps_read(window) * fields * features.element_size()
@@ -115,7 +115,7 @@ def _planes(features: Tensor, window: Window) -> Iterator[tuple[slice, Planes]]:
     images = -(-batch // max(1, -(-batch // max(1, most))))
     for first in range(0, batch, max(1, images)):
         step = slice(first, min(batch, first + images))
-        yield step, Planes(window, step.stop - first, *sizes, innermost)
+        yield step, Planes(window, step.stop - first, height, width, innermost)
 
 
 def _maps_read(window: Window) -> int:
@@ -210,9 +210,9 @@ class _Plan:
         elements = 1 if window.lifts else window.basis.order
         phase, first = planes.read(tap)
         own = phase * elements + _storage_order(window, elements).index(element)
-        row = planes.grid[1] * (planes.images if planes.innermost else 1)
-        image = () if planes.innermost else (math.prod(planes.grid),)
-        steps = (self.fields * planes.places, planes.places, *image, row, 1)
+        columns = planes.grid[1]
+        rows = (columns * planes.images, 1) if planes.innermost else (math.prod(planes.grid), columns, 1)
+        steps = (self.fields * planes.places, planes.places, *rows)
         return Place(_MAPS, own * window.sections * self.fields * planes.places + first, size, steps)
 
     def _sets(self) -> Iterator[tuple[list[Place], Sequence[Sequence[Pair]], list[Place]]]:
@@ -336,7 +336,8 @@ def _steps(given: Tensor, output: Tensor, window: Window) -> Iterator[_Step]:
         slices = [images for images, _ in steps]
         images = slices[0]
         read = _Coefficients(planes, given[images])
-        written = _Coefficients(Planes(plain, planes.images, *output.shape[3:], planes.innermost), output[images])
+        rows, columns = output.shape[3:]
+        written = _Coefficients(Planes(plain, planes.images, rows, columns, planes.innermost), output[images])
         if isinstance(given, FakeTensor):
             yield _Step(images, read, written, len(slices))
             continue
@@ -349,7 +350,7 @@ def forward(features: Tensor, filters: Sequence[Tensor], bias: Tensor | None, wi
     given = window.split_input(features)
     c_out = len(filters[0]) // window.basis.blocks[0].dimension
     rows, columns = (window.size_out(size + 2 * window.padding) for size in features.shape[-2:])
-    out = features.new_empty((len(given), c_out, window.basis.order, rows, columns))
+    out = huge_pages.empty((len(given), c_out, window.basis.order, rows, columns), features)
     matrices = _matrices(filters, window)
     for images, read, written, times in _steps(given, out, window):
         read.load(given[images])
