@@ -277,7 +277,7 @@ class RecordStore:
         self._is_ours = True
 
     def _unwritable(self, error: OSError) -> SettingError:
-        return SettingError(f"cannot write records to {self.path}: {error.strerror}; choose another folder with --out")
+        return SettingError(f"cannot write records to {self.path}: {error.strerror}; choose another place")
 
 
 def _lock(descriptor: int, exclusive: bool) -> None:
