@@ -102,7 +102,7 @@ def test_the_cards_common_table_is_found():
         (["e4net-printed"], None, "error", r"tables 1, 2, 3 have errors of these networks: choose with --table"),
         ([], None, "error", r"give networks or --table"),
         ([], "9", "error", r"unknown table with published errors '9'"),
-        ([], "4", "error", r"several errors: choose with --y cifar10, cifar100"),
+        ([], "4", "error", r"table '4' has several errors: name one in place of error: cifar10, cifar100"),
         ([], "4", "svhn", r"unknown published error of table '4' 'svhn'"),
     ],
 )
