@@ -28,6 +28,7 @@ _IMAGES = 8
 """Of a step, at least, where they lie innermost."""
 _BLOCK_BYTES = 8 << 20
 """Of coefficients that are made and multiplied before the next images are."""
+_ACCELERATOR_BLOCK_BYTES = 1 << 28
 _RUN = 1 << 14
 """Elements of one addition, of which a dozen fit into a core's second-level cache; threads share longer ones."""
 
@@ -104,12 +105,14 @@ def _planes(features: Tensor, window: Window) -> Iterator[tuple[slice, Planes]]:
     batch, fields, _, height, width = features.shape
     rows, columns = (window.size_out(size + 2 * window.padding) for size in (height, width))
     innermost = columns < _LONG_ROW and not _reads_as_it_lies(window)
-    if innermost:
-        image_bytes = rows * columns * _maps_read(window) * fields * features.element_size()
-        most = max(_IMAGES, _BLOCK_BYTES // max(1, image_bytes))
+    positions, on_cpu = rows * columns, features.device.type == "cpu"
+    if innermost or not on_cpu:
+        image_bytes = positions * _maps_read(window) * fields * features.element_size()
+        block_bytes = _BLOCK_BYTES if on_cpu else _ACCELERATOR_BLOCK_BYTES
+        most = max(_IMAGES, block_bytes // max(1, image_bytes))
     else:
-        most = max(1, _RUN // max(1, fields * rows * columns))
-    if features.is_meta:  # nothing has to fit into a cache
+        most = max(1, _RUN // max(1, fields * positions))
+    if features.is_meta:  # nothing has to be there at once
         most = batch
     # as many images in each step as in the others
     images = -(-batch // max(1, -(-batch // max(1, most))))
@@ -277,12 +280,10 @@ class _Coefficients:
         sizes = list(map(math.prod, shapes))
         parts = huge_pages.empty((sum(sizes),), like).split(sizes)
         self.made = [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
-        threads = torch.get_num_threads()
         as_it_lies = not planes.innermost and _reads_as_it_lies(window) and like.stride(-1) == 1
         self.maps = None if as_it_lies else _Maps(planes, like)
         strides = like.stride() if as_it_lies else ()
-        length = math.prod(like.shape) if like.is_meta else _RUN if threads == 1 else 2 * _RUN * threads
-        self.plan = _Plan(planes, fields, strides, length)
+        self.plan = _Plan(planes, fields, strides, _run_length(like))
         longest = math.prod(map(len, self.plan.parts[0])) * math.prod(planes.positions) if self.plan.parts else 0
         self.scratch = like.new_empty((2 * window.basis.order + 4) * longest)
         self.calls: dict[str, list[Call]] = {}
@@ -317,6 +318,14 @@ class _Coefficients:
         self._run("from" if once else "onto", images)
         if self.maps is not None:
             self.maps.store(images)
+
+
+def _run_length(like: Tensor) -> int:
+    """Elements of one addition, at most."""
+    threads = torch.get_num_threads()
+    if like.device.type != "cpu":
+        return max(1, like.numel())
+    return _RUN if threads == 1 else 2 * _RUN * threads
 
 
 class _Step(NamedTuple):
