@@ -108,8 +108,9 @@ def conventions() -> str:
         "`--convention` takes a name or a file of weights:\n",
         '```toml\nmeaning = "MACs, and 8 per element of gelu"\n\n[weights]\nconvolution = 1\nlinear = 1\n'
         "gelu = 8\n```\n",
-        "A card names such a file from its own folder. `e4profile reconcile` tries it with `--convention`, and by "
-        "itself the rules below that charge what runs element by element, where nothing simpler gives the figures.\n",
+        "A card names such a file from its own folder. `e4profile reconcile` tries it with `--convention`. By default "
+        "it tries the rules below that charge what runs element by element only where nothing simpler gives the "
+        "figures.\n",
     ]
     for one in all_conventions().values():
         text.append(f"## {one.name}\n\n{one.meaning[0].upper()}{one.meaning[1:]}.\n")
@@ -126,8 +127,8 @@ def conventions() -> str:
         text += [f"| `{kind}` | {weight} |" for kind, weight in one.weights.items()]
         text.append("")
     text.append(
-        "## Kinds of what runs element by element\n\nCounted from a run alone; a network's closed form has no figure "
-        "under a convention that charges one. No convention above that comes without a source charges any.\n"
+        "## Kinds of what runs element by element\n\nThey are counted from a run alone. A network's closed form has no "
+        "figure under a convention that charges one. No convention above that comes without a source charges any.\n"
     )
     text.append("| kind | unit |\n|---|---|")
     text += [f"| `{kind}` | {unit} |" for kind, unit in ELEMENT_KINDS.items()]
@@ -149,7 +150,7 @@ def counters() -> str:
     before = page.read_text(encoding="utf-8").split("\n## ") if page.exists() else []
     text = [
         "# Stock counters\n",
-        f"`--counter NAME` takes any of them, and `count(..., counters=[...])` too; {' and '.join(STOCK)} are asked by "
+        f"`--counter NAME` takes any of them, and `count(..., counter=[...])` too; {' and '.join(STOCK)} are asked by "
         "default. Each is shown as it reports. It is "
         "compared with the MACs that run, and the gap is split into causes, module by module; what none explains is "
         "called unexplained. A counter that is not installed has no figure, and its note says how to install it.\n",
@@ -178,10 +179,9 @@ def layers() -> str:
 
     text = [
         "# Layers and their formulas\n",
-        "Costs are sums of named terms; those marked `*` are in the paper's formula, the one that the "
-        "source gives. The same with "
-        "`e4profile formula LAYER --memory`, as LaTeX with `--format latex`, and the storages of its peak with "
-        "`--peak`.\n",
+        "Costs are sums of named terms. Those marked `*` are in the paper's formula, the one that the source gives. "
+        "`e4profile formula LAYER --memory` prints the same. `--format latex` gives LaTeX, and `--peak` gives the "
+        "storages of the layer's peak.\n",
     ]
     for name in layer_names():
         layer = find_layer(name)

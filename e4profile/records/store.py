@@ -2,15 +2,15 @@
 
 Processes on several machines may write one file on a shared file system. A line is one write, at the end of the file,
 under a lock; the lock of one machine keeps out the others on NFS 4 and wherever else locks are shared, and appending
-is atomic on a local disk, Lustre and GPFS without it. Nothing is ever cut off or moved, also not what a killed run left
-of a line, since it may be another machine's line in the making: such a line is ended, stays, and is named by whoever
-reads it. Should two machines of an NFS without locks write over each other, the checksum tells, and the setting is
-counted again. Which process counts which setting is agreed on in ``e4profile.records.claims``.
+is atomic on a local disk, Lustre and GPFS without it. Nothing is ever cut off or moved. What a killed
+run left of a line may be a line that another machine still writes, so it is ended and kept, and every reader names it.
+If two machines of an NFS without locks write over each other, the checksum shows it, and the setting is counted again.
+``e4profile.records.claims`` decides which process counts which setting.
 
 Schema history:
-    1: ``schema, kind, card, arguments, counts, counters, environment``, and ``checksum`` since it protects them: a line
-        whose values are not those that were written is kept and not used. Older lines have none; the counts of a
-        sweep are then checked one by one, and their verdict is computed again.
+    1: ``schema, kind, card, arguments, counts, counters, environment``, and ``checksum``, which protects them: a line
+        whose values are not those that were written is kept but not used. Older lines have no checksum; the counts of
+        a sweep are then checked one by one, and their verdict is computed again.
 """
 
 from __future__ import annotations
