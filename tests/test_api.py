@@ -52,7 +52,7 @@ def test_a_shape_is_given_with_its_batch_and_the_title_says_it() -> None:
     maps = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     image = count(maps, (3, 8, 8), counters=exact)
     assert image.attrs["title"] == "Sequential on (1, 3, 8, 8)"
-    assert "(3, 8, 8) is read as one image: the network runs on no input of three sizes" in image.attrs["notes"]
+    assert "(3, 8, 8) is read as one image: the network does not run on an input of three sizes" in image.attrs["notes"]
     three = count(maps, (3, 8, 8), counters=exact, batch_size=3)
     assert three.attrs["title"] == "Sequential on (3, 3, 8, 8)"
     assert count(maps, (3, 3, 8, 8), counters=exact).equals(three)

@@ -168,7 +168,7 @@ def ask(command: Command, given: Mapping[str, Any]) -> Result:
             answer = _answer(command, values)
         except UserCodeError as error:
             if tried:
-                notes = [f"{tuple(sizes)} is read as one image: the network runs on no input of three sizes"]
+                notes = [f"{tuple(sizes)} is read as one image: the network does not run on an input of three sizes"]
                 continue
             if error.__cause__ is None or not _in_hand(values):
                 raise

@@ -49,7 +49,7 @@ class _Origin:
 
 
 def _not_drawn() -> list[Plot]:
-    raise SettingError("a result that was stored and read back cannot be drawn: plot it where it was asked")
+    raise SettingError("a result that was stored and read back cannot be drawn: plot it where it was made")
 
 
 class _Plots(PlotAccessor):
@@ -234,7 +234,7 @@ def result_of(answer: Answer) -> Result:
     """What a command answered as a frame."""
     table = answer.table
     if table is None:
-        raise SettingError("this has no rows: ask it on the command line")
+        raise SettingError("this answer has no rows: ask for it on the command line")
     found = Result(_frame(table))
     notes = list(dict.fromkeys([*table.notes, *answer.notes]))
     said: dict[Any, Any] = {"title": table.title, "notes": notes, "exit_code": answer.exit_code}

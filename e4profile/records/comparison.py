@@ -249,7 +249,7 @@ def _times(first: Results, second: Results, *, allow_mixed: bool) -> list[TimeCo
         other = next(one for one in environments if same_environment(environments[0], one))
         raise SettingError(
             f"times from different environments are not compared: {difference(environments[0], other)}; "
-            "compare them all the same, labelled, with --allow-mixed"
+            "--allow-mixed compares them anyway, labelled"
         ) from None
     label = {id(one): text for one, text in zip(records, labels, strict=True)}
     found = []

@@ -199,7 +199,7 @@ def _read_rows(found: Results, rows: Sequence[Any]) -> None:
         path = row.get("path")
         key = Key(_row_name(row), (path or NETWORK) if isinstance(path, str) else "")
         if key == Key(""):
-            raise SettingError(f"{found.file}: row {number} names neither a model nor a layer, so nothing pairs it")
+            raise SettingError(f"{found.file}: row {number} names neither a model nor a layer, so it has no pair")
         _add_once(found, key, row)
 
 

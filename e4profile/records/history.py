@@ -155,7 +155,7 @@ def read_history(file: Path) -> History:
         SettingError: for a file that is not there, cannot be read, or holds no run.
     """
     if not file.exists():
-        raise SettingError(f"--history: {file} does not exist; e4profile guard --history {file} begins it")
+        raise SettingError(f"--history: {file} does not exist; e4profile guard --history {file} creates it")
     store = RecordStore(file)
     runs = []
     notes = []

@@ -205,7 +205,7 @@ class RecordStore:
             record = _parse(line.removeprefix(codecs.BOM_UTF8) if number == 1 else line)
             earlier, counts = self._found.setdefault(record.key, (number, record.counts))
             if earlier != number and counts == record.counts:
-                raise SettingError(f"it doubles line {earlier}, with the same counts of the same work")
+                raise SettingError(f"it repeats line {earlier}, with the same counts of the same work")
         except SettingError as error:
             self.note(f"line {number} is skipped: {error}")
             return None

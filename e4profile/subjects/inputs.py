@@ -158,7 +158,7 @@ def with_batch(specs: Sequence[InputSpec], batch_size: int) -> list[InputSpec]:
         raise SettingError(f"--batch-size (={batch_size}) has no tensor to act on: the inputs are {given}")
     if len(leading) > 1:
         raise SettingError(
-            f"--batch-size: the inputs lead with different sizes ({', '.join(map(str, specs))}); give the batch in "
+            f"--batch-size: the inputs have different leading sizes ({', '.join(map(str, specs))}); give the batch in "
             "every --input instead"
         )
     return [replace(spec, shape=(batch_size, *spec.shape[1:])) if spec.shape else spec for spec in specs]

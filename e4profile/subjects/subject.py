@@ -360,7 +360,7 @@ class Subject:
             SettingError: for a model of another input than one positional tensor.
         """
         if self.input is None:
-            raise SettingError(f"{self.name} takes ({self.given}), but a closed form one positional input tensor")
+            raise SettingError(f"{self.name} takes ({self.given}), but a closed form takes one positional tensor")
         return (self.own_batch or 1, *self.input)
 
     @property
@@ -499,7 +499,7 @@ def of_card(card: Card, specs: Sequence[InputSpec] = (), batch_size: int | None 
         raise SettingError(f"{card.name} takes one input of batch x channels x height x width, not ({given})")
     if specs[0].dtype not in (None, "float32"):
         dtype = specs[0].dtype
-        raise SettingError(f"{card.name} takes images of float32, not ({specs[0]}): leave out :{dtype}")
+        raise SettingError(f"{card.name} takes images of float32, not ({specs[0]}): omit :{dtype}")
     return Subject(card.name, tuple(specs), source)
 
 

@@ -290,7 +290,7 @@ class _Walker:
         while left:
             if self._found.walks >= _MOST_WALKS:
                 raise NotTogether(
-                    f"{self._subject.name}: its code answers {_MOST_WALKS:,} parts of the settings in its own way"
+                    f"{self._subject.name}: its code treats {_MOST_WALKS:,} parts of the settings differently"
                 )
             part, choices = left.pop()
             for inner in self._walked(part, choices):
@@ -368,8 +368,8 @@ class _Walker:
                     own, amount = FORMULAS[name](built), values[index]
                     if not (isclose(own, amount, rel_tol=1e-9) if name.endswith("_s") else own == amount):
                         raise NotTogether(
-                            f"{self._subject.name}: {name} of many settings at once is {amount:,}, of the network "
-                            f"built with {described(setting)} it is {own:,}"
+                            f"{self._subject.name}: {name} of many settings at once is {amount:,}, but the "
+                            f"network built with {described(setting)} has {own:,}"
                         )
 
     def _write(self, name: str, part: Integers, values: Integers | int) -> None:

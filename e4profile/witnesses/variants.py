@@ -97,8 +97,8 @@ class VariantCounter:
         counted = self(subject)
         if counted.unknown:
             raise SettingError(
-                f"{subject.name}: at least {counted.total(convention_name):,} {unit}, which decides nothing: unknown "
-                f"operators {some_of(counted.unknown)}; {SAY_THE_COST}"
+                f"{subject.name}: at least {counted.total(convention_name):,} {unit}, which does not decide it: "
+                f"unknown operators {some_of(counted.unknown)}; {SAY_THE_COST}"
             )
         return counted
 

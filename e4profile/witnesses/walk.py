@@ -136,6 +136,6 @@ def following(model: nn.Module, *watchers: Watcher, only: Iterable[nn.Module] | 
         yield walk
     if walk.unseen:
         raise SettingError(
-            f"{some_of(list(walk.unseen))} of {type(model).__name__} runs in a thread that was there before the call: "
-            "nothing is seen of it; start threads in the forward, or call its modules without"
+            f"{some_of(list(walk.unseen))} of {type(model).__name__} runs in a thread that was there before the call, "
+            "so it is not seen; start threads in the forward, or call its modules without threads"
         )

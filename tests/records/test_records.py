@@ -121,7 +121,7 @@ def test_a_line_of_the_same_work_and_counts_is_named_and_not_used(tmp_path: Path
     for each in (record(1), record(2), elsewhere, other):
         store.append(each)
     assert store.load() == [record(1), record(2), other]
-    assert store.notes == ["records.jsonl: line 3 is skipped: it doubles line 1, with the same counts of the same work"]
+    assert store.notes == ["records.jsonl: line 3 is skipped: it repeats line 1, with the same counts of the same work"]
 
 
 def test_a_whole_last_line_without_its_line_end_is_kept(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_given_tensors_are_cut_or_repeated() -> None:
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        (of("2x3", "5"), "lead with different sizes"),
+        (of("2x3", "5"), "different leading sizes"),
         (of("n:=4"), r"--batch-size \(=2\) has no tensor to act on: the inputs are n:=4"),
         (of("t=scalar"), "no tensor to act on"),
         (BatchedInputs.of(as_example([(1, 3), (2, 3)], torch.float32)), r"of \(1, 3\), \(2, 3\)"),

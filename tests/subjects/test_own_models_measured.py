@@ -97,14 +97,14 @@ def test_inputs_without_a_common_leading_size_are_called_as_given(own: Run, tmp_
     assert own("time", *two, "--pass", "step", *QUICK).code == 0
     for command in ("time", "memory"):
         code, _, err = own(command, *two, "--batch-size", "3")
-        assert (code, "lead with different sizes (2x4, 7:int64)" in err) == (2, True)
+        assert (code, "different leading sizes (2x4, 7:int64)" in err) == (2, True)
         code, _, err = own(command, *two, "--fits", "30ms" if command == "time" else "1GiB")
         assert (
             code,
             "two.py:Net: the inputs (2x4 7:int64) must lead with one batch, which --fits looks for" in err,
         ) == (2, True)
     code, _, err = own("memory", *two, "--layers")
-    assert (code, "a closed form one positional input tensor" in err) == (2, True)
+    assert (code, "a closed form takes one positional tensor" in err) == (2, True)
 
 
 @pytest.mark.parametrize("command", [("time", "--pass", "step", *QUICK), ("memory",)])

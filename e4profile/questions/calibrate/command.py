@@ -132,8 +132,7 @@ def step_notes(found: Calibration) -> list[str]:
     """
     if found.step_setting_error is None or found.step_topology_error is None:
         raise SettingError(
-            "the calibration knows forward passes alone, and a training step is asked for: measure it anew with: "
-            "e4profile calibrate"
+            "the calibration covers forward passes only, not a training step: measure it anew with: e4profile calibrate"
         )
     return [
         _sentence("Error of a training step for other settings", found.step_setting_error),

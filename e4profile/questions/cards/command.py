@@ -37,9 +37,9 @@ def cards(
     from e4profile.subjects.named import parse_named
 
     if name is not None and (table or group):
-        raise SettingError("cards: --table and --group choose among all cards; leave out the name, or them")
+        raise SettingError("cards: --table and --group choose among all cards; omit the name or omit them")
     if bibtex and output_format != "table":
-        raise SettingError(f"--bibtex has a format of its own; leave out --format {output_format}")
+        raise SettingError(f"--bibtex has a format of its own; omit --format {output_format}")
     if name is None:
         cards = chosen_cards(table, group)
     else:

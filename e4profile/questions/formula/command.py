@@ -143,7 +143,7 @@ def _of_network(network: Subject, asked: Mapping[str, bool], output_format: str)
     for option, value in asked.items():
         if value:
             raise SettingError(
-                f"{option} is of one layer, and {network.name} is a network with its own values: omit it"
+                f"{option} applies to one layer, and {network.name} is a network with its own values: omit it"
             )
     table = network_terms(network)
     shown = with_columns(table, [one.key for one in table.columns if one.key != "latex"])

@@ -29,8 +29,8 @@ def layer_timeline(layer: type[EquivariantLayer]) -> Timeline:
     if layer.peak is None:
         known = ", ".join(name for name in layer_names() if LAYERS[name].peak is not None)
         raise SettingError(
-            f"{layer.__name__} states no timeline of its storages, hence no closed form of its peak; those that do: "
-            f"{known}"
+            f"{layer.__name__} states no timeline of its storages, so its peak has no closed form; these "
+            f"layers have one: {known}"
         )
     return layer.peak
 

@@ -168,7 +168,7 @@ def _undecided(quantity: str, unknown: Sequence[str], held_to: str, actual: int)
     if not unknown or quantity not in ("params", "macs"):
         return ""
     return (
-        f"{UNITS[quantity]}: expected {held_to}, actual at least {actual:,}, which decides nothing: "
+        f"{UNITS[quantity]}: expected {held_to}, actual at least {actual:,}, which does not decide it: "
         f"{some_of(unknown, '; ')}; {SAY_THE_COST}"
     )
 

@@ -226,7 +226,7 @@ def _notes(found: FileComparison) -> list[str]:
         if shown:
             notes.append(
                 f"ratio: median after over median before with its {shown[0].confidence:.0%} bootstrap interval; the "
-                "runs were not interleaved, so what differed between them is in it"
+                "runs were not interleaved, so the ratio includes whatever else differed between them"
             )
         notes += [text for one in found.times for text in one.notes]
     return [*notes, *found.notes]

@@ -50,7 +50,7 @@ def add_to_history(store: RecordStore, commit: str, guard: Guard, *, time: bool)
                 seconds = timed(by_name[one.name], guard.config.folder, _MAX_RUN_TIME_S)
                 progress.step(one.name)
             if not one.exact:
-                left_out.append(f"{one.name}: operators are unknown, so its MACs are a lower bound and not kept")
+                left_out.append(f"{one.name}: operators are unknown, so its MACs are a lower bound and are not kept")
             append_run(store, one.name, commit, one.after, seconds, exact=one.exact)
     return left_out
 
@@ -115,9 +115,9 @@ def _notes(history: History) -> list[str]:
     series = history.timed()
     if series:
         notes.append(
-            f"times: {len(series)} series of medians, each of one environment; a step is named where it is at least "
-            f"{MINIMUM_EFFECT:.0%} and its ranks have a chance of at most {history.level:.2g} without one, so that a "
-            f"false step among all of them has {LEVEL:.0%}"
+            f"times: {len(series)} series of medians, each of one environment; a step is named if it is at least "
+            f"{MINIMUM_EFFECT:.0%} and chance gives its ranks with a probability of at most {history.level:.2g}; any "
+            f"false step among all series then has a probability of at most {LEVEL:.0%}"
         )
     return [*notes, *history.too_short(), *history.notes]
 

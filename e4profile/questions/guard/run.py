@@ -137,7 +137,10 @@ class Guard:
             bounds = [
                 one.name for one in self._found if any(check.name.startswith("baseline ") for check in one.checks)
             ]
-            for names, why in ((missing, "without counts of"), (bounds, "as counts are lower bounds of")):
+            for names, why in (
+                (missing, "because there are no counts for"),
+                (bounds, "because there are only lower bounds for"),
+            ):
                 if names:
                     self._notes.append(f"{self.config.baseline} is not written, {why} {some_of(names)}")
             if missing or bounds:
@@ -171,8 +174,8 @@ class Guard:
             return None
         if committed is not None and committed.torch != torch_version() and not self.update:
             self._notes.append(
-                f"the baseline was counted with torch {committed.torch}, this is {torch_version()}: a count that "
-                "moved may be PyTorch's doing, saved bytes above all"
+                f"the baseline was counted with torch {committed.torch}, this is {torch_version()}: PyTorch may "
+                "have moved a count, saved bytes above all"
             )
         return committed
 

@@ -105,8 +105,8 @@ def match_time(
         how = "no setting looked at takes that long" if max(medians.values()) < goal_s else "every one takes longer"
         notes.append(f"the target lies outside what was measured: {how}")
     notes.append(
-        f"{len(chosen)} settings sampled in turn, of {len(search.looked)} looked at; a setting not measured may "
-        "come nearer"
+        f"{len(chosen)} of the {len(search.looked)} settings tried were sampled in turn; a setting that was not "
+        "measured may come nearer"
     )
     if interrupted:
         notes.insert(0, "interrupted: other settings were not sampled in turn")

@@ -287,7 +287,7 @@ def _target(to: Subject | str | int | float, cost: VariantCost) -> tuple[Any, st
         to = resolve(str(to))
     value = cost.of(to)
     if not value:
-        raise SettingError(f"{to.name} has no {UNITS[cost.by]} to come near to")
+        raise SettingError(f"{to.name} has no {UNITS[cost.by]} to match")
     return value, to.name
 
 
@@ -350,4 +350,4 @@ def _left_out(axis: Axis, cost: VariantCost) -> tuple[str, ...]:
     if not refused:
         return ()
     listed = "; ".join(refused[:3]) + (f" and {len(refused) - 3} more" if len(refused) > 3 else "")
-    return (f"cannot be built and left out: {listed} ({cost.refused})",)
+    return (f"omitted, because they cannot be built: {listed} ({cost.refused})",)

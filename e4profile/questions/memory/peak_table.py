@@ -157,7 +157,7 @@ def peak_table(card: Subject, batch_size: int | None, dtype_name: str) -> Table:
         f"{card.title}: the peak of each layer by term{of}, {dtype_name}",
         rows,
         (
-            "each layer alone, in the middle of a network: its input and its output's gradient are there before and "
+            "each layer alone, in the middle of a network: its input and its output's gradient exist before it and "
             "do not count; multiples of 512 bytes, no workspaces",
             *(f"no closed form: {reason}" for reason in reasons),
         ),

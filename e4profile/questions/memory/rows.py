@@ -129,7 +129,7 @@ def layer_rows(
     from e4profile.witnesses.memory.closed_form import predict_saved
 
     if card.input is None:
-        raise SettingError(f"--layers: {card.name} takes ({card.given}), but a closed form one positional input tensor")
+        raise SettingError(f"--layers: {card.name} takes ({card.given}), but a closed form takes one positional tensor")
     batch = batch_size or card.own_batch or 1
     try:
         predicted = predict_saved(card.build_whole(), card.input, dtype=torch_dtype(dtype_name), device=kernels)

@@ -184,7 +184,7 @@ def _notes(found: Cloud, chosen: Chosen, wanted: Wanted, how: How) -> list[str]:
     possible, rows = len(found.possible), len(shown(found, chosen, wanted))
     limits = " and ".join(map(str, wanted.limits))
     if chosen.nearest:
-        lead = f"none of {possible:,} settings has {limits}; the {rows} that come nearest are shown"
+        lead = f"none of {possible:,} settings has {limits}; the table shows the {rows} nearest"
     else:
         left = len(chosen.indices)
         what = "on the front" if wanted.front else f"with {limits}" if limits else "can be built"

@@ -294,7 +294,7 @@ def measure_roofline(
     rule = rule or StopRule()
     peaks = peaks or cached_peaks(device, kind, threads=threads)
     if (peaks.device, peaks.dtype) != (where.type, kind):
-        raise SettingError(f"peaks of {peaks.device} in {peaks.dtype} do not roof {where.type} in {kind}")
+        raise SettingError(f"peaks of {peaks.device} in {peaks.dtype} are no roof for {where.type} in {kind}")
     setting = PassSetting(device=device, dtype=kind, batch_size=batch_size, threads=threads)
     with prepared(model, image_shape, setting) as taken:
         found = network_work(taken.network, taken.example, dtype_named(kind).itemsize)

@@ -141,7 +141,7 @@ def _notes(found: list[Budget], measured: bool) -> list[str]:
             if again
             else []
         ),
-        *([f"MACs of {bounded} are at least these: not counted, unknown operators: {unknown}."] if unknown else []),
+        *([f"MACs of {bounded} are at least these; unknown operators are not counted: {unknown}."] if unknown else []),
         *dict.fromkeys(f"{one.name}: {said}." for one in found for said in one.memory.notes),
         "Predicted memory is the most a step holds, with parameters and optimiser state, without workspaces.",
     ]

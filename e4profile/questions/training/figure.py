@@ -40,7 +40,9 @@ def check_networks(cards: Sequence[Subject]) -> None:
     for card in cards:
         if card.topology not in NETWORKS:
             known = default_models()[0]
-            raise SettingError(f"the figure shows implicitly equivariant networks, as {known}; {card.name} is not one")
+            raise SettingError(
+                f"the figure shows implicitly equivariant networks such as {known}; {card.name} is not one"
+            )
 
 
 def training_rows(cards: Sequence[Subject]) -> list[dict[str, Any]]:

@@ -405,7 +405,7 @@ class TimedByJobs:
         if not live:
             return "no job is left"
         they, them = (f"{len(live)} jobs run", "them") if len(live) > 1 else ("1 job runs", "it")
-        return f"{they} on; the same command comes back to {them}, and {how_to_end(self.jobs.how, live)} ends {them}"
+        return f"{they} on; the same command returns to {them}, and {how_to_end(self.jobs.how, live)} ends {them}"
 
     def reference_notes(self) -> list[str]:
         """How long the reference network took in the jobs, and which jobs were slow."""
@@ -443,7 +443,7 @@ class TimedByJobs:
         last = {key: (part, state) for key, part, state in self._jobs_of_pending()}
         for key in self.pending:
             if key not in last:
-                self.failed[key] = "no job was to bring it"
+                self.failed[key] = "no job was given it"
                 continue
             part, state = last[key]
             reason = self.ledger.failures.get((key, part.job))

@@ -162,7 +162,7 @@ def states(how: str, names: Mapping[str, str]) -> dict[str, State]:
     found: dict[str, State] = {}
     for main in dict.fromkeys(name.partition("_")[0] for name in names):
         found |= _slurm_states(main)
-    gone = State(False, "it ended, and Slurm does not know how any more")
+    gone = State(False, "it ended, and Slurm no longer knows how")
     unreached = found.get("")
     return {name: found.get(name) or unreached or gone for name in names}
 

@@ -154,7 +154,9 @@ def setting_of(subject: Subject, choice: PassSetting, rule: StopRule, name: str 
     if subject.execution is not None and not subject.accepts("execution"):
         execution = arguments.pop("execution")
     if choice.loss not in LOSSES or choice.threads is None:
-        raise SettingError(f"{subject.name}: a loss of your own, or threads that are not given, cannot go to a job")
+        raise SettingError(
+            f"{subject.name}: a user-defined loss, or threads that are not given, cannot be sent to a job"
+        )
     given = [str(one) for one in subject.specs] if subject.input_given else []
     reference = subject.reference
     own = _as_named(reference, given).arguments
@@ -172,7 +174,7 @@ def setting_of(subject: Subject, choice: PassSetting, rule: StopRule, name: str 
     if recorded_arguments(again) != recorded_arguments(subject) or (
         subject.input_given and again.specs != subject.specs
     ):
-        raise SettingError(f"{subject.full_name}: what a job is told builds another network ({again.full_name})")
+        raise SettingError(f"{subject.full_name}: what a job is sent builds another network ({again.full_name})")
     return found
 
 
@@ -182,7 +184,7 @@ def _recorded_plain(subject: Subject, name: str, value: Any) -> Any:
         return json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError):
         raise SettingError(
-            f"{subject.name}: {name} (={value!r}) is not a plain value, so it cannot go to a job"
+            f"{subject.name}: {name} (={value!r}) is not a plain value, so it cannot be sent to a job"
         ) from None
 
 

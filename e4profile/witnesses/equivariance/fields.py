@@ -345,8 +345,8 @@ def _parted(features: Tensor, layout: Layout, own: FiniteGroup) -> Iterator[tupl
 
 def _unfit(features: Tensor, layout: Layout, own: FiniteGroup) -> SettingError:
     return SettingError(
-        f"a tensor of shape {tuple(features.shape)} is no {layout.text!r} of {own.name} (A={own.order}); sizes that "
-        "cannot be told are written, such as (h=4 w)"
+        f"a tensor of shape {tuple(features.shape)} is no {layout.text!r} of {own.name} (A={own.order}); write "
+        "the sizes that do not follow from it, such as (h=4 w)"
     )
 
 

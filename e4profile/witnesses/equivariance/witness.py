@@ -110,7 +110,7 @@ def witness(
     read, unread = inputs_read(example, field_groups(model, acting), field_in)
     inputs = example.map(lambda tensor: tensor.to(floating) if tensor.is_floating_point() else tensor)
     notes = [
-        f"the input {tuple(inputs.tensors[index].shape)} is moved as {reading}: say --field-in where it is another"
+        f"the input {tuple(inputs.tensors[index].shape)} is moved as {reading}: say --field-in if it is another"
         for index, reading in read.items()
         if field_in is None and (reading.field == "regular" or inputs.tensors[index].dim() != 4)
     ]
@@ -261,7 +261,7 @@ def _rounded(
         what = "the network computes" if causes.lower is torch.float32 else "the network's constants are"
         return f"say --dtype float32, whose tolerance is {TOLERANCES['float32']:g} ({what} in float32)"
     if causes.lower is not None and worst < (fits := 10 * torch.finfo(causes.lower).eps):
-        return f"the network computes in {str(causes.lower)[6:]}, of which an error below {fits:.0e} is rounding"
+        return f"the network computes in {str(causes.lower)[6:]}, where an error below {fits:.0e} is rounding"
     return None
 
 
@@ -320,7 +320,7 @@ def _map_notes(inputs: Example, read: Mapping[int, Reading], acting: FiniteGroup
     own = [name for name in _DERIVED if getattr(type(acting), name) is not getattr(FiniteGroup, name)]
     notes = []
     if own:
-        notes.append(f"{acting.alias} defines {', '.join(own)}, which is not asked: act_on_position moves maps")
+        notes.append(f"{acting.alias} defines {', '.join(own)}, which is not used: act_on_position moves maps")
     for rows, columns in dict.fromkeys(tuple(one.shape[-2:]) for one in maps if one is not None):
         places = len(FiniteGroup.positions(acting, rows, columns))
         if places < rows * columns:

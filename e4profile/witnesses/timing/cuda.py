@@ -45,7 +45,7 @@ class Nvml:
             return
         try:
             if not uuid and self._nvml.nvmlDeviceGetCount() != 1:
-                self.missing = "which of NVML's devices this is, is not told"
+                self.missing = "without a UUID it is not known which of NVML's devices this is"
             elif not uuid:
                 self._handle = self._nvml.nvmlDeviceGetHandleByIndex(0)
             else:

@@ -129,8 +129,8 @@ def within_memory(measure: Measure, most_bytes: int, peak_bytes: Callable[[], in
             expected = before_bytes + (peak_bytes() - before_bytes) * batch // largest
             if expected > most_bytes:
                 raise TooMuchMemory(
-                    f"a batch of {batch} would take about {expected / 2**30:,.2g} GiB of memory, of which a search "
-                    f"takes {most_bytes / 2**30:,.2g}: not enough memory for others would be left"
+                    f"a batch of {batch} would take about {expected / 2**30:,.2g} GiB of memory, and a search takes "
+                    f"at most {most_bytes / 2**30:,.2g}: not enough memory would be left for others"
                 )
         record = measure(batch)
         largest = max(batch, largest)

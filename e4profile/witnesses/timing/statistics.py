@@ -35,7 +35,7 @@ def median(samples: Sequence[float]) -> float:
         SettingError: without samples.
     """
     if not samples:
-        raise SettingError("no samples: there is no median of nothing")
+        raise SettingError("no samples: a median needs at least one")
     return stats.median(samples)
 
 
@@ -46,7 +46,7 @@ def interquartile_range(samples: Sequence[float]) -> float:
         SettingError: without samples.
     """
     if not samples:
-        raise SettingError("no samples: there is no interquartile range of nothing")
+        raise SettingError("no samples: an interquartile range needs at least one")
     low, high = quartiles(samples) or (0.0, 0.0)
     return high - low
 

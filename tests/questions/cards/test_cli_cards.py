@@ -54,8 +54,8 @@ def test_bibtex_of_a_card_and_of_all(run: Run) -> None:
     [
         (("--table", "5"), "unknown table of cards '5'"),
         (("--group", "p5"), "did you mean p4"),
-        (("e4net", "--group", "p4"), "leave out the name"),
-        (("e4net", "--bibtex", "-f", "json"), "leave out --format json"),
+        (("e4net", "--group", "p4"), "omit the name"),
+        (("e4net", "--bibtex", "-f", "json"), "omit --format json"),
     ],
 )
 def test_what_cannot_be_listed_is_refused(run: Run, arguments: tuple[str, ...], message: str) -> None:

@@ -50,7 +50,7 @@ def test_with_set_every_term_has_its_number(run: Run) -> None:
         (("formula", "--set", "r=2"), "--set: name a layer"),
         (("formula", "--of", "e4net"), "--of: name a layer"),
         (("formula", "nets.py:Strange", "--input", "1x1x8x8"), "nets.py:Strange: none of its layers has a closed form"),
-        (("formula", "p4-cnn", "--set", "r=2"), "--set is of one layer, and p4-cnn is a network"),
+        (("formula", "p4-cnn", "--set", "r=2"), "--set applies to one layer, and p4-cnn is a network"),
         (("formula", "e4", "--of", "p4-cnn"), "p4-cnn has no E4Conv2d; its layers with a formula: FieldBatchNorm2d"),
         (("formula", "e4", "--of", "e4"), "unknown model 'e4'"),
         (("formula", "e4", "--of", "e4net", "--set", "x=1"), "unknown symbol of E4Conv2d 'x'"),
@@ -188,4 +188,4 @@ def test_a_card_has_the_terms_of_all_its_layers(name, run):
         assert sum(term["value"] for term in terms if term["table"] == key) == totals[witness]
     refused = run("formula", name, "--peak")
     assert refused.code == 2
-    assert "--peak is of one layer" in refused.err
+    assert "--peak applies to one layer" in refused.err

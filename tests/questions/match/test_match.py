@@ -90,7 +90,7 @@ def test_time_is_measured_and_said_so(run):
     assert found["verdict"] in ("clear", "ambiguous")
     assert "time of p4cnn at width=" in err
     assert "time of in turn: width=" in err
-    assert "a setting not measured may come nearer" in err
+    assert "a setting that was not measured may come nearer" in err
 
 
 def test_a_time_has_its_unit_and_its_interval(run):

@@ -225,7 +225,7 @@ def test_time_follows_measurements_and_not_the_macs():
     assert len([one for one in asked if one[1]]) <= 13
     # at the end several are sampled in turn, in one call
     assert [len(subjects) for subjects, brief in asked if not brief] == [5]
-    assert "a setting not measured may come nearer" in found.notes[-1]
+    assert "a setting that was not measured may come nearer" in found.notes[-1]
 
 
 def test_time_of_another_network_is_sampled_in_turn_with_the_settings():

@@ -88,7 +88,7 @@ def test_a_training_step_is_predicted_by_a_calibration_that_timed_one(run: Run, 
     old = replace(known, rates=rates, step_setting_error=None, step_topology_error=None)
     write_calibration(Path("quick.json"), old)
     for asked in (["time", "p4-cnn", *step], limited):
-        assert says(run(*asked).err, "knows forward passes alone", "e4profile calibrate")
+        assert says(run(*asked).err, "covers forward passes only", "e4profile calibrate")
 
 
 def test_what_cannot_be_predicted_is_not_stated(run: Run, quick: str, net: str) -> None:

@@ -169,7 +169,7 @@ def test_a_network_is_put_under_the_roof_and_left_as_it_was():
 
 
 def test_peaks_of_another_dtype_are_refused():
-    with pytest.raises(SettingError, match="peaks of cpu in float32 do not roof cpu in float64"):
+    with pytest.raises(SettingError, match="peaks of cpu in float32 are no roof for cpu in float64"):
         measure_roofline(nn.ReLU(), (1, 2, 2), dtype="float64", peaks=PEAKS)
 
 

@@ -357,7 +357,7 @@ def test_tensors_are_moved_by_positions_and_by_nothing_else() -> None:
     assert torch.equal(act(image, Constant(), 1, "trivial"), act(image, C6, 1, "trivial"))
     turned = measured(Declared(C6), 1, 2, 7, 7, group=Constant())
     assert turned.verdict == EQUIVARIANT
-    assert "hex-C6 defines map_permutation, which is not asked: act_on_position moves maps" in turned.notes
+    assert "hex-C6 defines map_permutation, which is not used: act_on_position moves maps" in turned.notes
     assert not any("nothing moves" in note for note in turned.notes)
     plain = nn.Conv2d(1, 4, 3, padding=1)
     assert measured(plain, 1, 1, 7, 7, group=Lazy(4), field_out="regular").verdict == NOT_EQUIVARIANT

@@ -128,7 +128,8 @@ def test_the_only_device_needs_no_uuid():
 
 
 @pytest.mark.parametrize(
-    ("library", "reason"), [(_Library(count=2), "is not told"), (_Library(failing="count"), "does not know this")]
+    ("library", "reason"),
+    [(_Library(count=2), "is not known which"), (_Library(failing="count"), "does not know this")],
 )
 def test_one_of_several_devices_without_a_uuid_is_not_guessed(library, reason):
     device = Nvml("", library)
