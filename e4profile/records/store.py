@@ -147,10 +147,12 @@ class RecordStore:
 
     Attributes:
         path: the file; its folder is made when the first record is written.
+        option: where a user names it, for what cannot be written.
         notes: what was read and not used, one sentence each, with line number and reason.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], option: str = "--out") -> None:
+        self.option = option
         self.path = Path(path)
         self.notes: list[str] = []
         self._is_ours = False
@@ -277,7 +279,9 @@ class RecordStore:
         self._is_ours = True
 
     def _unwritable(self, error: OSError) -> SettingError:
-        return SettingError(f"cannot write records to {self.path}: {error.strerror}; choose another place")
+        return SettingError(
+            f"cannot write records to {self.path}: {error.strerror}; choose another place with {self.option}"
+        )
 
 
 def _lock(descriptor: int, exclusive: bool) -> None:

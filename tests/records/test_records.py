@@ -314,7 +314,7 @@ def test_a_path_that_cannot_be_written_is_named_with_the_remedy(tmp_path: Path) 
     for path in (tmp_path / "file" / "records.jsonl", tmp_path / "file" / "sub" / "r.jsonl", tmp_path / "folder"):
         store = RecordStore(path)
         for attempt in (store.check_writable, lambda store=store: store.append(record())):
-            with pytest.raises(SettingError, match="choose another place") as error:
+            with pytest.raises(SettingError, match="choose another place with --out") as error:
                 attempt()
             assert str(path) in str(error.value)
             assert "\n" not in str(error.value)

@@ -28,7 +28,7 @@ def begin_history(file: Path, folder: Path, commit: str | None) -> tuple[RecordS
     Raises:
         SettingError: for a file that cannot be written or is of another kind, or where no commit is known.
     """
-    store = RecordStore(file)
+    store = RecordStore(file, "--history")
     store.check_writable()
     return store, commit or commit_of(folder)
 
