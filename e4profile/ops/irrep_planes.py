@@ -65,14 +65,18 @@ class Planes:
         read = sorted({(tap - self.window.padding) % stride for tap in range(self.window.kernel)})
         return list(product(read, read))
 
+    @property
+    def before(self) -> int:
+        """Rows and columns of zeros before the first pixel of a phase."""
+        return -(-self.window.padding // self.window.stride)
+
     @cached_property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of a phase of the padded maps."""
         window = self.window
-        before = -(-window.padding // window.stride)
         after = max(0, (window.kernel - 1 - window.padding) // window.stride)
         rows, columns = (
-            max(-(-size // window.stride), window.size_out(size + 2 * window.padding) + after) + before
+            max(-(-size // window.stride), window.size_out(size + 2 * window.padding) + after) + self.before
             for size in (self.height, self.width)
         )
         return rows, columns
@@ -85,19 +89,17 @@ class Planes:
     def read(self, tap: int) -> tuple[int, int]:
         """The phase that a tap reads, and the first place that it reads there."""
         window = self.window
-        before = -(-window.padding // window.stride)
         (down, row), (across, column) = (
             divmod(place - window.padding, window.stride) for place in divmod(tap, window.kernel)
         )
-        first = (before + down) * self.grid[1] + before + across
+        first = (self.before + down) * self.grid[1] + self.before + across
         return self.phases.index((row, column)), first * (self.images if self.innermost else 1)
 
     def inside(self, places: Tensor) -> Tensor:
         """Padded fields (..., fields x places) from the first pixel on: (images, ..., fields, rows, columns)."""
-        before = -(-self.window.padding // self.window.stride)
         shape = (*self.grid, self.images) if self.innermost else (self.images, *self.grid)
         fields: Tensor = places.unflatten(-1, (-1, *shape)).movedim(-1 if self.innermost else -3, 0)
-        return fields[..., before:, before:]
+        return fields[..., self.before :, self.before :]
 
 
 def _planes(features: Tensor, window: Window) -> Iterator[tuple[slice, Planes]]:

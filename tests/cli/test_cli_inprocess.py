@@ -221,6 +221,7 @@ def test_check_holds_and_fails(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
         (("sweep", "--format", "jsn"), ("unknown format 'jsn'", "json")),
         (("sweep", "--bogus"), ("--bogus",)),
         (("sweep", *TINY, "--out", "a-file/below"), ("a-file/below", "--out")),
+        (("report", "--max-run-time-s", "500x"), ("500x", "unknown unit")),
         (("count",), ("NETWORK",)),
         (("count", "e4net", "--set", "width"), ("'width' must be KEY=VALUE",)),
         (("count", "e4net", "--set", "=3"), ("'=3' must be KEY=VALUE",)),

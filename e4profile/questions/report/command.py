@@ -26,8 +26,7 @@ def report(
         int, typer.Option("--batch-size", help="Of --measure, images per pass.", metavar="N", min=1)
     ] = 8,
     max_run_time_s: Annotated[
-        float,
-        typer.Option("--max-run-time-s", help="Of --measure, sample a pass at most this long.", metavar="SECONDS"),
+        float, options.duration("--max-run-time-s", "Of --measure, sample a pass at most this long.")
     ] = 2.0,
     jobs: job_options.How = None,
     partition: job_options.Partition = None,

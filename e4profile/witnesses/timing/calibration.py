@@ -20,7 +20,7 @@ import torch
 from e4profile.errors import SettingError, positive
 from e4profile.witnesses.environment import environment
 from e4profile.witnesses.timing.clock import Clock, MeasurementError, ThreadClock, Work
-from e4profile.witnesses.timing.layers import Marks, layer_seconds, marks_for
+from e4profile.witnesses.timing.layers import Marks, layer_samples, marks_for
 from e4profile.witnesses.timing.measure import clock_for
 from e4profile.witnesses.timing.passes import (
     PassSetting,
@@ -32,6 +32,7 @@ from e4profile.witnesses.timing.passes import (
 )
 from e4profile.witnesses.timing.rates import Array, Rate, Run, fit_rates, predicted_s, with_steps
 from e4profile.witnesses.timing.references import REFERENCES, Reference
+from e4profile.witnesses.timing.statistics import median
 from e4profile.witnesses.timing.work import layers_of
 
 FOLDS = 8
@@ -238,7 +239,8 @@ def _step_of(
 
 def _by_layer(found: Sequence[tuple[Any, Any]], work: Work, marks: Marks) -> list[float]:
     modules = [step.module for step, _ in found if step is not None]
-    return layer_seconds(modules, work, marks, min_passes=_PASSES, min_run_time_s=0)
+    samples = layer_samples(modules, work, marks, min_passes=_PASSES, min_run_time_s=0)
+    return [median(layer) for layer in samples]
 
 
 def _quartile(seconds: Sequence[float]) -> float:

@@ -12,7 +12,6 @@ from torch import nn
 
 from e4profile.errors import SettingError
 from e4profile.witnesses.timing.clock import CpuClock, Work
-from e4profile.witnesses.timing.statistics import median
 from e4profile.witnesses.walk import Call, Watcher, following
 
 
@@ -36,24 +35,6 @@ def marks_for(device: torch.device) -> Marks:
     from e4profile.witnesses.timing.cuda import CudaEvents
 
     return CudaEvents(device)
-
-
-def layer_seconds(
-    modules: Sequence[nn.Module],
-    work: Work,
-    marks: Marks,
-    *,
-    min_passes: int = 5,
-    min_run_time_s: float = 0.5,
-    max_run_time_s: float = 10.0,
-    now: Callable[[], float] = time.perf_counter,
-) -> list[float]:
-    """The median time of each layer over several passes, in seconds (see ``layer_samples``)."""
-    found = layer_samples(
-        modules, work, marks, min_passes=min_passes, min_run_time_s=min_run_time_s, max_run_time_s=max_run_time_s,
-        now=now,
-    )  # fmt: skip
-    return [median(layer) for layer in found]
 
 
 def layer_samples(

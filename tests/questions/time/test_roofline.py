@@ -19,9 +19,10 @@ from e4profile.questions.time.roofline import (
 )
 from e4profile.witnesses.counts.closed_form import count_closed_form
 from e4profile.witnesses.timing.clock import CpuClock, Reading, Work
-from e4profile.witnesses.timing.layers import layer_seconds
+from e4profile.witnesses.timing.layers import layer_samples
 from e4profile.witnesses.timing.peaks import Peaks
 from e4profile.witnesses.timing.samples import StopRule
+from e4profile.witnesses.timing.statistics import median
 
 PEAKS = Peaks(1000.0, 100.0, "cpu", "float32", 1, {})
 
@@ -107,8 +108,8 @@ def test_marks_enclose_each_layer_in_order_and_hooks_go_away():
     work = Work(lambda _: twice(net(torch.ones(1))))
     marks = _CountedMarks()
     clock = _ticking(0.1)
-    found = layer_seconds([net.outer, first, twice, twice], work, marks, min_run_time_s=0.0, now=lambda: next(clock))
-    assert found == [3.0, 1.0, 1.0, 1.0]
+    found = layer_samples([net.outer, first, twice, twice], work, marks, min_run_time_s=0.0, now=lambda: next(clock))
+    assert [median(layer) for layer in found] == [3.0, 1.0, 1.0, 1.0]
     assert marks.count == 5 * 8
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in net.modules())
 
@@ -118,10 +119,10 @@ def test_a_layer_that_runs_other_than_said_is_named(said, message):
     layer = nn.ReLU()
     work = Work(lambda _: layer(torch.ones(1)))
     if message is None:
-        assert len(layer_seconds([layer] * said, work, _CountedMarks(), min_run_time_s=0.0)) == said
+        assert len(layer_samples([layer] * said, work, _CountedMarks(), min_run_time_s=0.0)) == said
         return
     with pytest.raises(SettingError, match=message):
-        layer_seconds([layer] * said, work, _CountedMarks(), min_run_time_s=0.0)
+        layer_samples([layer] * said, work, _CountedMarks(), min_run_time_s=0.0)
     assert not layer._forward_hooks
 
 
@@ -129,13 +130,13 @@ def test_a_layer_that_runs_more_often_than_said_is_named():
     layer = nn.ReLU()
     work = Work(lambda _: layer(layer(torch.ones(1))))
     with pytest.raises(SettingError, match="ran 2 times, more often"):
-        layer_seconds([layer], work, _CountedMarks(), min_run_time_s=0.0)
+        layer_samples([layer], work, _CountedMarks(), min_run_time_s=0.0)
 
 
 def test_a_cap_ends_the_passes_after_one():
     runs = []
     clock = _ticking(100.0)
-    layer_seconds([], Work(runs.append), _CountedMarks(), max_run_time_s=1.0, now=lambda: next(clock))
+    layer_samples([], Work(runs.append), _CountedMarks(), max_run_time_s=1.0, now=lambda: next(clock))
     assert len(runs) == 1
 
 
