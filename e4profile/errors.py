@@ -244,8 +244,8 @@ def parse_toml(text: str, where: object, error: type[E4ProfileError] = SettingEr
 
 
 _WORDS = {
-    "int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false", "object": "a table",
-    "array": "a list", "null": "nothing",
+    "int": "a whole number", "float": "a number", "str": "a text in quotes", "bool": "true or false",
+    "object": "a table", "array": "a list", "null": "nothing",
 }  # fmt: skip
 _MOST_SHOWN = 100
 _STEP = re.compile(r"(\w+)|\[([0-9]+)\]")

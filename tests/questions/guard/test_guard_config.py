@@ -106,7 +106,7 @@ def test_nearest_configuration_wins(tmp_path: Path) -> None:
         (config_text(closed_form_min_percent=50), "closed_form_min_percent: 50.* beside closed_form = true"),
         (config_text(field_out="vector"), "unknown field type 'vector'"),
         (config_text(group=4), "group: 4 must be a text"),
-        (config_text(input=3), "input: 3 must be a text or a table or a list"),
+        (config_text(input=3), "input: 3 must be a text in quotes or a table or a list"),
         (config_text(args=3), "args: 3 must be a table"),
         ("[tool.e4profile]\nbaseline = true\n" + config_text(), "baseline: True must be a file name"),
     ],
