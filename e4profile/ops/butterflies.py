@@ -52,9 +52,18 @@ Call: TypeAlias = tuple[Callable[..., Any] | None, Tensor, Tensor, Tensor]
 """An addition, its operands and where its result goes; None copies the first operand."""
 
 
-def bound(plan: Iterable[Planned], buffers: Sequence[Tensor]) -> list[Call]:
-    """The calls of a plan on these buffers."""
-    return [(add, a.of(buffers), b.of(buffers), into.of(buffers)) for add, a, b, into in plan]
+class Plan:
+    """Additions in turn; a view that several of them take is made once."""
+
+    def __init__(self, planned: Sequence[Planned]) -> None:
+        self.places = list(dict.fromkeys(place for _, *places in planned for place in places))
+        number = {place: n for n, place in enumerate(self.places)}
+        self.calls = [(add, number[a], number[b], number[into]) for add, a, b, into in planned]
+
+    def bound(self, buffers: Sequence[Tensor]) -> list[Call]:
+        """The calls on these buffers."""
+        views = [place.of(buffers) for place in self.places]
+        return [(add, views[a], views[b], views[into]) for add, a, b, into in self.calls]
 
 
 def run(calls: Iterable[Call]) -> None:
@@ -95,8 +104,8 @@ def transforming(
 
 def together(add: Callable[..., Any], operands: Sequence[tuple[Place, Place, Place]]) -> list[Planned]:
     """One call for two triples of operands and result where they can be viewed together, else one for each."""
-    if len(operands) == 2:
-        a, b, into = (_both(*pair) for pair in zip(*operands, strict=True))
+    for order in (operands, operands[::-1]) if len(operands) == 2 else ():
+        a, b, into = (_both(*pair) for pair in zip(*order, strict=True))
         if a and b and into:
             return [(add, *_merged(a, b, into))]
     return [(add, *_merged(*each)) for each in operands]

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
 from e4profile.ops import huge_pages
-from e4profile.ops.butterflies import Call, Place, Planned, bound, dense, run, together, transforming
+from e4profile.ops.butterflies import Call, Place, Plan, Planned, dense, run, together, transforming
 from e4profile.ops.irrep_basis import Pair, Window
 
 _LONG_ROW = 16
@@ -172,8 +172,8 @@ def _storage_order(window: Window, elements: int) -> list[int]:
     return paired + [one for one in range(elements) if one not in paired]
 
 
-_MAPS, _SCRATCH, _BLOCKS = 0, 1, 2
-"""The buffers of a plan: maps, sums in between, and from the third on the blocks' coefficients."""
+_MAPS, _SCRATCH, _MADE = 0, 1, 2
+"""The buffers of a plan: maps, sums in between, and coefficients, block behind block."""
 
 
 @dataclass(frozen=True)
@@ -244,11 +244,12 @@ class _Plan:
         window, positions = self.planes.window, self.planes.positions
         width, inner = window.widths[block], dense(0, self.fields, *positions)
         each = self.fields * math.prod(positions)
-        first = (row * window.sections * width + column) * each
-        return Place(_BLOCKS + block, first, (window.sections, *inner.size), (width * each, *inner.strides))
+        before = sum(one.rows * other for one, other in zip(window.basis.blocks[:block], window.widths, strict=False))
+        first = ((before + row * width) * window.sections + column) * each
+        return Place(_MADE, first, (window.sections, *inner.size), (width * each, *inner.strides))
 
     @lru_cache(maxsize=64)  # noqa: B019  (as many plans are kept, whoever made them)
-    def calls(self, way: str) -> tuple[Planned, ...]:
+    def calls(self, way: str) -> Plan:
         """The additions from maps to coefficients ("to"), back ("from"), or back to what they add to ("onto")."""
         order, plan = self.planes.window.basis.order, list[Planned]()
         for maps, stages, by_slot in self._sets():
@@ -266,7 +267,7 @@ class _Plan:
                     added = sorted(zip(read, sums, read, strict=True))
                     for first in range(0, len(added), 2):
                         plan += together(torch.add, added[first : first + 2])
-        return tuple(plan)
+        return Plan(plan)
 
 
 class _Coefficients:
@@ -280,8 +281,8 @@ class _Coefficients:
             for block, width in zip(window.basis.blocks, window.widths, strict=True)
         ]
         sizes = list(map(math.prod, shapes))
-        parts = huge_pages.empty((sum(sizes),), like).split(sizes)
-        self.made = [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+        self.whole = huge_pages.empty((sum(sizes),), like)
+        self.made = [part.view(shape) for part, shape in zip(self.whole.split(sizes), shapes, strict=True)]
         as_it_lies = not planes.innermost and _reads_as_it_lies(window) and like.stride(-1) == 1
         self.maps = None if as_it_lies else _Maps(planes, like)
         strides = like.stride() if as_it_lies else ()
@@ -296,10 +297,10 @@ class _Coefficients:
             plan = (
                 self.plan if self.plan.as_it_lies == images.stride() else replace(self.plan, as_it_lies=images.stride())
             )
-            run(bound(plan.calls(way), [images, self.scratch, *self.made]))
+            run(plan.calls(way).bound([images, self.scratch, self.whole]))
             return
         if way not in self.calls:
-            self.calls[way] = bound(self.plan.calls(way), [self.maps.places, self.scratch, *self.made])
+            self.calls[way] = self.plan.calls(way).bound([self.maps.places, self.scratch, self.whole])
         run(self.calls[way])
 
     def load(self, images: Tensor) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
-from e4profile.ops.butterflies import Place, Planned, bound, run, transforming
+from e4profile.ops.butterflies import Place, Plan, Planned, run, transforming
 from e4profile.ops.irrep_basis import Window
 
 _TAPS, _SCRATCH, _BLOCKS = 0, 1, 2
@@ -71,7 +71,7 @@ def _run(way: str, buffers: Sequence[Tensor], index: Tensor | None, window: Wind
     if isinstance(taps, FakeTensor):  # sums into what is there do not show
         return
     c_out = taps.shape[1] // c_in
-    run(bound(_plan(way, window, c_out, c_in, _rows(index, window)), [taps, spare, *made]))
+    run(_plan(way, window, c_out, c_in, _rows(index, window)).bound([taps, spare, *made]))
 
 
 def _rows(index: Tensor | None, window: Window) -> tuple[int, ...]:
@@ -85,7 +85,7 @@ def _rows(index: Tensor | None, window: Window) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=64)
-def _plan(way: str, window: Window, c_out: int, c_in: int, rows: tuple[int, ...]) -> tuple[Planned, ...]:
+def _plan(way: str, window: Window, c_out: int, c_in: int, rows: tuple[int, ...]) -> Plan:
     basis, sections, taps = window.basis, window.sections, window.kernel**2
     (reading,) = window.readings
     size, pairs = (sections, c_out // sections, c_in), c_out * c_in
@@ -114,4 +114,4 @@ def _plan(way: str, window: Window, c_out: int, c_in: int, rows: tuple[int, ...]
             plan += transforming(read, reading.stages, made, spare)
         else:
             plan += transforming(made, reading.stages[::-1], read, spare)
-    return tuple(plan)
+    return Plan(plan)
