@@ -13,33 +13,41 @@ import random
 import sys
 import threading
 import types
-from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from e4profile.errors import E4ProfileError, SettingError
+from e4profile.errors import E4ProfileError
+from e4profile.subjects.contents import (
+    ATOMS,
+    CACHED,
+    CLASS,
+    CONTENTS,
+    NOT_ITS_OWN,
+    OF_PARTS,
+    OF_THE_PROCESS,
+    TENSOR_TYPE,
+    Content,
+    content_of,
+    global_content,
+    is_its_own,
+    package_of,
+    parts_of,
+    read_cell,
+    slots_content,
+    slots_of,
+)
 from e4profile.subjects.in_threads import followed_in_threads
+from e4profile.subjects.refusals import check_module
 from e4profile.subjects.stand_ins import is_stand_in
 
 _Restore = Callable[[], object]
-
-ATOMS = (
-    type(None), bool, int, float, complex, str, bytes, range, type, property, types.ModuleType, types.CodeType,
-    types.BuiltinFunctionType, torch.dtype, torch.device, torch.Size,
-)  # fmt: skip
-CACHED: Any = type(functools.lru_cache(lambda: None))
-TENSOR_TYPE: Any = type(torch.FloatTensor)
-# what belongs to the process or to a library, and is no part of a network
-NOT_ITS_OWN = {"torch", "numpy", "e4profile", "builtins", *sys.stdlib_module_names}
-OF_THE_PROCESS = {"logging", "threading", "multiprocessing", "concurrent", "asyncio", "queue"}
 
 
 class NotGivenBackError(E4ProfileError):
@@ -232,11 +240,11 @@ class _Found:
             own = self._tensor
         elif issubclass(kind, np.ndarray):
             own = self._array
-        elif issubclass(kind, _OF_PARTS):
+        elif issubclass(kind, OF_PARTS):
             own = self._parts
         elif issubclass(kind, _RANDOM):
             own = self._random
-        if kind in _CONTENTS and content is not None and kind is not types.CellType:
+        if kind in CONTENTS and content is not None and kind is not types.CellType:
             return functools.partial(self._container, content)
         if package_of(kind) in {"builtins", "collections"} and own is not None:
             return own
@@ -248,7 +256,7 @@ class _Found:
                 own(value)
             self._attributes(value)
             if slots:
-                self._content(_slots_content(slots), value)
+                self._content(slots_content(slots), value)
             while classes:
                 self._class(classes.pop())
 
@@ -266,10 +274,10 @@ class _Found:
     def _class(self, kind: type) -> None:
         if id(kind) not in self._seen:
             self._seen[id(kind)] = kind
-            self._content(_CLASS, kind)
+            self._content(CLASS, kind)
 
     def _parts(self, value: Any) -> None:
-        self._waiting += _parts(value)
+        self._waiting += parts_of(value)
         if isinstance(value, types.FunctionType) and str(value.__module__).partition(".")[0] not in NOT_ITS_OWN:
             self._globals(value)
 
@@ -282,7 +290,7 @@ class _Found:
         self._named(function.__globals__, names, files)
         # what is imported inside of it, or around it
         imported = [sys.modules.get(name) for name in names]
-        for module in (*imported, *(item for cell in function.__closure__ or () for item in _read_cell(cell))):
+        for module in (*imported, *(item for cell in function.__closure__ or () for item in read_cell(cell))):
             self._module(module, names, files)
         self._waiting.append(vars(function))
 
@@ -294,16 +302,16 @@ class _Found:
             if type(found) is TENSOR_TYPE:
                 self._tensor_type(found)
             if isinstance(found, (types.FunctionType, type)):
-                if found.__module__ in files or _is_its_own(found.__module__):
+                if found.__module__ in files or is_its_own(found.__module__):
                     self._waiting.append(found) if isinstance(found, types.FunctionType) else self._class(found)
             elif isinstance(found, types.ModuleType):
                 self._module(found, names, files)
             elif not isinstance(found, nn.Module):
                 variables.append(name)
-        self._content(_global_content(variables), table)
+        self._content(global_content(variables), table)
 
     def _module(self, found: Any, names: Sequence[str], files: set[str]) -> None:
-        if isinstance(found, types.ModuleType) and found.__name__ not in files and _is_its_own(found.__name__):
+        if isinstance(found, types.ModuleType) and found.__name__ not in files and is_its_own(found.__name__):
             files.add(found.__name__)
             self._named(vars(found), names, files)
 
@@ -406,153 +414,6 @@ class _Found:
         self.restores.append(restore)
 
 
-class Content(NamedTuple):
-    """How a kind of object is read, and written with what was read of it."""
-
-    read: Callable[[Any], list[Any]]
-    write: Callable[[Any, list[Any]], object]
-
-
-def _dict_content(kind: Any) -> Content:
-    def write(value: Any, items: list[Any]) -> None:
-        kind.clear(value)
-        half = len(items) // 2
-        for key, item in zip(items[:half], items[half:], strict=True):
-            kind.__setitem__(value, key, item)
-
-    def read(value: Any) -> list[Any]:
-        # a subclass may say of itself that it is empty
-        return [] if type(value) is kind and not value else [*kind.keys(value), *kind.values(value)]
-
-    return Content(read, write)
-
-
-def _write_deque(value: deque[Any], items: list[Any]) -> None:
-    deque.clear(value)
-    deque.extend(value, items)
-
-
-def _write_set(value: set[Any], items: list[Any]) -> None:
-    set.clear(value)
-    set.update(value, items)
-
-
-def _write_class(value: type, items: list[Any]) -> None:
-    half = len(items) // 2
-    before = dict(zip(items[:half], items[half:], strict=True))
-    for name in [name for name in vars(value) if name not in before]:
-        delattr(value, name)
-    for name, item in before.items():
-        if vars(value).get(name) is not item:
-            setattr(value, name, item)
-
-
-def _read_cell(cell: types.CellType) -> list[Any]:
-    try:
-        return [cell.cell_contents]
-    except ValueError:  # nothing is in it yet
-        return []
-
-
-def _write_cell(cell: types.CellType, items: list[Any]) -> None:
-    if items:
-        cell.cell_contents = items[0]
-    else:
-        del cell.cell_contents
-
-
-# the containers' own methods: a subclass may do more in its own
-_CONTENTS: dict[type, Content] = {
-    OrderedDict: _dict_content(OrderedDict),
-    dict: _dict_content(dict),
-    list: Content(list, lambda value, items: list.__setitem__(value, slice(None), items)),
-    deque: Content(list, _write_deque),
-    set: Content(list, _write_set),
-    bytearray: Content(list, lambda value, items: value.__setitem__(slice(None), bytes(items))),
-    types.CellType: Content(_read_cell, _write_cell),
-}
-_CLASS = Content(lambda value: [*vars(value).keys(), *vars(value).values()], _write_class)
-_MISSING = object()
-
-
-def content_of(kind: type) -> Content | None:
-    """How a container of a class is read and written; None for anything else."""
-    return next((content for known, content in _CONTENTS.items() if issubclass(kind, known)), None)
-
-
-def slots_of(kind: type) -> list[Any]:
-    """The ``__slots__`` of a class and of those that it inherits from, without those of a library."""
-    # a class written in C has members that are no slots
-    own = (one for one in kind.__mro__ if "__slots__" in vars(one) and package_of(one) not in NOT_ITS_OWN)
-    return [slot for one in own for slot in vars(one).values() if isinstance(slot, types.MemberDescriptorType)]
-
-
-def _slots_content(slots: list[Any]) -> Content:
-    def read(value: Any) -> list[Any]:
-        found = []
-        for slot in slots:
-            try:
-                found.append(slot.__get__(value))
-            except AttributeError:
-                found.append(_MISSING)
-        return found
-
-    def write(value: Any, items: list[Any]) -> None:
-        for slot, item, now in zip(slots, items, read(value), strict=True):
-            if item is not now:
-                slot.__delete__(value) if item is _MISSING else slot.__set__(value, item)
-
-    return Content(read, write)
-
-
-def _global_content(names: list[str]) -> Content:
-    def write(table: dict[str, Any], items: list[Any]) -> None:
-        for name, item in zip(names, items, strict=True):
-            if item is not _MISSING:
-                table[name] = item
-            else:
-                table.pop(name, None)
-
-    return Content(lambda table: [table.get(name, _MISSING) for name in names], write)
-
-
-_OF_PARTS = (types.MethodType, functools.partial, CACHED, types.FunctionType, tuple, frozenset)
-
-
-def _parts(value: Any) -> list[Any]:
-    """What an object that never changes is made of."""
-    if isinstance(value, types.MethodType):
-        return [value.__self__, value.__func__]
-    if isinstance(value, functools.partial):
-        return [value.func, value.args, value.keywords]
-    if isinstance(value, types.FunctionType):
-        return [*(value.__closure__ or ()), value.__defaults__, value.__kwdefaults__]
-    return [value.__wrapped__] if isinstance(value, CACHED) else list(value)
-
-
-def _is_its_own(module: str | None) -> bool:
-    """Whether a module is a file of somebody's own, or of an installed library that may keep tensors."""
-    package = str(module).partition(".")[0]
-    if module not in sys.modules or package in NOT_ITS_OWN:
-        return False
-    file = getattr(sys.modules[module], "__file__", None)
-    if file is not None and not {"site-packages", "dist-packages"}.intersection(Path(file).parts):
-        return True
-    return _uses_torch(package)
-
-
-@functools.cache
-def _uses_torch(package: str) -> bool:
-    """Whether some module of a package that is loaded names PyTorch."""
-    loaded = list(sys.modules.items())
-    return any("torch" in vars(one) for name, one in loaded if one and name.partition(".")[0] == package)
-
-
-def package_of(kind: type) -> str:
-    """The name of the package that a class comes from."""
-    return str(kind.__module__).partition(".")[0]
-
-
 def _place(tensor: Tensor) -> tuple[Any, ...] | None:
     """Where a tensor's values are; None for one without a storage of its own."""
     if tensor.layout != torch.strided or is_lazy(tensor):
@@ -611,49 +472,3 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def refuse_unrun(output: Any) -> None:
-    """Refuse what a forward returned where the work itself has not been done.
-
-    Raises:
-        SettingError: for a generator, another iterator or a coroutine, also inside tuples, lists and dicts.
-    """
-    if isinstance(output, (list, tuple, Mapping)):
-        for item in output.values() if isinstance(output, Mapping) else output:
-            refuse_unrun(item)
-    elif isinstance(output, (Iterator, AsyncIterator, Awaitable)):
-        if isinstance(output, Coroutine):
-            output.close()
-        raise SettingError(f"forward returned a {type(output).__name__}, which has not run; return tensors")
-
-
-def check_module(name: str, model: nn.Module) -> None:
-    """Refuse what is a module by its class alone, or cannot be followed module by module.
-
-    Raises:
-        SettingError: for a module whose ``__init__`` did not call ``super().__init__()``, one that contains itself,
-            and a ``ScriptModule``; naming it.
-    """
-    _check_inside(name, model, "", {}, set())
-
-
-def _check_inside(name: str, module: Any, path: str, outer: dict[int, str], done: set[int]) -> None:
-    what = f"{name}: {f'{path} ({type(module).__name__})' if path else type(module).__name__}"
-    if isinstance(module, torch.jit.ScriptModule):
-        raise SettingError(f"{what} is a ScriptModule, which is not supported: give the module before torch.jit")
-    # read past the class's own attributes, which may be anybody's code
-    inside = vars(module).get("_modules")
-    if inside is None:
-        raise SettingError(f"{what} is not set up: its __init__ must call super().__init__()")
-    if id(module) in done:
-        return
-    outer = {**outer, id(module): path or "the network itself"}
-    for part, child in inside.items():
-        if child is None:
-            continue
-        below = f"{path}.{part}" if path else part
-        if id(child) in outer:
-            raise SettingError(f"{name}: {below} is {outer[id(child)]} again: a module must not contain itself")
-        _check_inside(name, child, below, outer, done)
-    done.add(id(module))

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from e4profile.errors import E4ProfileError, SettingError, positive
-from e4profile.subjects.as_found import NOT_ITS_OWN, as_found, device_of, package_of, refuse_unrun
+from e4profile.subjects.as_found import as_found, device_of
 from e4profile.subjects.batches import BatchedInputs, ModelInputs
+from e4profile.subjects.contents import NOT_ITS_OWN, package_of
 from e4profile.subjects.copies import is_unfinished, materialised
 from e4profile.subjects.guest import first_sentence, text_of
 from e4profile.subjects.inputs import Example
 from e4profile.subjects.losses import Loss, loss_of
+from e4profile.subjects.refusals import refuse_unrun
 from e4profile.subjects.stand_ins import Kernels, StandIns
 from e4profile.subjects.told_device import Caches
 

@@ -14,20 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from e4profile.subjects.as_found import (
-    ATOMS,
-    CACHED,
-    OF_THE_PROCESS,
-    Content,
-    as_found,
-    check_module,
-    content_of,
-    device_of,
-    package_of,
-    set_mode,
-    slots_of,
-)
+from e4profile.subjects.as_found import as_found, device_of, set_mode
+from e4profile.subjects.contents import ATOMS, CACHED, OF_THE_PROCESS, Content, content_of, package_of, slots_of
 from e4profile.subjects.inputs import Example
+from e4profile.subjects.refusals import check_module
 
 
 def copied(model: nn.Module) -> nn.Module:

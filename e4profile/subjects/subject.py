@@ -457,8 +457,8 @@ def resolve(
         raise SettingError(f"{name!r} must name a builder behind a colon, for example {_suggestion(name)}")
     if not specs and example is None:
         raise InputsMissing(f"{name} needs its inputs: give --input with the batch, for example --input 1x3x32x32")
-    from e4profile.subjects.as_found import check_module
     from e4profile.subjects.guest import Guest
+    from e4profile.subjects.refusals import check_module
     from e4profile.subjects.user_code import load
 
     if isinstance(what, str):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from e4profile.subjects.as_found import CACHED, NOT_ITS_OWN, TENSOR_TYPE
+from e4profile.subjects.contents import CACHED, NOT_ITS_OWN, TENSOR_TYPE
 
 _TOLD_THE_TRUTH = ("torch", "e4profile")
 _META = torch.device("meta")

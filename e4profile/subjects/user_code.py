@@ -20,8 +20,8 @@ import torch
 from torch import nn
 
 from e4profile.errors import SettingError, UnknownNameError, is_special
-from e4profile.subjects.as_found import check_module
 from e4profile.subjects.guest import STOPPED, Guest, UserCodeError, first_line, text_of
+from e4profile.subjects.refusals import check_module
 
 _INSTALLED = {"site-packages", "dist-packages"}
 _OURS = Path(__file__).resolve().parents[1]

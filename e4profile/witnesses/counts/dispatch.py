@@ -19,9 +19,10 @@ from torch._ops import HigherOrderOperator
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from e4profile.errors import SettingError, some_of
-from e4profile.subjects.as_found import as_found, copied_tensor, device_of, meta_like, refuse_unrun
+from e4profile.subjects.as_found import as_found, copied_tensor, device_of, meta_like
 from e4profile.subjects.guest import first_sentence
 from e4profile.subjects.inputs import Example
+from e4profile.subjects.refusals import refuse_unrun
 from e4profile.subjects.told_device import ToldDevice
 from e4profile.witnesses.beat import beat
 from e4profile.witnesses.counts.base import Count, added, layer_counts

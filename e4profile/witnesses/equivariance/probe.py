@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from e4profile.errors import SettingError, UnknownNameError
 from e4profile.groups import FiniteGroup, Group, as_group, square_group
 from e4profile.groups.protocol import NoSuchMap
-from e4profile.subjects.as_found import random_state_kept, refuse_unrun
+from e4profile.subjects.as_found import random_state_kept
 from e4profile.subjects.inputs import Example
+from e4profile.subjects.refusals import refuse_unrun
 from e4profile.witnesses.beat import beat
 from e4profile.witnesses.equivariance.fields import (
     FIELDS,

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from e4profile.errors import SettingError, not_negative, one_of, some_of
 from e4profile.groups import FiniteGroup, Group, GroupLike, as_group
-from e4profile.subjects.as_found import as_found, random_state_kept, refuse_unrun
+from e4profile.subjects.as_found import as_found, random_state_kept
 from e4profile.subjects.copies import copied, materialised
 from e4profile.subjects.guest import first_line
 from e4profile.subjects.inputs import Example
+from e4profile.subjects.refusals import refuse_unrun
 from e4profile.subjects.subject import Subject
 from e4profile.witnesses.beat import beat
 from e4profile.witnesses.equivariance.causes import Causes

@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 from e4profile.errors import E4ProfileError, SettingError
-from e4profile.subjects.as_found import as_found, random_state_kept, refuse_unrun, set_mode
+from e4profile.subjects.as_found import as_found, random_state_kept, set_mode
 from e4profile.subjects.copies import copied
 from e4profile.subjects.inputs import Example
+from e4profile.subjects.refusals import refuse_unrun
 from e4profile.subjects.subject import Subject
 from e4profile.witnesses.timing.clock import MeasurementError, Work
 from e4profile.witnesses.timing.measure import clock_for

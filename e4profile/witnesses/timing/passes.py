@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from e4profile.errors import E4ProfileError, SettingError, UnknownNameError, one_of, positive
-from e4profile.subjects.as_found import as_found, refuse_unrun, set_mode
+from e4profile.subjects.as_found import as_found, set_mode
 from e4profile.subjects.batches import BatchedInputs, ModelInputs
 from e4profile.subjects.borrowed import whole
 from e4profile.subjects.copies import copied
 from e4profile.subjects.guest import text_of
 from e4profile.subjects.inputs import Example
 from e4profile.subjects.losses import LOSSES, Loss, loss_of
+from e4profile.subjects.refusals import refuse_unrun
 from e4profile.witnesses.timing.clock import MeasurementError, Work
 
 Pass = Literal["forward", "backward", "step"]
