@@ -89,14 +89,11 @@ $(ESCNN)/.installed: pyproject.toml constraints.txt
 	$(ESCNN)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps escnn==1.0.11 e2cnn==0.2.3
 	touch $@
 
-# Without what they ask for: torch is that of constraints.txt, and escnn's py3nj builds with a Fortran compiler.
-$(STRANGERS)/.installed: pyproject.toml constraints.txt
+# escnn comes without what it asks for: py3nj builds with a Fortran compiler.
+$(STRANGERS)/.installed: pyproject.toml scripts/strangers.txt
 	$(PYTHON) -m venv $(STRANGERS)
-	$(STRANGERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . \
-		"numpy<2" scipy joblib pymanopt autograd lie_learn safetensors huggingface_hub tokenizers regex tqdm requests \
-		importlib_metadata filelock pyyaml packaging pillow
-	$(STRANGERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
-		torchvision==0.28.0 timm==1.0.31 transformers==5.24.0 diffusers==0.42.1 escnn==1.0.11
+	$(STRANGERS)/bin/python -m pip install --quiet --disable-pip-version-check -e . -r scripts/strangers.txt
+	$(STRANGERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps escnn==1.0.11
 	touch $@
 
 clean:

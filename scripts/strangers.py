@@ -328,53 +328,6 @@ def torchvision_strangers() -> list[Stranger]:
     return found
 
 
-def _operators_of_torchvision() -> None:
-    """Stand-ins for its compiled operators where they do not load: its wheel for Linux needs CUDA's libraries."""
-    from importlib.util import find_spec
-
-    spec = find_spec("torchvision")
-    assert spec is not None
-    assert spec.origin is not None
-    try:
-        torch.ops.load_library(str(Path(spec.origin).with_name("_C.so")))
-    except OSError:
-        pass
-    else:
-        return
-    library = torch.library.Library("torchvision", "DEF")
-    for schema in (
-        "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-        "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-        "roi_align(Tensor input, Tensor rois, float spatial_scale, int pooled_height, int pooled_width, "
-        "int sampling_ratio, bool aligned) -> Tensor",
-    ):
-        library.define(schema)
-
-    def nms(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
-        from torchvision.ops import box_iou
-
-        order, kept = scores.argsort(descending=True), []
-        while order.numel():
-            kept.append(order[0])
-            order = order[1:][box_iou(boxes[order[:1]], boxes[order[1:]])[0] <= threshold]
-        return torch.stack(kept) if kept else order
-
-    def roi_align(maps: Tensor, boxes: Tensor, _: float, rows: int, columns: int, *__: object) -> Tensor:
-        return maps.new_zeros(len(boxes), maps.shape[1], rows, columns)
-
-    library.impl("nms", nms, "CPU")
-    library.impl("roi_align", roi_align, "CPU")
-    _LIBRARIES.append(library)
-    import torchvision.extension
-
-    torchvision.extension._has_ops = lambda: True
-    torchvision.ops.boxes._assert_has_ops = lambda: None
-
-
-_LIBRARIES: list[torch.library.Library] = []
-"""Kept alive: a library's operators go with it."""
-
-
 def _entry(name: str, entry: WeightsEnum, *, wholly: bool) -> Stranger:
     import torchvision
 
@@ -778,8 +731,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the tables into this folder; otherwise they are not written")
     chosen = parser.parse_args()
     warnings.simplefilter("ignore")
-    # timm, transformers and diffusers import it too
-    _operators_of_torchvision()
     chosen.cache.mkdir(parents=True, exist_ok=True)
     summaries: dict[str, Row] = {}
     if chosen.out:

@@ -124,6 +124,14 @@ def test_a_known_difference_is_known_by_its_words(script: ModuleType, monkeypatc
     assert [row["verdict"] for row in rows] == ["known: parameters (it folds them)", "DIFFERS: parameters; 10^9 MACs 2"]
 
 
+def test_the_environment_has_a_torchvision_for_its_torch() -> None:
+    pins = dict(
+        line.split("==") for line in (ROOT / "scripts" / "strangers.txt").read_text().splitlines() if "==" in line
+    )
+    # its operators are compiled for one release of torch: 0.15 came with 2.0
+    assert int(pins["torchvision"].split(".")[1]) - int(pins["torch"].split(".")[1]) == 15
+
+
 def test_the_committed_summary_is_that_of_the_committed_rows(script: ModuleType) -> None:
     with (script.OUT / "summary.csv").open(encoding="utf-8", newline="") as lines:
         summaries = list(csv.DictReader(lines))
