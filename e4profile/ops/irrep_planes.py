@@ -388,12 +388,7 @@ def gradients(
     given, upstream = window.split_input(features), window.split(gradient)
     matrices = _matrices(filters, window)
     of_given = torch.zeros_like(given, memory_format=torch.contiguous_format) if wanted[0] else None
-    of_filters, spare = list[Tensor](), list[Tensor]()
-    if wanted[1]:
-        # many small sums in half precision would lose what single steps add
-        half = features.dtype in (torch.float16, torch.bfloat16)
-        of_filters = [one.new_zeros(one.shape, dtype=torch.float32 if half else one.dtype) for one in matrices]
-        spare = [torch.empty_like(one) for one in matrices]
+    totals = [_Total(one) for one in matrices] if wanted[1] else []
     for images, read, written, times in _steps(given, upstream, window):
         written.load(upstream[images])
         if wanted[1]:
@@ -402,15 +397,42 @@ def gradients(
             if not matrix.numel():
                 continue
             for operand, of_products in zip(read.made[place], written.made[place], strict=True):
-                if wanted[1]:
-                    _multiply(_flat(of_products), _flat(operand).mT, spare[place], times)
-                    of_filters[place] += spare[place]
+                if totals:
+                    totals[place].add(_flat(of_products), _flat(operand).mT, times)
                 if wanted[0]:
                     _multiply(matrix.mT, _flat(of_products), _flat(operand), times)
         if of_given is not None:
             read.store(of_given[images])
     of_features = None if of_given is None else window.joined_input(of_given)
-    return of_features, [one.to(features.dtype) for one in of_filters] if wanted[1] else None
+    return of_features, [one.value() for one in totals] if wanted[1] else None
+
+
+class _Total:
+    """The sum of products of one shape, step by step."""
+
+    def __init__(self, like: Tensor) -> None:
+        # many small sums in half precision would lose what single steps add
+        half = like.dtype in (torch.float16, torch.bfloat16)
+        self.total = torch.empty_like(like, dtype=torch.float32 if half else None)
+        self.spare = torch.empty_like(like) if half else None
+        self.like, self.products = like, 0
+
+    def add(self, a: Tensor, b: Tensor, times: int) -> None:
+        """Add the product of matrices, of stand-ins so many times."""
+        self.products += 1
+        if self.products == 1 and self.spare is None and times == 1:
+            _multiply(a, b, self.total, times)
+            return
+        if self.products == 1:
+            self.total.zero_()
+        if self.spare is None:
+            self.spare = torch.empty_like(self.like)
+        _multiply(a, b, self.spare, times)
+        self.total += self.spare
+
+    def value(self) -> Tensor:
+        """The sum; 0 without products."""
+        return self.total.to(self.like.dtype) if self.products else torch.zeros_like(self.like)
 
 
 def _matrices(filters: Sequence[Tensor], window: Window) -> list[Tensor]:

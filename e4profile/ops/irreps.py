@@ -11,6 +11,7 @@ elements fix a tap (``ops.irrep_basis``).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,7 +76,8 @@ def pays(window: Window, c_in: int, c_out: int, positions: int) -> bool:
     """Whether the irrep basis is faster than the filter bank, by sizes alone (``benchmarks/group_convolution.py``).
 
     What it saves are products, which grow with c_in * c_out. What it costs are the additions of the transforms, which
-    grow with c_in + c_out and move more memory each, and some hundreds of calls, whatever the sizes.
+    grow with c_in + c_out and move more memory each, the filters, which are turned once whatever the positions, and
+    some hundreds of calls, whatever the sizes.
 
     Args:
         window: the convolution.
@@ -85,11 +87,14 @@ def pays(window: Window, c_in: int, c_out: int, positions: int) -> bool:
     """
     saved = (window.bank_products - window.products) * c_in * c_out // window.sections
     additions = window.additions * c_in + window.basis.additions * c_out
-    return positions * (saved - _PRODUCTS_PER_ADDITION * additions) >= _FEWEST_SAVED
+    filters = sum(map(math.prod, filter_shapes(c_out, c_in, window))) // window.sections
+    left = positions * (saved - _PRODUCTS_PER_ADDITION * additions) - _PRODUCTS_PER_FILTER * filters
+    return left >= _FEWEST_SAVED
 
 
-_PRODUCTS_PER_ADDITION = 30
-_FEWEST_SAVED = 100_000_000
+_PRODUCTS_PER_ADDITION = 40
+_PRODUCTS_PER_FILTER = 12
+_FEWEST_SAVED = 60_000_000
 """Products that take as long as the calls, about a millisecond on one core."""
 
 
