@@ -144,7 +144,7 @@ class Group(TyperGroup):
         """The command of the first word, as ever."""
         found = super().resolve_command(ctx, args)
         if found[0] in self.today:
-            sys.stderr.write(f"e4profile {found[0]}: today this is {self.today[found[0]]}\n")
+            sys.stderr.write(f"e4profile {found[0]} is now {self.today[found[0]]}\n")
         return found
 
     def format_options(self, ctx: Any, formatter: Any) -> None:

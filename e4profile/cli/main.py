@@ -107,7 +107,7 @@ def _unless_below(command: Command, name: str) -> Command:
         defaults = {one.name: one.default for one in signature(command).parameters.values()}
         if any(value != defaults[key] for key, value in given.items()):
             below = f"{name} {context.invoked_subcommand}"
-            raise SettingError(f"{below} takes no option of {name}: write every option behind {below}")
+            raise SettingError(f"{below} takes no option of {name}: put every option after {below}")
 
     added = Parameter("context", Parameter.KEYWORD_ONLY, annotation=typer.Context)
     return _shown_as(command, added, call=call)

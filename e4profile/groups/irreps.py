@@ -69,7 +69,7 @@ def irreps_of_table(table: tuple[tuple[int, ...], ...]) -> tuple[Irrep, ...]:
         found = _split(table, seed)
         if found is not None:
             return found
-    raise SettingError(f"the irreps of a group of {len(table)} elements are not found: is its table of products right?")
+    raise SettingError(f"no irreps found for a group of {len(table)} elements: check its table of products")
 
 
 def _split(table: Sequence[Sequence[int]], seed: int) -> tuple[Irrep, ...] | None:

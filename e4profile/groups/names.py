@@ -36,7 +36,7 @@ def register_group(group: FiniteGroup, *names: str) -> FiniteGroup:
         key = name.lower()
         known = as_group(name) if _is_ours(key) else _registered.get(key)
         if known is not None and known != group and _written(known) != _written(group):
-            raise SettingError(f"group {name!r} is {known!r} here: give another name")
+            raise SettingError(f"group name {name!r} already means {known!r}: choose another name")
         if not _is_ours(key):
             _registered[key] = group
     return group
@@ -89,8 +89,8 @@ def square_group(group: GroupLike, user: str) -> Group:
     found = as_group(group)
     if type(found) is not Group:
         raise SettingError(
-            f"{user} takes C_n and D_n of the square grid, not {found.name}; any group is taken by LiftingConv2d, "
-            "GroupConv2d, PointwiseConv2d, norms and pools"
+            f"{user} takes C_n and D_n of the square grid, not {found.name}; LiftingConv2d, GroupConv2d, "
+            "PointwiseConv2d, norms and pools take any group"
         )
     return found
 

@@ -57,7 +57,8 @@ class FiniteGroup:
     def act_on_offset(self, element: int, offset: Offset) -> Offset:
         """Where an element moves an offset (row, column) from the centre; linear, in integers."""
         raise TypeError(
-            f"{type(self).__name__} must define act_on_offset(element, offset), also of {element}, {offset}"
+            f"{type(self).__name__} must define act_on_offset(element, offset), for element {element} and offset "
+            f"{offset} too"
         )
 
     def act_on_position(self, element: int, position: Offset, size: Offset) -> Offset:
@@ -156,7 +157,9 @@ class FiniteGroup:
             # a kernel is a map that moves as offsets do
             sources = _sources(self, FiniteGroup.act_on_position, (kernel, kernel))
             if not sources[0]:
-                raise SettingError(f"kernel (={kernel}) has no tap that {self.name} moves to taps: try {kernel + 1}")
+                raise SettingError(
+                    f"kernel (={kernel}): {self.name} moves every tap out of the kernel; try {kernel + 1}"
+                )
             self._kept[kernel] = sources
         found: tuple[tuple[int, ...], tuple[tuple[int, ...], ...]] = self._kept[kernel]
         return found
@@ -311,7 +314,9 @@ def checked(group: object) -> FiniteGroup:
         SettingError: in one line that names what is wrong.
     """
     if not isinstance(group, FiniteGroup):
-        raise SettingError(f"group (={group!r}) must be a name or derived from e4profile.groups.FiniteGroup")
+        raise SettingError(
+            f"group (={group!r}) must be a name or an instance of a class derived from e4profile.groups.FiniteGroup"
+        )
     kind = type(group).__name__
     for part in ("name", "order"):
         if not hasattr(group, part):

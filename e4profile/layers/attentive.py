@@ -196,8 +196,8 @@ class _AttentiveConv2d(WindowedConv2d):
         """Why no timeline is stated."""
         del input_shape
         return (
-            "about sixty storages, with copies that come and go wherever a size is one, and gradients of the "
-            "responses along four paths: that timeline is not stated"
+            "its timeline is not stated: it would have about sixty storages, copies that exist only where a size is "
+            "one, and gradients of the responses along four paths"
         )
 
     def dimensions(self, input_shape: Shape) -> Dimensions:

@@ -197,7 +197,7 @@ class IrrepLayer(SwitchedLayer, FilterBankLayer):
         if self.in_irreps(input_shape):
             return "the convolution runs in the irrep basis, whose storages have no timeline"
         if "masked_taps" in self._buffers:
-            return f"{self.group.name} moves taps out of the kernel: to mask them takes storages that no timeline has"
+            return f"{self.group.name} moves taps out of the kernel; masking them takes storages that no timeline has"
         return super().no_peak_on(input_shape)
 
 

@@ -334,11 +334,11 @@ def stock_no_peak(module: nn.Module) -> str | None:
     """Why no timeline holds for a stock module, or None where one does."""
     name, form = type(module).__name__, STOCK.get(type(module))
     if isinstance(module, nn.Identity) or (isinstance(module, nn.Dropout | nn.Dropout2d) and module.p == 0):
-        return f"{module} hands on its input itself: it makes nothing of its own"
+        return f"{module} returns its input itself and allocates nothing"
     if form is None or form.peak is None:
         return f"{name} states no timeline of its storages"
     if getattr(module, "inplace", False):
-        return f"{module} writes to its input: what it makes depends on what else holds that"
+        return f"{module} writes to its input: what it allocates depends on what else holds that input"
     if isinstance(module, nn.Dropout | nn.Dropout2d) and module.p == 1:
         return f"{module}: p=1 is a product with zero"
     return None

@@ -61,7 +61,7 @@ def _check_source(card: Card, file: str) -> None:
     if card.builder:
         if card.network:
             raise CardError(
-                f"{file}: builder: {card.builder!r} and network {card.network!r} are both given: leave one out"
+                f"{file}: builder: {card.builder!r} and network {card.network!r} are both given: give one of them"
             )
         source, _, function = card.builder.rpartition(":")
         if not source or not all(part.isidentifier() for part in function.split(".")):
@@ -73,7 +73,7 @@ def _check_source(card: Card, file: str) -> None:
     for key in ("builder", "install", "commit"):
         value = getattr(card, key)
         if value:
-            raise CardError(f"{file}: {key}: {value!r} is about a builder's package: name a builder, or leave it out")
+            raise CardError(f"{file}: {key}: {value!r} is about a builder's package: name a builder, or omit {key}")
     if not card.network:
         raise CardError(
             f"{file}: network: '' names no topology; give its name, or builder = \"package.module:function\""

@@ -152,7 +152,7 @@ def _differentiable_gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None
     features, _, index = ctx.saved_tensors
     if ctx.weight_version is not None and ctx.weight._version != ctx.weight_version:
         raise RuntimeError(
-            "the weight of a group convolution was modified by an inplace operation, and its gradient is differentiated"
+            "an inplace operation modified the weight of a group convolution whose gradient is differentiated"
         )
     # aliases end the walk: the features' own history may lead to the same weight, or the weight's to the features
     features, weight = features.view_as(features), ctx.weight.view_as(ctx.weight)

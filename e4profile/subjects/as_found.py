@@ -102,7 +102,9 @@ def _give_back(name: str, restores: list[_Restore]) -> None:
     if failures:
         first = failures[0]
         more = f" and {len(failures) - 1} more" if len(failures) > 1 else ""
-        raise NotGivenBackError(f"{name} is not as it was found: {type(first).__name__}: {first}{more}") from first
+        raise NotGivenBackError(
+            f"{name} could not be restored to how it was found: {type(first).__name__}: {first}{more}"
+        ) from first
 
 
 def set_mode(model: nn.Module, training: bool) -> None:

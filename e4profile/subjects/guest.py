@@ -91,7 +91,7 @@ class Guest:
     def notes(self) -> list[str]:
         """What was given back, a sentence each."""
         return [
-            f"{self.name} changed {_WORDS[name]} from {before} to {after}: in force while it runs, undone afterwards"
+            f"{self.name} changed {_WORDS[name]} from {before} to {after}: in force while it runs and undone afterwards"
             for name, (before, after) in self.changed.items()
         ]
 

@@ -237,7 +237,7 @@ def example_from_specs(
         for part in outer:
             table = table.setdefault(part, {})
             if not isinstance(table, dict):
-                raise SettingError(f"--input {spec.name}: {part} is an input itself")
+                raise SettingError(f"--input {spec.name}: {part} is already an input, so it cannot hold {last}")
         if last in table:
             raise SettingError(f"--input {spec.name}: given twice")
         table[last] = value

@@ -17,7 +17,7 @@ Loss: TypeAlias = Literal["auto", "cross_entropy", "mean", "sum"] | Callable[[An
 LOSSES = ("auto", "cross_entropy", "mean", "sum")
 
 AUTO = (
-    "cross-entropy of class 0 for one output (B, classes), the mean of one other output, the sum of all "
+    "cross-entropy of class 0 for one output (B, classes), the mean of any other single output, the sum of all "
     "floating-point outputs where there are several"
 )
 """What the loss ``auto`` is."""

@@ -387,7 +387,9 @@ class Subject:
             SettingError: saying what sets the batch.
         """
         if self.own_batch is None:
-            raise SettingError(f"{self.name}: the inputs ({self.given}) must lead with one batch, which {whose}")
+            raise SettingError(
+                f"{self.name}: the leading size of every input ({self.given}) must be the batch, which {whose}"
+            )
 
     def at_batch(self, batch_size: int) -> Subject:
         """The same network on that many images; inputs that were given keep their own batch."""

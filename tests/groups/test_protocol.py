@@ -135,7 +135,7 @@ def test_the_layers_that_need_more_of_a_group_say_so() -> None:
         LAYERS["E4Conv2d"](2, 2, 3, group=C6)
     with pytest.raises(SettingError, match=r"needs C_n or D_n .*, not hex-D6: omit it, or give execution='bank'"):
         LAYERS["GroupConv2d"](2, 2, 3, group=D6, execution="irreps")
-    with pytest.raises(SettingError, match=r"kernel \(=2\) has no tap that hex-C6 moves to taps: try 3"):
+    with pytest.raises(SettingError, match=r"kernel \(=2\): hex-C6 moves every tap out of the kernel; try 3"):
         LAYERS["GroupConv2d"](2, 2, 2, group=C6)
     with pytest.raises(SettingError, match="hex-C6 moves every position of a 4x4 map out of it"):
         C6.positions(4, 4)
@@ -233,7 +233,7 @@ def loop(*rows: tuple[int, ...]) -> Any:
         (replace(Bad(), moves=((1, 0, 0, 1.5),) * 4), "is no \\(row, column\\)"),
         (Group(6), None),
         ("C4", None),
-        (4, r"group \(=4\) must be a name or derived from e4profile.groups.FiniteGroup"),
+        (4, r"group \(=4\) must be a name or an instance of a class derived from e4profile.groups.FiniteGroup"),
     ],
 )
 def test_what_is_no_group_is_refused_naming_its_elements(group: Any, message: str | None) -> None:
@@ -309,7 +309,7 @@ def test_a_registered_name_is_a_group_everywhere() -> None:
     assert again != D6
     assert as_group(register_group(again).name) is again
     assert as_group(register_group(Group(4), "quarters").name) == as_group("quarters") == Group(4)
-    with pytest.raises(SettingError, match=r"group 'hexagonal' is .* here: give another name"):
+    with pytest.raises(SettingError, match=r"group name 'hexagonal' already means .*: choose another name"):
         register_group(C6, "hexagonal")
     with pytest.raises(SettingError, match=r"group 'p4m' is .* here"):
         register_group(C6, "p4m")

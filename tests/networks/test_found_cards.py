@@ -91,7 +91,7 @@ def test_a_distribution_names_a_package_of_cards_that_is_not_imported(
         (CARD + 'network = "rot_mnist"', "mine/x.toml: builder: 'net.py:build' and network 'rot_mnist' are both given"),
         (
             CARD.replace('builder = "net.py:build"', 'network = "rot_mnist"\ninstall = "pip"'),
-            "mine/x.toml: install: 'pip' is about a builder's package: name a builder, or leave it out",
+            "mine/x.toml: install: 'pip' is about a builder's package: name a builder, or omit install",
         ),
         (
             CARD + '[[published]]\ntable = "t"\norder = 1\nrow = "r"\nsource = "s"\nparams = "5M"',

@@ -395,7 +395,7 @@ def test_one_step_of_the_restore_that_fails_keeps_none_of_the_others_from_it() -
     first, last = Dice(1), Dice(2)
     model.dice = [first, {}, last]
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    with pytest.raises(NotGivenBackError, match="CachesBySize is not as it was found: ValueError: never back and 1 m"):
+    with pytest.raises(NotGivenBackError, match=r"CachesBySize could not be.*: ValueError: never back and 1 m"):
         measure_module(model, (1, *IMAGE), ())
     assert model.dice == [first, {}, last]
     assert model.by_size == {}

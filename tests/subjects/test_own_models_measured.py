@@ -101,7 +101,8 @@ def test_inputs_without_a_common_leading_size_are_called_as_given(own: Run, tmp_
         code, _, err = own(command, *two, "--fits", "30ms" if command == "time" else "1GiB")
         assert (
             code,
-            "two.py:Net: the inputs (2x4 7:int64) must lead with one batch, which --fits looks for" in err,
+            "two.py:Net: the leading size of every input (2x4 7:int64) must be the batch, which --fits looks for"
+            in err,
         ) == (2, True)
     code, _, err = own("memory", *two, "--layers")
     assert (code, "a closed form takes one positional tensor" in err) == (2, True)

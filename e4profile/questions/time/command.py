@@ -58,7 +58,7 @@ def time(
     reference: Annotated[
         bool, typer.Option("--reference", help="... also with the aggregation in plain operators.")
     ] = False,
-    refresh: Annotated[bool, typer.Option("--refresh", help="... with the device's peaks measured anew.")] = False,
+    refresh: Annotated[bool, typer.Option("--refresh", help="... with the device's peaks measured again.")] = False,
     plot: Annotated[
         Path | None, typer.Option("--plot", help="Draw breakdown or roofline into a folder.", metavar="DIR")
     ] = None,

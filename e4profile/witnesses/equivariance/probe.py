@@ -231,7 +231,7 @@ class Probe(Watcher):
         if stated is None:
             if all(map(self._mixed, [output] * len(moved), moved, self.acting.elements)):
                 return (
-                    f"say --field-out (each motion permutes or mixes the channels of the output {tuple(output.shape)})"
+                    f"give --field-out (each motion permutes or mixes the channels of the output {tuple(output.shape)})"
                 )
             return None
         for own in _LARGER if stated == "regular" else ():
@@ -386,7 +386,7 @@ def inputs_read(
             continue
         axes = [(own, axis) for own in owns for axis in (1, 2) if shape[axis] == own.order > 1]
         if len(axes) > 1 or (not axes and any(size % acting.order == 0 for size in shape[1:3] if acting.order > 1)):
-            unread = f"say --field-in (the input {shape} may have its group axis at 1 or 2, or none)"
+            unread = f"give --field-in (the input {shape} may have its group axis at 1 or 2, or none)"
         found[index] = Reading("regular", axes[0][0]) if axes else Reading("trivial", acting)
     return found, unread
 

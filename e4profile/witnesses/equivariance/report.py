@@ -127,7 +127,8 @@ class EquivarianceReport:
         if not self.layers:
             amounts = ", ".join(f"{_number(worst_of(errors))} {states[state]}" for state, errors in self.output.items())
             found.append(
-                f"no layer could be compared, as none says its group and field types; the output's error is {amounts}"
+                "no layer could be compared, because none names its group and field types; the output's error is "
+                f"{amounts}"
             )
         elif self.verdict != EQUIVARIANT and not self.verdict.startswith(NOT_COMPARABLE) and not self.broken:
             found.append(f"every compared layer holds: the cause is outside them (not compared: {self._rest})")

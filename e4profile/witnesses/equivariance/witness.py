@@ -111,7 +111,7 @@ def witness(
     read, unread = inputs_read(example, field_groups(model, acting), field_in)
     inputs = example.map(lambda tensor: tensor.to(floating) if tensor.is_floating_point() else tensor)
     notes = [
-        f"the input {tuple(inputs.tensors[index].shape)} is moved as {reading}: say --field-in if it is another"
+        f"the input {tuple(inputs.tensors[index].shape)} is moved as {reading}: give --field-in if it is another"
         for index, reading in read.items()
         if field_in is None and (reading.field == "regular" or inputs.tensors[index].dim() != 4)
     ]
@@ -218,7 +218,7 @@ def _unshown(
 ) -> str | None:  # fmt: skip
     """Why errors that are small everywhere are no proof."""
     if acting.order == 1:
-        return f"{acting.alias} has no element but the identity: say --group"
+        return f"{acting.alias} has no element but the identity: give --group"
     if set(made) - {AT_INIT} <= set(constant):
         return next(one.empty for one in made[constant[-1]] if one.empty)
     for one, reading in zip(made[AT_INIT], chosen, strict=True):
@@ -226,7 +226,7 @@ def _unshown(
             lacks = any(same_motion(reading.own, acting, element) is None for element in acting.elements)
             if lacks and acts_on_elements(reading.field):
                 return (
-                    f"the output is {reading}, which lacks elements of {acting.alias}: say --group {reading.own.alias}"
+                    f"the output is {reading}, which lacks elements of {acting.alias}: give --group {reading.own.alias}"
                 )
             return f"the inputs look the same after a motion of {acting.alias}: give larger ones, or random numbers"
     return None
@@ -244,7 +244,7 @@ def _undecided(made: Mapping[str, Sequence[Output]], chosen: Sequence[Reading], 
         if reason is not None or one.given:
             return reason
         if len(one.shape) == 3 or (len(one.shape) == 4 and regular):
-            return f"say --field-out (the output {one.shape} may be {' or '.join(map(str, one.readings))})"
+            return f"give --field-out (the output {one.shape} may be {' or '.join(map(str, one.readings))})"
     return None
 
 
@@ -260,7 +260,7 @@ def _rounded(
     constants = any(t.is_floating_point() and id(t) not in kept for t in (*network.parameters(), *network.buffers()))
     if dtype == "float64" and worst < TOLERANCES["float32"] and (causes.lower is torch.float32 or constants):
         what = "the network computes" if causes.lower is torch.float32 else "the network's constants are"
-        return f"say --dtype float32, whose tolerance is {TOLERANCES['float32']:g} ({what} in float32)"
+        return f"give --dtype float32, whose tolerance is {TOLERANCES['float32']:g} ({what} in float32)"
     if causes.lower is not None and worst < (fits := 10 * torch.finfo(causes.lower).eps):
         return f"the network computes in {str(causes.lower)[6:]}, where an error below {fits:.0e} is rounding"
     return None
@@ -273,7 +273,7 @@ def _copied(model: nn.Module, dtype: torch.dtype, notes: list[str]) -> nn.Module
         try:
             twin.train()
         except Exception as error:  # it can be measured as it is, and the reason is shown
-            said = f"measured with what was made for evaluation: {first_line(error)}"
+            said = f"measured in evaluation mode, because it cannot be put into training mode: {first_line(error)}"
             notes.extend([said] if said not in notes else [])
         return twin.to(dtype)
 
@@ -296,7 +296,7 @@ def _causes(network: nn.Module, inputs: Example, acting: FiniteGroup, dtype: tor
             tolerance = TOLERANCES["float32"]
             raise NotInFloat64(
                 f"the network computes in {str(causes.lower)[6:]} and does not run in float64 ({first_line(error)}): "
-                f"say --dtype float32, whose tolerance is {tolerance:g}"
+                f"give --dtype float32, whose tolerance is {tolerance:g}"
             ) from None
         raise
     return causes

@@ -176,7 +176,7 @@ class _Ledger:
                     continue
                 if kept_map.cropped_by:
                     raise SettingError(
-                        f"keeps the part of a map that {kept_map.cropped_by} hands on: no table states whether "
+                        f"keeps the part of a map that {kept_map.cropped_by} passes on: no table states whether "
                         "that is the whole map or a copy of the part"
                     )
                 if per_image[term] != kept_map.elements * self.dtype.itemsize:

@@ -130,7 +130,7 @@ def within_memory(measure: Measure, most_bytes: int, peak_bytes: Callable[[], in
             if expected > most_bytes:
                 raise TooMuchMemory(
                     f"a batch of {batch} would take about {expected / 2**30:,.2g} GiB of memory, and a search takes "
-                    f"at most {most_bytes / 2**30:,.2g}: not enough memory would be left for others"
+                    f"at most {most_bytes / 2**30:,.2g}: more would not leave enough for other programs"
                 )
         record = measure(batch)
         largest = max(batch, largest)

@@ -179,9 +179,9 @@ def read_json(path: Path) -> tuple[dict[str, Any] | None, str]:
     except FileNotFoundError:
         return None, ""
     except (OSError, ValueError) as error:
-        return (None, f"the cached file {path.name} cannot be used ({type(error).__name__}) and is measured anew")
+        return (None, f"the cached file {path.name} cannot be used ({type(error).__name__}): measuring again")
     if not isinstance(found, dict):
-        return None, f"the cached file {path.name} holds no JSON object and is measured anew"
+        return None, f"the cached file {path.name} holds no JSON object: measuring again"
     return found, ""
 
 

@@ -279,7 +279,7 @@ def test_memory_of_models_of_ones_own(own):
     assert int(rows[-1]["peak_bytes"]) > 10 * int(rows[0]["peak_bytes"])
     code, _, err = own("memory", "nets.py:Two", "--input", "1x3x8x8", "--input", "2x5")
     assert code == 2
-    assert "must lead with one batch, which the figure varies" in err
+    assert "must be the batch, which the figure varies" in err
 
 
 def test_what_a_model_of_ones_own_raises_names_its_module(own):

@@ -235,7 +235,7 @@ def test_models_that_only_a_call_or_real_values_complete(own, name, params):
 def test_a_model_of_ones_own_needs_a_recipe_and_a_batch(own):
     with pytest.raises(SettingError, match="--recipe epochs=100,batch_size=64,training_images=50000"):
         measure_budget(own("Two", "2x3x8x8", "2x5"))
-    with pytest.raises(SettingError, match="must lead with one batch, which the recipe sets"):
+    with pytest.raises(SettingError, match="must be the batch, which the recipe sets"):
         measure_budget(own("Two", "2x3x8x8", "3x5"), Recipe(1, 2, 4))
 
 

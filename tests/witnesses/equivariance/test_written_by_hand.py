@@ -116,7 +116,7 @@ def test_a_right_network_holds_in_every_layout(layout: str) -> None:
 @pytest.mark.parametrize("layout", UNKNOWN)
 def test_a_layout_that_is_not_known_is_asked_for(layout: str) -> None:
     found = report(*networks(), Do(UNKNOWN[layout]))
-    assert found.verdict.startswith(f"{NOT_COMPARABLE}: say --field-out")
+    assert found.verdict.startswith(f"{NOT_COMPARABLE}: give --field-out")
 
 
 @pytest.mark.parametrize("wrong", [{"lift": -1}, {"sign": -1}, {"roll": -1}, {"roll": 0}, {"sign": 0}])
@@ -159,11 +159,11 @@ def test_five_dimensional_inputs_move_over_the_group() -> None:
 def test_five_dimensions_of_which_two_may_be_the_groups_are_asked_for() -> None:
     square, larger = (1, 4, 4, 5, 5), (1, 3, 8, 5, 5)
     for axis in (1, 2):
-        assert report(Affine(axis), shape=square).verdict.startswith(f"{NOT_COMPARABLE}: say --field-in")
-    assert report(GroupConv(4, 4), shape=square).verdict.startswith(f"{NOT_COMPARABLE}: say --field-in")
+        assert report(Affine(axis), shape=square).verdict.startswith(f"{NOT_COMPARABLE}: give --field-in")
+    assert report(GroupConv(4, 4), shape=square).verdict.startswith(f"{NOT_COMPARABLE}: give --field-in")
     assert report(GroupConv(4, 4), shape=square, field_in="regular").verdict == EQUIVARIANT
     assert report(Affine(2), shape=square, field_in="regular").verdict == NOT_EQUIVARIANT
-    assert report(nn.Identity(), shape=larger).verdict.startswith(f"{NOT_COMPARABLE}: say --field-in")
+    assert report(nn.Identity(), shape=larger).verdict.startswith(f"{NOT_COMPARABLE}: give --field-in")
     assert report(nn.Identity(), shape=(1, 3, 5, 5, 5)).verdict == EQUIVARIANT
 
 
@@ -174,7 +174,7 @@ def test_maps_without_channels_move(shape: tuple[int, ...]) -> None:
     plain = nn.Conv2d(1, 1, 3, padding=1)
     around = (Do(lambda x: x.unsqueeze(1)), Do(lambda x: x.squeeze(1)))
     assert report(around[0], isotropic, around[1], shape=shape).verdict == EQUIVARIANT
-    assert report(around[0], plain, around[1], shape=shape).verdict.startswith(f"{NOT_COMPARABLE}: say --field-out")
+    assert report(around[0], plain, around[1], shape=shape).verdict.startswith(f"{NOT_COMPARABLE}: give --field-out")
     assert report(around[0], plain, around[1], shape=shape, field_out="trivial").verdict == NOT_EQUIVARIANT
 
 
@@ -355,7 +355,7 @@ def test_single_precision_inside_is_named_with_its_remedy() -> None:
             pooled = self.inner(images).float().mean((2, 3))
             return self.head(pooled.to(self.head.weight.dtype) if self.back else pooled)
 
-    remedy = "say --dtype float32, whose tolerance is 0.0001"
+    remedy = "give --dtype float32, whose tolerance is 0.0001"
     assert report(Pooled(back=True)).verdict == f"{NOT_COMPARABLE}: {remedy} (the network computes in float32)"
     with pytest.raises(SettingError, match=remedy):
         report(Pooled(back=False))
@@ -377,7 +377,7 @@ def test_a_vector_field_is_asked_for_and_other_maps_are_not(right: bool) -> None
 
     verdict = report(Gradient(), shape=(1, 2, 7, 7), train_steps=0).verdict
     assert (
-        verdict.startswith(f"{NOT_COMPARABLE}: say --field-out (each motion") if right else verdict == NOT_EQUIVARIANT
+        verdict.startswith(f"{NOT_COMPARABLE}: give --field-out (each motion") if right else verdict == NOT_EQUIVARIANT
     )
 
 
@@ -440,5 +440,5 @@ def test_the_remedy_for_single_precision_reaches_a_command(tmp_path) -> None:
         "        self.head = nn.Linear(1, 2)\n\n    def forward(self, x):\n"
         "        return self.head(x.float().mean((2, 3)))\n"
     )
-    with pytest.raises(SettingError, match="say --dtype float32, whose tolerance is"):
+    with pytest.raises(SettingError, match="give --dtype float32, whose tolerance is"):
         check_equivariance(f"{tmp_path / 'net.py'}:Net", (1, 1, 4, 4), group="p4")

@@ -32,8 +32,8 @@ from e4profile.witnesses.memory.peak import LiveStorages
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16]
 REFUSED = {
-    "AttentiveGroupConv2d": "that timeline is not stated",
-    "AttentiveLiftingConv2d": "that timeline is not stated",
+    "AttentiveGroupConv2d": "timeline is not stated",
+    "AttentiveLiftingConv2d": "timeline is not stated",
     "GroupSelfAttention2d": "a loop over the group's elements",
     "LiftingSelfAttention2d": "a loop over the group's elements",
 }
@@ -294,8 +294,8 @@ def test_every_stock_layer_with_a_cost_has_a_timeline():
     refused = {
         nn.ReLU(inplace=True): "writes to its input",
         nn.Dropout(1.0): "p=1",
-        nn.Dropout(0.0): "hands on its input",
-        nn.Identity(): "hands on its input",
+        nn.Dropout(0.0): "returns its input itself",
+        nn.Identity(): "returns its input itself",
     }
     for layer, word in refused.items():
         with pytest.raises(SettingError, match=word):

@@ -284,7 +284,7 @@ def test_what_has_no_table_is_named():
     with pytest.raises(SettingError, match="silu: no closed form for what SiLU"):
         predict_saved(Chain(stem=nn.Conv2d(1, 2, 1), silu=nn.SiLU(inplace=True)), (1, 4, 4))
     cropped = Chain(stem=nn.Conv2d(1, 4, 1), crop=SpatialCrop(1, 1, group="p4"), tail=nn.Conv2d(4, 1, 1))
-    with pytest.raises(SettingError, match="tail: keeps the part of a map that crop hands on"):
+    with pytest.raises(SettingError, match="tail: keeps the part of a map that crop passes on"):
         predict_saved(cropped, (1, 4, 4))
     with pytest.raises(SettingError, match="p=1"):
         predict_saved(Chain(stem=nn.Conv2d(1, 2, 1), drop=nn.Dropout(1.0)), (1, 4, 4))
