@@ -76,7 +76,7 @@ def test_an_old_name_goes_on_and_says_the_new_one(run: Run, name: str) -> None:
     old, new, today = OLD_NAMES[name]
     code, out, err = run(*old)
     said, _, rest = err.partition("\n")
-    assert f"e4profile {name}:" in said
+    assert f"e4profile {name} is now " in said
     assert today in said
     if new:
         assert (code, out, rest) == run(*new)

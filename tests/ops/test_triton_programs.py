@@ -24,6 +24,8 @@ HAS_TRITON = importlib.util.find_spec("triton") is not None
 needs_triton = pytest.mark.skipif(not HAS_TRITON, reason="the triton package is not installed")
 
 
+# what triton itself does to a syntax tree: Python 3.13 says that it will be an error
+@pytest.mark.filterwarnings("ignore:AnnAssign.__init__ missing:DeprecationWarning")
 @needs_triton
 @pytest.mark.parametrize("kind", ["fp16", "bf16", "fp32", "fp64"])
 @pytest.mark.parametrize(
