@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
+import torch
 from torch import Tensor, nn
 
 from e4profile.conventions import CONVOLUTION, convention
@@ -252,6 +253,11 @@ class EquivariantLayer(ConstantTables):
         """Why ``peak`` does not hold for this layer on inputs of this shape, or None where it does."""
         del input_shape
         return None if self.peak is not None else f"{type(self).__name__} states no timeline of its storages"
+
+    def timeline(self, input_shape: Shape, dtype: torch.dtype) -> Timeline | None:
+        """``peak``, or the storages of another execution on inputs of this shape and dtype on the CPU."""
+        del input_shape, dtype
+        return self.peak
 
     @classmethod
     def has_closed_form(cls) -> bool:

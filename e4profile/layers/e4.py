@@ -20,7 +20,7 @@ from e4profile.layers.execution import Execution, irrep_sizes
 from e4profile.layers.group_conv import GroupConv2d
 from e4profile.layers.norm import FieldBatchNorm2d, FieldGroupNorm
 from e4profile.layers.pointwise import PointwiseConv2d
-from e4profile.layers.storages import ACCUMULATE, STATISTICS
+from e4profile.layers.storages import ACCUMULATE, STATISTICS, Timeline, replaced
 from e4profile.ops import aggregate, generate_and_aggregate
 from e4profile.symbols import (
     A_K,
@@ -321,6 +321,29 @@ class E4Conv2d(EquivariantLayer):
         """(B, c_in * A, h, w) -> (B, c_out * A, h_out, w_out)."""
         rows, columns = check_maps(self, input_shape, self.c_in * self.group.order)
         return (input_shape[0], self.c_out * self.group.order, self._strided(rows), self._strided(columns))
+
+    def timeline(self, input_shape: Shape, dtype: torch.dtype) -> Timeline | None:
+        """The storages with these executions of the branches on inputs of this shape and dtype on the CPU."""
+        whole = self.peak
+        if whole is None:
+            return None
+        values = "values" if self.encoder_norm is None else "encoded"
+        of_values = ("gradient of values", "gradient of encoded", "wide gradient of values")
+        branches = (
+            ("encoder", "encode", self.encoder, values, of_values),
+            ("squeeze", "squeeze", self.squeeze, "squeezed", ("gradient of squeezed",)),
+        )
+        forward, backward, units = whole.forward, whole.backward, dict(whole.units)
+        for name, step, branch, output, gradient in branches:
+            if not isinstance(branch, GroupConv2d) or not branch.in_irreps(input_shape):
+                continue
+            storages = branch.irrep_storages(input_shape, dtype, f" of {name}")
+            made = f"gradient of input by {name}", f"gradient of {name} weight"
+            forward = replaced(forward, (f"expand {name} filters", step), storages.forward(output))
+            by_bank = (f"{step}, backward", f"fold {name} weight", f"zeros for {name} weight", f"add up {name} weight")
+            backward = replaced(backward, by_bank, storages.backward(*made, gradient))
+            units |= storages.units
+        return Timeline(forward, backward, units)
 
     def no_peak_on(self, input_shape: Shape) -> str | None:
         """Why the peak is not the timeline's on this input, or None."""

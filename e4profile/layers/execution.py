@@ -14,6 +14,8 @@ from e4profile.groups import FiniteGroup, Group, check_kernel
 from e4profile.layers.base import Dimensions, EquivariantLayer, Shape
 from e4profile.layers.drawn import is_drawing
 from e4profile.layers.filter_bank import FilterBankLayer
+from e4profile.layers.irrep_peak import IrrepStorages
+from e4profile.layers.storages import Timeline
 from e4profile.layers.terms import Term, Terms
 from e4profile.ops import irreps
 from e4profile.ops.filter_bank import stand_alone
@@ -192,10 +194,24 @@ class IrrepLayer(SwitchedLayer, FilterBankLayer):
             n_lift: window.additions if window.lifts else 0,
         }  # fmt: skip
 
+    def irrep_storages(self, input_shape: Shape, dtype: torch.dtype, of: str = "") -> IrrepStorages:
+        """What the convolution in the irrep basis holds."""
+        return IrrepStorages(self.irrep_window, self._fields_on_grid, input_shape, dtype, of)
+
+    def timeline(self, input_shape: Shape, dtype: torch.dtype) -> Timeline | None:
+        """The storages of the execution on inputs of this shape and dtype on the CPU."""
+        if not self.in_irreps(input_shape):
+            return super().timeline(input_shape, dtype)
+        biases = 0 if self.bias is None else self.bias.numel()
+        return self.irrep_storages(input_shape, dtype).timeline(biases, self._pooled(input_shape))
+
+    def _pooled(self, input_shape: Shape) -> int:
+        """Elements that a max-pool after the convolution leaves, or 0 without one."""
+        del input_shape
+        return 0
+
     def no_peak_on(self, input_shape: Shape) -> str | None:
         """Why ``peak`` does not hold for this layer on inputs of this shape, or None where it does."""
-        if self.in_irreps(input_shape):
-            return "the convolution runs in the irrep basis, whose storages have no timeline"
         if "masked_taps" in self._buffers:
             return f"{self.group.name} moves taps out of the kernel; masking them takes storages that no timeline has"
         return super().no_peak_on(input_shape)
@@ -215,6 +231,12 @@ def plain_sizes(features: Tensor) -> Shape:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return tuple(int(size) for size in features.shape)
+
+
+def may_run_in_irreps(model: nn.Module) -> bool:
+    """Whether a convolution of a model runs in the irrep basis on some inputs."""
+    parts = (part for part in model.modules() if isinstance(part, SwitchedLayer))
+    return any(getattr(part, "pointwise_execution", getattr(part, "execution", "bank")) != "bank" for part in parts)
 
 
 def set_execution(model: nn.Module, execution: Execution) -> nn.Module:

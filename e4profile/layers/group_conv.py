@@ -291,11 +291,16 @@ class GroupConv2d(IrrepLayer):
             columns = window_size(columns, self.stride, self.stride, 0, "max-pool")
         return (input_shape[0], self.c_out * self.group.order, rows, columns)
 
+    def _pooled(self, input_shape: Shape) -> int:
+        pools = self.stride_by == "max_pool" and self.stride > 1
+        return math.prod(self.output_shape(input_shape)) if pools else 0
+
     def no_peak_on(self, input_shape: Shape) -> str | None:
         """Why the peak is not the timeline's on this input, or None."""
         if reason := super().no_peak_on(input_shape):
             return reason
-        if self.bank.is_large and self.bank.turns_gradients(input_shape):
+        by_bank = not self.in_irreps(input_shape)
+        if by_bank and self.bank.is_large and self.bank.turns_gradients(input_shape):
             return (
                 f"the filter bank (={self.bank.elements} elements) is so much larger than the input "
                 f"{tuple(input_shape)} that backward acts on the maps instead, with index maps that it makes on the "

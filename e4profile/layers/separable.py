@@ -25,6 +25,7 @@ from e4profile.layers.constants import uniform
 from e4profile.layers.drawn import is_drawing
 from e4profile.layers.execution import EXECUTIONS, TRANSFORMS, SwitchedLayer, irrep_sizes, plain_sizes
 from e4profile.layers.execution import Execution as GroupExecution
+from e4profile.layers.irrep_peak import IrrepStorages
 from e4profile.layers.storages import (
     BIAS_ROWS,
     Step,
@@ -33,6 +34,7 @@ from e4profile.layers.storages import (
     bias_sum,
     expanded_bias,
     gathered,
+    replaced,
     several,
 )
 from e4profile.layers.summary_tool import CountedAgain
@@ -368,11 +370,35 @@ class SeparableGroupConv2d(SwitchedLayer, WindowedConv2d):
             **irrep_sizes(self.group),
         }  # fmt: skip
 
-    def no_peak_on(self, input_shape: Shape) -> str | None:
-        """Why the peak is not the timeline's on this input, or None."""
-        if self.in_irreps(input_shape):
-            return "the pointwise factor runs in the irrep basis, whose storages have no timeline"
-        return super().no_peak_on(input_shape)
+    def timeline(self, input_shape: Shape, dtype: torch.dtype) -> Timeline | None:
+        """The storages with this execution of the pointwise factor on inputs of this shape and dtype on the CPU."""
+        whole = self.peak
+        if whole is None or not self.in_irreps(input_shape):
+            return whole
+        window, elements = self._pointwise_window, self.pointwise_weight.numel()
+        fields = self.c_in, window.sections * self.c_out
+        storages = IrrepStorages(window, fields, input_shape, dtype, of=" of pointwise factor")
+        copied, weight = "pointwise weight by input field", "gradient of pointwise weight"
+        copies = self.kind == "g" and min(self.c_in, self.c_out) > 1
+        mapped = ("gradient of mapped", "gradient of mapped, permuted")
+        forward = [Step("pointwise weight by input field", {copied: elements * copies}), *storages.forward("mapped")]
+        backward = list(storages.backward("gradient of input", f"gradient of {copied}" if copies else weight, mapped))
+        if copies:
+            backward += [
+                Step("pointwise weight", frees=(copied,)),
+                Step("pointwise weight", {weight: elements}, (f"gradient of {copied}",)),
+            ]
+        back = (
+            "map, backward",
+            "permute pointwise rows, backward",
+            "zeros for pointwise weight",
+            "add up pointwise weight",
+        )
+        return Timeline(
+            replaced(whole.forward, ("act on pointwise weight", "permute pointwise rows", "map"), forward),
+            replaced(whole.backward, back, backward),
+            storages.units,
+        )
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

@@ -404,6 +404,46 @@ class SteerableConv2d(IrrepLayer):
         weight = flat.view(self.c_out * len(cosets), self.c_in * len(cosets), group.order, self.kernel, self.kernel)
         return weight, None
 
+    def timeline(self, input_shape: Shape, dtype: torch.dtype) -> Timeline | None:
+        """The storages with this execution on inputs of this shape and dtype on the CPU."""
+        if not self.in_irreps(input_shape):
+            return self.peak
+        window, cosets = self.irrep_window, len(self.group.cosets_on_grid)
+        samples, basis = self.weight.shape[:-1].numel() * self._basis.shape[1], self._basis.numel()
+        bank = cosets * self.c_in * self._channels(self.field_in) * self.kernel**2
+        kept, taken, weight = "index of the gathered weight", dict[str, int](), "gathered weight"
+        rows = [Step("take rows of the index", {"places": cosets, kept if window.lifts else "rows": bank}, ("places",))]
+        if not window.lifts:
+            for element in window.group.elements:
+                part, one = bank * cosets // self.group.order, f"taps of element {element}"
+                taken[one] = part
+                rows.append(Step("take fields", {"places": cosets, "fields": part}, ("places",)))
+                rows.append(Step("take taps", {"places": self.kernel**2, one: part}, ("places", "fields")))
+            rows.append(Step("stack them", {kept: bank}))
+        gather = (
+            *rows,
+            Step("convert basis", {"sampled basis": basis}),
+            Step("sample kernels", {"sampled kernels": samples}),
+            Step(
+                "gather weight", {weight: bank * self.c_out}, ("sampled kernels", *taken, *(["rows"] if taken else []))
+            ),
+        )
+        back = (
+            Step("weight is differentiated", {}, (weight,)),
+            *gathered("sampled kernels", samples, (f"gradient of {weight}",)),
+            Step("index is read", {}, (kept,)),
+            Step(
+                "sample kernels, backward",
+                {"gradient of weight": self.weight.numel()},
+                ("gradient of sampled kernels", "sampled basis"),
+            ),
+        )
+        units = {"sampled basis": CONVERTED, **dict.fromkeys(("places", "rows", "fields", kept, *taken), INDEX)}
+        if window.lifts:
+            units = {"sampled basis": CONVERTED, "places": INDEX, kept: INDEX}
+        biases = 0 if self.bias is None else self.bias.numel()
+        return self.irrep_storages(input_shape, dtype).timeline(biases, 0, gather, back, units)
+
     def kernel_at(self, points: Tensor) -> Tensor:
         """The continuous kernel, of which the filters are the samples at the taps.
 

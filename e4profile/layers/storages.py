@@ -15,7 +15,7 @@ Both hold in training with every parameter trainable; the timelines on the CPU, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -75,7 +75,7 @@ def unit_bytes(unit: str, dtype: torch.dtype, device: str = "cpu") -> int:
 class Step:
     """One operator: the storages it makes, by name, and those that are freed after it.
 
-    A name may be made in several steps of which one at most makes elements in any setting.
+    A name may be made in several steps of which one at most makes elements in any setting, or each a storage alike.
 
     Attributes:
         name: what runs.
@@ -125,6 +125,17 @@ class Timeline:
         for name, steps in (("forward", self.forward), ("backward", self.backward)):
             for step in steps:
                 yield name, step
+
+
+def replaced(steps: Sequence[Step], names: Collection[str], by: Sequence[Step]) -> tuple[Step, ...]:
+    """The steps, of which those of some names make way for others where the first of them is.
+
+    Of what only they make, nothing is there for later steps to free.
+    """
+    gone = [step for step in steps if step.name in names]
+    first = steps.index(gone[0])
+    nothing = Step(gone[0].name, {name: 0 for step in gone for name in step.makes})
+    return (*steps[:first], nothing, *by, *(step for step in steps[first:] if step not in gone))
 
 
 def timeline_rows(timeline: Timeline) -> list[dict[str, object]]:

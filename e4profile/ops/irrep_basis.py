@@ -6,7 +6,7 @@ two maps (*butterflies*). Of an irrep of complex type one row is enough: the oth
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeAlias
@@ -216,6 +216,21 @@ class Window:
     def readings(self) -> tuple[Reading, ...]:
         """What the products read."""
         return _on_images(self) if self.lifts else _on_fields(self)
+
+    @property
+    def sets(self) -> Iterator[tuple[tuple[Pair, ...], tuple[tuple[Pair, ...], ...], list[tuple[int, int, int]]]]:
+        """What each set of maps reads, its butterflies, and by slot the block, row and column of its coefficients."""
+        first = [0 for _ in self.basis.blocks]
+        for reading in self.readings:
+            for sources in reading.sets:
+                by_slot = {
+                    slot: (place, row, first[place] + n)
+                    for place, columns in enumerate(reading.columns)
+                    for n, slots in enumerate(columns)
+                    for row, slot in enumerate(slots)
+                }
+                first = [column + len(columns) for column, columns in zip(first, reading.columns, strict=True)]
+                yield sources, reading.stages, [by_slot[slot] for slot in range(len(sources))]
 
     @cached_property
     def widths(self) -> tuple[int, ...]:

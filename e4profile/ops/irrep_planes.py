@@ -20,7 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from e4profile.ops import huge_pages
 from e4profile.ops.butterflies import Call, Place, Plan, Planned, dense, run, together, transforming
-from e4profile.ops.irrep_basis import Pair, Window
+from e4profile.ops.irrep_basis import Window
 
 _LONG_ROW = 16
 """Columns of an output from which on a row of one image is long enough."""
@@ -86,6 +86,10 @@ class Planes:
         """Of a padded field."""
         return self.images * math.prod(self.grid)
 
+    def padded(self, fields: int, elements: int) -> tuple[int, int, int]:
+        """The sizes of padded maps: (phases, elements, fields x places)."""
+        return len(self.phases), elements, fields * self.places
+
     def read(self, tap: int) -> tuple[int, int]:
         """The phase that a tap reads, and the first place that it reads there."""
         window = self.window
@@ -95,6 +99,11 @@ class Planes:
         first = (self.before + down) * self.grid[1] + self.before + across
         return self.phases.index((row, column)), first * (self.images if self.innermost else 1)
 
+    @property
+    def as_it_lies(self) -> bool:
+        """Whether maps are read where they are, if their rows are dense."""
+        return not self.innermost and _reads_as_it_lies(self.window)
+
     def inside(self, places: Tensor) -> Tensor:
         """Padded fields (..., fields x places) from the first pixel on: (images, ..., fields, rows, columns)."""
         shape = (*self.grid, self.images) if self.innermost else (self.images, *self.grid)
@@ -102,25 +111,33 @@ class Planes:
         return fields[..., self.before :, self.before :]
 
 
-def _planes(features: Tensor, window: Window) -> Iterator[tuple[slice, Planes]]:
-    """The images of each step of (B, fields, elements, h, w), and where they lie."""
-    batch, fields, _, height, width = features.shape
-    rows, columns = (window.size_out(size + 2 * window.padding) for size in (height, width))
+def planes_of(window: Window, size: Sequence[int], itemsize: int, device: str) -> list[Planes]:
+    """Where the images of each step of (B, fields, elements, h, w) lie; by sizes alone.
+
+    Args:
+        window: the convolution.
+        size: of the input, its fields apart from their elements.
+        itemsize: bytes of an element.
+        device: its type; on "meta", nothing has to be there at once.
+    """
+    batch, fields, _, height, width = size
+    rows, columns = (window.size_out(side + 2 * window.padding) for side in (height, width))
     innermost = columns < _LONG_ROW and not _reads_as_it_lies(window)
-    positions, on_cpu = rows * columns, features.device.type == "cpu"
+    positions, on_cpu = rows * columns, device == "cpu"
     if innermost or not on_cpu:
-        image_bytes = positions * _maps_read(window) * fields * features.element_size()
+        image_bytes = positions * _maps_read(window) * fields * itemsize
         block_bytes = _BLOCK_BYTES if on_cpu else _ACCELERATOR_BLOCK_BYTES
         most = max(_IMAGES, block_bytes // max(1, image_bytes))
     else:
         most = max(1, _RUN // max(1, fields * positions))
-    if features.is_meta:  # nothing has to be there at once
+    if device == "meta":
         most = batch
     # as many images in each step as in the others
     images = -(-batch // max(1, -(-batch // max(1, most))))
-    for first in range(0, batch, max(1, images)):
-        step = slice(first, min(batch, first + images))
-        yield step, Planes(window, step.stop - first, height, width, innermost)
+    return [
+        Planes(window, min(batch - first, images), height, width, innermost)
+        for first in range(0, batch, max(1, images))
+    ]
 
 
 def _maps_read(window: Window) -> int:
@@ -137,7 +154,7 @@ class _Maps:
     def __init__(self, planes: Planes, like: Tensor) -> None:
         _, fields, elements, *_ = like.shape
         self.planes, self.order = planes, _storage_order(planes.window, elements)
-        self.places = like.new_zeros((len(planes.phases), elements, fields * planes.places))
+        self.places = like.new_zeros(planes.padded(fields, elements))
         self.has_sums = False
 
     def _pixels(self, images: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -204,6 +221,19 @@ class _Plan:
             for field in range(0, fields, max(1, each))
         ]
 
+    @property
+    def blocks(self) -> list[tuple[int, ...]]:
+        """The sizes of each block's coefficients: (rows, sections, columns, fields, *positions)."""
+        window, positions = self.planes.window, self.planes.positions
+        blocks = zip(window.basis.blocks, window.widths, strict=True)
+        return [(block.rows, window.sections, width, self.fields, *positions) for block, width in blocks]
+
+    @property
+    def scratch(self) -> int:
+        """Elements of the sums in between."""
+        longest = math.prod(map(len, self.parts[0])) * math.prod(self.planes.positions) if self.parts else 0
+        return (2 * self.planes.window.basis.order + 4) * longest
+
     def _map(self, element: int, tap: int) -> Place:
         """What a tap reads of an element's maps: (sections, fields, *positions)."""
         planes, window = self.planes, self.planes.window
@@ -220,25 +250,6 @@ class _Plan:
         steps = (self.fields * planes.places, planes.places, *rows)
         return Place(_MAPS, own * window.sections * self.fields * planes.places + first, size, steps)
 
-    def _sets(self) -> Iterator[tuple[list[Place], Sequence[Sequence[Pair]], list[Place]]]:
-        """What each set of maps reads, its butterflies, and by slot its coefficients."""
-        window = self.planes.window
-        column = [0 for _ in window.basis.blocks]
-        for reading in window.readings:
-            for sources in reading.sets:
-                by_slot = {
-                    slot: self._coefficients(place, row, column[place] + n)
-                    for place, columns in enumerate(reading.columns)
-                    for n, slots in enumerate(columns)
-                    for row, slot in enumerate(slots)
-                }
-                column = [first + len(columns) for first, columns in zip(column, reading.columns, strict=True)]
-                yield (
-                    [self._map(*source) for source in sources],
-                    reading.stages,
-                    [by_slot[slot] for slot in range(len(sources))],
-                )
-
     def _coefficients(self, block: int, row: int, column: int) -> Place:
         """One column of a block's row: (sections, fields, *positions)."""
         window, positions = self.planes.window, self.planes.positions
@@ -252,7 +263,8 @@ class _Plan:
     def calls(self, way: str) -> Plan:
         """The additions from maps to coefficients ("to"), back ("from"), or back to what they add to ("onto")."""
         order, plan = self.planes.window.basis.order, list[Planned]()
-        for maps, stages, by_slot in self._sets():
+        for sources, stages, slots in self.planes.window.sets:
+            maps, by_slot = [self._map(*one) for one in sources], [self._coefficients(*slot) for slot in slots]
             for part in self.parts:
                 one = dense(_SCRATCH, *map(len, part), *self.planes.positions)
                 each = math.prod(one.size)
@@ -274,21 +286,16 @@ class _Coefficients:
     """Images as the irreps' coefficients, by block (rows, sections, columns, fields, *positions), and back."""
 
     def __init__(self, planes: Planes, like: Tensor) -> None:
-        window, fields = planes.window, like.shape[1] // planes.window.sections
         self.planes = planes
-        shapes = [
-            (block.rows, window.sections, width, fields, *planes.positions)
-            for block, width in zip(window.basis.blocks, window.widths, strict=True)
-        ]
+        as_it_lies = planes.as_it_lies and like.stride(-1) == 1
+        strides = like.stride() if as_it_lies else ()
+        self.plan = _Plan(planes, like.shape[1] // planes.window.sections, strides, _run_length(like))
+        shapes = self.plan.blocks
         sizes = list(map(math.prod, shapes))
         self.whole = huge_pages.empty((sum(sizes),), like)
         self.made = [part.view(shape) for part, shape in zip(self.whole.split(sizes), shapes, strict=True)]
-        as_it_lies = not planes.innermost and _reads_as_it_lies(window) and like.stride(-1) == 1
         self.maps = None if as_it_lies else _Maps(planes, like)
-        strides = like.stride() if as_it_lies else ()
-        self.plan = _Plan(planes, fields, strides, _run_length(like))
-        longest = math.prod(map(len, self.plan.parts[0])) * math.prod(planes.positions) if self.plan.parts else 0
-        self.scratch = like.new_empty((2 * window.basis.order + 4) * longest)
+        self.scratch = like.new_empty(self.plan.scratch)
         self.calls: dict[str, list[Call]] = {}
 
     def _run(self, way: str, images: Tensor) -> None:
@@ -325,10 +332,56 @@ class _Coefficients:
 
 def _run_length(like: Tensor) -> int:
     """Elements of one addition, at most."""
-    threads = torch.get_num_threads()
-    if like.device.type != "cpu":
-        return max(1, like.numel())
+    return _cpu_run_length(torch.get_num_threads()) if like.device.type == "cpu" else max(1, like.numel())
+
+
+def _cpu_run_length(threads: int) -> int:
     return _RUN if threads == 1 else 2 * _RUN * threads
+
+
+class Held(NamedTuple):
+    """Elements of what a step makes of its input, or of its output."""
+
+    coefficients: int
+    maps: int
+    scratch: int
+
+
+def held(
+    window: Window, size: Sequence[int], fields_out: int, itemsize: int, threads: int
+) -> list[tuple[int, Held, Held]]:
+    """Steps on the CPU, one after another: how many are alike and share what they hold of input and output.
+
+    Args:
+        window: the convolution.
+        size: (B, fields, elements, h, w) of a contiguous input.
+        fields_out: of the output.
+        itemsize: bytes of an element.
+        threads: of a sum.
+    """
+    run_length = _cpu_run_length(threads)
+    return [
+        (
+            len(list(alike)),
+            _held(planes, size[1], size[2], run_length),
+            _held(_written(planes), fields_out, window.basis.order, run_length),
+        )
+        for planes, alike in groupby(planes_of(window, size, itemsize, "cpu"))
+    ]
+
+
+def _held(planes: Planes, fields: int, elements: int, run_length: int) -> Held:
+    plan = _Plan(planes, fields // planes.window.sections, (), run_length)
+    maps = 0 if planes.as_it_lies else math.prod(planes.padded(fields, elements))
+    return Held(sum(map(math.prod, plan.blocks)), maps, plan.scratch)
+
+
+def _written(planes: Planes) -> Planes:
+    """Where the outputs of a step lie."""
+    window = planes.window
+    plain = Window(window.group, 1, 1, 0, window.cosets, sections=window.sections)
+    rows, columns = (window.size_out(side + 2 * window.padding) for side in (planes.height, planes.width))
+    return Planes(plain, planes.images, rows, columns, planes.innermost)
 
 
 class _Step(NamedTuple):
@@ -342,14 +395,14 @@ class _Step(NamedTuple):
 
 
 def _steps(given: Tensor, output: Tensor, window: Window) -> Iterator[_Step]:
-    plain = Window(window.group, 1, 1, 0, window.cosets, sections=window.sections)
-    alike = groupby(_planes(given, window), key=lambda step: step[1])
-    for planes, steps in alike:
-        slices = [images for images, _ in steps]
+    first = 0
+    for planes, alike in groupby(planes_of(window, given.shape, given.element_size(), given.device.type)):
+        starts = [first + n * planes.images for n, _ in enumerate(alike)]
+        slices = [slice(start, start + planes.images) for start in starts]
+        first = slices[-1].stop
         images = slices[0]
         read = _Coefficients(planes, given[images])
-        rows, columns = output.shape[3:]
-        written = _Coefficients(Planes(plain, planes.images, rows, columns, planes.innermost), output[images])
+        written = _Coefficients(_written(planes), output[images])
         if isinstance(given, FakeTensor):
             yield _Step(images, read, written, len(slices))
             continue

@@ -6,6 +6,7 @@ such runs, and write them where the products read them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -21,25 +22,24 @@ _TAPS, _SCRATCH, _BLOCKS = 0, 1, 2
 
 
 def filters(weight: Tensor, bank_index: Tensor | None, window: Window) -> list[Tensor]:
-    """``irreps.irrep_filters`` of a group convolution, contiguous.
+    """``irreps.irrep_filters``, contiguous.
 
     Args:
-        weight: (c_out, c_in, A, k, k).
+        weight: (c_out, c_in, A, k, k), or (c_out, c_in, k, k) of a lifting convolution.
         bank_index: see there.
-        window: see there; not of a lifting convolution.
+        window: see there.
     """
     c_out, c_in = weight.shape[:2]
     taps = weight.reshape(c_out * c_in, -1).t().contiguous()
     made = [weight.new_empty(shape) for shape in _shapes(c_out, c_in, window)]
     _run("to", [taps, *made], bank_index, window, c_in)
-    (reading,) = window.readings
-    for block, one, scale in zip(window.basis.blocks, made, reading.scales, strict=True):
+    for block, one in zip(window.basis.blocks, made, strict=True):
         if block.rows < block.dimension:
             # of complex type: the second row of (p, q) is (-q, p)
             first, second = one.unbind(1)
-            torch.neg(first[..., 1, :], out=second[..., 0, :])
-            second[..., 1, :] = first[..., 0, :]
-        one.mul_(scale)
+            torch.neg(first[..., 1::2, :], out=second[..., ::2, :])
+            second[..., 1::2, :] = first[..., ::2, :]
+    _scale(made, window)
     return [one.flatten(0, 2).flatten(1)[:, :, None, None] for one in made]
 
 
@@ -47,22 +47,30 @@ def gradient(of_filters: Sequence[Tensor], weight: Tensor, bank_index: Tensor | 
     """The gradient of the weight by those of ``filters``, which are used up."""
     c_out, c_in = weight.shape[:2]
     made = [one.view(shape) for one, shape in zip(of_filters, _shapes(c_out, c_in, window), strict=True)]
-    (reading,) = window.readings
-    for block, one, scale in zip(window.basis.blocks, made, reading.scales, strict=True):
+    for block, one in zip(window.basis.blocks, made, strict=True):
         if block.rows < block.dimension:
             first, second = one.unbind(1)
-            first[..., 0, :] += second[..., 1, :]
-            first[..., 1, :] -= second[..., 0, :]
-        one.mul_(scale)
-    taps = weight.new_empty((weight.shape[2] * window.kernel**2, c_out * c_in))
+            first[..., ::2, :] += second[..., 1::2, :]
+            first[..., 1::2, :] -= second[..., ::2, :]
+    _scale(made, window)
+    taps = weight.new_empty((math.prod(weight.shape[2:]), c_out * c_in))
     _run("from", [taps, *made], bank_index, window, c_in)
     return taps.t().contiguous().view(weight.shape)
 
 
 def _shapes(c_out: int, c_in: int, window: Window) -> list[tuple[int, ...]]:
-    """By block: (sections, d, c_out of a section, taps, d, c_in)."""
-    sections, taps = window.sections, window.kernel**2
-    return [(sections, one.dimension, c_out // sections, taps, one.dimension, c_in) for one in window.basis.blocks]
+    """By block: (sections, d, c_out of a section, columns, c_in)."""
+    sections, blocks = window.sections, zip(window.basis.blocks, window.widths, strict=True)
+    return [(sections, one.dimension, c_out // sections, width, c_in) for one, width in blocks]
+
+
+def _scale(made: Sequence[Tensor], window: Window) -> None:
+    first = [0 for _ in made]
+    for reading in window.readings:
+        for place, (columns, scale) in enumerate(zip(reading.columns, reading.scales, strict=True)):
+            width = len(reading.sets) * len(columns)
+            made[place].narrow(3, first[place], width).mul_(scale)
+            first[place] += width
 
 
 def _run(way: str, buffers: Sequence[Tensor], index: Tensor | None, window: Window, c_in: int) -> None:
@@ -87,31 +95,22 @@ def _rows(index: Tensor | None, window: Window) -> tuple[int, ...]:
 @lru_cache(maxsize=64)
 def _plan(way: str, window: Window, c_out: int, c_in: int, rows: tuple[int, ...]) -> Plan:
     basis, sections, taps = window.basis, window.sections, window.kernel**2
-    (reading,) = window.readings
-    size, pairs = (sections, c_out // sections, c_in), c_out * c_in
-    dense = (pairs // sections, c_in, 1)
-    spare = [Place(_SCRATCH, n * pairs, size, dense) for n in range(basis.order + 4)]
+    each, pairs, order = c_out // sections, c_out * c_in, basis.order
+    size, dense = (sections, each, c_in), (pairs // sections, c_in, 1)
+    spare = [Place(_SCRATCH, n * pairs, size, dense) for n in range(order + 4)]
+
+    def coefficients(block: int, row: int, column: int) -> Place:
+        run = window.widths[block] * c_in
+        strides = (basis.blocks[block].dimension * each * run, run, 1)
+        return Place(_BLOCKS + block, row * each * run + column * c_in, size, strides)
+
     plan = list[Planned]()
-    for tap in range(taps):
-        read = [Place(_TAPS, rows[u * taps + tap] * pairs, size, dense) for u in range(basis.order)]
-        by_slot = {
-            slot: Place(
-                _BLOCKS + place,
-                ((row * (c_out // sections) * taps + tap) * block.dimension + column) * c_in,
-                size,
-                (
-                    block.dimension * (c_out // sections) * taps * block.dimension * c_in,
-                    taps * block.dimension * c_in,
-                    1,
-                ),
-            )
-            for place, block in enumerate(basis.blocks)
-            for row, slots in enumerate(block.slots)
-            for column, slot in enumerate(slots)
-        }
-        made = [by_slot[slot] for slot in range(basis.order)]
+    for tap, (sources, stages, slots) in enumerate(window.sets):
+        own = [one for _, one in sources] if window.lifts else [rows[u * taps + tap] for u in range(order)]
+        read = [Place(_TAPS, row * pairs, size, dense) for row in own]
+        made = [coefficients(*slot) for slot in slots]
         if way == "to":
-            plan += transforming(read, reading.stages, made, spare)
+            plan += transforming(read, stages, made, spare)
         else:
-            plan += transforming(made, reading.stages[::-1], read, spare)
+            plan += transforming(made, stages[::-1], read, spare)
     return Plan(plan)

@@ -222,18 +222,11 @@ def _gradients(  # noqa: PLR0917
     of_features, of_filters = irrep_planes.gradients(gradient, features, filters, window, wanted)
     if of_filters is None:
         return of_features, None
-    if not window.lifts:
-        return of_features, irrep_weights.gradient(of_filters, weight, index, window)
-    with torch.enable_grad():
-        leaf = weight.detach().requires_grad_()
-        pairs = zip(irrep_filters(leaf, index, window), of_filters, strict=True)
-        outputs, given = zip(*((made, one.view(made.shape)) for made, one in pairs if made.numel()), strict=True)
-        (of_weight,) = torch.autograd.grad(outputs, leaf, given)
-    return of_features, of_weight
+    return of_features, irrep_weights.gradient(of_filters, weight, index, window)
 
 
 def _ready_filters(features: Tensor, weight: Tensor, index: Tensor | None, window: Window) -> list[Tensor]:
-    if window.lifts or irrep_kernels_for(features) is not None:
+    if irrep_kernels_for(features) is not None:
         return irrep_filters(weight, index, window)
     return irrep_weights.filters(weight, index, window)
 

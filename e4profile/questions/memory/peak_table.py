@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from e4profile.errors import SettingError
 from e4profile.questions.columns import table_of_rows
-from e4profile.questions.memory.rows import check_input, torch_dtype
+from e4profile.questions.memory.rows import check_input, irrep_notes, torch_dtype
 from e4profile.show.tables import Column, Table
 
 if TYPE_CHECKING:
@@ -159,6 +159,7 @@ def peak_table(card: Subject, batch_size: int | None, dtype_name: str) -> Table:
         (
             "each layer alone, in the middle of a network: its input and its output's gradient exist before it and "
             "do not count; multiples of 512 bytes, no workspaces",
+            *irrep_notes(model),
             *(f"no closed form: {reason}" for reason in reasons),
         ),
         columns=(

@@ -13,6 +13,7 @@ from e4profile.show.tables import Column, Kind, Table
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
     from e4profile.subjects.losses import Loss
     from e4profile.subjects.stand_ins import Kernels
@@ -84,6 +85,7 @@ def memory_row(
     with card.guarded(batch_size):
         step = predict(model, card.batched, batch, optimiser=optimiser, dtype=dtype, loss=loss, kernels=kernels)
     notes += [*(f"{card.full_name}: {said}" for said in step.notes), *loss_notes(card, step.loss, loss)]
+    notes += irrep_notes(model, kernels)
     grows = batch is not None and step.saved_constant_bytes >= 0
     if batch is not None and not grows:
         more = f"image {batch + 1} adds more than the average of the first {batch}"
@@ -109,6 +111,19 @@ def memory_row(
         "input_bytes": step.input_bytes,
         "buffer_bytes": step.buffer_bytes,
     }
+
+
+def irrep_notes(model: nn.Module, kernels: Kernels = "cpu") -> list[str]:
+    """What the peak of a network in the irrep basis depends on besides its sizes."""
+    import torch
+
+    from e4profile.layers.execution import may_run_in_irreps
+
+    if not may_run_in_irreps(model):
+        return []
+    threads = torch.get_num_threads()
+    here = f"irrep basis: maps and coefficients of a step of images count, as a CPU with {threads} thread(s) makes them"
+    return [here if kernels == "cpu" else f"{here}; Triton's kernels on {kernels} make others"]
 
 
 def loss_notes(card: Subject, name: str, loss: Loss) -> list[str]:
@@ -153,7 +168,7 @@ def forward_row(
     dtype, model, batch = torch_dtype(dtype_name), card.build_whole(), batch_size or card.own_batch
     with card.guarded(batch_size):
         found = predict_forward(model, card.batched, batch, dtype=dtype, kernels=kernels)
-    notes += [f"{card.full_name}: {said}" for said in found.notes]
+    notes += [*(f"{card.full_name}: {said}" for said in found.notes), *irrep_notes(model, kernels)]
     return {
         "model": card.full_name,
         "batch_size": batch,
@@ -196,7 +211,7 @@ def fits_row(
                 model, inputs, budget_bytes, optimiser=optimiser, dtype=dtype, loss=loss, kernels=kernels,
                 forward=forward,
             )  # fmt: skip
-        notes += [f"{card.full_name}: {said}" for said in found.notes]
+        notes += [*(f"{card.full_name}: {said}" for said in found.notes), *irrep_notes(model, kernels)]
         batch, needed, beyond = found.batch_size, found.step_bytes, found.next_step_bytes
     except NothingFits as error:
         batch, needed, beyond = 0, None, error.needed_bytes

@@ -135,7 +135,7 @@ def moments(
     reason = no_peak_reason(layer, shape)
     if reason is not None:
         raise SettingError(f"no closed form of the peak: {reason}")
-    timeline = layer.peak if isinstance(layer, EquivariantLayer) else STOCK[type(layer)].peak
+    timeline = layer.timeline(shape, dtype) if isinstance(layer, EquivariantLayer) else STOCK[type(layer)].peak
     form = as_costed(layer)
     assert timeline is not None
     assert form is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -13,11 +14,19 @@ from torch import nn
 
 from e4profile.errors import SettingError
 from e4profile.groups import GRID_EXACT
-from e4profile.layers import LAYERS, E4Conv2d, GroupConv2d, LiftingConv2d, PointwiseConv2d, SteerableConv2d
+from e4profile.layers import (
+    LAYERS,
+    E4Conv2d,
+    GroupConv2d,
+    LiftingConv2d,
+    PointwiseConv2d,
+    SteerableConv2d,
+    set_execution,
+)
 from e4profile.layers.separable import SeparableGroupConv2d
 from e4profile.layers.stock import STOCK
 from e4profile.layers.storages import Step, Timeline, timeline_rows
-from e4profile.ops import generated, shifted
+from e4profile.ops import generated, irrep_planes, shifted
 from e4profile.symbols import B, c_in
 from e4profile.witnesses.memory.closed_form import predict_saved
 from e4profile.witnesses.memory.fused_workspace import FusedSizes, backward_at_most, forward_at_most
@@ -29,6 +38,7 @@ from e4profile.witnesses.memory.layer_peak import (
     predict_layer_peak,
 )
 from e4profile.witnesses.memory.peak import LiveStorages
+from e4profile.witnesses.timing.passes import fixed_threads
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16]
 REFUSED = {
@@ -62,9 +72,9 @@ def test_every_registered_layer_states_its_peak_or_says_why_not(name, group):
     # every sample at every dtype and every batch size; which dtype goes with which batch size changes with the sample
     for turn, (layer, input_shape) in enumerate(samples_of(name, group), GRID_EXACT.index(group)):
         reason = no_peak_reason(layer, (2, *input_shape))
-        if name in REFUSED or LAYERS[name].peak is None or _in_irreps(layer):
+        if name in REFUSED or LAYERS[name].peak is None:
             assert reason is not None
-            assert REFUSED.get(name, "irrep basis" if _in_irreps(layer) else f"{name} states no timeline") in reason
+            assert REFUSED.get(name, f"{name} states no timeline") in reason
             with pytest.raises(SettingError, match="no closed form of the peak"):
                 predict_layer_peak(layer, input_shape)
             continue
@@ -74,16 +84,11 @@ def test_every_registered_layer_states_its_peak_or_says_why_not(name, group):
             assert_exact(layer, input_shape, dtype=dtype, batch_size=batch_size, granularity_bytes=granularity_bytes)
 
 
-def _in_irreps(layer):
-    names = ("execution", "pointwise_execution")
-    return any(getattr(part, name, None) == "irreps" for part in layer.modules() for name in names)
-
-
 @pytest.mark.parametrize("name", ["E4Conv2d", "GroupConv2d", "LiftingConv2d", "SeparableGroupConv2d"])
 def test_what_is_live_between_the_passes_is_what_the_saved_terms_say(name):
     """Two closed forms that share no term: the input is there before, the output is kept by whoever follows."""
     for layer, input_shape in samples_of(name, GRID_EXACT[2]):
-        for dtype in () if _in_irreps(layer) else DTYPES:
+        for dtype in DTYPES:
             peak = predict_layer_peak(layer, input_shape, batch_size=3, dtype=dtype, granularity_bytes=1)
             saved = predict_saved(layer, input_shape, dtype=dtype, device="cpu")
             output = torch.Size(layer.output_shape((3, *input_shape))).numel() * dtype.itemsize
@@ -112,6 +117,7 @@ SETTINGS = st.fixed_dictionaries(
     squeeze_affine=st.sampled_from(["field", "channel"]),
     implementation=st.sampled_from(["auto", "reference"]),
     workspace=st.booleans(),
+    execution=st.sampled_from(["bank", "irreps"]),
     setting=SETTINGS,
 )
 def test_random_e4_layers(
@@ -128,7 +134,7 @@ def test_random_e4_layers(
 
 @QUICK
 @given(
-    build=st.sampled_from([GroupConv2d, LiftingConv2d, SeparableGroupConv2d, PointwiseConv2d]),
+    build=st.sampled_from([GroupConv2d, LiftingConv2d, SeparableGroupConv2d, PointwiseConv2d, SteerableConv2d]),
     group=st.sampled_from(GRID_EXACT),
     size=SIZES,
     fields=st.integers(1, 3),
@@ -140,10 +146,11 @@ def test_random_e4_layers(
     by_pool=st.booleans(),
     kind=st.sampled_from(["g", "gc"]),
     execution=st.sampled_from(["factored", "naive"]),
+    in_irreps=st.booleans(),
     setting=SETTINGS,
 )
 def test_random_convolutions(
-    build, group, size, fields, c_out, kernel, stride, padding, bias, by_pool, kind, execution, setting
+    build, group, size, fields, c_out, kernel, stride, padding, bias, by_pool, kind, execution, in_irreps, setting
 ):
     arguments: dict[str, Any] = {"stride": stride, "bias": bias}
     if build is not PointwiseConv2d:
@@ -152,7 +159,10 @@ def test_random_convolutions(
         arguments["stride_by"] = "max_pool"
     if build is SeparableGroupConv2d:
         arguments |= {"kind": kind, "execution": execution}
+    if build is SteerableConv2d:
+        arguments["kernel"] = kernel | 1
     layer = build(fields, c_out, group=group, **arguments)
+    set_execution(layer, "irreps" if in_irreps else "bank")
     assert_exact(layer, (channels_of(layer, fields), *size), **setting)
 
 
@@ -169,6 +179,35 @@ def test_where_filters_are_more_than_maps(group, fields, kernel):
         for granularity_bytes in (1, 512):
             size = (channels_of(layer, fields[0]), kernel, kernel)
             assert_exact(layer, size, batch_size=1, granularity_bytes=granularity_bytes)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        GroupConv2d(2, 3, 3, group="p4", padding=1, bias=True),
+        LiftingConv2d(3, 5, 5, group="p4m", stride=2, padding=2),
+        GroupConv2d(5, 7, 1, group="p4"),  # maps are read where they are
+        SteerableConv2d(2, 1, 3, group="C8", padding=1, bias=True),  # two fields of the elements on the grid
+        SteerableConv2d(2, 1, 3, group="D8", padding=1, field_in="trivial"),
+    ],
+    ids=str,
+)
+def test_steps_of_the_irrep_basis(monkeypatch, layer):
+    """The images of a step, fewer of the last, follow from sizes, dtype and threads."""
+    monkeypatch.setattr(irrep_planes, "_RUN", 1 << 13)
+    monkeypatch.setattr(irrep_planes, "_BLOCK_BYTES", 1 << 14)
+    set_execution(layer, "irreps")
+    several = 0
+    # rows that are long enough, and images innermost
+    for (batch_size, size), dtype in zip(itertools.product((1, 33), ((18, 17), (9, 6))), DTYPES * 2, strict=False):
+        input_shape, setting = (channels_of(layer, layer.c_in), *size), {"batch_size": batch_size, "dtype": dtype}
+        assert_exact(layer, input_shape, **setting)
+        several += any("last images" in moment.step for moment in moments(layer, input_shape, **setting))
+        with fixed_threads(2):
+            more = measure_layer_peak(layer, input_shape, device="meta", **setting)
+            assert predict_layer_peak(layer, input_shape, **setting) == more
+    assert several
+    assert_the_same_without_memory(layer, input_shape)
 
 
 LARGE = {
