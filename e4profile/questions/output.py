@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from e4profile.questions.answers import kept
 
 if TYPE_CHECKING:
-    from e4profile.show.tables import Table
+    from e4profile.show.tables import Column, Table
 
 _ERASE = "\r\x1b[2K"
 _INTERRUPTED = 130
@@ -111,6 +111,24 @@ def _tell(text: str) -> None:
     """Write a line to stderr of what is being done, which Python is not told."""
     if kept() is None:
         note(text)
+
+
+def check_columns(*known: Column | str) -> None:
+    """Refuse names of ``--columns`` that the table of a command will not have, before any time is spent.
+
+    Args:
+        known: the columns that it may have, or the keys of those that the vocabulary names.
+
+    Raises:
+        UnknownNameError: with the nearest names.
+    """
+    from e4profile.errors import one_of
+    from e4profile.questions.columns import COLUMNS, named_column
+    from e4profile.show.paper import paper
+
+    columns = [(COLUMNS.get(one) or named_column(one, ())) if isinstance(one, str) else one for one in known]
+    for name in paper().columns:
+        one_of("column", name, [text for column in columns for text in (column.header, column.key)])
 
 
 def check_files(records: Path | None = None, page: Path | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from program import Run, says
 
 from e4profile.cli.main import listed
@@ -80,3 +81,34 @@ def test_lengths_and_fonts() -> None:
     for text in ("", "8,9", "serif,sans", "serif,8,x", "-3"):
         with pytest.raises(SettingError, match="--font"):
             font_named(text)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("time", "z2cnn"),
+        ("time", "z2cnn", "--breakdown"),
+        ("time", "z2cnn", "--roofline"),
+        ("time", "z2cnn", "--fits", "1ms"),
+        ("time", "z2cnn", "--against", "p4cnn"),
+        ("calibrate",),
+        ("training", "p4-r18", "--device", "cpu"),
+        ("equivariance", "p4cnn"),
+        ("check", "p4cnn"),
+        ("match", "z2cnn", "--to", "25k"),
+        ("sweep", "--group", "p4", "--time"),
+        ("sweep", "z2cnn", "--vary", "width=8,16"),
+        ("sweep", "z2cnn", "--vary", "width=8,16", "--max", "params=25k"),
+    ],
+    ids=" ".join,
+)
+def test_a_column_that_a_long_command_lacks_is_refused_before_it_begins(
+    run: Run, monkeypatch: pytest.MonkeyPatch, asked: tuple[str, ...]
+) -> None:
+    def began(*_: object, **__: object) -> None:
+        raise AssertionError("it began")
+
+    monkeypatch.setattr(torch.nn.Module, "__call__", began)
+    done = run(*asked, "--columns", "nothing")
+    assert (done.code, done.out) == (2, "")
+    assert says(done.err, "unknown column 'nothing'")

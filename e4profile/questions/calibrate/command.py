@@ -12,7 +12,7 @@ from e4profile.errors import SettingError
 from e4profile.questions import options
 from e4profile.questions.columns import table_of_rows
 from e4profile.questions.entry import Entry
-from e4profile.questions.output import emit, note, waiting
+from e4profile.questions.output import check_columns, emit, note, waiting
 from e4profile.show.tables import Column
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def calibrate(
 
     threads = options.threads_used(threads)
     file = out or default_file(device_named(device).type, dtype_name(dtype), threads)
+    check_columns(*_COLUMNS)
     check_writable(file)
     chosen = references.QUICK if quick else references.REFERENCES
     with waiting("calibrate") as told:
@@ -57,6 +58,15 @@ def calibrate(
     write_calibration(file, found)
     emit(_table(found), output_format, units)
     note(f"wrote {file}")
+
+
+_COLUMNS = (
+    Column("operator", "operator", "text", priority=100),
+    Column("macs_per_s", "MACs/s", "integer", priority=90),
+    Column("bytes_per_s", "bytes/s", "integer", priority=90),
+    Column("per_call_s", "per call", "seconds", priority=80),
+    Column("step_factor", "step / forward", "ratio", "step", 70),
+)
 
 
 def _table(found: Calibration) -> Table:
@@ -87,13 +97,7 @@ def _table(found: Calibration) -> Table:
             *error_notes(found),
             *([] if found.step_setting_error is None else step_notes(found)),
         ],
-        columns=(
-            Column("operator", "operator", "text", priority=100),
-            Column("macs_per_s", "MACs/s", "integer", priority=90),
-            Column("bytes_per_s", "bytes/s", "integer", priority=90),
-            Column("per_call_s", "per call", "seconds", priority=80),
-            Column("step_factor", "step / forward", "ratio", "step", 70),
-        ),
+        columns=_COLUMNS,
     )
 
 

@@ -59,6 +59,20 @@ class CheckResult:
         return {"agrees": agrees, **shown, "problems": len(self.problems), "partial": self.coverage != "whole"}
 
 
+SHOWN = (
+    # a yes about a part of a network says so itself
+    replace(COLUMNS["agrees"], doubted_by="partial"),
+    COLUMNS["model"],
+    COLUMNS["params"],
+    COLUMNS["macs"],
+    Column("layers", "layers", "integer", priority=50),
+    Column("cells", "published cells", "integer", "cells", 40),
+    Column("problems", "problems", "integer", priority=60),
+    Column("coverage", "coverage", "text", priority=65),
+    Column("partial", "partial", "boolean", priority=5, doubt=True),
+)
+
+
 def check_table(results: Sequence[CheckResult]) -> Table:
     """One row per network; the problems, or that there is none, stand below."""
     problems = [problem for result in results for problem in result.problems]
@@ -78,13 +92,8 @@ def check_table(results: Sequence[CheckResult]) -> Table:
         [result.row() for result in results],
         (*(problems or (holds,)), *(text for result in results for text in result.notes)),
         "macs (convolution + linear + aggregation + attention)",
-        columns=(
-            Column("cells", "published cells", "integer", "cells", 40),
-            # a yes about a part of a network says so itself
-            replace(COLUMNS["agrees"], doubted_by="partial"),
-            Column("partial", "partial", "boolean", priority=5, doubt=True),
-        ),
-        priorities={"problems": 60, "coverage": 65},
+        keys=[column.key for column in SHOWN],
+        columns=SHOWN,
     )
 
 

@@ -20,7 +20,7 @@ from e4profile.questions.options import (
     networks,
     overrides,
 )
-from e4profile.questions.output import Progress, emit, note
+from e4profile.questions.output import Progress, check_columns, emit, note
 
 
 def check(
@@ -50,8 +50,9 @@ def check(
     given, of_code = overrides(settings), overrides(arguments, "--arg")
     results = []
     with Progress("check", (len(names) or len(all_cards())) + random_settings + 1, quiet=True) as progress:
-        from e4profile.questions.check.checks import check_table, run_checks
+        from e4profile.questions.check.checks import SHOWN, check_table, run_checks
 
+        check_columns(*SHOWN)
         progress.step("PyTorch")
         for result in run_checks(names, random_settings, seed, inputs, of_code, execution, given):
             results.append(result)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from e4profile.questions import options
 from e4profile.questions.entry import Entry
-from e4profile.questions.output import Progress, emit, note
+from e4profile.questions.output import Progress, check_columns, emit, note
+
+if TYPE_CHECKING:
+    from e4profile.show.tables import Column
 
 
 def equivariance(
@@ -62,12 +65,14 @@ def equivariance(
     with Progress("equivariance", 1, quiet=True) as progress:
         from e4profile.questions.columns import table_of_rows
         from e4profile.questions.equivariance.rows import report_rows
-        from e4profile.show.tables import Column, Table
+        from e4profile.show.tables import Table
         from e4profile.witnesses.equivariance.fields import declared_from
         from e4profile.witnesses.equivariance.report import EQUIVARIANT, states_of
         from e4profile.witnesses.equivariance.witness import witness_of
 
         progress.total += len(states_of(train_steps))
+        columns = _columns(train_steps)
+        check_columns(*columns)
         declared = {"field_in": declared_from(field_in), "field_out": declared_from(field_out)}
         found = options.one_subject(model, settings, inputs, arguments)
         progress.step("PyTorch and the network")
@@ -82,14 +87,9 @@ def equivariance(
             f"Equivariance of {found.label}, under {getattr(group, 'alias', group) or report.group.alias}",
             rows,
             (*report.findings, *found.notes),
-            # for people, the reasons stand below the table, once
-            keys=[key for key in rows[0] if exact or key != "reason"],
-            columns=(
-                Column("at_init", "at initialisation", "error", "init", 80),
-                Column("randomised", "randomised", "error", "random", 80),
-                Column("trained", f"after {train_steps} step{'' if train_steps == 1 else 's'}", "error", "trained", 80),
-            ),
-            priorities={"element": 60},
+            # for people, the reasons are below the table, once
+            keys=[one.key for one in columns if exact or one.key != "reason"],
+            columns=columns,
         )
 
     broken = [layer.path for layer in report.broken]
@@ -99,6 +99,20 @@ def equivariance(
         note(report.findings[0])
     if report.verdict != EQUIVARIANT:
         sys.exit(1)
+
+
+def _columns(train_steps: int) -> tuple[Column, ...]:
+    from e4profile.questions.columns import COLUMNS
+    from e4profile.show.tables import Column
+
+    return (
+        *(COLUMNS[key] for key in ("holds", "path", "layer")),
+        Column("element", "element", "text", priority=60),
+        Column("at_init", "at initialisation", "error", "init", 80),
+        Column("randomised", "randomised", "error", "random", 80),
+        Column("trained", f"after {train_steps} step{'' if train_steps == 1 else 's'}", "error", "trained", 80),
+        COLUMNS["reason"],
+    )
 
 
 ENTRY = Entry("measure", 3, equivariance, "Measure |f(g x) - g f(x)| / |f(x)| for every group element")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -14,11 +14,11 @@ import typer
 from e4profile.errors import SettingError, positive
 from e4profile.questions import options
 from e4profile.questions.entry import Entry
-from e4profile.questions.output import emit, note, stop_interrupted, waiting
+from e4profile.questions.output import check_columns, emit, note, stop_interrupted, waiting
 
 if TYPE_CHECKING:
     from e4profile.questions.match.matching import Match, Point
-    from e4profile.show.tables import Table
+    from e4profile.show.tables import Column, Table
     from e4profile.subjects.subject import Subject
     from e4profile.witnesses.timing.rates import Rate
 
@@ -74,7 +74,7 @@ def match(
     if batch_size is not None:
         positive(**{"--batch-size": batch_size})
     from e4profile.questions.match.targets import PREDICTED, wanted
-    from e4profile.subjects.written import size_unit
+    from e4profile.subjects.written import parse_varied, size_unit
 
     by, text, option = _target(to, params, macs, by)
     if at_most and by == "time":
@@ -98,6 +98,7 @@ def match(
         batch = options.given_batch((subject, other)) or subject.batch_size
         subject, other = subject.at_batch(batch), other.at_batch(batch)
     by_form = all(one.costed_whole for one in (subject, other) if not isinstance(one, (int, float)))
+    check_columns(*_columns([parse_varied(vary).name], by, "text"))
     with waiting("match") as say:
         if by == "time":
             from e4profile.questions.match.by_time import match_time
@@ -183,6 +184,20 @@ def _meaning(by: str, convention_name: str, batch_size: int | None, *, by_form: 
     }[by]
 
 
+def _columns(names: Iterable[str], by: str, kind: Any) -> tuple[Column, ...]:
+    from e4profile.show.tables import Column
+
+    between = (Column("low", "95% from", kind, priority=70), Column("high", "95% to", kind, priority=70))
+    return (
+        Column("place", "", "text", priority=100),
+        *(Column(name, name.replace("_", " "), "text", priority=95) for name in names),
+        Column("value", by, kind, priority=90),
+        *(between if by == "time" else ()),
+        Column("deviation", "deviation", kind, priority=85),
+        Column("deviation_percent", "deviation %", "percent", "dev. %", 60),
+    )
+
+
 def match_table(found: Match, meaning: str, unit: str = "") -> Table:
     """Three rows: the next cheaper setting, the nearest, the next costlier; of times also those that are alike.
 
@@ -192,21 +207,13 @@ def match_table(found: Match, meaning: str, unit: str = "") -> Table:
         unit: that amounts of memory are shown in (see ``show.numbers.sizes``); exact bytes where it is empty.
     """
     from e4profile.show.numbers import sizes
-    from e4profile.show.tables import Column, Table
+    from e4profile.show.tables import Table
 
     kind: Any = (
         "text" if unit else {"time": "seconds", "predicted": "seconds", "memory": "bytes"}.get(found.by, "integer")
     )
     timed = found.by == "time"
-    between = (Column("low", "95% from", kind, priority=70), Column("high", "95% to", kind, priority=70))
-    columns = (
-        Column("place", "", "text", priority=100),
-        *(Column(name, name.replace("_", " "), "text", priority=95) for name in found.nearest.setting),
-        Column("value", found.by, kind, priority=90),
-        *(between if timed else ()),
-        Column("deviation", "deviation", kind, priority=85),
-        Column("deviation_percent", "deviation %", "percent", "dev. %", 60),
-    )
+    columns = _columns(found.nearest.setting, found.by, kind)
     places = [
         ("below", found.below),
         ("at most" if found.at_most else "nearest", found.nearest),

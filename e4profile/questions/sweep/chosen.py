@@ -11,7 +11,7 @@ from typing import Any
 
 from e4profile.errors import SettingError, some_of
 from e4profile.questions.figures import save_beside, save_plots
-from e4profile.questions.output import emit, note, on_interrupt, waiting
+from e4profile.questions.output import check_columns, emit, note, on_interrupt, waiting
 from e4profile.questions.sweep import cloud as clouds
 from e4profile.questions.sweep.cloud import Chosen, Cloud
 from e4profile.questions.sweep.kept_costs import KeptCosts
@@ -25,6 +25,7 @@ from e4profile.subjects.written import Varied
 SHOWN = 20
 """Settings that a table shows of more than are built, where it is not said how many."""
 _PRIORITY = {"params": 95, "macs": 95}
+_ENDS = ("from", "to")
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ def show_chosen(
 
     The same code where a network of the random sample counts otherwise than the closed form.
     """
+    check_columns(*_columns(subjects, axes, wanted))
     kept = KeptCosts(out)
     remark = None if out is None else f"what was finished is saved in {out}; the same command goes on from there"
     with on_interrupt(remark), waiting("sweep") as say:
@@ -138,15 +140,10 @@ def shown(found: Cloud, chosen: Chosen, wanted: Wanted) -> list[int]:
 
 def chosen_table(found: Cloud, chosen: Chosen, wanted: Wanted, how: How) -> Table:
     """One row per setting: network, arguments, and every quantity that was asked for."""
-    several = len(found.subjects) > 1 or not found.axes
-    columns = [Column("network", "network", "text", priority=100)] if several else []
-    columns += [Column(axis.name, axis.name, "text", priority=100) for axis in found.axes]
-    for one in wanted.quantities:
-        columns.append(Column(one.key, one.header, one.kind, priority=_PRIORITY.get(one.name, 90)))
-        if any(found.interval(one, index) for index in chosen.indices):
-            columns += [Column(f"{one.key}_{end}", f"95% {end}", one.kind, priority=70) for end in ("from", "to")]
-    if chosen.nearest:
-        columns.append(Column("excess", "worst limit missed (times)", "ratio", priority=95))
+    columns = _columns(found.subjects, found.axes, wanted)
+    certain = [one for one in wanted.quantities if not any(found.interval(one, index) for index in chosen.indices)]
+    absent = {f"{one.key}_{end}" for one in certain for end in _ENDS} | (set() if chosen.nearest else {"excess"})
+    columns = [column for column in columns if column.key not in absent]
     rows = []
     for index in shown(found, chosen, wanted):
         row: dict[str, Any] = {"network": found.subjects[found.place(index)[0]].full_name}
@@ -163,6 +160,17 @@ def chosen_table(found: Cloud, chosen: Chosen, wanted: Wanted, how: How) -> Tabl
         tuple(_notes(found, chosen, wanted, how)),
         _meaning(wanted, how),
     )
+
+
+def _columns(subjects: Sequence[Subject], axes: Sequence[Varied], wanted: Wanted) -> list[Column]:
+    """Every column that the table may have."""
+    several = len(subjects) > 1 or not axes
+    columns = [Column("network", "network", "text", priority=100)] if several else []
+    columns += [Column(axis.name, axis.name, "text", priority=100) for axis in axes]
+    for one in wanted.quantities:
+        columns.append(Column(one.key, one.header, one.kind, priority=_PRIORITY.get(one.name, 90)))
+        columns += [Column(f"{one.key}_{end}", f"95% {end}", one.kind, priority=70) for end in _ENDS]
+    return [*columns, Column("excess", "worst limit missed (times)", "ratio", priority=95)]
 
 
 def _title(found: Cloud, wanted: Wanted) -> str:

@@ -18,7 +18,7 @@ from e4profile.questions import job_options, options
 from e4profile.questions.answers import kept
 from e4profile.questions.entry import Entry, OldName
 from e4profile.questions.figures import check_plot
-from e4profile.questions.output import Progress, check_files, emit, note, on_interrupt, write_tables
+from e4profile.questions.output import Progress, check_columns, check_files, emit, note, on_interrupt, write_tables
 from e4profile.questions.sweep.pareto_view import pareto
 from e4profile.witnesses.counts.registry import COUNTERS
 
@@ -164,7 +164,7 @@ def sweep(
     group = [given["group"]] if given["group"] else None
     from e4profile.questions.sweep.plans import DEFAULT_MODELS, make_plan
     from e4profile.questions.sweep.sweeps import Sweep
-    from e4profile.questions.sweep.table import sweep_table
+    from e4profile.questions.sweep.table import columns_of, sweep_table
 
     plan = make_plan(
         options.networks(model) or list(DEFAULT_MODELS),
@@ -184,6 +184,7 @@ def sweep(
     from e4profile.records.store import RecordStore
 
     store = RecordStore(folder / "records.jsonl")
+    check_columns(*columns_of(counters or COUNTERS, timed=time))
     check_files(store.path, html)
     running = Sweep(plan, store, counters or COUNTERS)
     with on_interrupt(f"what was finished is saved in {folder}; the same command goes on from there"):

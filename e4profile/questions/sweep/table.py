@@ -40,6 +40,12 @@ _TIMES = (
 _OF_JOBS = (Column("machine", "machine", "text", priority=83), Column("failure", "failure", "text", priority=95))
 
 
+def columns_of(counters: Sequence[str], *, timed: bool) -> tuple[Column, ...]:
+    """Every column that the table of these counters may have."""
+    stock = tuple(Column(name, name, "integer", priority=20) for name in counters)
+    return (*_SETTING, *stock, *_VERDICT, *((*_TIMES, *_OF_JOBS) if timed else ()))
+
+
 def sweep_table(running: Sweep) -> Table:
     """The rows of a sweep that has run.
 

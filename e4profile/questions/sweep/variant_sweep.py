@@ -41,6 +41,7 @@ class Variant:
         at_least: whether they are a lower bound, because operators ran that are unknown.
         step_bytes: of a predicted training step; None where it was not asked for.
         median_s: of a forward pass; None where no timer was given.
+        iqr_s: the interquartile range of its samples.
         noise: why the time should not be trusted.
         failure: why it could not be timed; empty where it could, or was not asked for.
     """
@@ -50,6 +51,7 @@ class Variant:
     macs: int
     step_bytes: int | None = None
     median_s: float | None = None
+    iqr_s: float | None = None
     noise: tuple[str, ...] = ()
     failure: str = ""
     at_least: bool = False
@@ -59,7 +61,7 @@ class Variant:
         """For JSON: the arguments under ``setting``, exact integers, seconds as measured."""
         return {
             "setting": dict(self.setting), "params": self.params, "macs": self.macs, "step_bytes": self.step_bytes,
-            "median_s": self.median_s, "noise": list(self.noise), **self.reported,
+            "median_s": self.median_s, "iqr_s": self.iqr_s, "noise": list(self.noise), **self.reported,
             **({"at_least": True} if self.at_least else {}),
             **({"failure": self.failure} if self.failure else {}),
         }  # fmt: skip
@@ -322,7 +324,7 @@ def _settings(axes: Sequence[Varied]) -> Iterator[dict[str, Any]]:
 def _timed(one: Variant, samples: Samples) -> Variant:
     if not samples.seconds:
         return replace(one, failure=samples.stopped_because)
-    return replace(one, median_s=samples.median_s, noise=tuple(samples.noise_reasons))
+    return replace(one, median_s=samples.median_s, iqr_s=samples.iqr_s, noise=tuple(samples.noise_reasons))
 
 
 def _none(subject: Subject, last: SettingError | UserCodeError) -> SettingError | UserCodeError:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from e4profile.conventions import convention
 from e4profile.questions import job_options
-from e4profile.questions.output import emit, note, on_interrupt, stop_interrupted, waiting, write_tables
+from e4profile.questions.output import check_columns, emit, note, on_interrupt, stop_interrupted, waiting, write_tables
 from e4profile.show.tables import Column, Table
 
 if TYPE_CHECKING:
@@ -22,8 +22,11 @@ def show_variants(
     page: Path | None = None, convention_name: str = "macs", **how: Any,
 ) -> None:  # fmt: skip
     """Count every combination (see ``sweep_variants``) and show one table; exit code 130 where Ctrl-C left some out."""
-    from e4profile.questions.sweep.variant_sweep import sweep_variants
+    from e4profile.questions.sweep.variant_sweep import axes_of, sweep_variants
+    from e4profile.witnesses.counts.registry import find_counters
 
+    stock = [spec.name for spec in find_counters(how.get("counters", ())) if spec.raw]
+    check_columns(*_columns([axis.name for axis in axes_of(vary)], stock, convention_name))
     store = None
     if out is not None:
         from e4profile.records.store import RecordStore
@@ -73,35 +76,47 @@ def write_results(table: Table, out: Path | None, page: Path | None, figures: Se
     write_tables(page, [table], figures)
 
 
-def variants_table(found: VariantSweep, convention_name: str) -> Table:
-    """One row per combination: its arguments, parameters, MACs, and where asked for bytes of a step and seconds."""
-    names = list(found.variants[0].setting)
-    columns = [Column(name, name, "text", priority=100) for name in names]
-    columns.append(Column("params", "params", "integer", priority=95))
-    if any(one.at_least for one in found.variants):
-        columns.append(Column("bound", f"{convention_name} are", "text", priority=95))
-    counted = "macs" if convention_name == "macs" else "operations"
-    columns.append(Column(counted, convention_name, "integer", priority=95))
-    stock = list(found.variants[0].reported)
-    columns += [Column(name, name, "integer", priority=60) for name in stock]
-    optional = (
+_OPTIONAL = ("bound", "step_bytes", "median_s", "iqr_s", "failure")
+"""Columns that are left out where no row has a value."""
+
+
+def _counted(convention_name: str) -> str:
+    return "macs" if convention_name == "macs" else "operations"
+
+
+def _columns(names: Sequence[str], stock: Sequence[str], convention_name: str) -> list[Column]:
+    """Every column that the table may have."""
+    return [
+        *(Column(name, name, "text", priority=100) for name in names),
+        Column("params", "params", "integer", priority=95),
+        Column("bound", f"{convention_name} are", "text", priority=95),
+        Column(_counted(convention_name), convention_name, "integer", priority=95),
+        *(Column(name, name, "integer", priority=60) for name in stock),
         Column("step_bytes", "training step", "bytes", priority=90),
         Column("median_s", "forward", "seconds", priority=90),
-    )
-    columns += [one for one in optional if any(getattr(row, one.key) is not None for row in found.variants)]
-    failing = any(one.failure for one in found.variants)
-    columns += [Column("failure", "failure", "text", priority=92)] * failing
+        Column("iqr_s", "interquartile range", "seconds", "IQR", 60),
+        Column("failure", "failure", "text", priority=92),
+    ]
+
+
+def variants_table(found: VariantSweep, convention_name: str) -> Table:
+    """One row per combination: arguments, parameters, MACs, and where asked the bytes of a step and seconds."""
+    names, counted = list(found.variants[0].setting), _counted(convention_name)
+    columns = _columns(names, list(found.variants[0].reported), convention_name)
     rows: list[dict[str, Any]] = [
         {
+            **{column.key: getattr(one, column.key, None) for column in columns},
             **{name: str(value) for name, value in one.setting.items()},
-            **{column.key: getattr(one, column.key, None) for column in columns[len(names) :]},
             counted: one.macs,
             **one.reported,
-            **({"bound": "at least"} if one.at_least else {}),
-            **({"failure": one.failure or None} if failing else {}),
+            "bound": "at least" if one.at_least else None,
+            "failure": one.failure or None,
         }
         for one in found.variants
     ]
+    absent = {key for key in _OPTIONAL if all(row[key] is None for row in rows)}
+    columns = [column for column in columns if column.key not in absent]
+    rows = [{column.key: row[column.key] for column in columns} for row in rows]
     noisy = sum(bool(one.noise) for one in found.variants)
     notes = list(found.notes)
     notes += [f"not built: {setting}: {reason}" for setting, reason in found.refused]

@@ -13,12 +13,12 @@ import typer
 
 from e4profile.questions import job_options, options
 from e4profile.questions.entry import Entry, OldName
-from e4profile.questions.output import check_files, emit, note, on_interrupt, write_tables
+from e4profile.questions.output import check_columns, check_files, emit, note, on_interrupt, write_tables
 from e4profile.questions.time.roofline_table import roofline
 from e4profile.questions.time.runs import break_down_networks, compare_networks, stored, time_networks
 
 if TYPE_CHECKING:
-    from e4profile.show.tables import Table
+    from e4profile.show.tables import Column, Table
     from e4profile.subjects.subject import Subject
     from e4profile.witnesses.timing.passes import PassSetting
     from e4profile.witnesses.timing.samples import StopRule
@@ -130,6 +130,7 @@ def time(
         _predict(cards, batches, where, calibration, output_format, units, html, step=step)
         return
     other = None if against is None else options.one_subject(against, None, inputs if names_code(against) else None)
+    check_columns(*_columns(breakdown=breakdown, fits=limit_s is not None, compared=other is not None))
     check_files(out, html)
     failed = False
     # a breakdown writes its tables one by one, outside of what the loss prints
@@ -242,14 +243,23 @@ def _predict(
     cards: list[Subject], batches: Sequence[int | None], device: tuple[str, str, int | None], calibration: Path | None,
     output_format: str, units: str, html: Path | None, *, step: bool,
 ) -> None:  # fmt: skip
-    from e4profile.questions.time.predicted import predicted_table
+    from e4profile.questions.time.predicted import COLUMNS, predicted_table
 
+    check_columns(*COLUMNS)
     check_files(None, html)
     table = predicted_table(cards, batches, device, calibration, step=step)
     emit(table, output_format, units)
     if output_format in ("json", "csv"):
         note(*table.notes)  # which these formats have no place for
     write_tables(html, [table])
+
+
+def _columns(*, breakdown: bool, fits: bool, compared: bool) -> tuple[Column, ...]:
+    """Those of the table that was asked for."""
+    from e4profile.questions.time import fits as searched
+    from e4profile.questions.time.table import BREAKDOWN, COMPARED, TIMED
+
+    return BREAKDOWN if breakdown else searched.COLUMNS if fits else COMPARED if compared else TIMED
 
 
 def _passes(text: str) -> list[str]:

@@ -170,6 +170,7 @@ _FIELDS: tuple[Field, ...] = (
     (Column("within_noise", "alike", "boolean", "alike", 95, doubt=True), lambda one: one.found.within_noise),
     (Column("measured", "measurements", "integer", "meas.", 15), lambda one: one.found.measured),
 )  # fmt: skip
+COLUMNS = tuple(column for column, _ in _FIELDS)
 
 
 def _table(rows: Sequence[_Searched], limit_s: float, notes: list[str]) -> Table:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from e4profile.errors import SettingError
 from e4profile.questions.calibrate.command import error_notes, step_notes
+from e4profile.questions.columns import COLUMNS as VOCABULARY
 from e4profile.questions.columns import table_of_rows
 from e4profile.questions.time.table import threads_text
 from e4profile.show.tables import Column, Table
@@ -19,6 +20,16 @@ if TYPE_CHECKING:
 
 _FAR = 10
 """A network of so many times the MACs of the largest timed one is an extrapolation."""
+
+COLUMNS = (
+    Column("network", "network", "text", priority=100),
+    VOCABULARY["batch_size"],
+    VOCABULARY["term"],
+    VOCABULARY["macs"],
+    Column("predicted_s", "predicted", "seconds", priority=98),
+    Column("time_percent", "time %", "percent", priority=70),
+    Column("error_percent", "error %", "percent", "± %", 96),
+)
 
 
 def predicted_table(
@@ -75,12 +86,8 @@ def predicted_table(
             "The error at a total is that for topologies that were not timed.",
             *remarks,
         ],
-        columns=(
-            Column("network", "network", "text", priority=100),
-            Column("predicted_s", "predicted", "seconds", priority=98),
-            Column("time_percent", "time %", "percent", priority=70),
-            Column("error_percent", "error %", "percent", "± %", 96),
-        ),
+        keys=[column.key for column in COLUMNS],
+        columns=COLUMNS,
     )
 
 

@@ -9,7 +9,7 @@ import typer
 
 from e4profile.questions import options
 from e4profile.questions.columns import table_of_rows
-from e4profile.questions.output import Progress, check_files, emit, note
+from e4profile.questions.output import Progress, check_columns, check_files, emit, note
 from e4profile.questions.time.table import WITNESSES, threads_text
 from e4profile.show.tables import Column
 from e4profile.witnesses.timing.statistics import quartiles
@@ -19,6 +19,21 @@ if TYPE_CHECKING:
 
 
 _WHOLE = "whole pass"
+_COLUMNS = (
+    Column("network", "network", "text", priority=20),
+    Column("path", "path", "text", priority=95),
+    Column("layer", "layer", "text", priority=30),
+    Column("macs", "MACs", "integer", priority=60),
+    Column("bytes", "bytes", "bytes", priority=50),
+    Column("intensity", "MACs per byte", "ratio", "MACs/B", 70),
+    Column("bound", "bound", "text", priority=80),
+    Column("ideal_s", "ideal", "seconds", priority=75),
+    Column("measured_s", "measured", "seconds", priority=90),
+    Column("measured_iqr_s", "IQR", "seconds", priority=45),
+    Column("achieved_percent", "achieved %", "percent", "ach. %", 92),
+    Column("mfu_percent", "MFU %", "percent", "MFU", 55),
+    Column("images_per_s", "images per second", "ratio", "images/s", 25),
+)
 
 
 def roofline(
@@ -60,6 +75,7 @@ def roofline(
 
     threads = options.threads_used(threads)
     rule = StopRule(min_run_time_s=min(0.5, max_run_time_s), max_run_time_s=max_run_time_s)
+    check_columns(*_COLUMNS)
     check_files(out)
     if plot is not None:
         check_folder(plot)
@@ -89,23 +105,8 @@ def roofline(
         f"{card.title}: roofline on {peaks.device} in {dtype}{of}, {threads_text(threads)}",
         [row for one in found for row in _rows(one)],
         (*_notes(found), *card.notes),
-        columns=(
-            Column("intensity", "MACs per byte", "ratio", "MACs/B", 70),
-            Column("achieved_percent", "achieved %", "percent", "ach. %", 92),
-            Column("measured_iqr_s", "IQR", "seconds", priority=45),
-            Column("mfu_percent", "MFU %", "percent", "MFU", 55),
-            Column("images_per_s", "images per second", "ratio", "images/s", 25),
-        ),
-        priorities={
-            "network": 20,
-            "path": 95,
-            "layer": 30,
-            "bytes": 50,
-            "macs": 60,
-            "ideal_s": 75,
-            "bound": 80,
-            "measured_s": 90,
-        },
+        keys=[column.key for column in _COLUMNS],
+        columns=_COLUMNS,
     )
     records = [roofline_record(one) for one in found]
     if out is not None:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from e4profile.questions.columns import table_of_rows
 from e4profile.show.numbers import si
 from e4profile.show.tables import Column, Field, Table, table_of
 
@@ -55,6 +54,17 @@ _COMPARED: tuple[Field, ...] = (
     (Column("pairs", "pairs", "integer", priority=40), lambda one: len(one.first.samples.seconds)),
     (Column("verdict", "verdict", "verdict", priority=100), lambda one: one.estimate.verdict),
 )
+_ENVIRONMENT = Column("environment", "environment", "text", "env.", 99)
+BREAKDOWN = (
+    Column("term", "term", "text", priority=100),
+    Column("seconds", "time", "seconds", priority=80),
+    Column("time_percent", "time %", "percent", priority=95),
+    Column("time_iqr_percent", "IQR of it", "percent", "IQR", 40),
+    Column("macs", "forward MACs", "integer", priority=60),
+    Column("mac_percent", "MACs %", "percent", priority=90),
+)
+TIMED = (_ENVIRONMENT, *(column for column, _ in _TIMES))
+COMPARED = tuple(column for column, _ in _COMPARED)
 
 WITNESSES = {
     "closed form": "the closed form",
@@ -80,7 +90,7 @@ def time_table(records: Sequence[TimeRecord], *, mixed: bool = False) -> Table:
     label_of = {id(record): label for record, label in zip(records, labels, strict=True)}
     fields = list(_TIMES)
     if any(labels):
-        fields.insert(1, (Column("environment", "environment", "text", "env.", 99), lambda one: label_of[id(one)]))
+        fields.insert(1, (_ENVIRONMENT, lambda one: label_of[id(one)]))
     return table_of("Time of one pass", fields, records, [*_notes(records, labels), *_peak_notes(records)])
 
 
@@ -113,13 +123,6 @@ def comparison_table(found: Sequence[Comparison]) -> Table:
 
 def breakdown_table(found: Breakdown) -> Table:
     """One row per term, the unattributed rest, and the total."""
-    columns = (
-        Column("seconds", "time", "seconds", priority=80),
-        Column("time_percent", "time %", "percent", priority=95),
-        Column("time_iqr_percent", "IQR of it", "percent", "IQR", 40),
-        Column("macs", "forward MACs", "integer", priority=60),
-        Column("mac_percent", "MACs %", "percent", priority=90),
-    )
     macs = sum(one.macs for one in found.terms)
     parts: list[tuple[str, float, float, int | None, float]] = [
         *((one.term, one.seconds, one.time_share, one.macs, one.mac_share) for one in found.terms),
@@ -128,7 +131,7 @@ def breakdown_table(found: Breakdown) -> Table:
     ]
     quartiles = {one.term: one.share_quartiles for one in found.terms if one.share_quartiles}
     spreads = {term: 100 * (third - first) for term, (first, third) in quartiles.items()}
-    rows = [
+    rows = tuple(
         {
             "term": term,
             "seconds": seconds,
@@ -138,7 +141,7 @@ def breakdown_table(found: Breakdown) -> Table:
             "mac_percent": 100 * mac_share if macs and its_macs is not None else None,
         }
         for term, seconds, share, its_macs, mac_share in parts
-    ]
+    )
     notes = [
         f"Mean of {found.passes} passes under the profiler, which slows small operators down; "
         f"without it the median is {si(found.whole.median_s, 's')}; IQR: of the passes' shares.",
@@ -149,7 +152,7 @@ def breakdown_table(found: Breakdown) -> Table:
     ]
     title = f"{found.name}: {found.pass_}, {found.mode}, batch of {found.input_shape[0]}"
     convention = "macs; the shares are of a forward pass"
-    return table_of_rows(title, rows, notes, convention, columns=columns, priorities={"term": 100})
+    return Table(title, BREAKDOWN, rows, tuple(notes), convention)
 
 
 def finite(value: float | None) -> float | None:

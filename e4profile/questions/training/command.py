@@ -8,7 +8,7 @@ import typer
 
 from e4profile.questions import options
 from e4profile.questions.entry import Entry, OldName
-from e4profile.questions.output import Progress, emit, note, stop_interrupted
+from e4profile.questions.output import Progress, check_columns, emit, note, stop_interrupted
 from e4profile.questions.time.table import threads_text
 from e4profile.show.tables import Column, Field, Table, table_of
 
@@ -63,6 +63,7 @@ def training(
         check_plot(plot, ("training",), subjects)
         check_networks(subjects)
     recipes = [_recipe(subject, recipe or []) for subject in subjects]
+    check_columns(*(column for column, _ in (*_COUNTED, *(_MEASURED if device else ()))))
     found: list[Budget] = []
     with Progress("training", len(subjects), quiet=True) as progress:
         try:
