@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from e4profile.subjects.subject import Subject
-    from e4profile.witnesses.memory.step import StepMemory
 
 _DEFAULT_MODELS = ("p4-cnn", "p4-r18", "p4m-r18", "e4net", "p4-e4r18", "p4m-e4r18")
 BATCH_SIZES = (2, 8, 32, 128, 512)
@@ -36,28 +35,41 @@ def memory_rows(networks: Sequence[Subject], batch_sizes: Sequence[int] = BATCH_
         UserCodeError: for what a user-defined model raises.
     """
     return [
-        {
-            "model": network.short_name,
-            "batch_size": step.batch_size,
-            "constant_bytes": step.saved_constant_bytes,
-            "growing_bytes": step.saved_bytes - step.saved_constant_bytes,
-            "peak_bytes": step.peak_bytes,
-        }
+        {"model": network.short_name, "batch_size": batch_size, **step}
         for network in networks
-        for step in _steps(network, batch_sizes)
+        for batch_size, step in zip(batch_sizes, _steps(network, batch_sizes), strict=True)
     ]
 
 
-def _steps(network: Subject, batch_sizes: Sequence[int]) -> list[StepMemory]:
-    from e4profile.witnesses.memory.step import predict
+def _steps(network: Subject, batch_sizes: Sequence[int]) -> list[dict[str, int]]:
+    from e4profile.witnesses.memory.peak import allocator_emulation
+    from e4profile.witnesses.memory.saved import saved_for_backward
     from e4profile.witnesses.variants import VariantCounter
 
     network.check_batched("the figure varies")
 
-    def predicted(fresh: Subject) -> list[StepMemory]:
+    def predicted(fresh: Subject) -> list[dict[str, int]]:
         model = fresh.build_whole()
+
+        def saved(batch_size: int) -> tuple[int, int]:
+            found = saved_for_backward(model, fresh.batched, batch_size=batch_size)
+            return found.constant_bytes, found.per_image_bytes
+
         with fresh.guarded():
-            return [predict(model, fresh.batched, batch_size, loss="auto") for batch_size in batch_sizes]
+            laws = {size: saved(size) for size in (batch_sizes[0], batch_sizes[-1])}
+            if len(set(laws.values())) > 1:
+                laws |= {size: saved(size) for size in batch_sizes[1:-1]}
+            peaks = [
+                allocator_emulation(model, fresh.batched, batch_size=size, loss="auto").peak_bytes
+                for size in batch_sizes
+            ]
+        # what the smallest and the largest batch keep, those between them keep too
+        common = laws[batch_sizes[0]]
+        return [
+            {"constant_bytes": constant, "growing_bytes": size * per_image, "peak_bytes": peak}
+            for size, peak in zip(batch_sizes, peaks, strict=True)
+            for constant, per_image in (laws.get(size, common),)
+        ]
 
     return VariantCounter().on_meta(network, predicted)
 

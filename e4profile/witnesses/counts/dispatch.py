@@ -22,13 +22,13 @@ from e4profile.errors import SettingError, some_of
 from e4profile.subjects.as_found import as_found, copied_tensor, device_of, meta_like
 from e4profile.subjects.guest import first_sentence
 from e4profile.subjects.inputs import Example
+from e4profile.subjects.meta_outputs import run
 from e4profile.subjects.refusals import refuse_unrun
 from e4profile.subjects.told_device import ToldDevice
 from e4profile.witnesses.beat import beat
 from e4profile.witnesses.counts.base import Count, added, layer_counts
 from e4profile.witnesses.counts.elementwise import ElementWork, element_work
 from e4profile.witnesses.counts.ledger import FREE, Price, price_of
-from e4profile.witnesses.counts.meta_outputs import run
 from e4profile.witnesses.counts.products import ComplexParts, Role, SummedProducts, role_of
 from e4profile.witnesses.walk import Call, Walk, Watcher, following
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
+import torch
 from torch import nn
 
 from e4profile.errors import SettingError
@@ -234,6 +235,20 @@ def test_saved_bytes_are_split_into_constant_and_growing():
     step = predict(resolve("p4-cnn").build(), (1, 28, 28), 6)
     assert six["constant_bytes"] + six["growing_bytes"] == step.saved_bytes
     assert six["peak_bytes"] == step.peak_bytes
+
+
+def test_a_network_that_keeps_another_way_at_another_batch_is_asked_at_each():
+    class Grows(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            once = (self.scale * x).exp()
+            return (once if len(x) <= 4 else once.exp()).flatten(1)
+
+    rows = memory_rows([resolve(Grows(), ["1x3x8x8"])], (2, 3, 5, 6))
+    assert [row["growing_bytes"] // (3 * 8 * 8 * 4) / row["batch_size"] for row in rows] == [1, 1, 2, 2]
 
 
 def test_a_training_step_with_a_copy_costs_twice_the_step_without():

@@ -1,4 +1,4 @@
-"""Outputs on the meta device that are made without PyTorch have the shape, dtype and strides of its own."""
+"""Outputs on the meta device, and of stand-ins, made without PyTorch have the shape, dtype and strides of its own."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from e4profile.witnesses.counts import meta_outputs
+from e4profile.subjects import meta_outputs
 
 aten = torch.ops.aten
+KINDS = st.booleans()
+CPU = torch.device("cpu")
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64)
 
 
@@ -20,9 +23,12 @@ def _described(out: Any) -> list[tuple[Any, ...]]:
     return [(one.shape, one.dtype, one.stride(), one.device.type, one.layout) for one in outputs]
 
 
-def _asked(func: Any, args: tuple[Any, ...]) -> tuple[Any, Any]:
+def _asked(func: Any, args: tuple[Any, ...], as_stand_ins: bool) -> tuple[Any, Any]:
     """What is returned, or the kind of what is raised, here and by PyTorch."""
     answers = []
+    if as_stand_ins:
+        mode = FakeTensorMode()
+        args = tuple(FakeTensor(mode, one, CPU) if isinstance(one, torch.Tensor) else one for one in args)
     for run in (lambda: meta_outputs.run(func, args, {}), lambda: func(*args)):
         try:
             answers.append(_described(run()))
@@ -39,33 +45,53 @@ def features(draw: st.DrawFn) -> torch.Tensor:
 
 
 @settings(deadline=None)
-@given(features())
-def test_an_elementwise_operator(images: torch.Tensor) -> None:
-    ours, theirs = _asked(aten.relu.default, (images,))
+@given(features(), st.data())
+def test_a_view_of_a_stand_in_is_that_of_a_real_tensor(images: torch.Tensor, data: st.DataObject) -> None:
+    """Where PyTorch's own stand-ins differ: in axes of size 1."""
+    shape = data.draw(st.permutations([*images.shape, 1, -1 if images.numel() else 1]))
+    real, stand_in = torch.empty_strided(images.shape, images.stride()), FakeTensor(FakeTensorMode(), images, CPU)
+    answers = []
+    for run in (lambda: meta_outputs.run(aten.view.default, (stand_in, shape), {}), lambda: real.view(shape)):
+        try:
+            answers.append((run().shape, run().stride()))
+        except RuntimeError as error:
+            answers.append(type(error))
+    assert answers[0] == answers[1]
+
+
+@settings(deadline=None)
+@given(features(), KINDS)
+def test_an_elementwise_operator(images: torch.Tensor, as_stand_ins: bool) -> None:
+    ours, theirs = _asked(aten.relu.default, (images,), as_stand_ins)
     assert ours == theirs
 
 
 @settings(deadline=None)
-@given(features(), st.booleans(), st.booleans(), st.booleans(), st.integers(-1, 1), st.sampled_from(DTYPES[:3]))
+@given(features(), st.booleans(), st.booleans(), st.booleans(), st.integers(-1, 1), st.sampled_from(DTYPES[:3]), KINDS)
 def test_a_batch_norm(
-    images: torch.Tensor, training: bool, affine: bool, tracked: bool, off: int, dtype: torch.dtype
+    images: torch.Tensor, training: bool, affine: bool, tracked: bool, off: int, dtype: torch.dtype, as_stand_ins: bool
 ) -> None:
     channels = images.shape[1] if images.dim() > 1 else 2
     vector = torch.empty(max(0, channels + off), device="meta", dtype=dtype)
     weights = (vector, vector) if affine else (None, None)
     running = (vector, vector) if tracked else (None, None)
-    ours, theirs = _asked(aten.native_batch_norm.default, (images, *weights, *running, training, 0.1, 1e-5))
+    ours, theirs = _asked(
+        aten.native_batch_norm.default, (images, *weights, *running, training, 0.1, 1e-5), as_stand_ins
+    )
     assert ours == theirs
 
 
 @settings(deadline=None)
-@given(features(), st.booleans(), st.integers(1, 3), st.integers(-1, 1), st.sampled_from(DTYPES[:3]))
-def test_a_group_norm(images: torch.Tensor, affine: bool, groups: int, off: int, dtype: torch.dtype) -> None:
+@given(features(), st.booleans(), st.integers(1, 3), st.integers(-1, 1), st.sampled_from(DTYPES[:3]), KINDS)
+def test_a_group_norm(
+    images: torch.Tensor, affine: bool, groups: int, off: int, dtype: torch.dtype, as_stand_ins: bool
+) -> None:
     count, channels = images.shape[0], images.shape[1] if images.dim() > 1 else 1
     positions = images[0, 0].numel() if images.dim() > 1 and count and channels else 1
     vector = torch.empty(max(0, channels + off), device="meta", dtype=dtype)
     weights = (vector, vector) if affine else (None, None)
-    ours, theirs = _asked(aten.native_group_norm.default, (images, *weights, count, channels, positions, groups, 1e-5))
+    norm = (images, *weights, count, channels, positions, groups, 1e-5)
+    ours, theirs = _asked(aten.native_group_norm.default, norm, as_stand_ins)
     assert ours == theirs
 
 
