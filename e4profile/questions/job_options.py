@@ -14,8 +14,8 @@ from e4profile.questions.options import duration
 from e4profile.questions.output import Progress, note, on_interrupt
 
 if TYPE_CHECKING:
-    from e4profile.records.jobs.array import Known
     from e4profile.records.jobs.executors import Jobs
+    from e4profile.records.jobs.known import Known
     from e4profile.records.jobs.setting import TimeSetting
 
 _HOW = "As jobs: slurm, local, print (e4profile help jobs)."

@@ -24,9 +24,10 @@ from e4profile.errors import SettingError
 from e4profile.layers.operators import OPERATORS
 from e4profile.questions.sweep.plans import make_plan
 from e4profile.questions.sweep.sweep_times import passes_of
-from e4profile.records.jobs import array, executors
-from e4profile.records.jobs.array import Known, TimedByJobs, run_part
+from e4profile.records.jobs import array, executors, known, worker
+from e4profile.records.jobs.array import TimedByJobs
 from e4profile.records.jobs.executors import Jobs, State
+from e4profile.records.jobs.known import Known
 from e4profile.records.jobs.setting import (
     TimeSetting,
     key_of_record,
@@ -35,6 +36,7 @@ from e4profile.records.jobs.setting import (
     run_setting,
     setting_of,
 )
+from e4profile.records.jobs.worker import run_part
 from e4profile.records.store import Record, RecordStore
 from e4profile.records.times import from_record
 from e4profile.subjects.subject import resolve
@@ -99,11 +101,12 @@ class Cluster:
         self.over: dict[str, State] = {}
         self.job = ""
         here = environment()
-        monkeypatch.setattr(array, "environment", lambda: here)
+        for part in (array, known, worker):
+            monkeypatch.setattr(part, "environment", lambda: here)
         monkeypatch.setattr(array, "submit", self.submit)
         monkeypatch.setattr(array, "states", self.states)
-        monkeypatch.setattr(array, "record_of", self.record_of)
-        monkeypatch.setattr(array, "this_job", lambda: self.job)
+        monkeypatch.setattr(worker, "record_of", self.record_of)
+        monkeypatch.setattr(worker, "this_job", lambda: self.job)
         monkeypatch.setattr(array, "calibration_for", self.not_calibrated)
         monkeypatch.setattr(array.time, "sleep", lambda _: None)
         self.template = run_setting({"network": "z2cnn", "max_run_time_s": 0.0, "min_run_time_s": 0.0})

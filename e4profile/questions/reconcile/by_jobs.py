@@ -10,7 +10,7 @@ from e4profile.errors import SettingError, some_of
 from e4profile.questions.job_options import time_by_jobs
 from e4profile.questions.output import note
 from e4profile.questions.reconcile.search import Ahead, key_of
-from e4profile.records.jobs.array import Known
+from e4profile.records.jobs.known import Known
 from e4profile.records.jobs.setting import TimeSetting, count_setting, key_of_setting
 from e4profile.records.store import Record, RecordStore
 from e4profile.subjects.guest import UserCodeError

@@ -12,8 +12,9 @@ from e4profile.questions.job_options import time_by_jobs
 from e4profile.questions.output import Progress, note, on_interrupt
 from e4profile.questions.published.rows import table_names
 from e4profile.questions.report.measured import MEASURED
-from e4profile.records.jobs.array import Known, time_here
+from e4profile.records.jobs.known import Known
 from e4profile.records.jobs.setting import TimeSetting, key_of_setting, setting_of
+from e4profile.records.jobs.worker import time_here
 from e4profile.records.store import RecordStore
 from e4profile.subjects.subject import Subject, of_card
 from e4profile.witnesses.timing.passes import PassSetting

@@ -396,7 +396,7 @@ def _timed(
     """The table with the times of every setting, and what could not be timed; raw samples go to ``times.jsonl``."""
     from e4profile.questions.sweep.sweep_times import machine_notes, passes_of, time_rows, time_settings, times_of
     from e4profile.questions.sweep.table import timed_sweep_table
-    from e4profile.records.jobs.array import Known
+    from e4profile.records.jobs.known import Known
     from e4profile.records.store import RecordStore
     from e4profile.witnesses.timing.samples import StopRule
 

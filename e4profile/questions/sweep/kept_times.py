@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from e4profile.questions.output import note
-from e4profile.records.jobs.array import Known
+from e4profile.records.jobs.known import Known
 from e4profile.records.jobs.setting import TimeSetting, key_of_setting, recorded_arguments, setting_of
 from e4profile.records.sharing import alone
 from e4profile.records.store import RecordStore

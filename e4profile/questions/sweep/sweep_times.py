@@ -8,8 +8,9 @@ from typing import Any
 
 from e4profile.questions.sweep.plans import Setting
 from e4profile.questions.sweep.sweeps import baseline_key
-from e4profile.records.jobs.array import Known, time_here
+from e4profile.records.jobs.known import Known
 from e4profile.records.jobs.setting import TimeSetting, key_of_setting, setting_of
+from e4profile.records.jobs.worker import time_here
 from e4profile.records.store import RecordStore
 from e4profile.records.times import environment_labels, from_record
 from e4profile.witnesses.environment import described

@@ -12,7 +12,7 @@ from e4profile.questions.job_options import time_by_jobs
 from e4profile.questions.output import note
 from e4profile.questions.time.runs import at_own_batch
 from e4profile.questions.time.table import time_table
-from e4profile.records.jobs.array import Known
+from e4profile.records.jobs.known import Known
 from e4profile.records.jobs.setting import key_of_setting, setting_of
 from e4profile.records.store import RecordStore
 from e4profile.records.times import from_record

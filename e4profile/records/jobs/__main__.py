@@ -2,6 +2,6 @@
 
 import sys
 
-from e4profile.records.jobs.array import run_part
+from e4profile.records.jobs.worker import run_part
 
 run_part(sys.argv[1], int(sys.argv[2]))

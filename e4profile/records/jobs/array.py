@@ -11,19 +11,15 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import re
-import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 from statistics import median
-from typing import Any
 
-from e4profile.errors import E4ProfileError, SettingError, read_document, replace_file
+from e4profile.errors import E4ProfileError, SettingError, replace_file
 from e4profile.records.calibrations import calibration_for
 from e4profile.records.jobs.executors import (
     OUT_OF_MEMORY,
@@ -34,205 +30,27 @@ from e4profile.records.jobs.executors import (
     sbatch_script,
     states,
     submit,
-    this_job,
 )
-from e4profile.records.jobs.setting import COUNT, TimeSetting, key_of_record, read_setting, record_of
-from e4profile.records.sharing import alone, share
+from e4profile.records.jobs.known import LEDGER, SOFTWARE, Known, Ledger, Part
+from e4profile.records.jobs.setting import COUNT, TimeSetting
+from e4profile.records.jobs.worker import SCHEMA_VERSION
+from e4profile.records.sharing import alone
 from e4profile.records.store import Record, RecordStore
 from e4profile.records.times import KIND, from_record
-from e4profile.witnesses.environment import environment, same_environment
+from e4profile.witnesses.environment import environment
 from e4profile.witnesses.many_settings import Drawn
 from e4profile.witnesses.timing.rates import Rate
-from e4profile.witnesses.timing.samples import TimeRecord
 
-SCHEMA_VERSION = 1
 REFERENCE = "z2cnn"
 """The network that every job times, so that machines can be compared."""
 
-LEDGER, FOLDER = "jobs.jsonl", "jobs"
-_SOFTWARE = ("python", "torch", "default_dtype")
+FOLDER = "jobs"
 _START_S, _BUILD_S = 300.0, 10.0
 """What a job is allowed besides sampling: to start, and to build each network."""
 _WANTED_MEMORY = re.compile("memory limit|oom.?kill", re.IGNORECASE)
 _LOG_END = 4_000
 _SAY_S = 30.0
 """Between two lines about the jobs that are left."""
-
-
-@dataclass
-class Known:
-    """The records of a store that may be read back, by the key of their settings.
-
-    Attributes:
-        anywhere: whether those of other machines with the same software may, as jobs take them.
-    """
-
-    store: RecordStore
-    anywhere: bool = False
-
-    def __post_init__(self) -> None:
-        self._here = environment()
-        self.records: dict[str, Record] = {}
-        self("", self.store.load())
-
-    def __call__(self, key: str, stored: Sequence[Record] = ()) -> Record | None:
-        """The record of a setting, after it was told what was stored meanwhile (see ``share``)."""
-        for record in stored:
-            if record.kind == COUNT:
-                # the same on every machine; its key says of which software
-                self.records[record.key] = record
-            if record.kind == KIND:
-                one = from_record(record)
-                if self._fits(one):
-                    self.records[key_of_record(one)] = record
-        return self.records.get(key)
-
-    def _fits(self, one: TimeRecord) -> bool:
-        # the record was taken at its own thread count, which it restored afterwards
-        here = {**self._here, "threads": one.threads}
-        apart = same_environment(one.environment, here)
-        return not (set(apart) & set(_SOFTWARE) if self.anywhere else apart)
-
-
-def time_here(
-    work: Sequence[tuple[str, TimeSetting]], known: Known, waiting: Callable[[str], None] = lambda _: None,
-    failed: dict[str, str] | None = None,
-) -> Iterator[tuple[str, Record]]:  # fmt: skip
-    """Keys with their records as settings are timed, here or by others that share the store.
-
-    Processes that time into one store share the settings, and those of one machine take turns, since they would
-    disturb each other.
-
-    Args:
-        work: keys with what is timed.
-        known: the store.
-        waiting: told in words when nothing is left but what other processes have claimed.
-        failed: takes by key why a setting could not be timed; its error is raised where None is given.
-    """
-
-    def measure(asked: tuple[str, TimeSetting]) -> Record | None:
-        key, setting = asked
-        try:
-            return _alone(setting, known.store)
-        except E4ProfileError as error:
-            if failed is None:
-                raise
-            failed[key] = _said(error)
-            return None
-
-    pairs = [(key, (key, setting)) for key, setting in work]
-    for (key, _), record, _ in share(pairs, known.store, known, measure, waiting):
-        yield key, record
-
-
-def _alone(setting: TimeSetting, store: RecordStore) -> Record:
-    if setting.pass_ == COUNT:
-        return record_of(setting)
-    with alone(store, f"times on {setting.device} {os.environ.get('CUDA_VISIBLE_DEVICES', '')}"):
-        return record_of(setting)
-
-
-class _TimeLimit(BaseException):
-    """The job has to end."""
-
-
-def run_part(plan: str, part: int) -> None:
-    """One job: time the reference network, then each setting of a part of a plan that has no record yet.
-
-    A setting that fails costs no other its turn; the ledger says why.
-    """
-    with _until_time_limit():
-        _run_part(Path(plan), part)
-
-
-def _run_part(plan: Path, part: int) -> None:
-    work = read_plan(plan)
-    keys: list[str] = work["parts"][part]
-    settings = {key: read_setting(work["settings"][key]) for key in keys}
-    pairs = [(key, (key, setting)) for key, setting in settings.items()]
-    folder = plan.parent.parent
-    ledger, known = Ledger(RecordStore(folder / LEDGER)), Known(RecordStore(folder / work["records"]), anywhere=True)
-    job, here = this_job(), environment()
-
-    reference, problem, counts = None, "", work["reference"] is None
-    apart = [name for name in _SOFTWARE if here[name] != work["software"][name]]
-    if apart:
-        problem = "; ".join(f"{name} {here[name]!r} there, {work['software'][name]!r} here" for name in apart)
-        problem = f"the job runs with other software: {problem}"
-    elif not counts:
-        try:
-            reference = from_record(_alone(read_setting(work["reference"]), known.store))
-        except Exception as error:
-            problem = f"the reference network cannot run: {_said(error)}"
-    ledger.store.append(
-        Record(
-            kind="part", card=job, arguments={"plan": plan.stem, "part": part},
-            counts={"reference_s": [] if reference is None else list(reference.samples.seconds), "keys": keys},
-            counters={}, environment=here,
-        )
-    )  # fmt: skip
-    if problem:
-        for key in keys:
-            ledger.add_failure(key, job, problem)
-        raise SystemExit(problem)
-
-    def measure(asked: tuple[str, TimeSetting]) -> Record | None:
-        key, setting = asked
-        try:
-            return _alone(setting, known.store)
-        except Exception as error:
-            ledger.add_failure(key, job, _said(error))
-        except _TimeLimit:
-            for one in keys:
-                if known(one) is None:
-                    ledger.add_failure(one, job, "it reached its time limit")
-            raise
-        return None
-
-    for _ in share(pairs, known.store, known, measure):
-        pass
-
-
-def _said(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
-
-
-@contextmanager
-def _until_time_limit() -> Iterator[None]:
-    """End the block in order where the executor says that a job's time is nearly over, or ends it.
-
-    The signal to end is otherwise kept from jobs by submitit, for those that can be sent again.
-    """
-
-    def stop(*_: object) -> None:
-        raise _TimeLimit
-
-    def end(number: int, _: object) -> None:
-        raise SystemExit(128 + number)
-
-    handlers: dict[str, Callable[[int, Any], object]] = {"SIGUSR2": stop, "SIGTERM": end}
-    before = {getattr(signal, name): signal.signal(getattr(signal, name), handler)
-              for name, handler in handlers.items() if hasattr(signal, name)}  # fmt: skip
-    try:
-        yield
-    except _TimeLimit:
-        raise SystemExit("the job reached its time limit") from None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def read_plan(file: Path) -> dict[str, Any]:
-    """What the jobs of an array are to do.
-
-    Raises:
-        SettingError: for a file that is none.
-    """
-    return read_document(file, "plan of jobs", SCHEMA_VERSION, "submit the jobs anew")
-
-
-# what the command does
 
 
 def _predicted_s(setting: TimeSetting, rates: Mapping[str, Rate]) -> float | None:
@@ -244,66 +62,6 @@ def _predicted_s(setting: TimeSetting, rates: Mapping[str, Rate]) -> float | Non
             return float(drawn.predicted_s(step=setting.pass_ != "forward"))
     except E4ProfileError:
         return None
-
-
-@dataclass(frozen=True)
-class Part:
-    """A job that was handed over, with the settings that it is to time, in order.
-
-    Attributes:
-        how: where it runs.
-        job: its name there.
-        since: when it began, for a process of this machine.
-        plan, number: which part of which plan it is.
-    """
-
-    how: str
-    job: str
-    since: str
-    keys: tuple[str, ...]
-    plan: str
-    number: int
-
-
-class Ledger:
-    """What ``jobs.jsonl`` says, read on by ``follow``.
-
-    Attributes:
-        parts: what was handed over, in order, by plan and number; of a script, what began.
-        began: of these the seconds of the reference network and the device.
-        failures: by setting and job the reason.
-    """
-
-    def __init__(self, store: RecordStore) -> None:
-        self.store = store
-        self.parts: dict[tuple[str, int], Part] = {}
-        self.began: dict[tuple[str, int], tuple[str, list[float], str]] = {}
-        self.failures: dict[tuple[str, str], str] = {}
-        self._learn(store.load())
-
-    def follow(self) -> None:
-        """Learn what was added."""
-        self._learn(self.store.follow())
-
-    def _learn(self, records: Sequence[Record]) -> None:
-        for one in records:
-            said, counts = one.arguments, one.counts
-            if one.kind == "array":
-                for number, ((job, since), keys) in enumerate(zip(counts["jobs"], counts["parts"], strict=True)):
-                    part = Part(one.card, job, since, tuple(keys), said["plan"], number)
-                    self.parts[said["plan"], number] = part
-            elif one.kind == "part":
-                at = (said["plan"], said["part"])
-                self.began[at] = (one.card, counts["reference_s"], str(one.environment.get("device")))
-                # handed over by a script, which does not know the names of its jobs
-                self.parts.setdefault(at, Part("slurm", one.card, "", tuple(counts["keys"]), *at))
-            elif one.kind == "failure":
-                self.failures[one.card, said["job"]] = counts["reason"]
-
-    def add_failure(self, key: str, job: str, reason: str) -> None:
-        """Store why a setting has no record."""
-        counts = {"reason": " ".join(reason.split())}
-        self.store.append(Record(kind="failure", card=key, arguments={"job": job}, counts=counts, counters={}))
 
 
 class TimedByJobs:
@@ -551,7 +309,7 @@ class TimedByJobs:
         here, plain = environment(), None if self.what == "counts" else reference.plain()
         content = {
             "schema": SCHEMA_VERSION, "records": self.known.store.path.name,
-            "software": {name: here[name] for name in _SOFTWARE}, "reference": plain,
+            "software": {name: here[name] for name in SOFTWARE}, "reference": plain,
             "settings": {key: self.work[key].plain() for key in keys}, "parts": [list(part) for part in parts],
         }  # fmt: skip
         text = json.dumps(content, indent=1).encode()

@@ -78,7 +78,7 @@ def submit(jobs: Jobs, plan: Path, parts: int, timeout_min: int, device: str) ->
         SettingError: without submitit or Slurm, or for what sbatch refuses.
     """
     submitit = _submitit(jobs.how)
-    from e4profile.records.jobs.array import run_part
+    from e4profile.records.jobs.worker import run_part
 
     places: tuple[list[str], list[int]] = [str(plan)] * parts, list(range(parts))
     if jobs.how == "local":

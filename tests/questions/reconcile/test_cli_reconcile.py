@@ -11,7 +11,7 @@ from program import Run, says
 
 from e4profile.errors import SettingError
 from e4profile.questions.reconcile import by_jobs
-from e4profile.records.jobs.array import read_plan, run_part
+from e4profile.records.jobs.worker import read_plan, run_part
 from e4profile.records.store import RecordStore
 
 FEW = ("--vary", "encoder_norm,reduction")

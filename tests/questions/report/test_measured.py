@@ -11,7 +11,7 @@ import pytest
 from e4profile.errors import SettingError
 from e4profile.questions.report import timed
 from e4profile.questions.report.measured import measured_tables
-from e4profile.records.jobs import array
+from e4profile.records.jobs import worker
 from e4profile.records.jobs.setting import TimeSetting
 from e4profile.records.store import Record, RecordStore
 from e4profile.records.times import to_record
@@ -96,16 +96,16 @@ def test_networks_of_the_tables_are_timed_once_and_shown(
     assert {"z2cnn", "e4net-printed reduction=4"} < {one.full_name for one in timed.table_networks()}
     networks = [resolve("z2cnn", (), {"width": 2}), resolve("p4-cnn", (), {"width": 2})]
     asked = (networks, tmp_path, "cpu", 2, 0.01, None)
-    record_of = array.record_of
+    record_of = worker.record_of
 
     def fails(setting: TimeSetting) -> Record:
         if (setting.network, setting.pass_) == ("p4-cnn", "step"):
             raise MeasurementError("no memory is left")
         return record_of(setting)
 
-    monkeypatch.setattr(array, "record_of", fails)
+    monkeypatch.setattr(worker, "record_of", fails)
     assert timed.time_tables(*asked) == ["p4-cnn width=2, step: no memory is left"]
-    monkeypatch.setattr(array, "record_of", record_of)
+    monkeypatch.setattr(worker, "record_of", record_of)
     assert timed.time_tables(*asked) == []
     assert "of 4 timings, 3 were read back" in capsys.readouterr().err
     (found,) = measured_tables(tmp_path)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from e4profile.questions.sweep.variant_sweep import _Counting
-from e4profile.records.jobs import array
-from e4profile.records.jobs.array import run_part
+from e4profile.records.jobs import array, worker
 from e4profile.records.jobs.executors import State
 from e4profile.records.jobs.setting import TimeSetting, record_of
+from e4profile.records.jobs.worker import run_part
 from e4profile.records.store import Record
 from e4profile.subjects.subject import Subject
 from e4profile.witnesses.timing.in_turn import ForwardInTurn
@@ -148,7 +148,7 @@ def test_jobs_time_the_settings_of_any_network(run: Run, net: str, monkeypatch: 
             raise RuntimeError("CUDA out of memory")
         return record_of(setting)
 
-    monkeypatch.setattr(array, "record_of", fails)
+    monkeypatch.setattr(worker, "record_of", fails)
     monkeypatch.setenv("SLURM_JOB_ID", "5")
     run_part(command[-2], 0)
     # a stand-in for a submission whose job has ended
