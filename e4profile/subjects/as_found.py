@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import is_lazy
 
 from e4profile.errors import E4ProfileError
@@ -45,7 +46,7 @@ from e4profile.subjects.contents import (
 )
 from e4profile.subjects.in_threads import followed_in_threads
 from e4profile.subjects.refusals import check_module
-from e4profile.subjects.stand_ins import is_stand_in
+from e4profile.subjects.stand_ins import is_stand_in, seen_class
 
 _Restore = Callable[[], object]
 
@@ -148,6 +149,12 @@ def copied_tensor(tensor: Tensor) -> Tensor:
     return tensor.detach().clone()
 
 
+def names_in(code: types.CodeType) -> list[str]:
+    """The names that a function uses, also in the functions and comprehensions inside it."""
+    inside = (one for one in code.co_consts if isinstance(one, types.CodeType))
+    return [*code.co_names, *(name for one in inside for name in names_in(one))]
+
+
 class _Found:
     """What can be reached from a network, and how each object gets its content back where it has changed.
 
@@ -167,6 +174,7 @@ class _Found:
         self._kinds: dict[type, Callable[[Any], object] | None] = dict.fromkeys(ATOMS)
         self._plain: set[type] = set()
         self._tensor_types: dict[str, None] = {}
+        self._classes: list[tuple[dict[str, Any], str]] = []
         self._waiting: list[Any] = [model]
         # it grows meanwhile; with few calls, as most of what a network holds are the empty tables of its modules
         for value in self._waiting:
@@ -219,6 +227,9 @@ class _Found:
             items = content.read(value)
             if any(isinstance(item, Tensor) and not is_stand_in(item) for item in items):
                 content.write(value, [self._elsewhere(item, found) for item in items])
+        if any(isinstance(made, FakeTensor) for made in stand_ins.values()):
+            for table, name in self._classes:
+                table[name] = seen_class(name)
         # kept alive: an identity is one tensor's as long as it lives
         self._seen.update({id(tensor): tensor for tensor in originals})
 
@@ -288,7 +299,7 @@ class _Found:
 
         Those of other files too, also of an installed library: it may cache by device.
         """
-        names, files = function.__code__.co_names, {str(function.__module__)}
+        names, files = names_in(function.__code__), {str(function.__module__)}
         self._named(function.__globals__, names, files)
         # what is imported inside of it, or around it
         imported = [sys.modules.get(name) for name in names]
@@ -301,9 +312,11 @@ class _Found:
         variables = []
         for name in names:
             found = table.get(name)
+            if found is FakeTensor or (name == "type" and name not in table):
+                self._classes.append((table, name))
             if type(found) is TENSOR_TYPE:
                 self._tensor_type(found)
-            if isinstance(found, (types.FunctionType, type)):
+            if isinstance(found, (types.FunctionType, type)) and found is not FakeTensor:
                 if found.__module__ in files or is_its_own(found.__module__):
                     self._waiting.append(found) if isinstance(found, types.FunctionType) else self._class(found)
             elif isinstance(found, types.ModuleType):

@@ -8,6 +8,7 @@ return what PyTorch's own stand-ins do not, the output is corrected here.
 from __future__ import annotations
 
 import functools
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch._prims_common import suggest_memory_format
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -36,6 +38,40 @@ _CACHE_LINE_BYTES = 64
 def is_stand_in(tensor: Tensor) -> bool:
     """Whether a tensor has no values."""
     return tensor.is_meta or isinstance(tensor, FakeTensor)
+
+
+class _Type(type):
+    """``type`` as a forward on stand-ins sees it: they are of the class of those that they replace."""
+
+    def __call__(cls, *args: Any, **keywords: Any) -> Any:
+        if len(args) != 1 or not isinstance(args[0], FakeTensor):
+            return type(*args, **keywords)
+        return nn.Parameter if isinstance(args[0], nn.Parameter) else Tensor
+
+    def __instancecheck__(cls, value: object) -> bool:
+        return isinstance(value, type)
+
+
+class _NoFake(type):
+    """The class of stand-ins as a forward sees it: nothing is one, save to PyTorch."""
+
+    def __instancecheck__(cls, value: object) -> bool:
+        asking = str(sys._getframe(1).f_globals.get("__name__"))
+        return asking.partition(".")[0] == "torch" and isinstance(value, FakeTensor)
+
+    def __eq__(cls, other: object) -> bool:
+        return other is cls or other is FakeTensor
+
+    def __hash__(cls) -> int:
+        return hash(FakeTensor)
+
+
+_SEEN_TYPE, _SEEN_FAKE = _Type("type", (), {}), _NoFake("FakeTensor", (), {})
+
+
+def seen_class(name: str) -> Any:
+    """What a forward on stand-ins finds under the name of ``type`` or of their own class."""
+    return _SEEN_TYPE if name == "type" else _SEEN_FAKE
 
 
 class StandIns:
@@ -68,6 +104,7 @@ class StandIns:
     def running(self) -> Iterator[None]:
         """Let operators on stand-ins, and on tensors with values beside them, run without values."""
         attention, dropout = F.scaled_dot_product_attention, F.dropout
+        classes: Any = torch._subclasses
 
         @functools.wraps(attention)
         def attend(query: Any, *args: Any, **keywords: Any) -> Any:
@@ -84,6 +121,7 @@ class StandIns:
 
         self._plain = attention
         F.scaled_dot_product_attention, F.dropout = attend, drop
+        classes.FakeTensor = _SEEN_FAKE
         try:
             # somebody's default device would give what a forward makes another than its inputs
             storages = ToldDevice(self._device).seen_of_storages()
@@ -91,6 +129,7 @@ class StandIns:
                 yield
         finally:
             F.scaled_dot_product_attention, F.dropout = attention, dropout
+            classes.FakeTensor = FakeTensor
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -206,8 +245,10 @@ class _Corrected(TorchDispatchMode):
         out = run(func, args, kwargs or {})
         name = func._schema.name.removeprefix("aten::")
         if name in ("native_layer_norm", "native_group_norm", "native_batch_norm"):
-            found = self._statistics(name, args)
-            return (out[0], *(one if one.dtype == found else torch.empty_like(one, dtype=found) for one in out[1:]))
+            found, normed = self._statistics(name, args), out[0]
+            if name == "native_group_norm" and self._kernels == "cpu":
+                normed = torch.empty_like(args[0], memory_format=suggest_memory_format(args[0]))
+            return (normed, *(one if one.dtype == found else torch.empty_like(one, dtype=found) for one in out[1:]))
         if name == "_scaled_dot_product_flash_attention_for_cpu":
             self.flash += 1
         elif name == "_embedding_bag" and out[1].numel():
@@ -216,6 +257,8 @@ class _Corrected(TorchDispatchMode):
         elif name in ("im2col", "col2im") and out.numel() < args[0].numel():
             # made as large as the input, then cut
             return args[0].new_empty(args[0].numel())[: out.numel()].view(out.shape)
+        elif isinstance(out, FakeTensor) and 1 in out.shape and torch.Tag.pointwise in func.tags:
+            out = _strided(func, args, kwargs or {}, out)
         elif name == "mkldnn_rnn_layer":
             self.recurrent += 1
             kept = _lstm_workspace_bytes(func, args) if torch.is_grad_enabled() else 0
@@ -232,6 +275,28 @@ class _Corrected(TorchDispatchMode):
         others = args[1:] if name != "native_layer_norm" else args[2:]
         mixed = any(isinstance(one, Tensor) and one.dtype != features.dtype for one in others)
         return torch.float32 if mixed else features.dtype
+
+
+def _strided(func: Any, args: tuple[Any, ...], keywords: Mapping[str, Any], out: Tensor) -> Tensor:
+    """An output with the strides that a kernel gives its axes of size 1: a norm asks them for the memory format."""
+    inputs = [one for one in (*args, *keywords.values()) if isinstance(one, Tensor)]
+    sizes = [size for one in inputs for size in (*one.shape, *one.stride())]
+    if any(one is out for one in inputs) or any(not isinstance(size, int) for size in sizes):
+        return out
+    if all(one.is_contiguous() for one in inputs):
+        return out
+
+    def without_values(one: Any, kind: str) -> Any:
+        if isinstance(one, Tensor):
+            return torch.empty_strided(one.shape, one.stride(), dtype=one.dtype, device="meta")
+        # a number is a tensor of another shape to a processor
+        return torch.empty((), device="meta") if kind == "Tensor" else one
+
+    kinds = {one.name: str(one.type) for one in func._schema.arguments}
+    given = {**dict(zip(kinds, args, strict=False)), **keywords}
+    with no_dispatch():
+        strides = func(**{name: without_values(one, kinds[name]) for name, one in given.items()}).stride()
+    return out if strides == out.stride() else out.as_strided(out.shape, strides, out.storage_offset())
 
 
 def _lstm_workspace_bytes(func: Any, args: tuple[Any, ...]) -> int:

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch._subclasses import FakeTensor, fake_tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from e4profile.subjects.borrowed import borrowed
@@ -34,6 +35,14 @@ def halved(layer):
     return lambda features: layer(features.bfloat16()).float()
 
 
+def channels_last(features):
+    return F.conv2d(features, features.new_ones(8, 8, 1, 1).to(memory_format=torch.channels_last))
+
+
+def tokens(features):
+    return (features.flatten(2).mT @ features.new_ones(8, 8)).mT.view(features.shape)
+
+
 OPERATORS = {
     "attention": (lambda x: ATTEND(x, x, x), (4, 33, 16)),
     "attention by its name": (lambda x: F.scaled_dot_product_attention(x, x, x), (4, 33, 16)),
@@ -53,8 +62,10 @@ OPERATORS = {
     "rrelu": (lambda x: F.rrelu(x, training=True), (5,)),
     "resized": (lambda x: F.interpolate(x, scale_factor=2.0, mode="bicubic"), (3, 4, 4)),
     "sampled": (lambda x: F.grid_sample(x, x[:, :2].permute(0, 2, 3, 1), align_corners=False), (3, 4, 4)),
-    "one map out of tokens": (
-        lambda x: F.group_norm(m := (x.flatten(2).mT @ x.new_ones(8, 8)).mT.view(x.shape), 2) * m.sin(),
+    "one map out of tokens": (lambda x: F.group_norm(m := tokens(x), 2) * m.sin(), (8, 4, 4)),
+    "divided": (lambda x: F.group_norm(m := tokens(x) / 1.5, 2) * m.sin(), (8, 4, 4)),
+    "normed in channels last": (
+        lambda x: (m := F.group_norm(channels_last(x), 2)).sin().flatten(1) + m.flatten(1).sin(),
         (8, 4, 4),
     ),
     "cdist": (lambda x: torch.cdist(x, x), (30, 4)),
@@ -184,6 +195,31 @@ def test_a_forward_sees_its_own_device():
         found = saved_for_backward(Asks(4, 4), (4,))
     assert saved_for_backward(Asks(4, 4), (4,)) == found
     assert isinstance(F.scaled_dot_product_attention, type(ATTEND))
+
+
+KINDS = {
+    "is": lambda x, weight: type(x) is torch.Tensor and type(weight) is nn.Parameter,
+    "equals": lambda x, _: type(x) == torch.Tensor,  # noqa: E721
+    "is among": lambda x, _: type(x) in {torch.Tensor: 1},
+    "is no fake": lambda x, _: not isinstance(x, torch._subclasses.FakeTensor),
+    "is no fake by its name": lambda x, _: not isinstance(x, FakeTensor),
+    "is no class": lambda x, _: (
+        not isinstance(x, type) and isinstance(type(x), type) and type("A", (), {}).__name__ == "A"
+    ),
+}
+
+
+@pytest.mark.parametrize("asked", KINDS.values(), ids=KINDS)
+def test_a_forward_sees_tensors_of_its_own_class(asked):
+    class Asks(nn.Linear):
+        def forward(self, features):
+            found = super().forward(features)
+            return found.square() if asked(features, self.weight) and asked(found, self.weight) else found
+
+    assert_as_on_the_cpu(Asks(4, 4), (4,))
+    assert saved_for_backward(Asks(4, 4), (4,)).notes == ()
+    assert "type" not in globals()
+    assert FakeTensor is torch._subclasses.FakeTensor is fake_tensor.FakeTensor
 
 
 def test_what_has_values_beside_stand_ins_keeps_them():
