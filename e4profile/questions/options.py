@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -52,13 +53,27 @@ def positive_whole(option: typer.CallbackParam, value: int | None) -> int | None
     return value
 
 
+def known_device(device: str | None) -> str | None:
+    """The name itself, also where nothing runs on the device; whether it is here is asked when something does.
+
+    Raises:
+        SettingError: for what is neither a CPU nor a GPU of CUDA.
+    """
+    if device is not None and re.fullmatch(r"(cpu|cuda)(:\d+)?", str(device)) is None:
+        raise SettingError(f"--device (={str(device)!r}) must be 'cpu' or 'cuda'")
+    return device
+
+
 def duration(flag: str, help: str, unit: str = "s", *, hidden: bool = False) -> Any:
     """An option that takes a time: ``2s``, ``500ms``, or a number in the unit that its name says."""
 
     def read(value: str | float | None) -> float | None:
         from e4profile.subjects.written import parse_duration_in
 
-        return None if value is None else parse_duration_in(unit, value, flag)
+        found = None if value is None else parse_duration_in(unit, value, flag)
+        if found is not None and found < 0:
+            raise SettingError(f"{flag} (={value}) must not be negative")
+        return found
 
     return typer.Option(flag, help=help, metavar="TIME", parser=str, callback=read, hidden=hidden)
 
@@ -110,7 +125,7 @@ BatchSize = Annotated[
         "--batch-size", help="Images per pass; else 1, or what --input says.", metavar="N", callback=positive_whole
     ),
 ]
-Device = Annotated[str, typer.Option("--device", help="cpu or cuda", metavar="DEVICE")]
+Device = Annotated[str, typer.Option("--device", help="cpu or cuda", metavar="DEVICE", callback=known_device)]
 Dtype = Annotated[str, typer.Option("--dtype", help="float32, bfloat16, ...", metavar="DTYPE")]
 Threads = Annotated[
     int | None,

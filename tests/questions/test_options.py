@@ -75,6 +75,12 @@ def test_lists_and_units_are_read_alike_by_every_command() -> None:
                 assert option.read(2) == 2, option.flag
                 with pytest.raises(SettingError, match="unit"):
                     option.read("3 parsecs")
+                with pytest.raises(SettingError, match="must not be negative"):
+                    option.read(-2)
+            if option.info.metavar == "DEVICE" and command is not memory:
+                assert option.read("cuda:1") == "cuda:1"
+                with pytest.raises(SettingError, match=r"--device \(='tpu'\) must be 'cpu' or 'cuda'"):
+                    option.read("tpu")
             if option.info.metavar == MODEL and get_origin(option.kind) is list:
                 assert option.read("e4net,a=b(c=1, d=2)") == ["e4net", "a=b(c=1, d=2)"], command
     with pytest.raises(SettingError, match=r"50. is a size without its unit"):

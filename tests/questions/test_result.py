@@ -102,6 +102,10 @@ def test_figures_are_those_of_plot(run: Run, tmp_path: Path) -> None:
         tmp_path / "front.pdf", width="12cm", font="8pt", bare=True
     )
     assert file.read_bytes().startswith(b"%PDF")
+    errors = e4profile.sweep(["z2cnn", "p4cnn"], front="error,macs").plot(tmp_path / "errors")
+    assert {path.suffix for path in errors} == {".svg", ".png", ".csv"}
+    (points,) = (path.read_text() for path in errors if path.suffix == ".csv")
+    assert "z2cnn" in points, "the figure of errors, not of the paper's grid"
     with pytest.raises(e4profile.SettingError, match="read back"):
         pickle.loads(pickle.dumps(found)).plot()
     assert found.plot.bar(x="path", y="params").get_xlabel() == "path"

@@ -55,7 +55,9 @@ def match(
     batch_size: Annotated[
         int | None, typer.Option("--batch-size", help="Images, for time [1] and memory [2].", metavar="N")
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="For time: cpu or cuda", metavar="DEVICE")] = "cpu",
+    device: Annotated[
+        str, typer.Option("--device", help="For time: cpu or cuda", metavar="DEVICE", callback=options.known_device)
+    ] = "cpu",
     calibration: Annotated[
         Path | None, typer.Option("--calibration", help="Predict by a file of e4profile calibrate.", metavar="FILE")
     ] = None,

@@ -58,9 +58,11 @@ def memory(
     from e4profile.errors import SettingError, one_of
     from e4profile.questions.memory.rows import fits_row, forward_row, kernels_of, layer_table, memory_row, torch_dtype
     from e4profile.subjects.written import parse_size
+    from e4profile.witnesses.memory.step import MOMENTS
 
     forward = one_of("pass", what, ("step", "forward")) == "forward"
     torch_dtype(dtype)
+    one_of("optimiser", optimiser, MOMENTS)
     kernels = kernels_of(device)
     batches = options.batch_sizes(batch_size)
     scalar = options.loss_named(loss)

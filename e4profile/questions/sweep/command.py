@@ -108,7 +108,7 @@ def sweep(
     batch_size: Annotated[
         int | None, typer.Option("--batch-size", help="Images per pass; else 1, or what --input says.", metavar="N")
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="cpu or cuda", metavar="DEVICE")] = "cpu",
+    device: options.Device = "cpu",
     max_run_time_s: Annotated[float, options.duration("--max-run-time-s", "Sample a pass at most this long.")] = 2.0,
     jobs: job_options.How = None,
     partition: job_options.Partition = None,
@@ -164,7 +164,7 @@ def sweep(
     group = [given["group"]] if given["group"] else None
     from e4profile.questions.sweep.plans import DEFAULT_MODELS, make_plan
     from e4profile.questions.sweep.sweeps import Sweep
-    from e4profile.questions.sweep.table import columns_of, sweep_table
+    from e4profile.questions.sweep.table import sweep_table
 
     plan = make_plan(
         options.networks(model) or list(DEFAULT_MODELS),
@@ -184,8 +184,7 @@ def sweep(
     from e4profile.records.store import RecordStore
 
     store = RecordStore(folder / "records.jsonl")
-    check_columns(*columns_of(counters or COUNTERS, timed=time))
-    check_files(store.path, html)
+    _check_grid(counters, store.path, html, device if time and asked_jobs is None else None, timed=time)
     running = Sweep(plan, store, counters or COUNTERS)
     with on_interrupt(f"what was finished is saved in {folder}; the same command goes on from there"):
         _measure(running, store)
@@ -202,6 +201,18 @@ def sweep(
         note("closed form and measured counts disagree; run: e4profile check")
         sys.exit(1)
     job_options.tell_failures(failed)
+
+
+def _check_grid(counters: Sequence[str], records: Path, page: Path | None, device: str | None, *, timed: bool) -> None:
+    """Refuse columns, files and a device (None for none here) that would end the sweep of the grid."""
+    from e4profile.questions.sweep.table import columns_of
+
+    check_columns(*columns_of(counters or COUNTERS, timed=timed))
+    check_files(records, page)
+    if device is not None:
+        from e4profile.witnesses.timing.passes import device_named
+
+        device_named(device)
 
 
 class Asked(NamedTuple):

@@ -63,7 +63,7 @@ def pareto(
             metavar="N",
         ),
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="For time: cpu or cuda.", metavar="DEVICE")] = "cpu",
+    device: options.Device = "cpu",
     max_run_time_s: Annotated[
         float, options.duration("--max-run-time-s", "For time: sample each network at most this long.")
     ] = 2.0,

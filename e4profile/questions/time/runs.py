@@ -153,6 +153,7 @@ def break_down_networks(
     from e4profile.questions.time.figure import breakdown_record, share_plot, share_rows
     from e4profile.questions.time.table import breakdown_table
     from e4profile.records.store import RecordStore
+    from e4profile.show.style import check_folder
     from e4profile.witnesses.environment import environment
     from e4profile.witnesses.timing.breakdown import measure_breakdown
     from e4profile.witnesses.timing.passes import fixed_threads
@@ -161,6 +162,8 @@ def break_down_networks(
         raise SettingError(
             f"--breakdown gives a table per network and setting, and {output_format} holds one: ask for one"
         )
+    if plot is not None:
+        check_folder(plot)
     tables, records = [], []
     for card in cards:
         network = card.build("cpu")

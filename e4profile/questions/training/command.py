@@ -31,7 +31,13 @@ def training(
         ),
     ] = None,
     device: Annotated[
-        str | None, typer.Option("--device", help="Measure a step on cpu or cuda; else none runs.", metavar="DEVICE")
+        str | None,
+        typer.Option(
+            "--device",
+            help="Measure a step on cpu or cuda; else none runs.",
+            metavar="DEVICE",
+            callback=options.known_device,
+        ),
     ] = None,
     dtype: options.Dtype = "float32",
     threads: options.Threads = None,

@@ -266,8 +266,10 @@ def _between(lower: Bound, upper: Bound, halve: bool) -> int:
 def out_of_memory(error: BaseException | None) -> bool:
     """Whether an error, or what caused it, is that memory ran out."""
     while error is not None:
-        text = str(error).lower()
-        if isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY):
+        if isinstance(error, MemoryError | TooMuchMemory):
+            return True
+        # what torch raises on a CPU is a RuntimeError like any other
+        if any(words in str(error).lower() for words in _OUT_OF_MEMORY):
             return True
         error = error.__cause__
     return False

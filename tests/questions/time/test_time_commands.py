@@ -203,7 +203,7 @@ def test_a_measured_budget_has_hours(run):
         (["time", "e4net", "--join", "nowhere.jsonl"], "--join: nowhere.jsonl does not exist"),
         (["time", "e4net", "--breakdown", "--against", "r18"], "--breakdown profiles one network"),
         (["time", "e4net", "--breakdown", "--batch-size", "1,2", "-f", "json"], "json holds one"),
-        (["time", "e4net", "--max-run-time-s", "-1"], "min_run_time_s"),
+        (["time", "e4net", "--max-run-time-s", "-1"], "--max-run-time-s"),
         (
             ["time", "e4net", "--min-run-time-s", "5", "--max-run-time-s", "1"],
             "min_run_time_s (=5) must not be negative or exceed max_run_time_s (=1)",

@@ -11,6 +11,7 @@ from e4profile.witnesses.timing.clock import MeasurementError, Work
 from e4profile.witnesses.timing.fits import (
     Bound,
     FittingBatch,
+    TooMuchMemory,
     largest_batch_within,
     most_in_memory,
     out_of_memory,
@@ -94,6 +95,8 @@ def test_memory_ends_the_search_and_other_errors_end_the_command():
     assert found.stopped == "at least 8: a batch of 16 does not fit into memory"
     with pytest.raises(MeasurementError, match="wrong shape"):
         largest_batch_within(failing(lambda n: n > 8, MeasurementError("wrong shape")), 1.0)
+    refused = largest_batch_within(failing(lambda n: n > 8, TooMuchMemory("no room")), 1.0)
+    assert refused.stopped == "at least 8: no room", "known by its type, however it is worded"
     assert not out_of_memory(ValueError("wrong"))
     wrapped = E4ProfileError("cannot run")
     wrapped.__cause__ = MemoryError()
