@@ -17,7 +17,7 @@ from e4profile.layers.filter_bank import FilterBankLayer
 from e4profile.layers.irrep_peak import IrrepStorages
 from e4profile.layers.storages import Timeline
 from e4profile.layers.terms import Term, Terms
-from e4profile.ops import irreps
+from e4profile.ops import irrep_operators, irreps
 from e4profile.ops.filter_bank import stand_alone
 from e4profile.ops.irrep_basis import Window, basis_of
 from e4profile.symbols import A_lift, A_rho, Symbol, c_in, c_out, in_irreps, k, n_add, n_cosets, n_lift
@@ -165,6 +165,9 @@ class IrrepLayer(SwitchedLayer, FilterBankLayer):
             return self._convolve_in_irreps(features[None])[0]
         window, cosets = self.irrep_window, max(len(self.irrep_window.cosets), 1)
         bias = None if self.bias is None else self.bias.repeat_interleave(cosets)
+        if irrep_operators.compiled_alone(features, self.weight, bias):
+            weight, index = self._irrep_weight()
+            return irrep_operators.convolve(features, weight, bias, index, window)
         if stand_alone(features, self.weight, bias):
             trained = (features, self.weight) if bias is None else (features, self.weight, bias)
             if torch.is_grad_enabled() and any(one.requires_grad for one in trained):

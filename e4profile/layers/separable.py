@@ -39,7 +39,7 @@ from e4profile.layers.storages import (
 )
 from e4profile.layers.summary_tool import CountedAgain
 from e4profile.layers.terms import Terms
-from e4profile.ops import irreps
+from e4profile.ops import irrep_operators, irreps
 from e4profile.ops.irrep_basis import Window
 from e4profile.symbols import (
     A,
@@ -316,7 +316,7 @@ class SeparableGroupConv2d(SwitchedLayer, WindowedConv2d):
         # a plain convolution says what is wrong with maps that do not fit
         if len(sizes) == 4 and sizes[1] == self.c_in * order and self.in_irreps(sizes):
             weight = self.pointwise_weight.transpose(0, 1).flatten(0, 1)[:, None] if by_input else self.pointwise_weight
-            return irreps.convolution(features, weight[..., None, None], self._pointwise_window)
+            return irrep_operators.convolution(features, weight[..., None, None], self._pointwise_window)
         if by_input:
             filters = self._pointwise_bank().permute(1, 0, 2, 3).reshape(-1, order, 1, 1)
             return F.conv2d(features, filters, groups=self.c_in)

@@ -204,7 +204,15 @@ class Window:
 
     def make(self) -> None:
         """Make what is kept, for a compiler warns of what is kept while it looks."""
-        self.widths  # noqa: B018
+        self.widths, self.numbers  # noqa: B018
+
+    @cached_property
+    def numbers(self) -> list[int]:
+        """What the window is made of."""
+        group = self.group
+        places = [place for coset in self.cosets for place in coset]
+        own = (group.rotations, group.mirrors, self.kernel, self.stride, self.padding, self.lifts, self.sections)
+        return [*map(int, own), *places]
 
     @cached_property
     def taps(self) -> tuple[tuple[int, ...], ...]:
@@ -242,7 +250,7 @@ class Window:
     def products(self) -> int:
         """Multiplications of one pair of fields at one position."""
         group = self.group
-        return group.lifting_products(self.kernel) if self.lifts else self.kernel**2 * group.irrep_products
+        return group.lifting_products(self.kernel) if self.lifts else self.kernel**2 * self.basis.products
 
     @property
     def bank_products(self) -> int:

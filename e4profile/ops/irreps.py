@@ -21,7 +21,6 @@ from torch import Tensor
 
 from e4profile.ops import irrep_planes, irrep_weights
 from e4profile.ops.choice import irrep_kernels_for
-from e4profile.ops.filter_bank import stand_alone
 from e4profile.ops.irrep_basis import Window, transformed
 
 
@@ -142,24 +141,6 @@ def chain(features: Tensor, filters: Sequence[Tensor], bias: Tensor | None, wind
     return window.joined(torch.stack(elements, 2))
 
 
-def convolution(features: Tensor, weight: Tensor, window: Window) -> Tensor:
-    """The group convolution with a weight that is gathered already (see ``irrep_filters``), in the way that fits.
-
-    Args:
-        features: (B, c_in * A, h, w).
-        weight: (c_out, c_in, A, k, k).
-        window: group, kernel, stride and padding.
-
-    Returns:
-        (B, c_out * A, h_out, w_out).
-    """
-    if stand_alone(features, weight):
-        if torch.is_grad_enabled() and (features.requires_grad or weight.requires_grad):
-            return convolve(features, weight, None, None, window)
-        return forward(features, irrep_filters(weight, None, window), None, window)
-    return chain(features, irrep_filters(weight, None, window), None, window)
-
-
 def convolve(
     features: Tensor, weight: Tensor, bias: Tensor | None, bank_index: Tensor | None, window: Window
 ) -> Tensor:
@@ -186,17 +167,17 @@ class _Convolution(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(features, weight, index)
         ctx.window = window
-        return forward(features, _ready_filters(features, weight, index, window), bias, window)
+        return forward_of_weight(features, weight, bias, index, window)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """The gradients of features, weight and bias."""
         wanted = ctx.needs_input_grad
         # a caller who differentiates the gradient gets PyTorch's own chain, which can be
-        gradients = _differentiable_gradients if torch.is_grad_enabled() else _gradients
+        found_by = _differentiable_gradients if torch.is_grad_enabled() else gradients
         of_bias = ctx.window.split(gradient).sum((0, 2, 3, 4)) if wanted[2] else None
         features, weight, index = ctx.saved_tensors
-        found = gradients(gradient, features, weight, index, ctx.window, wanted[:2])
+        found = found_by(gradient, features, weight, index, ctx.window, wanted[:2])
         return *found, of_bias, None, None
 
 
@@ -209,9 +190,17 @@ def forward(features: Tensor, filters: Sequence[Tensor], bias: Tensor | None, wi
     return irrep_planes.forward(features, filters, bias, window)
 
 
-def _gradients(  # noqa: PLR0917
+def forward_of_weight(
+    features: Tensor, weight: Tensor, bias: Tensor | None, index: Tensor | None, window: Window
+) -> Tensor:
+    """``convolve`` without a graph."""
+    return forward(features, _ready_filters(features, weight, index, window), bias, window)
+
+
+def gradients(  # noqa: PLR0917
     gradient: Tensor, features: Tensor, weight: Tensor, index: Tensor | None, window: Window, wanted: Sequence[bool]
 ) -> tuple[Tensor | None, Tensor | None]:
+    """Those of features and weight without a graph, where they are wanted."""
     kernels = irrep_kernels_for(features)
     if kernels is not None and kernels.takes(features, len(weight), window):
         found: tuple[Tensor | None, Tensor | None] = kernels.gradients(

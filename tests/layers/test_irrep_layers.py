@@ -8,10 +8,11 @@ from functools import partial
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from e4profile.groups import GRID_EXACT, Group
 from e4profile.layers import GroupConv2d, LiftingConv2d, SeparableGroupConv2d, SteerableConv2d, set_execution
-from e4profile.ops import irrep_planes
+from e4profile.ops import irrep_planes, irreps
 from e4profile.ops.irrep_basis import Window
 from e4profile.witnesses.counts.dispatch import count_dispatch
 
@@ -159,6 +160,59 @@ def test_every_way_in(name):
         layer.load_state_dict(build(name, group, 3, 2)[0].state_dict())
         bank.load_state_dict(layer.state_dict())
         agree([layer(features)], [bank(features)])
+
+
+def _recorded(layer):
+    """The layer compiled without a graph break, and the operators of the irrep basis of each graph that it has met."""
+    torch._dynamo.reset()
+    found = []
+
+    def backend(graph, _):
+        found.append([str(node.target) for node in graph.graph.nodes if "irrep_convolution" in str(node.target)])
+        return graph
+
+    return torch.compile(layer, fullgraph=True, backend=backend), found
+
+
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [("group", "p4m"), ("lifting", "p4"), ("steerable", "D8"), ("separable g", "p4m"), ("separable gc", "p4")],
+)
+def test_a_compiler_meets_one_operator_whatever_the_batch(monkeypatch, name, group):
+    monkeypatch.setattr(irreps, "_FEWEST_SAVED", -(1 << 60))  # auto takes the irrep basis
+    layer, channels = build(name, group)
+    for execution, trained in (("irreps", True), ("auto", False)):
+        compiled, operators = _recorded(set_execution(layer, execution).train(trained))
+        for batch in (2, 3):
+            features = torch.randn(batch, channels, 6, 5, dtype=torch.float64, requires_grad=True)
+            torch._dynamo.mark_dynamic(features, 0)
+            asked = (features, *layer.parameters())
+            found, wanted = (
+                (output, *torch.autograd.grad(output.square().sum(), asked))
+                for output in (compiled(features), layer(features))
+            )
+            agree(found, wanted)
+        assert operators == [["e4profile.irrep_convolution.default"]]
+    compiled, operators = _recorded(layer.float())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(compiled(features.detach().float()), layer(features.detach().float()))
+    assert operators == [[]]
+
+
+@pytest.mark.parametrize("name", ["group", "lifting"])
+def test_the_operator_of_compilers_is_one_that_pytorch_takes(name):
+    layer, channels = build(name, "p4m")
+    set_execution(layer, "irreps")
+    features = torch.randn(2, channels, 6, 5, dtype=torch.float64, requires_grad=True)
+    weight, index = layer._irrep_weight()
+    given = (features, weight, layer.bias, index, layer.irrep_window.numbers)
+    torch.library.opcheck(torch.ops.e4profile.irrep_convolution.default, given)
+    macs = layer.cost(features.shape).total_macs
+    with FlopCounterMode(display=False) as counted:
+        output = torch.ops.e4profile.irrep_convolution(*given)
+        assert counted.get_total_flops() == 2 * macs
+        output.sum().backward()
+        assert counted.get_total_flops() == 3 * 2 * macs
 
 
 def test_auto_of_images_and_of_input_fields_apart_is_the_bank():
