@@ -14,7 +14,7 @@ from e4profile.records.store import RecordStore
 from e4profile.show import style
 from e4profile.show.tables import Column, Table
 from e4profile.witnesses.timing.change_points import LEVEL
-from e4profile.witnesses.timing.statistics import MINIMUM_EFFECT
+from e4profile.witnesses.timing.statistics import MINIMUM_EFFECT, quartiles
 
 if TYPE_CHECKING:
     from e4profile.questions.guard.run import Guard
@@ -126,10 +126,16 @@ def history_rows(history: History) -> list[dict[str, Any]]:
     """One row per network, run and quantity: what the figure draws."""
     order = {commit: place for place, commit in enumerate(dict.fromkeys(run.commit for run in history.runs))}
     return [
-        {"model": run.model, "commit": run.commit, "place": order[run.commit], "quantity": quantity, "value": value}
+        {
+            "model": run.model, "commit": run.commit, "place": order[run.commit], "quantity": quantity, "value": value,
+            "first": first, "third": third,
+        }
         for run in history.runs
-        for quantity, value in (*run.costs.items(), *([("time_s", median(run.seconds))] if run.seconds else []))
-    ]
+        for quantity, value, first, third in (
+            *((quantity, value, None, None) for quantity, value in run.costs.items()),
+            *([("time_s", median(run.seconds), *(quartiles(run.seconds) or (None, None)))] if run.seconds else []),
+        )
+    ]  # fmt: skip
 
 
 def history_plot(history: History) -> style.Plot:
@@ -153,6 +159,10 @@ def history_plot(history: History) -> style.Plot:
             axes.plot(
                 [row["place"] for row in own], shares, color=colours[model], marker=".", markersize=2.5, linewidth=0.8
             )
+            for row in own:
+                if row["first"] is not None:
+                    ends = [row["first"] / own[0]["value"], row["third"] / own[0]["value"]]
+                    axes.plot([row["place"]] * 2, ends, color=colours[model], linewidth=0.5)
             steps = [(row["place"], share) for row, share in zip(own, shares, strict=True)
                      if (model, quantity, row["commit"]) in marked]  # fmt: skip
             axes.plot([at for at, _ in steps], [share for _, share in steps], color=colours[model], marker="o",
@@ -163,6 +173,8 @@ def history_plot(history: History) -> style.Plot:
     panels[-1].set_xticks(list(shown), [commits[at] for at in shown], rotation=45, ha="right", fontsize=5)
     handles = [Line2D([], [], color=colour, label=model) for model, colour in colours.items()]
     remarks = ["Relative to the first run. A circle marks a count that moved, or a time that stepped."]
+    if "time_s" in quantities:
+        remarks.append("Times are medians; lines are their quartiles.")
     style.finish(figure, "History", "counts and times over commits", handles, remarks, convention_name=None)
     return style.Plot("history", figure, rows)
 

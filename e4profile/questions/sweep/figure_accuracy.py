@@ -210,7 +210,7 @@ def accuracy_plot(name: str, title: str, rows: Sequence[Mapping[str, Any]]) -> P
 class Point:
     """A network in a panel: its series and name, its cost and error in the axes' units, and whether it is on the front.
 
-    ``spread`` is that of the error, None where none is known.
+    ``spread`` is that of the error, None where none is known; ``between`` are the ends of a measured cost.
     """
 
     series: str
@@ -219,6 +219,7 @@ class Point:
     error: float
     spread: float | None
     on_front: bool
+    between: tuple[float, float] | None = None
 
 
 Styles = Mapping[str, tuple[str, str]]
@@ -237,11 +238,13 @@ def draw_points(axes: Axes, points: Sequence[Point], styles: Styles) -> None:
         for point in [point for point in points if point.series == one]:
             if point.spread is not None:
                 axes.errorbar([point.cost], [point.error], [point.spread], color=colour, elinewidth=0.5, zorder=2)
+            if point.between is not None:
+                axes.plot(point.between, [point.error] * 2, color=colour, linewidth=0.5, zorder=2)
             axes.plot(
                 [point.cost], [point.error], color=colour, marker=marker,
                 markerfacecolor=colour if point.on_front else "white", markeredgewidth=0.7, zorder=3,
             )  # fmt: skip
-    costs = [point.cost for point in points]
+    costs = [cost for point in points for cost in (point.cost, *(point.between or ()))]
     if min(costs) > 0:
         log_axis(axes, "x", *around(costs, 1.6))
     else:
@@ -274,7 +277,11 @@ def name_points(axes: Axes, points: Sequence[Point], styles: Styles) -> None:
 
 
 def _along_bar(point: Point) -> list[tuple[float, float]]:
-    return [(point.cost, point.error + part / 4 * point.spread) for part in range(-4, 5)] if point.spread else []
+    """Places along the bars of a point, where its name should not be."""
+    low, high = point.between or (point.cost, point.cost)
+    of_cost = [(low * (high / low) ** (part / 8), point.error) for part in range(9)] if high > low else []
+    of_error = [(point.cost, point.error + part / 4 * point.spread) for part in range(-4, 5)] if point.spread else []
+    return of_cost + of_error
 
 
 def _front(points: Sequence[Point], series: str) -> list[tuple[float, float]]:

@@ -81,12 +81,14 @@ class Point:
         dominated_by: labels of the members of the front that are no worse in both and better in one; none for
             a member.
         alike: whether the intervals of measured costs do not decide if it is on the front.
+        interval: of a measured cost; None for one that is counted.
     """
 
     candidate: Candidate
     cost: int | float
     dominated_by: tuple[str, ...] = ()
     alike: bool = False
+    interval: tuple[float, float] | None = None
 
     @property
     def on_front(self) -> bool:
@@ -163,7 +165,7 @@ def front(
     exact = [item for item in ordered if not item[0].unknown]
     members = [item for item in exact if not any(beats(other, item) for other in exact)]
     return [
-        Point(item[0], item[1], beaten_by, undecided(item[0], member=not beaten_by))
+        Point(item[0], item[1], beaten_by, undecided(item[0], member=not beaten_by), between.get(id(item[0])))
         for item in ordered
         for beaten_by in [tuple(member[0].label for member in members if beats(member, item))]
     ]

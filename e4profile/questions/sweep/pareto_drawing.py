@@ -25,7 +25,8 @@ def plot_pareto(
 
     Args:
         rows: a mapping per network with ``network``, ``card``, ``cost``, ``published_error`` or ``given_error``,
-            ``spread`` (or None) and ``on_front``; errors in percent, cheapest first.
+            ``spread`` (or None) and ``on_front``; errors in percent, cheapest first. Of a measured cost ``low`` and
+            ``high`` too, the ends of its interval.
         name: of the files.
         subject: what the table is about, at most as long as a line.
         x: ``macs``, ``params``, ``memory`` or ``time``.
@@ -39,7 +40,7 @@ def plot_pareto(
     points = [
         Point(
             "", _short(str(row["network"])), float(row["cost"]) / scale, float(_error(row)),
-            None if row["spread"] is None else float(row["spread"]), bool(row["on_front"]),
+            None if row["spread"] is None else float(row["spread"]), bool(row["on_front"]), _between(row, scale),
         )
         for row in rows
     ]  # fmt: skip
@@ -47,6 +48,7 @@ def plot_pareto(
     axes.set_xlabel(unit)
     axes.set_ylabel(f"{error} (%)")
     spread = ["Bars: published spread."] if any(point.spread is not None for point in points) else []
+    spread += ["Bars of times: 95% interval of the median."] if any(point.between for point in points) else []
     finish(
         figure,
         subject,
@@ -57,6 +59,12 @@ def plot_pareto(
     )
     name_points(axes, points, _STYLE)
     return Plot(name, figure, [dict(row) for row in rows])
+
+
+def _between(row: Mapping[str, Any], scale: float) -> tuple[float, float] | None:
+    """The ends of a measured cost; None where it is counted, or too few samples bound it."""
+    low, high = row.get("low"), row.get("high")
+    return (low / scale, high / scale) if low and high else None
 
 
 def _error(row: Mapping[str, Any]) -> Any:

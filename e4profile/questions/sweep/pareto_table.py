@@ -8,6 +8,7 @@ from typing import Any
 from e4profile.errors import some_of
 from e4profile.questions.published.rows import table_title
 from e4profile.questions.sweep.pareto import GIVEN, PUBLISHED, Point
+from e4profile.questions.time.table import finite
 from e4profile.show.tables import Column, Table
 from e4profile.witnesses.counts.base import SAY_THE_COST
 
@@ -29,6 +30,8 @@ def pareto_table(
         *([Column("bound", "cost is", "text", priority=92)] if any(p.candidate.unknown for p in points) else []),
         Column(x, _HEADERS.get(x, x), kind, priority=90),
     ]
+    if any(point.interval for point in points):
+        columns += [Column("low", "95% from", kind, priority=65), Column("high", "95% to", kind, priority=65)]
     if PUBLISHED in origins:
         columns += [
             Column("published_error", error, "percent", "publ. error", 90),
@@ -49,6 +52,8 @@ def pareto_table(
             "card": one.subject.name,
             "bound": "at least" if one.unknown else None,
             x: point.cost,
+            "low": point.interval and finite(point.interval[0]),
+            "high": point.interval and finite(point.interval[1]),
             "published_error": one.error if published else None,
             "published_spread": one.spread,
             "unresolved": ", ".join(one.unresolved) or None,

@@ -15,7 +15,7 @@ import typer
 from e4profile.questions import options
 from e4profile.questions.figures import save_beside
 from e4profile.questions.output import Progress, emit, note, stop_interrupted
-from e4profile.questions.time.table import threads_text
+from e4profile.questions.time.table import finite, threads_text
 
 if TYPE_CHECKING:
     from e4profile.questions.sweep.pareto import Candidate, Point
@@ -389,6 +389,7 @@ def _figure(points: Sequence[Point], x: str, error: str, how: str) -> Plot:
             "network": _drawn(point.candidate),
             "card": point.candidate.subject.name,
             "cost": point.cost,
+            **dict(zip(("low", "high"), map(finite, point.interval or ()), strict=False)),
             f"{point.candidate.origin}_error": point.candidate.error,
             "spread": point.candidate.spread,
             "on_front": point.on_front,

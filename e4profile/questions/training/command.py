@@ -128,6 +128,7 @@ _COUNTED: tuple[Field, ...] = (
 )
 _MEASURED: tuple[Field, ...] = (
     (Column("step_s", "step", "seconds", priority=85), lambda one: one.step.record.median_s),
+    (Column("step_iqr_s", "step IQR", "seconds", "IQR", 55), lambda one: one.step.record.iqr_s),
     (Column("hours", "device hours", "ratio", "hours", 95), lambda one: one.hours),
     (Column("peak_bytes", "peak (measured)", "bytes", "peak", 50), lambda one: one.step.peak_bytes),
     (Column("energy_kwh", "energy (kWh)", "ratio", "kWh", 75), lambda one: one.energy_kwh),

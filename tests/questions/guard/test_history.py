@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 from pathlib import Path
@@ -58,6 +59,9 @@ def test_a_count_that_moved_is_named_with_its_commit(run: Run, tmp_path: Path) -
     }
     drawn = Path("figures/history.csv").read_text().splitlines()
     assert sum(f",{first}," in line for line in drawn) == 4
+    times = [row for row in csv.DictReader(drawn) if row["quantity"] == "time_s"]
+    assert times
+    assert all(float(row["first"]) <= float(row["value"]) <= float(row["third"]) for row in times)
     assert [one["quantity"] for one in json.loads(run("compare", "--history", "history.jsonl", "-f", "json").out)] == [
         "params", "macs", "params"
     ]  # fmt: skip

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+from pathlib import Path
 
 import pytest
 from program import says
@@ -233,8 +235,12 @@ def test_times_are_sampled_in_turn(run, monkeypatch):
 
     monkeypatch.setattr(ForwardInTurn, "__call__", noted)
     arguments = ("z2cnn", "p4cnn", "--x", "time", "--batch-size", "2", "--max-run-time-s", "0.02")
-    code, out, err = run("pareto", *arguments)
+    code, out, err = run("pareto", *arguments, "--out", "drawn")
     assert code == 0
+    (points,) = (csv.DictReader(file.read_text().splitlines()) for file in Path("drawn").glob("*.csv"))
+    for row in points:
+        assert float(row["low"]) <= float(row["cost"]) <= float(row["high"] or "inf")
+    assert "95% from" in out
     assert asked == [([("z2cnn", 2), ("p4cnn", 2)], 0.02)]
     assert "measured in turn on cpu, forward at batch 2, 1 thread" in out
     assert "2 networks in turn, 0.04 s of samples at most" in err
