@@ -158,7 +158,8 @@ class IrrepLayer(SwitchedLayer, FilterBankLayer):
         if self.execution == "bank" or features.dim() not in (3, 4):
             return False
         sizes = plain_sizes(_batched(features))
-        return sizes[1] == self.c_in * self._channels(self.field_in) and self.in_irreps(sizes)
+        fits = all(size + 2 * self.padding >= self.kernel for size in sizes[2:])
+        return fits and sizes[1] == self.c_in * self._channels(self.field_in) and self.in_irreps(sizes)
 
     def _convolve_in_irreps(self, features: Tensor) -> Tensor:
         if features.dim() == 3:  # one image without a batch, as a plain convolution takes it

@@ -167,7 +167,8 @@ class _Convolution(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(features, weight, index)
         ctx.window = window
-        return forward_of_weight(features, weight, bias, index, window)
+        # a view could not be written to by what follows, as ReLU in place does
+        return forward_of_weight(features, weight, bias, index, window).detach()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:

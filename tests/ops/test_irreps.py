@@ -209,7 +209,7 @@ def test_inputs_without_a_batch_and_of_other_channels_are_as_for_a_bank():
     irreps_.load_state_dict(bank.state_dict())
     image = torch.randn(8, 8, 8)
     assert torch.allclose(irreps_(image), bank(image), atol=1e-5)
-    for wrong in (torch.randn(1, 12, 8, 8), torch.randn(8, 8)):
+    for wrong in (torch.randn(1, 12, 8, 8), torch.randn(8, 8), torch.randn(1, 8, 5, 0)):
         messages = []
         for layer in (bank, irreps_):
             with pytest.raises(RuntimeError) as refused:
