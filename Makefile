@@ -18,9 +18,11 @@ test: $(VENV)/.installed-dev
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
-# two workers on one thread each: their small tensors gain nothing from more threads, which only wait for each other
+# two workers on one thread each: their small tensors gain nothing from more threads, which only wait for each other.
+# What many processes import is compiled once, also where Python is told to write no bytecode.
 suite: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q
+	$(BIN)/python -m compileall -q e4profile
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 # The closed form of many settings at once against networks that are built: 1,000 settings of every card take hours.
 settings: $(VENV)/.installed-dev

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # what waits more than it works goes before all, beside mypy
     marks = {item: item.get_closest_marker("slow") for item in items}
     items.sort(key=lambda item: 2 if (mark := marks[item]) is None else int("waits" not in mark.args))
+
+
+def pytest_collection_finish() -> None:
+    # a file that a test writes twice within a second may look as its compiled one does
+    sys.dont_write_bytecode = True
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from functools import wraps
+from functools import cache, wraps
 from importlib import import_module
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -139,12 +139,18 @@ for _name, _entry in sorted(_ENTRIES.items(), key=lambda item: (list(PANELS).ind
     _add(_name, _entry)
 
 
-def listed() -> dict[str, Any]:
-    """The commands that the program lists, by name, those below another behind its name: ``guard diff``."""
+@cache
+def _command() -> Any:
+    """All commands with their options, made once for a process."""
     from typer.main import get_command
 
+    return get_command(app)
+
+
+def listed() -> dict[str, Any]:
+    """The commands that the program lists, by name, those below another behind its name: ``guard diff``."""
     found: dict[str, Any] = {}
-    for name, one in get_command(app).commands.items():  # type: ignore[attr-defined]
+    for name, one in _command().commands.items():
         if not one.hidden:
             found |= {
                 name: one,
@@ -176,7 +182,7 @@ def main() -> None:
         _fail("stdout is closed: there is nowhere to write the result")
     defer_what_torch_may_not_need()
     try:
-        code = app(standalone_mode=False, prog_name="e4profile")
+        code = _command()(standalone_mode=False, prog_name="e4profile")
     except E4ProfileError as error:
         _fail(str(error), error.details)
     except _USAGE_ERROR as error:

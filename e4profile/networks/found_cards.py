@@ -139,8 +139,11 @@ def _of_project() -> Iterator[Path]:
 
 def _table(file: Path) -> tuple[Path, dict[str, object]] | None:
     """A configuration and what it says to this program; None for a file without a part for it."""
-    if not file.is_file():
-        return None
+    return _table_of(file, file.stat().st_mtime_ns) if file.is_file() else None
+
+
+@lru_cache(maxsize=64)
+def _table_of(file: Path, _changed: int) -> tuple[Path, dict[str, object]] | None:
     text = read_text(file, CardError)
     if file.name == "pyproject.toml" and "e4profile" not in text:
         return None

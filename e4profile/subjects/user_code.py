@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Mapping
+from functools import cache
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ def code_digest(reference: str, guest: Guest) -> str:
         if _INSTALLED & set(root.parts):
             # of an installed package itself, and of none of its neighbours
             root = Path(place).resolve()
-        files = {Path(one).resolve() for module in list(sys.modules.values())
+        files = {_resolved(one) for module in list(sys.modules.values())
                  if isinstance(one := getattr(module, "__file__", None), str) and one.endswith(".py")}  # fmt: skip
         ours = [one for one in files if one.is_relative_to(root)]
         while ours and not _INSTALLED & set(root.parts):
@@ -98,6 +99,11 @@ def code_digest(reference: str, guest: Guest) -> str:
                 digest.update(below.as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
         guest.digest = digest.hexdigest()[:16]
     return guest.digest
+
+
+@cache
+def _resolved(file: str) -> Path:
+    return Path(file).resolve()
 
 
 def _imported_by(file: Path, root: Path) -> set[Path]:

@@ -6,6 +6,7 @@ import os
 import platform
 import re
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -134,6 +135,7 @@ def _allocator(variables: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
+@cache
 def own_version() -> str:
     """The installed version; "unknown" for a copy that runs where it lies, as on a machine that installs nothing."""
     try:
