@@ -35,8 +35,10 @@ from e4profile.subjects.contents import (
     OF_THE_PROCESS,
     TENSOR_TYPE,
     Content,
+    advanced_apart,
     content_of,
     global_content,
+    is_iterator,
     is_its_own,
     package_of,
     parts_of,
@@ -45,6 +47,7 @@ from e4profile.subjects.contents import (
     slots_of,
 )
 from e4profile.subjects.in_threads import followed_in_threads
+from e4profile.subjects.process import as_now
 from e4profile.subjects.refusals import check_module
 from e4profile.subjects.stand_ins import is_stand_in, seen_class
 
@@ -59,7 +62,7 @@ class NotGivenBackError(E4ProfileError):
 def as_found(
     model: nn.Module, stand_in: Callable[[Tensor], Tensor] | None = None, *, training: bool | None = None
 ) -> Iterator[None]:
-    """Run a network inside, and give it back as it was found: its state, its mode, the process's random numbers.
+    """Run a network inside, and give it back as it was found: its state, its mode, the process's settings.
 
     Every object that can be reached from the network gets its content back by itself, so that one which refuses
     keeps none of the others from it.
@@ -79,9 +82,9 @@ def as_found(
     """
     check_module(type(model).__name__, model)
     found = _Found(model)
-    restores = [*_random_states(), *found.restores]
+    restores = [*as_now(), *_random_states(), *found.restores]
     try:
-        found.empty_caches()
+        found.replace_caches_and_iterators()
         if training is not None:
             set_mode(model, training)
         if stand_in is not None:
@@ -189,16 +192,23 @@ class _Found:
                     self._seen[identity] = value
                     write_down(value)
 
-    def empty_caches(self) -> None:
-        """Put an empty ``lru_cache`` in place of each: what a run computes on stand-ins must not stay in it."""
+    def replace_caches_and_iterators(self) -> None:
+        """Put an empty ``lru_cache`` in place of each, for what is computed on stand-ins, and copies of iterators."""
+        copies: dict[int, Any] = {}
 
-        def emptied(item: Any) -> Any:
-            return functools.lru_cache(**item.cache_parameters())(item.__wrapped__)
+        def replaced(item: Any) -> Any:
+            if isinstance(item, CACHED):
+                return functools.lru_cache(**item.cache_parameters())(item.__wrapped__)
+            if not is_iterator(type(item)):
+                return item
+            if id(item) not in copies:
+                copies[id(item)] = advanced_apart(item)
+            return copies[id(item)]
 
         for content, value in self._holders:
             items = content.read(value)
-            if any(isinstance(item, CACHED) for item in items):
-                content.write(value, [emptied(item) if isinstance(item, CACHED) else item for item in items])
+            if any(isinstance(item, CACHED) or is_iterator(type(item)) for item in items):
+                content.write(value, [replaced(item) for item in items])
 
     def replace_tensors(self, stand_in: Callable[[Tensor], Tensor]) -> None:
         """Put stand-ins in place; what holds the same tensor holds the same stand-in.
@@ -359,7 +369,7 @@ class _Found:
             return
         kinds = {*map(type, before)}
         if not kinds <= self._plain:
-            self._plain |= {kind for kind in kinds if not issubclass(kind, (Tensor, CACHED))}
+            self._plain |= {kind for kind in kinds if not (issubclass(kind, (Tensor, CACHED)) or is_iterator(kind))}
             if not kinds <= self._plain:
                 self._holders.append((content, value))
                 if id(value) not in self._replaced:

@@ -14,7 +14,7 @@ from e4profile.errors import E4ProfileError, SettingError, positive
 from e4profile.subjects.as_found import as_found, device_of
 from e4profile.subjects.batches import BatchedInputs, ModelInputs
 from e4profile.subjects.contents import NOT_ITS_OWN, package_of
-from e4profile.subjects.copies import is_unfinished, materialised
+from e4profile.subjects.copies import dtype_in, is_unfinished, materialised
 from e4profile.subjects.guest import first_sentence, text_of
 from e4profile.subjects.inputs import Example
 from e4profile.subjects.losses import Loss, loss_of
@@ -127,7 +127,7 @@ def borrowed(
     stand_ins = StandIns(kernels, device_of(model)) if device.type == "meta" else None
 
     def stand_in(tensor: Tensor) -> Tensor:
-        wanted = dtype if tensor.is_floating_point() else tensor.dtype
+        wanted = dtype_in(tensor, dtype)
         if stand_ins is not None:
             return stand_ins.of(tensor, wanted)
         return tensor.detach().to(device=device, dtype=wanted, copy=True)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import sys
 import types
+import warnings
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+
+from e4profile.errors import SettingError
 
 ATOMS = (
     type(None), bool, int, float, complex, str, bytes, range, type, property, types.ModuleType, types.CodeType,
@@ -150,6 +154,46 @@ def parts_of(value: Any) -> list[Any]:
     if isinstance(value, types.FunctionType):
         return [*(value.__closure__ or ()), value.__defaults__, value.__kwdefaults__]
     return [value.__wrapped__] if isinstance(value, CACHED) else list(value)
+
+
+def is_iterator(kind: type) -> bool:
+    """Whether a class is an iterator of Python's own, whose place nothing but an advance shows."""
+    return issubclass(kind, Iterator) and package_of(kind) in {"builtins", "itertools", "_io"}
+
+
+def advanced_apart(iterator: Any) -> Any:
+    """An iterator at the same place, which leaves the given one where it is; it raises where there can be none."""
+    try:
+        with warnings.catch_warnings():
+            # Python 3.14 takes the copies of itertools away
+            warnings.simplefilter("ignore")
+            if package_of(type(iterator)) == "_io":
+                return copy.copy(iterator)
+            build, arguments, *state = iterator.__reduce__()
+            made = build(*(advanced_apart(one) if is_iterator(type(one)) else one for one in arguments))
+            if state and state[0] is not None:
+                made.__setstate__(state[0])
+            return made
+    except TypeError:  # a generator, an open file
+        return iterator if package_of(type(iterator)) == "_io" else _NotAdvanced(iterator)
+
+
+class _NotAdvanced:
+    """In place of an iterator that has no copy: the first advance is refused."""
+
+    def __init__(self, iterator: Any) -> None:
+        self._kind = type(iterator).__name__
+
+    def __iter__(self) -> Any:
+        return self
+
+    def __next__(self) -> Any:
+        raise SettingError(
+            f"the forward advances a {self._kind} that the network holds, which could not be given back as it was: "
+            "hold a list or an iterator over one"
+        )
+
+    send = throw = close = __next__
 
 
 def is_its_own(module: str | None) -> bool:

@@ -15,7 +15,17 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from e4profile.subjects.as_found import as_found, device_of, set_mode
-from e4profile.subjects.contents import ATOMS, CACHED, OF_THE_PROCESS, Content, content_of, package_of, slots_of
+from e4profile.subjects.contents import (
+    ATOMS,
+    CACHED,
+    OF_THE_PROCESS,
+    Content,
+    advanced_apart,
+    content_of,
+    is_iterator,
+    package_of,
+    slots_of,
+)
 from e4profile.subjects.inputs import Example
 from e4profile.subjects.refusals import check_module
 
@@ -37,6 +47,21 @@ def copied(model: nn.Module) -> nn.Module:
         for write in copier.waiting:
             write()
     return twin
+
+
+def dtype_in(tensor: Tensor, dtype: torch.dtype) -> torch.dtype:
+    """The dtype of a tensor of a network in a floating-point dtype: complex numbers are made of two of these."""
+    if tensor.is_complex():
+        return dtype.to_complex()
+    return dtype if tensor.is_floating_point() else tensor.dtype
+
+
+def in_dtype(network: nn.Module, dtype: torch.dtype, device: torch.device | None = None) -> nn.Module:
+    """The network itself, its tensors in a dtype (see ``dtype_in``) on a device."""
+    if any(one.is_complex() for one in (*network.parameters(), *network.buffers())):
+        network._apply(lambda tensor: tensor.to(device, dtype_in(tensor, dtype)))
+        return network
+    return network.to(device, dtype)
 
 
 class _Copier:
@@ -62,6 +87,8 @@ class _Copier:
         """What copies an object of this class; None for one that never changes."""
         if isinstance(value, ATOMS):
             return None
+        if is_iterator(type(value)):
+            return advanced_apart
         build = next((build for kind, build in _BUILDS if isinstance(value, kind)), None)
         if build is not None:
             return functools.partial(build, self)

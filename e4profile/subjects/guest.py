@@ -21,6 +21,7 @@ from torch import nn
 
 from e4profile.errors import E4ProfileError
 from e4profile.subjects.as_found import random_state_kept
+from e4profile.subjects.process import apply, settings
 
 _STDOUT = 1
 _OWN_FOLDER = str(Path(__file__).resolve().parents[1])
@@ -60,22 +61,22 @@ class Guest:
         What it prints goes to stderr, also what it writes past Python: stdout is for data. Random numbers of torch,
         NumPy and Python go on where they were.
         """
-        before = _settings()
+        before = settings()
         python, numpy = random.getstate(), np.random.get_state()
         path = list(sys.path)
         folder = [] if self.folder is None else [self.folder]
         sys.path[:] = [*self.path_first, *folder, *path, *self.path_last]
-        _apply({name: after for name, (_, after) in self.changed.items()})
+        apply({name: after for name, (_, after) in self.changed.items()})
         try:
             with random_state_kept(), _descriptor_kept_for_data(), contextlib.redirect_stdout(sys.stderr):
                 yield
         finally:
-            for name, value in _settings().items():
+            for name, value in settings().items():
                 if value == before[name]:
                     self.changed.pop(name, None)
                 else:
                     self.changed[name] = (before[name], value)
-            _apply(before)
+            apply(before)
             random.setstate(python)
             np.random.set_state(numpy)
             self._note_path([*folder, *path])
@@ -136,41 +137,6 @@ _WORDS = {
     "matmul_precision": "the precision of float32 products",
     "folder": "the working directory",
 }
-
-
-def _settings() -> dict[str, Any]:
-    return {
-        "default_dtype": torch.get_default_dtype(),
-        "default_device": torch.get_default_device() if hasattr(torch, "get_default_device") else None,
-        "grad_mode": torch.is_grad_enabled(),
-        "threads": torch.get_num_threads(),
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "matmul_precision": torch.get_float32_matmul_precision(),
-        "folder": _working_directory(),
-    }
-
-
-def _working_directory() -> str | None:
-    try:
-        return os.getcwd()
-    except FileNotFoundError:  # it was removed while we are in it
-        return None
-
-
-def _apply(values: dict[str, Any]) -> None:
-    now = _settings()
-    setters: dict[str, Any] = {
-        "default_dtype": torch.set_default_dtype,
-        "default_device": torch.set_default_device,
-        "grad_mode": torch.set_grad_enabled,
-        "threads": torch.set_num_threads,
-        "deterministic": torch.use_deterministic_algorithms,
-        "matmul_precision": torch.set_float32_matmul_precision,
-        "folder": lambda folder: None if folder is None else os.chdir(folder),
-    }
-    for name, value in values.items():
-        if value != now[name]:
-            setters[name](value)
 
 
 def own_traceback(error: BaseException) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -114,7 +115,11 @@ def measured_training_macs(model: nn.Module, loss: Callable[[], Tensor]) -> int:
         SettingError: for an operator whose formula gives an odd number of FLOPs.
         Whatever ``loss`` raises.
     """
-    with as_found(model, copied_tensor, training=True), torch.enable_grad(), FlopCounterMode(display=False) as counter:
+    counter = FlopCounterMode(display=False)
+    # it would follow modules by comparing them and by hooks on gradients, which not all networks take
+    tracker: Any = SimpleNamespace(parents={"Global"}, __enter__=lambda: None, __exit__=lambda *_: None)
+    counter.mod_tracker = tracker
+    with as_found(model, copied_tensor, training=True), torch.enable_grad(), counter:
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         torch.autograd.grad(loss(), parameters, allow_unused=True)
     by_operator = counter.get_flop_counts().get("Global", {})

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from e4profile.errors import SettingError, not_negative, one_of, some_of
 from e4profile.groups import FiniteGroup, Group, GroupLike, as_group
 from e4profile.subjects.as_found import as_found, random_state_kept
-from e4profile.subjects.copies import copied, materialised
+from e4profile.subjects.copies import copied, in_dtype, materialised
 from e4profile.subjects.guest import first_line
 from e4profile.subjects.inputs import Example
 from e4profile.subjects.refusals import refuse_unrun
@@ -133,7 +133,7 @@ def witness(
         for state in states_of(train_steps):
             network = makers[state](_copied(model, floating, notes))
             if network is not None:
-                causes = causes or _causes(_evaluated(network), inputs, acting, floating)
+                causes = causes or _causes(_evaluated(network), inputs, acting, floating, lambda: _runs(model, inputs))
                 probes[state] = Probe(_evaluated(network), acting, read, field_out, TOLERANCES[dtype])
                 made[state] = probes[state].run(inputs)
                 if _shows_nothing(made[state]):
@@ -180,7 +180,7 @@ def _report(
         acting, dtype, tolerance, train_steps, output, layers, first.not_compared,
         (*_subgroup_notes(first), *told, *notes), constant,
         unread or _unshown(acting, made, chosen, constant),
-        _rounded(dtype, output, layers, causes, first.network) or unread
+        _unrepeated(output, tolerance) or _rounded(dtype, output, layers, causes, first.network) or unread
         or (None if declared else _undecided(made, chosen, tolerance)),
         tuple(f"at {path}: {reason}" for path, reason in causes.windows.items()),
     )  # fmt: skip
@@ -248,6 +248,14 @@ def _undecided(made: Mapping[str, Sequence[Output]], chosen: Sequence[Reading], 
     return None
 
 
+def _unrepeated(output: Mapping[str, Errors], tolerance: float) -> str | None:
+    """Why errors say nothing of the group: the identity, which moves nothing, has one too."""
+    worst = max(errors[0] or 0.0 for errors in output.values())
+    if worst < tolerance:
+        return None
+    return f"two calls on the same inputs differ by {worst:.1e}, as the forward keeps a state or draws random numbers"
+
+
 def _rounded(
     dtype: str, output: Mapping[str, Errors], layers: Sequence[LayerErrors], causes: Causes, network: nn.Module
 ) -> str | None:
@@ -275,7 +283,7 @@ def _copied(model: nn.Module, dtype: torch.dtype, notes: list[str]) -> nn.Module
         except Exception as error:  # it can be measured as it is, and the reason is shown
             said = f"measured in evaluation mode, because it cannot be put into training mode: {first_line(error)}"
             notes.extend([said] if said not in notes else [])
-        return twin.to(dtype)
+        return in_dtype(twin, dtype)
 
 
 def _evaluated(network: nn.Module) -> nn.Module:
@@ -284,7 +292,20 @@ def _evaluated(network: nn.Module) -> nn.Module:
     return network
 
 
-def _causes(network: nn.Module, inputs: Example, acting: FiniteGroup, dtype: torch.dtype) -> Causes:
+def _runs(model: nn.Module, inputs: Example) -> bool:
+    """Whether a network runs in float32."""
+    single = inputs.map(lambda tensor: tensor.float() if tensor.is_floating_point() else tensor.clone())
+    try:
+        with torch.no_grad(), random_state_kept():
+            _evaluated(_copied(model, torch.float32, []))(*single.positional, **single.keywords)
+    except Exception:
+        return False
+    return True
+
+
+def _causes(
+    network: nn.Module, inputs: Example, acting: FiniteGroup, dtype: torch.dtype, runs_in_single: Callable[[], bool]
+) -> Causes:
     """What is seen in one run; where it raises in a precision that it does not compute in, the remedy."""
     copied = inputs.map(torch.clone)
     causes = Causes(network, acting, dtype)
@@ -292,6 +313,8 @@ def _causes(network: nn.Module, inputs: Example, acting: FiniteGroup, dtype: tor
         with torch.no_grad(), random_state_kept(), causes:
             refuse_unrun(network(*copied.positional, **copied.keywords))
     except RuntimeError as error:
+        if dtype is torch.float64 and causes.lower is None and runs_in_single():
+            causes.lower = torch.float32
         if causes.lower is not None and dtype is torch.float64:
             tolerance = TOLERANCES["float32"]
             raise NotInFloat64(

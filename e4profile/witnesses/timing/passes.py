@@ -15,7 +15,7 @@ from e4profile.errors import E4ProfileError, SettingError, UnknownNameError, one
 from e4profile.subjects.as_found import as_found, set_mode
 from e4profile.subjects.batches import BatchedInputs, ModelInputs
 from e4profile.subjects.borrowed import whole
-from e4profile.subjects.copies import copied
+from e4profile.subjects.copies import copied, in_dtype
 from e4profile.subjects.guest import text_of
 from e4profile.subjects.inputs import Example
 from e4profile.subjects.losses import LOSSES, Loss, loss_of
@@ -193,7 +193,7 @@ def prepared(model: nn.Module, input: ModelInputs, setting: PassSetting | None =
     try:
         with fixed_threads(setting.threads) as threads, as_found(model):
             torch.manual_seed(0)
-            network = copied(model).to(where, kind)
+            network = in_dtype(copied(model), kind, where)
             network.zero_grad(set_to_none=True)
             set_mode(network, setting.mode == "train")
             example = inputs.at(batch_size, kind, where)

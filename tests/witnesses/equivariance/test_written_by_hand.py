@@ -442,3 +442,37 @@ def test_the_remedy_for_single_precision_reaches_a_command(tmp_path) -> None:
     )
     with pytest.raises(SettingError, match="give --dtype float32, whose tolerance is"):
         check_equivariance(f"{tmp_path / 'net.py'}:Net", (1, 1, 4, 4), group="p4")
+
+
+def test_a_forward_that_is_not_the_same_twice_is_not_comparable() -> None:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.calls = Isotropic(), 0
+
+        def forward(self, images: Tensor) -> Tensor:
+            self.calls += 1
+            return self.inner(images) + self.calls * images.new_ones(3, 1, 1)
+
+    found = report(Counting(), train_steps=0)
+    assert found.verdict.startswith(f"{NOT_COMPARABLE}: two calls on the same inputs differ by ")
+
+
+def test_complex_parameters_stay_complex_in_double_precision() -> None:
+    class Transformed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(3, 2, 1, 1, dtype=torch.complex64) * 1j)
+
+        def forward(self, images: Tensor) -> Tensor:
+            turned: Tensor = nn.functional.conv2d(images.to(self.weight.dtype), self.weight).imag
+            return turned.mean((2, 3))
+
+    assert report(Transformed(), train_steps=0).verdict == EQUIVARIANT
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_packed_weights_name_single_precision() -> None:
+    network = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Flatten(), nn.Linear(50, 3)), {nn.Linear})
+    with pytest.raises(SettingError, match=r"does not run in float64 .*give --dtype float32"):
+        report(network, train_steps=0)
