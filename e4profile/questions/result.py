@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
@@ -98,8 +99,16 @@ class _Plots(PlotAccessor):
             plots = [plot for drawing in drawings for plot in drawing()]
             if path is not None:
                 return save_plots(plots, Path(path))
-            figures = [one.figure for one in plots]
+            figures = _Figures(one.figure for one in plots)
             return figures[0] if len(figures) == 1 else figures
+
+
+class _Figures(list[Any]):
+    """Figures that a notebook shows one below the other."""
+
+    def _repr_html_(self) -> str:
+        images = (b64encode(one._repr_png_()).decode() for one in self)
+        return "".join(f'<img width="420" src="data:image/png;base64,{image}">' for image in images)
 
 
 def _fact(name: str, absent: Any) -> Any:

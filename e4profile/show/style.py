@@ -14,6 +14,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -141,12 +142,25 @@ def _font(family: str) -> dict[str, Any]:
     return {"font.family": one_of("font", family, ("sans", "serif", *sorted(get_font_names())))}
 
 
-def new_figure(panel_inches: float) -> Figure:
-    """An empty figure, as wide as the column of a paper, that lays itself out; ``finish`` adds to its height."""
+@cache
+def _figures() -> type[Figure]:
     from matplotlib.figure import Figure
 
+    class Shown(Figure):
+        """A figure that a notebook shows, also where pyplot is not loaded."""
+
+        def _repr_png_(self) -> bytes:
+            held = io.BytesIO()
+            self.savefig(held, format="png")
+            return held.getvalue()
+
+    return Shown
+
+
+def new_figure(panel_inches: float) -> Figure:
+    """An empty figure, as wide as the column of a paper, that lays itself out; ``finish`` adds to its height."""
     larger = points() / LEAST_POINTS
-    return Figure(figsize=(paper().width_inches, panel_inches * larger), dpi=PNG_DPI, layout="constrained")
+    return _figures()(figsize=(paper().width_inches, panel_inches * larger), dpi=PNG_DPI, layout="constrained")
 
 
 def finish(

@@ -65,7 +65,10 @@ class Borrowed:
         try:
             output = self.model(*inputs.positional, **inputs.keywords)
         except ValueError as error:
-            raise SettingError(f"on inputs of shape {self.example}: {text_of(error)}") from error
+            text = text_of(error)
+            # a batch norm of one value: torch names no remedy
+            remedy = "; give --batch-size 2 or more" if "more than 1 value per channel" in text else ""
+            raise SettingError(f"on inputs of shape {self.example}: {text}{remedy}") from error
         refuse_unrun(output)
         return output
 

@@ -97,7 +97,10 @@ def test_figures_are_those_of_plot(run: Run, tmp_path: Path) -> None:
     drawn = found.plot(tmp_path / "ours")
     theirs = {path.name: path.read_bytes() for path in (tmp_path / "theirs").iterdir()}
     assert {path.name: path.read_bytes() for path in drawn} == theirs
-    assert len(found.plot()) == 2
+    figures = found.plot()
+    assert len(figures) == 2
+    assert figures[0]._repr_png_().startswith(b"\x89PNG"), "a notebook shows it"
+    assert figures._repr_html_().count("data:image/png;base64,iVBOR") == 2
     (file,) = e4profile.sweep("e4net", vary="width=2,4,6", front=["params", "macs"]).plot(
         tmp_path / "front.pdf", width="12cm", font="8pt", bare=True
     )

@@ -122,7 +122,7 @@ def counters_plot(
         for counter, (colour, marker) in _STYLES.items()
     ]  # fmt: skip
     remarks = [
-        "A counter reports what it sees and, besides, charges for norms and pooling, which are no MACs. 100% are the "
+        "A counter reports what it sees and also charges for norms and pooling, which are not MACs. 100% are the "
         "MACs that run, by the dispatch counter."
     ]
     if None in [row["reported"] for row in rows]:

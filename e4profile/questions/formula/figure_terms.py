@@ -56,7 +56,7 @@ def terms_rows(networks: Sequence[Subject]) -> list[dict[str, Any]]:
         found = macs_by_named_term(network)
         whole = sum(found.values())
         if not whole:
-            raise SettingError(f"{network.name} runs no MACs to share out")
+            raise SettingError(f"{network.name} runs no MACs, so no term has a share")
         rows += [
             {"model": network.short_name, "term": term, "macs": macs, "share": macs / whole}
             for term, macs in found.items()

@@ -85,7 +85,7 @@ def _drawn(found: Cloud, x: Quantity, y: Quantity) -> Any:
 def _remarks(found: Cloud, wanted: Wanted, drawn: Any) -> list[str]:
     remarks = [f"Limits: {', '.join(map(str, wanted.limits))}."] if wanted.limits else []
     if len(drawn) == _MOST_DRAWN:
-        remarks.append(f"Of the cloud {_MOST_DRAWN:,} settings, drawn at random, are shown.")
+        remarks.append(f"Grey: {_MOST_DRAWN:,} of the settings, drawn at random.")
     if any(found.interval(one, int(index)) for one in wanted.front for index in drawn):
         remarks.append("Bars: 95% intervals of medians; settings whose bars overlap are alike.")
     return remarks

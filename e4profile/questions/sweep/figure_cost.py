@@ -176,8 +176,8 @@ def cost_plot(name: str, rows: Sequence[Mapping[str, Any]]) -> Plot:
     own = [row for row in rows if row["own"] and row["setting"] != "group"]
     settings = ", ".join(f"{TITLES[row['setting']]}={row['value']}".replace("\n", " ") for row in own)
     remarks = [
-        f"Filled: what is held while another setting is varied ({settings}; {first['group']}). All axes are "
-        f"logarithmic but that of k.{' A is the order of the point group.' if 'group' in panels else ''}"
+        f"Filled: what is held while another setting is varied ({settings}; {first['group']}). All axes but "
+        f"that of k are logarithmic.{' A is the order of the point group.' if 'group' in panels else ''}"
     ]
     finish(figure, f"{first['model']}, {first['group']}", "cost against its settings", handles, remarks)
     return Plot(name, figure, list(rows))

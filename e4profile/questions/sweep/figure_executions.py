@@ -91,7 +91,7 @@ def execution_plot(name: str, title: str, rows: Sequence[Mapping[str, Any]]) -> 
     remarks = [
         f"Test errors as published by {whose} (bars: printed deviation over runs). Each network is built twice, with "
         "its group convolutions by filter banks and in the irrep basis, which compute the same; without any, both "
-        "marks are at one place. Sums and differences are no MACs, and MACs are no time."
+        "marks are at one place. Sums and differences are not MACs, and MACs are not time."
     ]
     finish(figure, title, "published test error against cost, by execution", keys(styles), remarks)
     name_points(axes, _named(points), styles)

@@ -151,8 +151,8 @@ def share_plot(name: str, rows: Sequence[Mapping[str, Any]]) -> style.Plot:
         f"MACs of a forward pass, time of the pass named at the left ({where}), under a profiler, which slows small "
         "operators down. Unattributed: between operators."
     ]
-    if any(_QUARTILES[0] in row for row in rows):
-        remarks[0] += " Lines: a share's quartiles over the passes, at its end."
+    spread = any(_QUARTILES[0] in row for row in rows)
+    remarks[0] += " Lines: a share's quartiles over the passes." if spread else " The records hold no spread."
     style.finish(figure, "Shares by named term", "of MACs and of time", handles, remarks)
     keys = dict.fromkeys(key for row in rows for key in row)
     return style.Plot(name, figure, [{key: row.get(key) for key in keys} for row in rows])

@@ -141,11 +141,11 @@ def roofline_plot(name: str, title: str, rows: Sequence[Mapping[str, Any]]) -> s
             for series, marker in markers.items()
         ]
     remark = (
-        f"Roof: {macs_per_s:.3g} MACs/s and {bytes_per_s:.3g} bytes/s, both measured. Bytes are each input, "
-        "output and weight once, filters as expanded."
+        f"Roof: {macs_per_s:.3g} MACs/s and {bytes_per_s:.3g} bytes/s, both measured. Bytes: each input, "
+        "output and weight once, with filters as expanded."
     )
-    if any(row.get("quartiles_s") for row in shown):
-        remark += " Lines: from quartile to quartile of the passes."
+    spread = any(row.get("quartiles_s") for row in shown)
+    remark += " Lines: from quartile to quartile of the passes." if spread else " The records hold no spread."
     if len(shown) < len(rows):
         remark += f" {len(rows) - len(shown)} layers without MACs are not shown."
     style.finish(figure, title, "", handles, [remark], convention_name=None)

@@ -333,7 +333,7 @@ _DERIVED = (
     "regular_permutation",
     "quotient_permutation",
 )
-"""What follows from a group's products and action, and is asked of nobody else: a group that defines it is told so."""
+"""What follows from a group's products and action, and is not asked: a group that defines it is told so."""
 
 
 def _map_notes(inputs: Example, read: Mapping[int, Reading], acting: FiniteGroup) -> list[str]:
