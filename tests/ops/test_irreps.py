@@ -12,7 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from e4profile.groups import GRID_EXACT
 from e4profile.layers import GroupConv2d
 from e4profile.layers.execution import EXECUTIONS
-from e4profile.ops import irrep_planes
+from e4profile.ops import butterflies, irrep_planes
+from e4profile.ops.butterflies import Place, Plan, dense, together
 from e4profile.ops.filter_bank import stand_alone
 from e4profile.ops.irrep_basis import Window, basis_of, transformed
 from e4profile.ops.irreps import chain, convolve, forward, irrep_filters
@@ -76,6 +77,25 @@ def test_additions_are_those_that_run(group):
     with _Sums() as back:
         transformed(found, basis.stages[::-1])
     assert there.elements == back.elements == 5 * basis.additions
+
+
+def test_two_pairs_are_one_call_only_where_they_lie_alike():
+    """Whatever two additions read and write: one call where one view has both, and the same sums."""
+    counts = set[int]()
+    sizes, buffers = (3, 4), [torch.arange(40.0 * (n + 1)).sin() for n in range(2)]
+    choices = list(itertools.product((0, 1), (0, 12, 20), ((4, 1), (5, 1))))
+    for one, other, turned in itertools.product(choices, choices, (False, True)):
+        read = [Place(number, first, sizes, strides) for number, first, strides in (one, other)]
+        operands = [(place, place, dense(2, 2, *sizes).at(n)) for n, place in enumerate(read)]
+        plan = together(torch.add, operands[::-1] if turned else operands)
+        into = torch.zeros(24)
+        butterflies.run(Plan(plan).bound([*buffers, into]))
+        wanted = torch.cat([2 * place.of(buffers).flatten() for place in read])
+        assert torch.equal(into, wanted), (one, other)
+        alike = one[0] == other[0] and one[2] == other[2] and one[1] < other[1]
+        assert len(plan) == (1 if alike else 2)
+        counts.add(len(plan))
+    assert counts == {1, 2}
 
 
 CASES = [

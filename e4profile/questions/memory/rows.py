@@ -122,7 +122,8 @@ def irrep_notes(model: nn.Module, kernels: Kernels = "cpu") -> list[str]:
     if not may_run_in_irreps(model):
         return []
     threads = torch.get_num_threads()
-    here = f"irrep basis: maps and coefficients of a step of images count, as a CPU with {threads} thread(s) makes them"
+    cpu = f"a CPU with {threads} thread{'s' * (threads > 1)}"
+    here = f"irrep basis: maps and coefficients of a step of images count, as {cpu} makes them"
     return [here if kernels == "cpu" else f"{here}; Triton's kernels on {kernels} make others"]
 
 
