@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from fractions import Fraction
 from functools import partial
 
@@ -162,6 +163,35 @@ def test_every_way_in(name):
         layer.load_state_dict(build(name, group, 3, 2)[0].state_dict())
         bank.load_state_dict(layer.state_dict())
         agree([layer(features)], [bank(features)])
+
+
+LAYOUTS = {
+    "channels last": lambda maps: maps.to(memory_format=torch.channels_last),
+    "every second": lambda maps: torch.stack([maps, -maps], 4).flatten(3)[..., ::2],
+    "some of the channels and rows": lambda maps: torch.cat([maps, maps], 1).repeat_interleave(2, 2)[
+        :, : maps.shape[1], ::2
+    ],
+    "columns first": lambda maps: maps.transpose(2, 3).contiguous().transpose(2, 3),
+    "one image, expanded": lambda maps: maps[:1].expand(maps.shape),
+    "one number, expanded": lambda maps: maps[:1, :1, :1, :1].expand(maps.shape),
+}
+
+
+@pytest.mark.parametrize(("name", "kernel"), [("group", 1), ("group", 3), ("lifting", 1), ("separable g", 3)])
+def test_maps_and_gradients_lie_in_any_way(name, kernel):
+    layer, channels = build(name, "p4", kernel)
+    bank = copy.deepcopy(layer)
+    set_execution(layer, "irreps")
+    maps = torch.randn(3, channels, 6, 17, dtype=torch.float64)
+    upstream = torch.randn_like(bank(maps))
+    for read, written in itertools.product(LAYOUTS.values(), (lambda maps: maps, *LAYOUTS.values())):
+        found, wanted = (
+            (output, *torch.autograd.grad(output, (features, *one.parameters()), written(upstream)))
+            for one in (layer, bank)
+            for features in [read(maps).requires_grad_()]
+            for output in [one(features)]
+        )
+        agree(found, wanted)
 
 
 def _recorded(layer):

@@ -193,6 +193,26 @@ def test_one_small_image_on_one_thread_has_the_gradients_of_a_bank():
         assert (one - other).abs().max() <= 1e-4 * other.abs().max()
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_many_steps_of_halves_are_added_in_float32(monkeypatch, dtype):
+    """Sums of 600 steps in halves would no longer grow; of memory that nothing was written to, they would be NaN."""
+    monkeypatch.setattr(irrep_planes, "_RUN", 1)
+    torch.manual_seed(0)
+    layer = GroupConv2d(1, 2, 1, group=GRID_EXACT[2], execution="irreps").to(dtype)
+    features = torch.rand(600, layer.group.order, 2, 2, dtype=dtype)
+    bank = GroupConv2d(1, 2, 1, group=GRID_EXACT[2]).double()
+    bank.load_state_dict(layer.state_dict())
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    torch.use_deterministic_algorithms(True)
+    try:
+        for one in (layer, bank):
+            one(features.to(one.weight.dtype)).sum().backward()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    wanted = bank.weight.grad
+    assert (layer.weight.grad - wanted).abs().max() <= 0.01 * wanted.abs().max()
+
+
 def test_parts_without_gradients_are_left_alone():
     group = GRID_EXACT[2]
     layer = GroupConv2d(2, 3, 3, group=group, padding=1, bias=True).double()
