@@ -4,6 +4,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from statistics import median
@@ -206,8 +207,13 @@ def test_times_get_a_verdict_about_the_second_file(tmp_path: Path) -> None:
     assert back.holds
 
 
-def test_a_noisy_timing_decides_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cause", ["interquartile range", "other programs"])
+def test_a_noisy_timing_decides_nothing(tmp_path: Path, cause: str) -> None:
     quiet, noisy = timing(spread(1.0)), timing(spread(2.0, width=0.2))
+    if cause == "other programs":
+        # an even load shows in no sample
+        evenly = timing(spread(2.0))
+        noisy = replace(evenly, samples=replace(evenly.samples, crowded=True))
     assert noisy.noisy
     assert compare_independent(noisy.samples.seconds, quiet.samples.seconds).verdict == "slower"
     before, after = records(tmp_path / "a.jsonl", quiet), records(tmp_path / "b.jsonl", noisy)
@@ -215,6 +221,7 @@ def test_a_noisy_timing_decides_nothing(tmp_path: Path) -> None:
         found = compare_files(one, other)
         assert [time.verdict for time in found.times] == ["ambiguous"]
         assert "is noisy" in found.times[0].notes[0]
+        assert cause in found.times[0].notes[0]
         assert found.holds
 
 

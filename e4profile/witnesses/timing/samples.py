@@ -15,6 +15,7 @@ from typing import Any
 
 from e4profile.errors import SettingError, positive, some_of
 from e4profile.witnesses.timing.clock import Clock, MeasurementError, Work
+from e4profile.witnesses.timing.crowding import crowding
 from e4profile.witnesses.timing.statistics import (
     COMPARISON_CONFIDENCE,
     interquartile_range,
@@ -34,7 +35,7 @@ NOISY_SPREAD = 0.10
 NOISY_MEDIAN = 0.05
 """A median known no better than this makes a result noisy."""
 
-SPREAD, MEDIAN, WARM_UP = "spread", "median", "warm-up"
+SPREAD, MEDIAN, WARM_UP, CROWDED = "spread", "median", "warm-up", "crowded"
 """The causes of noise."""
 
 _STABLE_WINDOW = 3
@@ -122,6 +123,7 @@ class Samples:
         warm_up_stable: whether the calls had settled before sampling began.
         stopped_by: ``noise target``, ``max run time``, ``max samples`` or ``limit decided``.
         stopped_because: the same as a sentence with numbers.
+        crowded: whether other programs kept the other cores busy meanwhile: they slow a whole run evenly.
     """
 
     seconds: tuple[float, ...]
@@ -131,6 +133,7 @@ class Samples:
     warm_up_stable: bool
     stopped_by: str
     stopped_because: str
+    crowded: bool = False
 
     @property
     def median_s(self) -> float:
@@ -164,6 +167,8 @@ class Samples:
             causes[MEDIAN] = f"the median of {len(self.seconds)} samples is {known}"
         if not self.warm_up_stable:
             causes[WARM_UP] = f"times had not settled after {self.warm_up_calls} calls of warm-up"
+        if self.crowded:
+            causes[CROWDED] = "other programs kept the other cores busy"
         return causes
 
     @property
@@ -263,6 +268,7 @@ _CAUSES = {
     SPREAD: f"interquartile range above {NOISY_SPREAD:.0%} of the median",
     MEDIAN: f"the median known to {NOISY_MEDIAN:.0%} at best",
     WARM_UP: "times had not settled after the warm-up",
+    CROWDED: "other programs kept the other cores busy",
 }
 
 
@@ -314,6 +320,7 @@ def collect(
     """
     rule = rule or StopRule()
     measure_noise = noise or (lambda kept: relative_noise(kept[0]))
+    crowded_since = crowding()
     with _garbage_collection_paused():
         warm_ups = [_warm_up(work, clock, rule.max_run_time_s * _WARM_UP_SHARE, now) for work in works]
         kept: list[list[float]] = [[] for _ in works]
@@ -343,9 +350,10 @@ def collect(
             f"all {dropped} samples were discarded because the device ran at a reduced clock; "
             "let it cool down, or fix its clock"
         )
-    why = rule.explain(reason, measure_noise(kept))
+    why, crowded = rule.explain(reason, measure_noise(kept)), crowded_since()
     return [
-        Samples(tuple(seconds), dropped, *warm_up, reason, why) for seconds, warm_up in zip(kept, warm_ups, strict=True)
+        Samples(tuple(seconds), dropped, *warm_up, reason, why, crowded)
+        for seconds, warm_up in zip(kept, warm_ups, strict=True)
     ]
 
 

@@ -8,6 +8,7 @@ import pytest
 from stub_clocks import ScriptedClock
 
 from e4profile.errors import SettingError
+from e4profile.witnesses.timing import crowding
 from e4profile.witnesses.timing.clock import MeasurementError, Reading, Work
 from e4profile.witnesses.timing.measure import compare_works
 from e4profile.witnesses.timing.samples import Samples, StopRule, collect
@@ -211,3 +212,20 @@ def test_statistics_are_derived_from_the_raw_samples():
     assert samples.median_s == 0.3
     assert samples.iqr_s == pytest.approx(0.2)
     assert samples.noisy
+
+
+@pytest.mark.parametrize(
+    ("free_s", "own_s", "crowded"),
+    [(0.2, 1.0, True), (0.0, 2.0, False), (1.0, 1.0, False), (0.2, 1.6, False), (None, 1.0, False)],
+)
+def test_cores_are_crowded_where_others_leave_none_free(monkeypatch, free_s, own_s, crowded):
+    clock = {"idle": 100.0, "own": 5.0, "wall": 7.0}
+    monkeypatch.setattr(crowding.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(crowding, "idle_s", lambda: clock["idle"])
+    monkeypatch.setattr(crowding.time, "process_time", lambda: clock["own"])
+    monkeypatch.setattr(crowding.time, "perf_counter", lambda: clock["wall"])
+    ask = crowding.crowding()
+    assert not ask()
+    idle = None if free_s is None else clock["idle"] + free_s
+    clock.update(idle=idle, own=clock["own"] + own_s, wall=clock["wall"] + 1.0)
+    assert ask() is crowded
