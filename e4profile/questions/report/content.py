@@ -29,12 +29,12 @@ WITNESSES = ("torch", *STOCK, "sympy", "jinja2", "matplotlib", "pillow")
 
 _TITLE = "e4profile: the exact cost of group-equivariant networks"
 _LEAD = (
-    "Every published cost of E4 networks and their relatives beside the value that building the network gives, and "
-    "a verdict for each. Counts are exact integers on which the closed form and a count of what runs agree."
+    "This page sets every published cost of E4 networks and their relatives beside the value that building the network "
+    "gives, with a verdict for each. Counts are exact integers: the closed form and a count of what runs agree on them."
 )
 _NOTES = (
-    "Generated from the cards and the committed records by e4profile report; nothing on this page is fetched.",
-    "Every table is also a file in the folder tables, every figure SVG, PNG and CSV in the folder figures.",
+    "e4profile report generates this page from the cards and the committed records. The page fetches nothing.",
+    "The folder tables holds every table as a file, and the folder figures every figure as SVG, PNG and CSV.",
     "A MAC is one fused multiply-add. Counts are per image unless a table says otherwise.",
 )
 
@@ -163,7 +163,7 @@ def _sections(
     )
     yield Section(
         "Closed forms",
-        ("The named cost terms of every layer. Counts of what runs agree with them, layer by layer.",),
+        ("Every layer states its named cost terms. Counts of what runs agree with them, layer by layer.",),
         forms=closed_forms(),
     )
     yield Section(
@@ -175,8 +175,8 @@ def _sections(
     yield Section(
         "E4 against group convolutions",
         (
-            "Settings of the E4 layer (r: reduction, s: slices, k: kernel) in the rot-MNIST network, each beside "
-            "the group convolution of the same topology.",
+            "The tables set the E4 layer's settings (r: reduction, s: slices, k: kernel) in the rot-MNIST network "
+            "beside the group convolution of the same topology.",
         ),
         drawings.beside(sweeps),
         captions=captions,
@@ -187,7 +187,7 @@ def _sections(
     timed, timings = drawings.take("roofline", "share"), measured_tables(records, ".jsonl")
     if timed or timings:
         left_out = [f"No record to draw {', '.join(drawings.absent)} from."] if drawings.absent else []
-        words = ("Times are committed records, each with where it was measured.", *left_out)
+        words = ("Times come from committed records. Each says where it was measured.", *left_out)
         yield Section("Times", words, timings, timed, captions)
     rest = drawings.rest()
     if rest:
@@ -195,6 +195,7 @@ def _sections(
     benchmarks = measured_tables(records, ".json")
     if benchmarks:
         words = (
-            "How fast the operators and counters of this program are, and what they allocate: no result of a paper.",
+            "The tables show how fast this program's operators and counters are and what they allocate. They are not "
+            "results of a paper.",
         )
         yield Section("Appendix: benchmarks of the program", words, benchmarks)
