@@ -213,6 +213,20 @@ def test_many_steps_of_halves_are_added_in_float32(monkeypatch, dtype):
     assert (layer.weight.grad - wanted).abs().max() <= 0.01 * wanted.abs().max()
 
 
+def test_a_layer_used_twice_has_the_second_derivatives_of_a_bank():
+    """The history of the second call's features leads to the weight, too."""
+    layer = GroupConv2d(2, 2, 1, group=GRID_EXACT[2]).double()
+    features = torch.randn(2, 2 * layer.group.order, 3, 3, dtype=torch.float64, requires_grad=True)
+    found = []
+    for execution in ("irreps", "bank"):
+        layer.execution = execution
+        asked = (features, layer.weight)
+        first = torch.autograd.grad(layer(layer(features)).pow(3).sum(), asked, create_graph=True)
+        found.append([*first, *torch.autograd.grad(sum(one.square().sum() for one in first), asked)])
+    for one, other in zip(*found, strict=True):
+        assert (one - other).abs().max() <= 1e-12 * other.abs().max()
+
+
 def test_parts_without_gradients_are_left_alone():
     group = GRID_EXACT[2]
     layer = GroupConv2d(2, 3, 3, group=group, padding=1, bias=True).double()

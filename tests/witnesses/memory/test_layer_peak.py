@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import pytest
@@ -185,10 +184,8 @@ def test_where_filters_are_more_than_maps(group, fields, kernel):
     "layer",
     [
         GroupConv2d(2, 3, 3, group="p4", padding=1, bias=True),
-        LiftingConv2d(3, 5, 5, group="p4m", stride=2, padding=2),
         GroupConv2d(5, 7, 1, group="p4"),  # maps are read where they are
         SteerableConv2d(2, 1, 3, group="C8", padding=1, bias=True),  # two fields of the elements on the grid
-        SteerableConv2d(2, 1, 3, group="D8", padding=1, field_in="trivial"),
     ],
     ids=str,
 )
@@ -199,8 +196,8 @@ def test_steps_of_the_irrep_basis(monkeypatch, layer):
     set_execution(layer, "irreps")
     several = 0
     # rows that are long enough, and images innermost
-    for (batch_size, size), dtype in zip(itertools.product((1, 33), ((18, 17), (9, 6))), DTYPES * 2, strict=False):
-        input_shape, setting = (channels_of(layer, layer.c_in), *size), {"batch_size": batch_size, "dtype": dtype}
+    for size, dtype in (((9, 17), torch.float32), ((9, 6), torch.bfloat16)):
+        input_shape, setting = (channels_of(layer, layer.c_in), *size), {"batch_size": 17, "dtype": dtype}
         assert_exact(layer, input_shape, **setting)
         several += any("last images" in moment.step for moment in moments(layer, input_shape, **setting))
         with fixed_threads(2):
