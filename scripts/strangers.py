@@ -59,7 +59,7 @@ COLUMNS = (
 )  # fmt: skip
 SUMMARY = (
     "library", "listed", "run", "exact", "named", "known", "counted", "differ", "failed", "as_found", "saved_run",
-    "saved_exact",
+    "saved_exact", "made_with",
 )  # fmt: skip
 EXACT, NAMED, KNOWN, COUNTED, DIFFERS, FAILED = "exact", "named", "known", "counted", "DIFFERS", "FAILED"
 MINUTES = "about 15 minutes of CPU time on one core without timm, and an estimated 25 for all of timm"
@@ -686,17 +686,16 @@ def write(path: Path, columns: Sequence[str], rows: Iterable[Row]) -> None:
 
 
 def write_readme(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """What the tables say, with the versions that they were made with."""
-    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", *LIBRARIES))
+    """What the tables say, with the versions that each was made with."""
     lines = ["| " + " | ".join(SUMMARY) + " |", "|" + "---|" * len(SUMMARY)]
     lines += ["| " + " | ".join(str(row[name]) for name in SUMMARY) + " |" for row in rows]
-    text = README.format(packages=packages, minutes=MINUTES, table="\n".join(lines), every=WHOLLY_EVERY)
+    text = README.format(minutes=MINUTES, table="\n".join(lines), every=WHOLLY_EVERY)
     (folder / "README.md").write_text(text, encoding="utf-8")
 
 
 README = """# Networks that were written elsewhere
 
-`make strangers` writes these tables: {packages}; {minutes}.
+`make strangers` writes these tables: {minutes}. The last column has the versions that a table was made with.
 
 {table}
 
@@ -711,12 +710,7 @@ Every {every}th name of timm and every fifth entry of torchvision is asked every
 where no metadata says their MACs, *counted* says that every operator is known and the parameters are those of the
 network's own tensors.
 
-Predicted saved bytes that are not those of the hooks, by their reason:
-
-- bart, blenderbot, pegasus: the decoder drops a mask of ones after a look at its values, and keeps it
-  where it sees stand-ins; the prediction has one mask more for each decoder layer.
-- AutoencoderKL, UNet2DModel: at a batch of one, operators element by element give the stand-ins' axes of size 1 another
-  stride than the CPU gives them; a group norm then keeps the input itself, where the CPU keeps a copy that it shares.
+A table keeps its figures until its library is run again, also where the program was repaired since.
 """
 
 
@@ -749,6 +743,7 @@ def main() -> None:
         for row in rows.values():
             name_known(library, row)
         found = summaries[library] = summary(library, len(listed), rows.values())
+        found["made_with"] = f"torch {torch.__version__}, {library} {version(library)}"
         sys.stdout.write(", ".join(f"{name} {found[name]}" for name in SUMMARY) + "\n")
         bad |= bool(found["differ"] or found["failed"]) or found["as_found"] != found["run"]
         if chosen.out:
