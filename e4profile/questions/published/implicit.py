@@ -108,12 +108,19 @@ def _objective(card: Subject) -> tuple[str, bool]:
     return str(card.arguments.get("mode", "R4")), bool(card.arguments.get("reflection", False))
 
 
-def comparison_row(card: Subject) -> dict[str, Any]:
-    """One row of the comparison; see ``implicit_comparison``."""
+def comparison_row(card: Subject, *, measured: bool = True) -> dict[str, Any]:
+    """One row of the comparison, see ``implicit_comparison``; without its measured steps where nothing is to run."""
     model, shape = card.build("meta"), card.shape
     count = count_closed_form(model, shape)
     (_, classes), _ = trace(model, shape)
-    objective, plain = measured_step(card), measured_step(card, plain=True)
+    ran: dict[str, Any] = {}
+    if measured:
+        objective, plain = measured_step(card), measured_step(card, plain=True)
+        ran = {
+            "measured_step_macs": objective // _MEASURED_BATCH,
+            "measured_plain_step_macs": plain // _MEASURED_BATCH,
+            "step_ratio": Fraction(objective, plain),
+        }
     group = comparable_group(card.arguments)
     width = nearest_width(group, shape[1], classes, count.params)
     other = g_cnn(group, width, shape[1], classes)
@@ -127,9 +134,7 @@ def comparison_row(card: Subject) -> dict[str, Any]:
         "params": count.params,
         "inference_macs": count.macs,
         "step_macs": training_step_macs(model, shape, IMAGES_PER_SAMPLE).total,
-        "measured_step_macs": objective // _MEASURED_BATCH,
-        "measured_plain_step_macs": plain // _MEASURED_BATCH,
-        "step_ratio": Fraction(objective, plain),
+        **ran,
         "gcnn_group": group.alias,
         "gcnn_width": width,
         "gcnn_params": other_count.params,

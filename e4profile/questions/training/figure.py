@@ -59,7 +59,7 @@ def training_rows(cards: Sequence[Subject]) -> list[dict[str, Any]]:
     check_networks(cards)
     rows = []
     for card in cards:
-        found = comparison_row(card)
+        found = comparison_row(card, measured=False)
         for equivariance, prefix in (("implicit", ""), ("explicit", "gcnn_")):
             shown = ("group", "width", "params", "inference_macs", "step_macs")
             built = {key: found[prefix + key] for key in shown}

@@ -18,7 +18,7 @@ from e4profile.errors import SettingError, UnknownNameError
 from e4profile.groups import FiniteGroup, Group, as_group
 from e4profile.layers import FieldBatchNorm2d, GroupConv2d, GroupMaxPool, LiftingConv2d
 from e4profile.subjects.inputs import Example
-from e4profile.witnesses.equivariance.fields import act, declared_from, fields_by_index, layout_of, paths_of
+from e4profile.witnesses.equivariance.fields import act, declared_from, fields_by_index, group_axis, layout_of, paths_of
 from e4profile.witnesses.equivariance.report import EQUIVARIANT, NOT_EQUIVARIANT
 from e4profile.witnesses.equivariance.witness import witness
 
@@ -416,3 +416,11 @@ def test_the_command_line_takes_registered_groups_and_fields_by_name(
     assert (refused.code, says(refused.err, "--field-out map", "among maps, logits")) == (2, True)
     frame = e4profile.check_equivariance(f"{file}:build", (1, 2, 7, 7), group="d6x", train_steps=0)
     assert not frame.attrs["verdict"].startswith(EQUIVARIANT)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis"),
+    [((2, 4, 4, 5, 5), 2), ((2, 4, 3, 5, 5), 1), ((2, 3, 4, 5, 5), 2), ((2, 4, 4), 2), ((2, 4, 3), None)],
+)
+def test_the_elements_of_a_regular_field_come_behind_its_channels_where_both_fit(shape, axis):
+    assert group_axis(shape, 4) == axis

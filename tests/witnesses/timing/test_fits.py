@@ -122,6 +122,17 @@ def test_noise_is_told_and_ends_the_search():
     assert not largest_batch_within(quiet, 0.0305).within_noise
 
 
+@pytest.mark.parametrize(("limit_s", "within"), [(0.9, True), (1.1, True), (0.89, False), (1.11, False)])
+def test_an_interval_holds_its_ends(limit_s, within):
+    assert Bound(record(1, (0.9, 1.0, 1.0, 1.0, 1.0, 1.1)), limit_s).within_noise == within
+
+
+@pytest.mark.parametrize(("above", "jumps"), [(22, True), (23, False)])
+def test_a_jump_is_told_of_a_batch_that_is_a_tenth_larger_at_most(above, jumps):
+    slower = Bound(record(above, (0.0013 * above,) * 6), 0.02)
+    assert FittingBatch(Bound(record(20, (0.02,) * 6), 0.02), slower, above, 2).jumps == jumps
+
+
 def test_a_jump_that_the_images_do_not_explain_is_noise():
     jump, _ = exact(lambda n: 0.0005 * n if n <= 40 else 0.001 * n)
     assert largest_batch_within(jump, 0.03).within_noise

@@ -75,6 +75,7 @@ def test_noise_is_infinite_until_there_is_an_interval():
     assert relative_noise([1.0] * 5) == math.inf
     assert relative_noise([1.0] * 6) == 0.0
     assert relative_noise([0.9, 1.0, 1.0, 1.0, 1.0, 1.3]) == pytest.approx(0.3)
+    assert relative_noise([0.7, 1.0, 1.0, 1.0, 1.0, 1.1]) == pytest.approx(0.3)
 
 
 def _jittered(seed: int, scale: float, count: int = 40) -> list[float]:
