@@ -2,10 +2,10 @@
 
 A kernel of the meta device that is written in Python tells the compiler not to look inside it, and asks of every
 condition whether it is symbolic and of every operand whether it is of sympy; a counter of FLOPs asks whether an
-operator is a kernel of Triton. That imports ``torch._dynamo``, sympy and Triton, which takes longer than torch itself.
-Without a compiler there is nothing to tell, a plain bool is not symbolic, and without sympy or Triton nothing is of
-them: these questions are answered here, and anything else asked of the modules imports them. A torch that asks for
-other names loses the time, nothing else.
+operator is a kernel of Triton. A mode of fake tensors reads the compiler's settings. That imports ``torch._dynamo``,
+sympy and Triton, which takes longer than torch itself. Without a compiler there is nothing to tell, a plain bool is not
+symbolic, and without sympy or Triton nothing is of them: these questions are answered here, and anything else asked of
+the modules imports them. A torch that asks for other names loses the time, nothing else.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Any
 
 _COMPILER = "torch._dynamo"
+_SETTINGS = "torch._dynamo.config"
 _SHAPES = "torch.fx.experimental.symbolic_shapes"
 _ALGEBRA = "sympy"
 _KERNELS = "triton.runtime.jit"
@@ -61,6 +62,10 @@ class _CameWithItsPackage:
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         """The submodule as it is; None for what is not imported yet, and for what is to be reloaded."""
         del path
+        package = sys.modules.get(_COMPILER)
+        # any other submodule needs the whole package
+        if name != _SETTINGS and name.startswith(f"{_COMPILER}.") and isinstance(package, _Compiler):
+            package._real()
         module = sys.modules.get(name)
         if module is None or target is not None or not name.startswith((f"{_COMPILER}.", f"{_ALGEBRA}.")):
             return None
@@ -81,6 +86,11 @@ class _Compiler(_Package):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self._kept_out: list[Callable[..., Any]] = []
+
+    @property
+    def __path__(self) -> Any:  # type: ignore[override]
+        # its settings are imported without it, as every mode of fake tensors reads them
+        return [f"{folder}/_dynamo" for folder in sys.modules["torch"].__path__]
 
     def disable(self, function: Any = None, *arguments: Any, **keywords: Any) -> Any:
         """The function, told apart from the compiled ones as soon as there is a compiler."""
