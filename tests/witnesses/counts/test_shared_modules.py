@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from e4profile.errors import SettingError
 from e4profile.layers import Chain, E4Conv2d, GroupConv2d, Residual, Step, trace
 from e4profile.layers.base import Shape
-from e4profile.witnesses.counts.base import differences
+from e4profile.witnesses.counts.base import differences, layer_counts
 from e4profile.witnesses.counts.closed_form import count_closed_form, count_forms, training_step_macs
 from e4profile.witnesses.counts.dispatch import count_dispatch
 from e4profile.witnesses.counts.measure import measure_module
@@ -187,3 +187,9 @@ def test_a_user_defined_sum_of_branches_depends_on_both() -> None:
             return kept, [*first, *second]
 
     assert_exact(on_meta(lambda: Chain(sum=Sum(nn.ReLU(), conv()), last=conv())))
+
+
+def test_a_layer_whose_parameter_is_empty_is_listed() -> None:
+    empty = nn.PReLU()
+    empty.weight = nn.Parameter(torch.empty(0))
+    assert [(one.path, one.params) for one in layer_counts(nn.Sequential(nn.ReLU(), empty), {})] == [("1", 0)]

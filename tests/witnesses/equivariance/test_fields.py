@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,15 @@ from e4profile.errors import SettingError, UnknownNameError
 from e4profile.groups import FiniteGroup, Group, as_group
 from e4profile.layers import FieldBatchNorm2d, GroupConv2d, GroupMaxPool, LiftingConv2d
 from e4profile.subjects.inputs import Example
-from e4profile.witnesses.equivariance.fields import act, declared_from, fields_by_index, group_axis, layout_of, paths_of
+from e4profile.witnesses.equivariance.fields import (
+    act,
+    declared_from,
+    fields_by_index,
+    group_axis,
+    layout_of,
+    paths_of,
+    same_motion,
+)
 from e4profile.witnesses.equivariance.report import EQUIVARIANT, NOT_EQUIVARIANT
 from e4profile.witnesses.equivariance.witness import witness
 
@@ -424,3 +433,19 @@ def test_the_command_line_takes_registered_groups_and_fields_by_name(
 )
 def test_the_elements_of_a_regular_field_come_behind_its_channels_where_both_fit(shape, axis):
     assert group_axis(shape, 4) == axis
+
+
+def test_an_element_that_moves_offsets_as_another_does_is_not_told_from_it():
+    @dataclass(frozen=True)
+    class Twice(FiniteGroup):
+        name: str = "twice"
+        order: int = 4
+
+        def product(self, first, second):
+            return (first + second) % 4
+
+        def act_on_offset(self, element, offset):
+            return (-offset[0], -offset[1]) if element % 2 else offset
+
+    assert same_motion(Group(4), Twice(), 1) == 2
+    assert same_motion(Twice(), Group(2), 1) is None
