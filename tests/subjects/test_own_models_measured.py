@@ -246,6 +246,9 @@ def test_the_batch_that_fits_a_time(own: Run, tmp_path: Path, monkeypatch: pytes
     assert row["limit_s"] == 0.0055
     assert (row["batch_size"], row["batch_above"]) == (5, 6)
     assert (row["median_s"], row["above_s"]) == pytest.approx((0.005, 0.006))
+    assert row["above_low_s"] <= row["above_s"] <= (row["above_high_s"] or row["above_s"]), (
+        "a measured time has its interval"
+    )
     assert len(file.read_text().splitlines()) == row["measured"]
     code, out, err = own(*fits, "--fits", "1ns")
     assert code == 1

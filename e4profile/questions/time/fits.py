@@ -14,7 +14,7 @@ from e4profile.show.tables import Column, Field, Table, table_of
 
 if TYPE_CHECKING:
     from e4profile.subjects.subject import Subject
-    from e4profile.witnesses.timing.fits import FittingBatch
+    from e4profile.witnesses.timing.fits import Bound, FittingBatch
     from e4profile.witnesses.timing.passes import PassSetting
     from e4profile.witnesses.timing.samples import StopRule, TimeRecord
 
@@ -141,12 +141,20 @@ class _Searched:
 
     @property
     def interval_s(self) -> tuple[float | None, float | None]:
-        low, high = (None, None) if self.found.largest is None else self.found.largest.interval_s
-        return low, finite(high)
+        return _interval(self.found.largest)
+
+    @property
+    def interval_above_s(self) -> tuple[float | None, float | None]:
+        return _interval(self.found.above)
 
     @property
     def images_per_s(self) -> float | None:
         return None if self.median_s is None else self.found.batch_size / self.median_s
+
+
+def _interval(bound: Bound | None) -> tuple[float | None, float | None]:
+    low, high = (None, None) if bound is None else bound.interval_s
+    return low, finite(high)
 
 
 _FIELDS: tuple[Field, ...] = (
@@ -166,6 +174,8 @@ _FIELDS: tuple[Field, ...] = (
     (Column("batch_above", "next batch", "integer", "next", 60), lambda one: one.found.batch_above),
     (Column("above_s", "takes", "seconds", priority=60),
      lambda one: None if one.found.above is None else one.found.above.record.median_s),
+    (Column("above_low_s", "takes from", "seconds", priority=25), lambda one: one.interval_above_s[0]),
+    (Column("above_high_s", "takes to", "seconds", priority=25), lambda one: one.interval_above_s[1]),
     (Column("limit_s", "limit", "seconds", priority=10), lambda one: one.limit_s),
     (Column("within_noise", "alike", "boolean", "alike", 95, doubt=True), lambda one: one.found.within_noise),
     (Column("measured", "measurements", "integer", "meas.", 15), lambda one: one.found.measured),
