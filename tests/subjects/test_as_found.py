@@ -251,8 +251,10 @@ class Recurrent(Base):
 
 class AdvancesIterators(Base):
     def prepare(self) -> None:
-        self.drawn, self.turns, self.counted = iter([1.0, 2.0] * 99), [cycle([1, 2])], {"calls": count()}
-        self.pairs, self.lines = zip(map(float, range(99)), enumerate("ab" * 99), strict=False), StringIO("1\n" * 99)
+        many = 9999  # passes of a short timing
+        self.drawn, self.turns, self.counted = iter([1.0, 2.0] * many), [cycle([1, 2])], {"calls": count()}
+        self.pairs = zip(map(float, range(many)), enumerate("ab" * many), strict=False)
+        self.lines = StringIO("1\n" * many)
 
     def spoil(self, x: Tensor) -> Tensor:
         (step, _), line = next(self.pairs), float(self.lines.readline())
@@ -261,7 +263,7 @@ class AdvancesIterators(Base):
 
 class AdvancesAGenerator(Base):
     def prepare(self) -> None:
-        self.steps = (float(i) for i in range(99))
+        self.steps = (float(i) for i in range(9999))
 
     def spoil(self, x: Tensor) -> Tensor:
         return x + next(self.steps)

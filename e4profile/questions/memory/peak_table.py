@@ -159,7 +159,7 @@ def peak_table(card: Subject, batch_size: int | None, dtype_name: str) -> Table:
         (
             "each layer alone, in the middle of a network: its input and its output's gradient exist before it and "
             "do not count; multiples of 512 bytes, no workspaces",
-            *irrep_notes(model),
+            *irrep_notes(card, model),
             *(f"no closed form: {reason}" for reason in reasons),
         ),
         columns=(

@@ -85,7 +85,7 @@ def memory_row(
     with card.guarded(batch_size):
         step = predict(model, card.batched, batch, optimiser=optimiser, dtype=dtype, loss=loss, kernels=kernels)
     notes += [*(f"{card.full_name}: {said}" for said in step.notes), *loss_notes(card, step.loss, loss)]
-    notes += irrep_notes(model, kernels)
+    notes += irrep_notes(card, model, kernels)
     grows = batch is not None and step.saved_constant_bytes >= 0
     if batch is not None and not grows:
         more = f"image {batch + 1} adds more than the average of the first {batch}"
@@ -113,13 +113,15 @@ def memory_row(
     }
 
 
-def irrep_notes(model: nn.Module, kernels: Kernels = "cpu") -> list[str]:
+def irrep_notes(card: Subject, model: nn.Module, kernels: Kernels = "cpu") -> list[str]:
     """What the peak of a network in the irrep basis depends on besides its sizes."""
     import torch
 
     from e4profile.layers.execution import may_run_in_irreps
 
-    if not may_run_in_irreps(model):
+    with card.running():
+        may = may_run_in_irreps(model)
+    if not may:
         return []
     threads = torch.get_num_threads()
     cpu = f"a CPU with {threads} thread{'s' * (threads > 1)}"
@@ -169,7 +171,7 @@ def forward_row(
     dtype, model, batch = torch_dtype(dtype_name), card.build_whole(), batch_size or card.own_batch
     with card.guarded(batch_size):
         found = predict_forward(model, card.batched, batch, dtype=dtype, kernels=kernels)
-    notes += [*(f"{card.full_name}: {said}" for said in found.notes), *irrep_notes(model, kernels)]
+    notes += [*(f"{card.full_name}: {said}" for said in found.notes), *irrep_notes(card, model, kernels)]
     return {
         "model": card.full_name,
         "batch_size": batch,
@@ -212,7 +214,7 @@ def fits_row(
                 model, inputs, budget_bytes, optimiser=optimiser, dtype=dtype, loss=loss, kernels=kernels,
                 forward=forward,
             )  # fmt: skip
-        notes += [*(f"{card.full_name}: {said}" for said in found.notes), *irrep_notes(model, kernels)]
+        notes += [*(f"{card.full_name}: {said}" for said in found.notes), *irrep_notes(card, model, kernels)]
         batch, needed, beyond = found.batch_size, found.step_bytes, found.next_step_bytes
     except NothingFits as error:
         batch, needed, beyond = 0, None, error.needed_bytes

@@ -249,9 +249,9 @@ def _undecided(made: Mapping[str, Sequence[Output]], chosen: Sequence[Reading], 
 
 
 def _unrepeated(output: Mapping[str, Errors], tolerance: float) -> str | None:
-    """Why errors say nothing of the group: the identity, which moves nothing, has one too."""
+    """Why errors say nothing of the group: the identity, which moves nothing, has one too, and of finite outputs."""
     worst = max(errors[0] or 0.0 for errors in output.values())
-    if worst < tolerance:
+    if worst < tolerance or not math.isfinite(worst):
         return None
     return f"two calls on the same inputs differ by {worst:.1e}, as the forward keeps a state or draws random numbers"
 
