@@ -1,8 +1,8 @@
 """The comparison of two files: every count with tolerance 0, every timing with its verdict.
 
 Samples of one run do not show what differs from run to run (another load, another clock, other memory placement): the
-minimum effect stands against that, and a timing that is noisy by its own flags decides nothing. Sampling in turn
-(``compare_pairs``) is the better witness.
+minimum effect stands against that, and a timing that is noisy by its own flags, or of a processor at another speed,
+decides nothing. Sampling in turn (``compare_pairs``) is the better witness.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from e4profile.errors import SettingError
 from e4profile.records.files import AtLeast, Key, Results, read_results
 from e4profile.records.times import difference, environment_labels
 from e4profile.witnesses.environment import same_environment
+from e4profile.witnesses.timing.crowding import slowdown
 from e4profile.witnesses.timing.statistics import (
     COMPARISON_CONFIDENCE,
     RatioEstimate,
@@ -82,7 +83,7 @@ class TimeComparison:
     def verdict(self) -> str:
         """``faster``, ``slower`` or ``ambiguous``, said of the second file; else which file has the timing.
 
-        A timing that is noisy, before or after, is ``ambiguous``.
+        A timing that is noisy, before or after, is ``ambiguous``, as are two of a processor at another speed.
         """
         if self.estimate is not None:
             return self.estimate.verdict
@@ -256,17 +257,23 @@ def _times(first: Results, second: Results, *, allow_mixed: bool) -> list[TimeCo
     for name in dict.fromkeys((*first.times, *second.times)):
         before, after = first.times.get(name), second.times.get(name)
         ratio = None
-        if before is not None and after is not None:
-            ratio = compare_independent(after.samples.seconds, before.samples.seconds)
-            if before.samples.noisy or after.samples.noisy:
-                # two runs of one program on a busy machine differ by more than either shows
-                ratio = replace(ratio, verdict="ambiguous")
         notes = [
             f"{name} is noisy {when}: {reason}"
             for one, when in ((before, "before"), (after, "after"))
             if one is not None
             for reason in one.samples.noise_reasons
         ]
+        if before is not None and after is not None:
+            ratio = compare_independent(after.samples.seconds, before.samples.seconds)
+            # other machines are at other speeds, as their labels say
+            slower = None if label[id(before)] else slowdown(before.samples.loop_s, after.samples.loop_s)
+            if slower is not None:
+                notes.append(
+                    f"{name}: the processor was at another speed: a loop took {slower:.2f} times as long after"
+                )
+            if before.samples.noisy or after.samples.noisy or slower is not None:
+                # two runs of one program on a busy machine differ by more than either shows
+                ratio = replace(ratio, verdict="ambiguous")
         found.append(
             TimeComparison(
                 name,

@@ -225,6 +225,27 @@ def test_a_noisy_timing_decides_nothing(tmp_path: Path, cause: str) -> None:
         assert found.holds
 
 
+@pytest.mark.parametrize(
+    ("loops_s", "verdict"),
+    [
+        ((None, 2e-4), "slower"),
+        ((1e-4, 1.02e-4), "slower"),
+        ((1e-4, 1.9e-4), "ambiguous"),
+        ((1.1e-4, 1e-4), "ambiguous"),
+    ],
+)
+def test_a_processor_at_another_speed_decides_nothing(
+    tmp_path: Path, loops_s: tuple[float | None, float], verdict: str
+) -> None:
+    both = [
+        replace(one, samples=replace(one.samples, loop_s=loop_s))
+        for one, loop_s in zip((timing(spread(1.0)), timing(spread(2.0))), loops_s, strict=True)
+    ]
+    found = compare_files(*(records(tmp_path / f"{n}.jsonl", one) for n, one in enumerate(both)))
+    assert [time.verdict for time in found.times] == [verdict]
+    assert any("another speed" in note for note in found.times[0].notes) is (verdict == "ambiguous")
+
+
 def test_a_timing_on_one_side_only_is_listed_and_holds(tmp_path: Path) -> None:
     before = records(tmp_path / "a.jsonl", timing(spread(1.0)), timing(spread(1.0), name="other"))
     after = records(tmp_path / "b.jsonl", timing(spread(1.0)))

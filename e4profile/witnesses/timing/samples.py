@@ -15,7 +15,7 @@ from typing import Any
 
 from e4profile.errors import SettingError, positive, some_of
 from e4profile.witnesses.timing.clock import Clock, MeasurementError, Work
-from e4profile.witnesses.timing.crowding import crowding
+from e4profile.witnesses.timing.crowding import Speed, crowding
 from e4profile.witnesses.timing.statistics import (
     COMPARISON_CONFIDENCE,
     interquartile_range,
@@ -124,6 +124,8 @@ class Samples:
         stopped_by: ``noise target``, ``max run time``, ``max samples`` or ``limit decided``.
         stopped_because: the same as a sentence with numbers.
         crowded: whether other programs kept the other cores busy meanwhile: they slow a whole run evenly.
+        loop_s: the median of a loop that is always the same, between samples: the processor's speed; None of old
+            records.
     """
 
     seconds: tuple[float, ...]
@@ -134,6 +136,7 @@ class Samples:
     stopped_by: str
     stopped_because: str
     crowded: bool = False
+    loop_s: float | None = None
 
     @property
     def median_s(self) -> float:
@@ -320,7 +323,7 @@ def collect(
     """
     rule = rule or StopRule()
     measure_noise = noise or (lambda kept: relative_noise(kept[0]))
-    crowded_since = crowding()
+    crowded_since, speed = crowding(), Speed()
     with _garbage_collection_paused():
         warm_ups = [_warm_up(work, clock, rule.max_run_time_s * _WARM_UP_SHARE, now) for work in works]
         kept: list[list[float]] = [[] for _ in works]
@@ -329,6 +332,7 @@ def collect(
         next_check = 0
         reason = None
         while reason is None:
+            speed.watch()
             order = range(len(works)) if (len(kept[0]) + dropped) % 2 == 0 else reversed(range(len(works)))
             readings = {index: clock.read(works[index]) for index in order}
             if any(reading.dropped for reading in readings.values()):
@@ -352,7 +356,7 @@ def collect(
         )
     why, crowded = rule.explain(reason, measure_noise(kept)), crowded_since()
     return [
-        Samples(tuple(seconds), dropped, *warm_up, reason, why, crowded)
+        Samples(tuple(seconds), dropped, *warm_up, reason, why, crowded, speed.loop_s)
         for seconds, warm_up in zip(kept, warm_ups, strict=True)
     ]
 

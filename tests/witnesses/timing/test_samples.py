@@ -229,3 +229,13 @@ def test_cores_are_crowded_where_others_leave_none_free(monkeypatch, free_s, own
     idle = None if free_s is None else clock["idle"] + free_s
     clock.update(idle=idle, own=clock["own"] + own_s, wall=clock["wall"] + 1.0)
     assert ask() is crowded
+
+
+def test_the_speed_is_the_median_of_a_loop_that_runs_now_and_then(monkeypatch):
+    wall = iter([1.0, 1.0, 1.3, 1.31, 2.0, 2.0, 2.1, 3.0, 3.0, 3.2])
+    monkeypatch.setattr(crowding.time, "perf_counter", lambda: next(wall))
+    speed = crowding.Speed()
+    assert speed.loop_s is None
+    for _ in range(4):  # the second comes too soon after the first
+        speed.watch()
+    assert speed.loop_s == pytest.approx(0.2)
